@@ -1,0 +1,43 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Two busy threads on one core wait for each other actively unless told not to.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test check bench help
+
+help:
+	@echo "make demo    environment, install, train both stages on real frames, report in runs/demo"
+	@echo "make test    environment, install, style, types, layers, all tests"
+	@echo "make check   style, types and layers alone"
+	@echo "make bench   all benchmarks; refreshes benchmarks/results"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/vqgan demo --out runs/demo
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports > .lint-imports.log || (cat .lint-imports.log && false)
+
+test: check
+	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+bench: $(VENV)/.dev
+	@for script in benchmarks/[a-z]*.py; do \
+	  case $$script in */timing.py) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac; \
+	done

@@ -1,0 +1,95 @@
+"""The errors that this package raises on purpose, each with the exit code of the command line.
+
+::
+
+    VqganError
+    ├── ConfigError      2   usage, arguments, sizes, missing extras (also a ValueError)
+    ├── DataError        3   images or sources that cannot be used
+    ├── DivergedError    4   training produced a number that is not finite
+    ├── CheckpointError  5   a weights file or a run folder that cannot be used
+    ├── OutputError      6   the disk is full, read-only or not ours
+    └── Preempted       75   stopped on request after saving; the run can be resumed
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class VqganError(Exception):
+    """A mistake or a condition that a user can act on.
+
+    Args:
+        message: What is wrong, with the value, and what was expected; lower case, names in backticks.
+        hint: What to do next.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survives the way back from a data-loading process with its hint."""
+        return (_rebuild, (type(self), self.message, self.hint))
+
+
+class ConfigError(VqganError, ValueError):
+    """An argument, a configuration or a size that does not fit."""
+
+    exit_code = 2
+
+
+class DataError(VqganError):
+    """Images or data sources that cannot be used."""
+
+    exit_code = 3
+
+
+class DivergedError(VqganError):
+    """Training produced a number that is not finite."""
+
+    exit_code = 4
+
+
+class CheckpointError(VqganError):
+    """A weights file or run folder that cannot be used."""
+
+    exit_code = 5
+
+
+class OutputError(VqganError):
+    """Results that cannot be written."""
+
+    exit_code = 6
+
+
+class Preempted(VqganError):  # noqa: N818  (an event, not a failure)
+    """Training was stopped on request; everything is saved and the run can be resumed."""
+
+    exit_code = 75
+
+
+def _rebuild(kind: type[VqganError], message: str, hint: str) -> VqganError:
+    return kind(message, hint=hint)
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word, or lists them all when none is near.
+
+    Example:
+        >>> closest("depht", ["depth", "width"])
+        'did you mean `depth`?'
+        >>> closest("x", ["depth", "width"])
+        'known: `depth`, `width`'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return "known: " + ", ".join(f"`{name}`" for name in names)
