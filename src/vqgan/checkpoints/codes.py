@@ -1,0 +1,81 @@
+"""Codes on disk: ``codes.npy`` (images, rows, columns) and ``codes.json`` with names and the tokenizer's digest."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer
+
+from vqgan.checkpoints.files import output_errors, replace_file, write_json
+from vqgan.checkpoints.format import digest_of
+from vqgan.errors import DataError
+from vqgan.tokenizer import Tokenizer
+
+Codes = Integer[np.ndarray, "b h w"]
+
+
+def tokenizer_digest(tokenizer: Tokenizer) -> str:
+    """Names a tokenizer by its weights, wherever they are stored and in whatever precision they are used."""
+    return digest_of({name: tensor.float() for name, tensor in tokenizer.state_dict().items()})
+
+
+def save_codes(folder: Path, codes: Codes, names: Sequence[str], tokenizer: Tokenizer) -> Path:
+    """Writes codes, in 16 bits where the codebook allows.
+
+    Returns:
+        The path of the array.
+
+    Raises:
+        OutputError: If the disk refuses.
+    """
+    dtype = np.uint16 if tokenizer.codebook_size <= 1 << 16 else np.uint32
+    path = folder / "codes.npy"
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.save(file, codes.astype(dtype), allow_pickle=False)
+
+    replace_file(path, write)
+    description = {
+        "names": list(names),
+        "tokenizer": tokenizer_digest(tokenizer),
+        "codebook_size": tokenizer.codebook_size,
+        "downsample_factor": tokenizer.downsample_factor,
+    }
+    write_json(folder / "codes.json", description)
+    return path
+
+
+def load_codes(folder: Path, tokenizer: Tokenizer) -> tuple[Codes, list[str]]:
+    """Reads codes and the names of their images.
+
+    Raises:
+        DataError: If the files are missing or damaged, or another tokenizer made the codes.
+    """
+    try:
+        description = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
+        names, digest = [str(name) for name in description["names"]], description["tokenizer"]
+        codes = np.load(folder / "codes.npy", allow_pickle=False)
+    except OSError as error:
+        raise DataError(
+            f"cannot read codes from `{folder}`: {error.strerror}",
+            hint="give a folder that `vqgan encode` wrote",
+        ) from None
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        raise DataError(f"the codes in `{folder}` are damaged: {type(error).__name__} {error}") from None
+    if digest != tokenizer_digest(tokenizer):
+        raise DataError(
+            f"the codes in `{folder}` were made by another tokenizer ({digest[:12]})",
+            hint="decode with the tokenizer that encoded them; in bf16 its weights are others, use fp32",
+        )
+    if codes.ndim != 3 or len(codes) != len(names) or not np.issubdtype(codes.dtype, np.integer):
+        raise DataError(
+            f"the codes in `{folder}` are damaged: {codes.dtype} {codes.shape}, {len(names)} names"
+        )
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts or not name:
+            raise DataError(f"the name `{name}` in `{folder}/codes.json` leads out of the folder")
+    return codes, names

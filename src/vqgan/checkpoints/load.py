@@ -1,0 +1,129 @@
+"""``vqgan.load``: any model from any path, decided by content."""
+
+import logging
+import time
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vqgan.checkpoints.format import Header, Model, is_safetensors, load_model
+from vqgan.checkpoints.run_folder import find_weights
+from vqgan.errors import CheckpointError, ConfigError, closest
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS: tuple[str, ...] = ("fp32", "bf16", "fp16", "auto")
+
+_LARGE = 100_000_000
+"""Parameters from which half the bytes mean half the time on a CPU, where reading weights is the limit."""
+
+
+def load(
+    path: str | Path, config: str | Path | None = None, *, device: str = "auto", precision: str = "fp32"
+) -> Model:
+    """Loads a tokenizer or a synthesizer, ready for use.
+
+    Args:
+        path: A run folder (its prior if there is one, else its tokenizer) or a ``.safetensors`` file of ours.
+        config: A configuration for files that do not carry one; ours do.
+        device: ``"auto"`` (CUDA, MPS, CPU in that order), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: bf16 on CUDA, fp16 on MPS, and on the CPU
+            bf16 from 100 M parameters, else fp32.
+
+    Raises:
+        CheckpointError: If there is no model at the path, or it is damaged.
+        ConfigError: If the device or the precision is not to be had, or ``config`` is not needed.
+    """
+    model, _ = load_with_header(Path(path), config, device=device, precision=precision)
+    return model
+
+
+def load_with_header(
+    path: Path, config: str | Path | None = None, *, device: str = "auto", precision: str = "fp32"
+) -> tuple[Model, Header]:
+    """As :func:`load`, and what the file says about itself."""
+    started = time.perf_counter()
+    target = pick_device(device)
+    file = find_file(path)
+    if config is not None:
+        raise ConfigError(f"`{file}` carries its own configuration", hint="leave the configuration away")
+    model, header = load_model(file)
+    if header.training:
+        logger.info("left out of `%s`, for training only: %s", file, ", ".join(sorted(header.training)))
+    dtype = pick_precision(precision, target, model)
+    model = model.to(device=target, dtype=dtype)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    seconds = time.perf_counter() - started
+    name = str(dtype).removeprefix("torch.")
+    logger.info(
+        "loaded %s: %.1fM parameters, %s, %s (%.1f s)", header.kind, count / 1e6, target, name, seconds
+    )
+    return model, header
+
+
+def find_file(path: Path) -> Path:
+    """The weights file that a path means.
+
+    Raises:
+        CheckpointError: If there is none, with what was tried.
+    """
+    if not path.exists():
+        raise CheckpointError(f"`{path}` does not exist", hint="give a run folder or a `.safetensors` file")
+    if path.is_dir():
+        found = find_weights(path)
+        if found is None:
+            raise CheckpointError(
+                f"`{path}` holds no model: tried `prior.safetensors` and `tokenizer.safetensors` in it, "
+                "in `prior/` and in `tokenizer/`",
+                hint="give a run folder that has saved at least once",
+            )
+        return found
+    if not is_safetensors(path):
+        what = "a zip archive, as PyTorch pickles are" if _is_zip(path) else "an unknown kind of file"
+        raise CheckpointError(
+            f"`{path}` holds no model that can be read: tried a run folder and our safetensors; it is {what}",
+            hint="give a run folder or a `.safetensors` file that vqgan wrote",
+        )
+    return path
+
+
+def _is_zip(path: Path) -> bool:
+    return zipfile.is_zipfile(path)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; ``"auto"`` is CUDA, MPS, CPU in that order.
+
+    Raises:
+        ConfigError: If the device is unknown or absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        hint = closest(name, ("auto", "cpu", "cuda", "mps"))
+        raise ConfigError(f"unknown device `{name}`", hint=hint) from None
+    count = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
+    if device.type in ("cuda", "mps") and (device.index or 0) >= count:
+        raise ConfigError(f"device `{name}` is not available here", hint="use `--device cpu` or `auto`")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"device `{name}` is not supported", hint="use `cpu`, `cuda`, `mps` or `auto`")
+    return device
+
+
+def pick_precision(name: str, device: torch.device, model: nn.Module) -> torch.dtype:
+    """The floating-point type of a name on a device; ``"auto"`` goes by device and size (see :func:`load`).
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    if name not in PRECISIONS:
+        raise ConfigError(f"unknown precision `{name}`", hint=closest(name, PRECISIONS))
+    if name == "auto":
+        large = sum(parameter.numel() for parameter in model.parameters()) >= _LARGE
+        name = {"cuda": "bf16", "mps": "fp16"}.get(device.type, "bf16" if large else "fp32")
+        logger.info("precision `auto` is `%s` here", name)
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -1,0 +1,170 @@
+"""The one decoder of image files: training, evaluation and the command line all see a file the same way."""
+
+import io
+import logging
+import os
+import stat
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from vqgan.errors import DataError
+from vqgan.images.pixels import Pixels, in_mode, to_array
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
+"""What is decoded, by content. Formats that run programs or have a history of holes (EPS, PSD) stay out."""
+
+MAX_PIXELS = 64_000_000
+"""Larger images are refused from their header, before anything is decoded."""
+
+MAX_FILE_BYTES = 1 << 29
+"""Some decoders read the whole file first; no image within the pixel limit needs more."""
+
+_ORIENTATION = 0x0112  # EXIF and TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode_image(source: str | Path | bytes, channels: int) -> Pixels:
+    """Decodes one image file as a person would see it.
+
+    The EXIF orientation is applied, transparency is laid over white, 16-bit and float values are scaled to
+    the full range, palettes, CMYK and LAB become RGB, and of an animation the first frame is taken. Colour
+    profiles are not applied.
+
+    Args:
+        source: A path, or the bytes of a file.
+        channels: 1 for grey (luma of a colour image), 3 for RGB (a grey image three times).
+
+    Raises:
+        DataError: If it is no regular file, no image in one of ``FORMATS``, too large, or damaged.
+    """
+    try:
+        # The decoders warn about odd metadata, which is nothing that a reader of pixels needs to know.
+        with warnings.catch_warnings(), _open(source) as file:
+            warnings.simplefilter("ignore")
+            return to_array(in_mode(_decode(file), "L" if channels == 1 else "RGB"))
+    except Exception as error:
+        # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
+        name = "the image" if isinstance(source, bytes) else f"`{printable(source)}`"
+        raise DataError(f"cannot read {name}: {_reason(error)}") from error
+
+
+def printable(path: str | Path) -> str:
+    """The path as text that every terminal and file can hold, also when its bytes are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _open(source: str | Path | bytes) -> io.BytesIO | io.BufferedReader:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    status = os.stat(source)
+    # Asked before opening: opening a pipe waits for its writer, perhaps for ever.
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError("not a regular file")
+    if status.st_size == 0:
+        raise DataError("the file is empty")
+    if status.st_size > MAX_FILE_BYTES:
+        raise DataError(f"the file has {status.st_size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+    return open(source, "rb")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DataError):
+        return error.message
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image in a known format ({', '.join(FORMATS)})"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _decode(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+    with Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(
+                f"it has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are read"
+            )
+        image.load()
+        turn = _UPRIGHT.get(_orientation(image))
+        plain = _eight_bit(image)
+        return plain if turn is None else plain.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Asked after loading: the TIFF decoder turns the image itself and drops the tag."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception as error:
+        # Many photographs carry broken metadata around good pixels.
+        logger.debug("unreadable EXIF is ignored: %s", _reason(error))
+        return 1
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """An image of any mode in 8 bits a channel and without transparency."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _scaled(image)
+    if image.has_transparency_data:
+        canvas = Image.new("RGB", image.size, "white")
+        coloured = in_mode(image, "RGBA")
+        canvas.paste(coloured, mask=coloured)
+        return canvas
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
+        assert converted is not None, "only a conversion in place returns nothing"
+        return converted
+    return image if image.mode == "L" else in_mode(image, "RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Values of more than 8 bits, rounded to 8: the value range of the file becomes 0 to 255."""
+    black, white = _value_range(image)
+    transparent = image.info.get("transparency")
+    width, height = image.size
+    result = Image.new("L", image.size)
+    rows = max(1, (1 << 20) // width)  # in strips: as floats, a large image would be larger still
+    for top in range(0, height, rows):
+        values = np.asarray(image.crop((0, top, width, min(height, top + rows)))).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise DataError("it holds values that are not finite")
+        scaled = np.rint((values - black) * (255 / (white - black))).astype(np.uint8)
+        if isinstance(transparent, int):
+            scaled[values == transparent] = 255
+        result.paste(Image.fromarray(scaled), (0, top))
+    return result
+
+
+def _value_range(image: Image.Image) -> tuple[float, float]:
+    """Which values are black and white.
+
+    16-bit images say so by their depth. For floats it is the first of 0 to 1, 0 to 255 and 0 to 65535 that
+    holds all values, for 32-bit integers 0 to 65535; where none does, the smallest and largest value.
+    """
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    if image.mode.startswith("I;16"):
+        full = float(2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1)
+        # TIFF's "white is zero", which the decoder heeds for 8 bits only.
+        return (full, 0.0) if tags.get(_PHOTOMETRIC) == 0 else (0.0, full)
+    low, high = np.array(image.getextrema(), dtype=np.float64).tolist()
+    for full in (65535.0,) if image.mode == "I" else (1.0, 255.0, 65535.0):
+        if low >= 0 and high <= full:
+            return 0.0, full
+    return low, high if high > low else low + 1

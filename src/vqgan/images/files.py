@@ -1,0 +1,142 @@
+"""Batches of images from files and to PNG files, with what made them in the files' text."""
+
+import errno
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from vqgan.errors import ConfigError, DataError, OutputError
+from vqgan.images.decoding import decode_image, printable
+from vqgan.images.pixels import Pixels, fit, to_float, to_picture, to_uint8
+from vqgan.types import Images
+
+Info = Mapping[str, str]
+"""Text chunks of a PNG: keyword to text."""
+
+
+def read_images(
+    paths: str | Path | Iterable[str | Path], size: tuple[int, int] | None = None, *, channels: int = 3
+) -> Images:
+    """Reads image files into one batch.
+
+    Args:
+        paths: One path or several.
+        size: Rows and columns; the shorter side is resized and the centre cut out. Without it all images must
+            be equal in size.
+        channels: 3 for RGB, 1 for grey.
+
+    Raises:
+        ConfigError: If ``size`` or ``channels`` is impossible.
+        DataError: If there is no path, a file cannot be read, or the sizes differ.
+    """
+    if channels not in (1, 3):
+        raise ConfigError(f"`channels` is {channels}, expected 1 (grey) or 3 (RGB)")
+    if size is not None and min(size) < 1:
+        raise ConfigError(f"`size` is {size}, expected rows and columns of at least 1")
+    names = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not names:
+        raise DataError("no image was given, expected at least one path")
+    images: list[Pixels] = []
+    for name in names:
+        image = decode_image(name, channels)
+        images.append(image if size is None else fit(image, size))
+        if images[-1].shape != images[0].shape:
+            (rows, columns), (height, width) = images[0].shape[:2], image.shape[:2]
+            raise DataError(
+                f"images differ in size: `{printable(names[0])}` has {rows} x {columns} pixels, "
+                f"`{printable(name)}` {height} x {width}",
+                hint="give `size`: the shorter side is then resized and the centre cut out",
+            )
+    return to_float(np.stack(images))
+
+
+def write_images(images: Images, folder: str | Path, info: Info | Sequence[Info] | None = None) -> list[Path]:
+    """Writes a batch as ``000000.png``, ``000001.png``, ... and returns the paths.
+
+    Args:
+        images: Values in [-1, 1]; what lies outside is clamped.
+        folder: Made where it does not exist; files of these names are replaced.
+        info: Text chunks, one mapping for all images or one for each.
+
+    Raises:
+        ConfigError: If the number of mappings is not the number of images.
+        OutputError: If a file cannot be written; it is then absent or as it was, never cut short.
+    """
+    infos = list(info) if isinstance(info, Sequence) else [info or {}] * len(images)
+    if len(infos) != len(images):
+        raise ConfigError(f"`info` has {len(infos)} mappings for {len(images)} images, expected one for each")
+    pairs = zip(images, infos, strict=True)
+    return [save_png(image, Path(folder) / f"{i:06d}.png", text) for i, (image, text) in enumerate(pairs)]
+
+
+def save_png(image: Float[Tensor, "c H W"], path: str | Path, info: Info | None = None) -> Path:
+    """Writes one image with values in [-1, 1], grey or RGB, as a PNG with the text chunks ``info``.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    chunks = PngInfo()
+    for keyword, text in (info or {}).items():
+        chunks.add_text(keyword, text)
+    buffer = io.BytesIO()
+    to_picture(to_uint8(image).cpu().numpy()).save(buffer, "PNG", pnginfo=chunks)
+    return _replace(Path(path), buffer.getvalue())
+
+
+def save_apng(frames: Sequence[Pixels], path: str | Path, milliseconds: int) -> Path:
+    """Writes an endless animated PNG of equally large frames, ``milliseconds`` each.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    first, *rest = [to_picture(frame) for frame in frames]
+    buffer = io.BytesIO()
+    first.save(buffer, "PNG", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+    return _replace(Path(path), buffer.getvalue())
+
+
+def _replace(path: Path, data: bytes) -> Path:
+    """Writes a file that appears complete or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some space or choose another folder" if full else "choose a folder that you can write to"
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"cannot write `{printable(path)}`: {reason}", hint=hint) from error
+    return path
+
+
+def grid(images: Images, columns: int, pad: int = 2) -> Float[Tensor, "c R C"]:
+    """Lays images out row by row on white.
+
+    Args:
+        images: Values in [-1, 1].
+        columns: Images in a row; the last row may be shorter.
+        pad: White pixels between neighbours and around.
+
+    Raises:
+        ConfigError: If ``columns`` is below 1 or ``pad`` below 0.
+    """
+    if columns < 1 or pad < 0:
+        raise ConfigError(f"a grid of {columns} columns with {pad} pixels between them is impossible")
+    count, channels, height, width = images.shape
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    canvas = images.new_ones(channels, rows * (height + pad) + pad, columns * (width + pad) + pad)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + pad) + pad, (i % columns) * (width + pad) + pad
+        canvas[:, top : top + height, left : left + width] = image
+    return canvas

@@ -1,0 +1,93 @@
+"""Pixels: between files and tensors, between grey and colour, from one size to another."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+Pixels = UInt8[np.ndarray, "H W c"]
+"""A decoded image: 0 to 255, one channel (grey) or three (RGB)."""
+
+
+def to_float(
+    pixels: UInt8[np.ndarray, "*b H W c"] | UInt8[Tensor, "*b H W c"],
+) -> Float[Tensor, "*b c H W"]:
+    """Pixels 0 to 255, channels last, as floats in [-1, 1], channels first.
+
+    Example:
+        >>> to_float(np.array([[[0], [255]]], dtype=np.uint8))
+        tensor([[[-1.,  1.]]])
+    """
+    if isinstance(pixels, Tensor):
+        return pixels.movedim(-1, -3).contiguous().to(torch.float32) / 127.5 - 1
+    # In numpy, because it runs once for each image read: torch would wake its threads for a millisecond's work.
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3), dtype=np.float32) / 127.5 - 1)
+
+
+def to_uint8(images: Float[Tensor, "*b c H W"]) -> UInt8[Tensor, "*b H W c"]:
+    """Floats in [-1, 1], channels first, as rounded and clamped pixels, channels last; inverts `to_float`.
+
+    Example:
+        >>> to_uint8(torch.tensor([[[-1.5, 0.0, 1.0]]])).flatten()
+        tensor([  0, 128, 255], dtype=torch.uint8)
+    """
+    values = (images.detach().to(torch.float32) + 1) * 127.5
+    return values.round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).contiguous()
+
+
+def with_channels(pixels: Pixels, channels: int) -> UInt8[np.ndarray, "H W channels"]:
+    """The image in grey (1 channel: luma, ITU-R 601) or RGB (3 channels); unchanged where it already is."""
+    if pixels.shape[2] == channels:
+        return pixels
+    return to_array(in_mode(to_picture(pixels), "L" if channels == 1 else "RGB"))
+
+
+def fit(
+    pixels: Pixels, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5)
+) -> UInt8[np.ndarray, "rows columns c"]:
+    """The largest part of an image that has the proportions of ``size``, resized to it with antialiasing.
+
+    Only the part that is kept is resized, so an image of extreme proportions costs no more. When the image
+    needs no resizing, the pixels are cut out exactly.
+
+    Args:
+        pixels: The image.
+        size: Rows and columns of the result.
+        at: Where the part lies along each axis: 0 is the top or left, 0.5 the centre, 1 the bottom or right.
+    """
+    height, width = pixels.shape[:2]
+    scale = max(size[0] / height, size[1] / width)
+    if scale == 1:
+        top, left = math.ceil((height - size[0]) * at[0] - 0.5), math.ceil((width - size[1]) * at[1] - 0.5)
+        return pixels[top : top + size[0], left : left + size[1]]
+    rows, columns = min(height, size[0] / scale), min(width, size[1] / scale)
+    top_edge, left_edge = (height - rows) * at[0], (width - columns) * at[1]
+    box = (left_edge, top_edge, min(width, left_edge + columns), min(height, top_edge + rows))
+    return to_array(to_picture(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
+
+
+def in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture in another of Pillow's modes; no copy is made where it already is."""
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def to_picture(pixels: Pixels) -> Image.Image:
+    """The image as Pillow holds it, in mode L or RGB."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def to_array(picture: Image.Image) -> Pixels:
+    """Inverts :func:`to_picture`."""
+    width, height = picture.size
+    rows = max(1, (1 << 22) // width)
+    if height <= rows:
+        return np.array(picture).reshape(height, width, -1)
+    # A large picture is copied in strips: at once, Pillow would hold its pixels three times.
+    pixels = np.empty((height, width, len(picture.getbands())), np.uint8)
+    for top in range(0, height, rows):
+        strip = np.asarray(picture.crop((0, top, width, min(height, top + rows))))
+        pixels[top : top + rows] = strip.reshape(-1, width, pixels.shape[2])
+    return pixels

@@ -1,0 +1,1 @@
+"""Layers and small networks: plain keyword arguments, no configurations, no files."""

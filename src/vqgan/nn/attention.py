@@ -1,0 +1,37 @@
+"""Attention between all positions of a feature map."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqgan.nn.convolution import group_norm
+from vqgan.types import Latents
+
+
+class SpatialAttention(nn.Module):
+    """Single-head self-attention over the positions of a feature map, added to its input.
+
+    Args:
+        channels: Width of the feature map, a multiple of 32; scores are scaled by ``channels ** -0.5``.
+    """
+
+    def __init__(self, *, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key = nn.Conv2d(channels, channels, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.projection = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, features: Latents) -> Latents:
+        """Keeps the shape; time grows with the square of ``h * w``."""
+        normed = self.norm(features)
+        attended = F.scaled_dot_product_attention(
+            _as_sequence(self.query(normed)), _as_sequence(self.key(normed)), _as_sequence(self.value(normed))
+        )
+        attended = attended.squeeze(1).transpose(1, 2).reshape(features.shape)
+        return features + self.projection(attended)
+
+
+def _as_sequence(features: Tensor) -> Tensor:
+    """(b d h w) to (b 1 hw d): one head, positions as the sequence."""
+    return features.flatten(2).transpose(1, 2).unsqueeze(1)

@@ -1,0 +1,48 @@
+"""A discriminator that judges overlapping patches of an image."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vqgan.types import Images
+
+
+class PatchDiscriminator(nn.Module):
+    """A stack of 4x4 convolutions whose every output judges one patch (Isola et al. 2017, "PatchGAN").
+
+    Its batch statistics are taken over one call: give it real and generated images in separate calls.
+
+    Args:
+        image_channels: Channels of the images.
+        base_channels: Width after the first convolution; it doubles with each halving, up to eightfold.
+        num_layers: Halvings of the resolution; a patch is 70 pixels wide with 3.
+    """
+
+    def __init__(self, *, image_channels: int = 3, base_channels: int = 64, num_layers: int = 3) -> None:
+        super().__init__()
+        widths = [base_channels * min(2**i, 8) for i in range(num_layers + 1)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(image_channels, widths[0], 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+        ]
+        for i in range(1, num_layers + 1):
+            stride = 2 if i < num_layers else 1
+            layers += [
+                nn.Conv2d(widths[i - 1], widths[i], 4, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(widths[i]),
+                nn.LeakyReLU(0.2),
+            ]
+        layers.append(nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
+        self.layers = nn.Sequential(*layers)
+        self.apply(_initialise)
+
+    def forward(self, images: Images) -> Float[Tensor, "b 1 i j"]:
+        """One logit per patch: positive means "real"."""
+        return self.layers(images)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

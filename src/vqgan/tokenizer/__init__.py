@@ -1,0 +1,20 @@
+"""The first stage: images to grids of integers and back."""
+
+from vqgan.tokenizer.encoder import AutoencoderConfig
+from vqgan.tokenizer.quantizers import QuantizerConfig, VectorQuantizerConfig
+from vqgan.tokenizer.quantizers.base import Quantized, codebook_usage
+from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
+from vqgan.tokenizer.tokenizer import Reconstruction, Tokenizer, TokenizerConfig
+
+__all__ = [
+    "AutoencoderConfig",
+    "Quantized",
+    "QuantizerConfig",
+    "Reconstruction",
+    "Tokenizer",
+    "TokenizerConfig",
+    "VectorQuantizerConfig",
+    "codebook_usage",
+    "crop_to_multiple",
+    "pad_to_multiple",
+]

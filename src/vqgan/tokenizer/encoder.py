@@ -1,0 +1,123 @@
+"""From images to latents: the convolutional encoder, and the configuration it shares with the decoder."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from vqgan.config import Config, require
+from vqgan.nn.convolution import NORM_GROUPS, Downsample, group_norm
+from vqgan.nn.level import Level, middle
+from vqgan.types import Images, Latents
+
+
+class AutoencoderConfig(Config, frozen=True):
+    """The sizes of encoder and decoder.
+
+    Attributes:
+        image_channels: Channels of the images, 3 for colour.
+        base_channels: Width at the first level, before its multiplier.
+        channel_multipliers: Width of each level in units of ``base_channels``; one level more halves the
+            grid.
+        num_residual_blocks: Blocks per level of the encoder; the decoder has one more.
+        latent_channels: Width of the encoder's output and the decoder's input.
+        resolution: Side of the square image that ``attention_resolutions`` refer to; other sizes work
+            too.
+        attention_resolutions: Sides of feature maps, at ``resolution``, whose levels get attention.
+        dropout: Dropout inside the residual blocks.
+        patch_size: Side of the pixel patches that the first convolution sees as one position. Much cheaper
+            than levels at full resolution; published models have 1.
+    """
+
+    image_channels: int
+    base_channels: int
+    channel_multipliers: tuple[int, ...]
+    num_residual_blocks: int
+    latent_channels: int
+    resolution: int
+    attention_resolutions: tuple[int, ...]
+    dropout: float = 0.0
+    patch_size: int = 1
+
+    def __post_init__(self) -> None:
+        for name in (
+            "image_channels",
+            "base_channels",
+            "num_residual_blocks",
+            "latent_channels",
+            "patch_size",
+        ):
+            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        require(0 <= self.dropout < 1, f"`dropout` is {self.dropout}, expected a number from 0 to below 1")
+        require(len(self.channel_multipliers) >= 1, "`channel_multipliers` is empty, expected one per level")
+        for multiplier in self.channel_multipliers:
+            width = self.base_channels * multiplier
+            require(
+                width >= 1 and width % NORM_GROUPS == 0,
+                f"a level is {width} channels wide, expected a positive multiple of {NORM_GROUPS}",
+                hint="choose `base_channels` so that its product with each of `channel_multipliers` is one",
+            )
+        require(
+            self.resolution >= 1 and self.resolution % self.downsample_factor == 0,
+            f"`resolution` is {self.resolution}, expected a multiple of {self.downsample_factor}",
+        )
+        reached = [self.level_resolution(level) for level in range(len(self.channel_multipliers))]
+        for side in self.attention_resolutions:
+            require(
+                side in reached,
+                f"`attention_resolutions` names {side}, which no level has",
+                hint=f"the levels have {', '.join(map(str, reached))}",
+            )
+
+    @property
+    def downsample_factor(self) -> int:
+        """Pixels per latent, along each side."""
+        return self.patch_size * 2 ** (len(self.channel_multipliers) - 1)
+
+    def level_width(self, level: int) -> int:
+        """Channels at ``level``; level 0 has the highest resolution."""
+        return self.base_channels * self.channel_multipliers[level]
+
+    def level_resolution(self, level: int) -> int:
+        """Side of the feature map at ``level`` for images of ``resolution``."""
+        return self.resolution // (self.patch_size * 2**level)
+
+    def has_attention(self, level: int) -> bool:
+        """Whether the blocks of ``level`` are followed by attention."""
+        return self.level_resolution(level) in self.attention_resolutions
+
+
+class Encoder(nn.Module):
+    """Halves the resolution level by level, then attends over the whole grid.
+
+    Args:
+        config: The sizes; height and width of the images must be multiples of its ``downsample_factor``.
+    """
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        num_levels = len(config.channel_multipliers)
+        width = config.base_channels
+        self.input_conv = nn.Conv2d(config.image_channels * config.patch_size**2, width, 3, padding=1)
+        self.levels = nn.ModuleList()
+        for level in range(num_levels):
+            before, width = width, config.level_width(level)
+            self.levels.append(
+                Level(
+                    in_channels=before,
+                    out_channels=width,
+                    num_blocks=config.num_residual_blocks,
+                    attention=config.has_attention(level),
+                    dropout=config.dropout,
+                    resample=Downsample(channels=width) if level < num_levels - 1 else nn.Identity(),
+                )
+            )
+        self.middle = middle(channels=width, dropout=config.dropout)
+        self.output_norm = group_norm(width)
+        self.output_conv = nn.Conv2d(width, config.latent_channels, 3, padding=1)
+
+    def forward(self, images: Images) -> Latents:
+        """From images (b c H W) in [-1, 1] to (b d h w) with ``d = latent_channels``."""
+        hidden = self.input_conv(F.pixel_unshuffle(images, self.patch_size))
+        for level in self.levels:
+            hidden = level(hidden)
+        return self.output_conv(F.silu(self.output_norm(self.middle(hidden))))

@@ -1,0 +1,142 @@
+"""Vector quantization: each latent becomes its nearest codebook vector (van den Oord et al. 2017)."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vqgan.config import Config, require
+from vqgan.tokenizer.quantizers.base import Quantized, Quantizer
+from vqgan.types import Indices, Latents
+
+MAX_DISTANCES = 4_000_000
+"""Distances held at once, about 16 MB: 8 grids of 32x32 against 16,384 codes would be 537 MB."""
+
+
+class VectorQuantizerConfig(Config, frozen=True, tag_field="kind", tag="vector"):
+    """A codebook searched for the nearest vector.
+
+    Attributes:
+        codebook_size: Number of codes.
+        codebook_dim: Width of a code.
+        commitment_weight: Weight of one of the two squared distances between latents and codes, see
+            ``loss_convention``.
+        loss_convention: "paper" weighs the term that moves the latents (eq. 4, Esser et al. 2021); "original"
+            weighs the term that moves the codes, as the published models were trained. The values are equal,
+            the gradients are not.
+        normalize: Whether latents and codes are compared, and codes returned, at length 1.
+    """
+
+    codebook_size: int
+    codebook_dim: int
+    commitment_weight: float = 0.25
+    loss_convention: Literal["paper", "original"] = "paper"
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("codebook_size", "codebook_dim"):
+            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        weight = self.commitment_weight
+        require(weight >= 0, f"`commitment_weight` is {weight}, expected a number of at least 0")
+
+    @classmethod
+    def example(cls, folder: Path) -> "VectorQuantizerConfig":
+        """A tiny valid instance."""
+        return cls(codebook_size=16, codebook_dim=4)
+
+
+class VectorQuantizer(Quantizer):
+    """Nearest neighbour in a learned codebook, straight-through gradient.
+
+    All arithmetic is in fp32 (float64 for float64 latents), under autocast too: half precision would move the
+    nearest code.
+
+    Args:
+        config: Sizes and behaviour.
+    """
+
+    def __init__(self, config: VectorQuantizerConfig) -> None:
+        super().__init__(codebook_size=config.codebook_size, codebook_dim=config.codebook_dim)
+        self.config = config
+        self.codebook = nn.Embedding(config.codebook_size, config.codebook_dim)
+        with torch.no_grad():
+            if config.normalize:
+                self.codebook.weight.copy_(F.normalize(torch.randn_like(self.codebook.weight), dim=1))
+            else:
+                self.codebook.weight.uniform_(-1 / config.codebook_size, 1 / config.codebook_size)
+
+    def forward(self, latents: Latents) -> Quantized:
+        """Quantizes for training; see :class:`VectorQuantizerConfig` for the loss."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = self._prepare(latents)
+            vectors = self.codebook_vectors().to(latents.dtype)
+            indices = _nearest_on_grid(latents, vectors)
+            chosen = F.embedding(indices, vectors).permute(0, 3, 1, 2)
+            codes_move = F.mse_loss(chosen, latents.detach())
+            latents_move = F.mse_loss(latents, chosen.detach())
+            if self.config.loss_convention == "paper":
+                loss = codes_move + self.config.commitment_weight * latents_move
+            else:
+                loss = latents_move + self.config.commitment_weight * codes_move
+            return Quantized(quantized=latents + (chosen - latents).detach(), indices=indices, loss=loss)
+
+    def encode(self, latents: Latents) -> Indices:
+        """The index of each latent's nearest code."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = self._prepare(latents)
+            return _nearest_on_grid(latents, self.codebook_vectors().to(latents.dtype))
+
+    def lookup(self, indices: Indices) -> Latents:
+        """The codebook vectors of the indices, ``0 <= index < codebook_size``."""
+        return F.embedding(indices, self.codebook_vectors()).permute(0, 3, 1, 2)
+
+    def codebook_vectors(self) -> Float[Tensor, "K d"]:
+        """The vectors that latents are replaced by, of length 1 if ``normalize``."""
+        return F.normalize(self.codebook.weight, dim=1) if self.config.normalize else self.codebook.weight
+
+    @torch.no_grad()
+    def reseed(
+        self, latents: Latents, dead: Bool[Tensor, " K"], generator: torch.Generator
+    ) -> Int[Tensor, " r"]:
+        """Replaces the rows marked ``dead`` by latents of the batch, each used once if there are enough."""
+        rows = dead.nonzero().flatten()
+        candidates = self._prepare(latents).permute(0, 2, 3, 1).flatten(0, 2)
+        rounds = -(-len(rows) // len(candidates))
+        order = [torch.randperm(len(candidates), generator=generator) for _ in range(rounds)]
+        if order:
+            drawn = torch.cat(order)[: len(rows)].to(candidates.device)
+            self.codebook.weight[rows] = candidates[drawn].to(self.codebook.weight.dtype)
+        return rows
+
+    def _prepare(self, latents: Tensor) -> Tensor:
+        latents = latents.to(torch.promote_types(latents.dtype, torch.float32))
+        return F.normalize(latents, dim=1) if self.config.normalize else latents
+
+
+def _nearest_on_grid(latents: Tensor, vectors: Tensor) -> Tensor:
+    b, _, h, w = latents.shape
+    return nearest(latents.permute(0, 2, 3, 1).flatten(0, 2), vectors).view(b, h, w)
+
+
+@torch.no_grad()
+def nearest(
+    points: Float[Tensor, "p d"], vectors: Float[Tensor, "K d"], max_distances: int = MAX_DISTANCES
+) -> Int[Tensor, " p"]:
+    """The index of the nearest of ``vectors`` for each of ``points``, in Euclidean distance.
+
+    Args:
+        points: The points to look up.
+        vectors: The candidates.
+        max_distances: Distances held at once: points are taken in chunks of that many over ``K``.
+
+    Example:
+        >>> nearest(torch.tensor([[0.9], [0.1]]), torch.tensor([[0.0], [1.0]])).tolist()
+        [1, 0]
+    """
+    # |p - v|^2 without |p|^2, which is the same for all candidates and only costs digits.
+    squares = vectors.square().sum(dim=1)
+    chunks = torch.split(points, max(1, max_distances // len(vectors)))
+    return torch.cat([torch.addmm(squares, chunk, vectors.T, alpha=-2).argmin(dim=1) for chunk in chunks])

@@ -1,0 +1,1 @@
+"""Training of both stages: the only place with optimizers, training losses and distribution."""

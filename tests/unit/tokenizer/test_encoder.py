@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from vqgan.config import convert, to_mapping
+from vqgan.errors import ConfigError
+from vqgan.nn.attention import SpatialAttention
+from vqgan.tokenizer import AutoencoderConfig
+from vqgan.tokenizer.encoder import Encoder
+
+SIZES = {
+    "image_channels": 3,
+    "base_channels": 32,
+    "channel_multipliers": (1, 2),
+    "num_residual_blocks": 1,
+    "latent_channels": 8,
+    "resolution": 16,
+    "attention_resolutions": (8,),
+}
+
+
+@pytest.mark.parametrize(("patch_size", "factor"), [(1, 2), (2, 4), (4, 8)])
+def test_height_and_width_shrink_by_the_downsample_factor(patch_size, factor):
+    config = AutoencoderConfig(**{**SIZES, "attention_resolutions": ()}, patch_size=patch_size)
+    assert config.downsample_factor == factor
+    assert Encoder(config)(torch.zeros(1, 3, 16, 24)).shape == (1, 8, 16 // factor, 24 // factor)
+
+
+def test_patches_are_all_that_the_first_convolution_sees():
+    encoder = Encoder(AutoencoderConfig(**{**SIZES, "attention_resolutions": ()}, patch_size=4))
+    assert encoder.input_conv.in_channels == 3 * 16
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "side", "levels"), [(1, 16, [0]), (1, 8, [1]), (2, 8, [0]), (2, 4, [1])]
+)
+def test_attention_stands_at_the_levels_of_the_named_resolution(patch_size, side, levels):
+    encoder = Encoder(AutoencoderConfig(**{**SIZES, "attention_resolutions": (side,)}, patch_size=patch_size))
+    found = [i for i, level in enumerate(encoder.levels) if isinstance(level.attentions[0], SpatialAttention)]
+    assert found == levels
+
+
+def test_configuration_survives_the_way_through_plain_mappings():
+    config = AutoencoderConfig(**SIZES, dropout=0.1)
+    mapping = {**to_mapping(config)}
+    mapping["channel_multipliers"] = list(mapping["channel_multipliers"])
+    assert convert(mapping, AutoencoderConfig) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("base_channels", 48, "a level is 48 channels wide, expected a positive multiple of 32"),
+        ("channel_multipliers", (), "`channel_multipliers` is empty"),
+        ("channel_multipliers", (1, 0), "a level is 0 channels wide"),
+        ("num_residual_blocks", 0, "`num_residual_blocks` is 0, expected at least 1"),
+        ("patch_size", 0, "`patch_size` is 0, expected at least 1"),
+        ("dropout", 1.0, "`dropout` is 1.0"),
+        ("resolution", 15, "`resolution` is 15, expected a multiple of 2"),
+        ("attention_resolutions", (4,), "`attention_resolutions` names 4, which no level has"),
+    ],
+)
+def test_sizes_that_cannot_be_built_are_refused(field, value, message):
+    with pytest.raises(ConfigError) as caught:
+        AutoencoderConfig(**{**SIZES, field: value})
+    assert message in caught.value.message
+
+
+def test_the_hint_for_attention_names_the_resolutions_there_are():
+    with pytest.raises(ConfigError) as caught:
+        AutoencoderConfig(**{**SIZES, "attention_resolutions": (4,)})
+    assert caught.value.hint == "the levels have 16, 8"

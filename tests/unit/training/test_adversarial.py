@@ -1,0 +1,165 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from vqgan.nn.discriminator import PatchDiscriminator
+from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.training.adversarial import Adversary, generator_objective
+from vqgan.training.losses import adaptive_weight, hinge_loss, pixel_loss
+
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+class Setting:
+    """A tokenizer, a discriminator and images, in float64."""
+
+    def __init__(self, patch_size=1):
+        torch.manual_seed(0)
+        autoencoder = AutoencoderConfig(
+            image_channels=3,
+            base_channels=32,
+            channel_multipliers=(1, 1),
+            num_residual_blocks=1,
+            latent_channels=8,
+            resolution=16,
+            attention_resolutions=(),
+            patch_size=patch_size,
+        )
+        config = TokenizerConfig(
+            autoencoder=autoencoder, quantizer=VectorQuantizerConfig(codebook_size=16, codebook_dim=4)
+        )
+        self.tokenizer = Tokenizer(config).double()
+        self.judge = PatchDiscriminator(base_channels=4, num_layers=2).double()
+        self.images = torch.rand(2, 3, 16, 16, dtype=torch.float64) * 2 - 1
+
+    def distance(self, reconstruction):
+        return pixel_loss(self.images, reconstruction, kind="l1+l2", hard_share=0.1)
+
+    def objective(self, adversary):
+        result = self.tokenizer(self.images)
+        return generator_objective(
+            result.images,
+            distance=self.distance,
+            auxiliary=result.quantized.loss,
+            last_weight=self.tokenizer.decoder.last_weight,
+            adversary=adversary,
+        )
+
+
+def gradients(network):
+    return {name: None if p.grad is None else p.grad.clone() for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+@pytest.mark.parametrize("factor", [0.5, 1.0])
+def test_one_pass_gives_the_gradients_of_the_loss_as_it_is_written(patch_size, factor):
+    setting = Setting(patch_size)
+    objective = setting.objective(Adversary(setting.judge, scale=0.8, factor=factor))
+    objective.surrogate.backward()
+    ours = gradients(setting.tokenizer)
+
+    setting.tokenizer.zero_grad()
+    result = setting.tokenizer(setting.images)
+    reconstruction = setting.distance(result.images)
+    adversarial = -setting.judge(result.images).mean()
+    last = setting.tokenizer.decoder.last_weight
+    (pull,) = torch.autograd.grad(reconstruction, last, retain_graph=True)
+    (push,) = torch.autograd.grad(adversarial, last, retain_graph=True)
+    weight = adaptive_weight(pull, push, scale=0.8)
+    total = reconstruction + result.quantized.loss + factor * weight * adversarial
+    total.backward()
+
+    assert_close(objective.weight, weight, **EXACT)
+    assert_close(objective.total, total.detach(), **EXACT)
+    assert_close(objective.reconstruction, reconstruction.detach(), **EXACT)
+    assert_close(objective.adversarial, adversarial.detach(), **EXACT)
+    textbook = gradients(setting.tokenizer)
+    assert sum(gradient.abs().sum() for gradient in textbook.values()) > 0
+    for name, gradient in textbook.items():
+        assert_close(ours[name], gradient, **EXACT)
+
+
+def test_without_adversary_the_gradients_are_those_of_reconstruction_and_quantizer():
+    setting = Setting()
+    objective = setting.objective(None)
+    objective.surrogate.backward()
+    ours = gradients(setting.tokenizer)
+    setting.tokenizer.zero_grad()
+    result = setting.tokenizer(setting.images)
+    (setting.distance(result.images) + result.quantized.loss).backward()
+    for name, gradient in gradients(setting.tokenizer).items():
+        assert_close(ours[name], gradient, **EXACT)
+    assert objective.fake is None
+    assert objective.weight == objective.adversarial == 0
+
+
+def test_the_generators_backward_leaves_the_discriminator_alone():
+    setting = Setting()
+    setting.objective(Adversary(setting.judge, scale=0.8)).surrogate.backward()
+    assert all(gradient is None for gradient in gradients(setting.judge).values())
+
+
+def test_the_discriminators_loss_does_not_reach_the_tokenizer():
+    setting = Setting()
+    objective = setting.objective(Adversary(setting.judge, scale=0.8))
+    hinge_loss(setting.judge(setting.images), objective.fake).backward()
+    assert all(gradient is None for gradient in gradients(setting.tokenizer).values())
+    assert all(gradient is not None for gradient in gradients(setting.judge).values())
+
+
+@pytest.mark.parametrize("generator_first", [True, False])
+def test_the_shared_forward_gives_the_discriminator_its_own_gradients(generator_first):
+    setting = Setting()
+    objective = setting.objective(Adversary(setting.judge, scale=0.8))
+    if generator_first:
+        objective.surrogate.backward()
+    loss = hinge_loss(setting.judge(setting.images), objective.fake)
+    loss.backward(inputs=list(setting.judge.parameters()))
+    ours = gradients(setting.judge)
+
+    setting.judge.zero_grad()
+    with torch.no_grad():
+        reconstruction = setting.tokenizer(setting.images).images
+    hinge_loss(setting.judge(setting.images), setting.judge(reconstruction)).backward()
+    for name, gradient in gradients(setting.judge).items():
+        assert_close(ours[name], gradient, **EXACT)
+
+
+def test_the_judge_sees_the_reconstruction_once():
+    setting = Setting()
+    calls = []
+
+    def judge(images):
+        calls.append(images.shape)
+        return setting.judge(images)
+
+    setting.objective(Adversary(judge, scale=0.8)).surrogate.backward()
+    assert len(calls) == 1
+
+
+def test_backward_passes_of_several_batches_add_up():
+    setting = Setting()
+    setting.objective(None).surrogate.backward()
+    once = gradients(setting.tokenizer)
+    setting.objective(None).surrogate.backward()
+    for name, gradient in gradients(setting.tokenizer).items():
+        assert_close(gradient, 2 * once[name], **EXACT)
+
+
+def test_under_autocast_the_judge_and_the_distance_get_fp32_images():
+    setting = Setting()
+    setting.tokenizer.float()
+    setting.judge.float()
+    setting.images = setting.images.float()
+    seen = []
+
+    def judge(images):
+        seen.append(images.dtype)
+        return setting.judge(images)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        objective = setting.objective(Adversary(judge, scale=0.8))
+    objective.surrogate.backward()
+    assert seen == [torch.float32]
+    assert objective.weight > 0
+    assert all(gradient.isfinite().all() for gradient in gradients(setting.tokenizer).values())
