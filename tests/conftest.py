@@ -1,4 +1,4 @@
-"""What all tests share: few threads, and the recorded outputs of the original system."""
+"""What all tests share: one thread (tests run side by side), and the recorded outputs of the original system."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from reference import store
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

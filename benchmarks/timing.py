@@ -1,0 +1,141 @@
+"""The shared timer: both sides in one run, in turns, so that a busy machine slows both alike.
+
+Every benchmark is a script: ``python benchmarks/NAME.py [--quick] [--json PATH]``.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one piece of work over several runs."""
+
+    median: float
+    fastest: float
+    slowest: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        work: What was done.
+        unit: Of the rates, for example ``tokens/s``.
+        ours: Rate of this package (median).
+        reference: Rate of the reference (median).
+        ratio: ``ours / reference``.
+        ours_seconds: Where our rate comes from.
+        reference_seconds: Where the reference's rate comes from.
+    """
+
+    work: str
+    unit: str
+    ours: float
+    reference: float
+    ratio: float
+    ours_seconds: Timing
+    reference_seconds: Timing
+
+
+def compare(
+    work: str,
+    *,
+    ours: Callable[[], object],
+    reference: Callable[[], object],
+    amount: float,
+    unit: str,
+    repeats: int,
+) -> Row:
+    """Warms both sides up, then runs them in turns.
+
+    Args:
+        work: Name of the row.
+        ours: One run of our side.
+        reference: One run of the other side; the same work.
+        amount: Units of work in one run.
+        unit: What a rate counts, per second.
+        repeats: Timed runs of each side.
+    """
+    ours()
+    reference()
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        seconds[0].append(_seconds(ours))
+        seconds[1].append(_seconds(reference))
+    first, second = (Timing(statistics.median(times), min(times), max(times)) for times in seconds)
+    return Row(
+        work=work,
+        unit=unit,
+        ours=amount / first.median,
+        reference=amount / second.median,
+        ratio=second.median / first.median,
+        ours_seconds=first,
+        reference_seconds=second,
+    )
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    _finish_device_work()
+    start = time.perf_counter()
+    run()
+    _finish_device_work()
+    return time.perf_counter() - start
+
+
+def _finish_device_work() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def environment() -> dict[str, str | int]:
+    """What the numbers depend on."""
+    cuda = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count() or 0,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.system(),
+    }
+
+
+def parse_arguments(description: str) -> argparse.Namespace:
+    """``--quick`` (tiny sizes, to see that the script runs) and ``--json PATH``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the script runs")
+    parser.add_argument("--json", type=Path, help="write rows and environment to this file")
+    return parser.parse_args()
+
+
+def report(rows: list[Row], *, quick: bool, path: Path | None) -> None:
+    """Prints the table and writes it, with the environment, to ``path``."""
+    print(
+        f"{'work':<44} {'unit':<10} {'ours':>9} {'(spread)':>13} {'reference':>9} {'(spread)':>13} {'ratio':>7}"
+    )
+    for row in rows:
+        print(
+            f"{row.work:<44} {row.unit:<10} {row.ours:>9.1f} {_spread(row.ours_seconds):>13} "
+            f"{row.reference:>9.1f} {_spread(row.reference_seconds):>13} {row.ratio:>6.2f}x"
+        )
+    if path is not None:
+        record = {"quick": quick, "environment": environment(), "rows": [asdict(row) for row in rows]}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _spread(timing: Timing) -> str:
+    """Fastest and slowest run against the median, in percent."""
+    low, high = (100 * (t / timing.median - 1) for t in (timing.fastest, timing.slowest))
+    return f"{low:+.0f}..{high:+.0f}%"

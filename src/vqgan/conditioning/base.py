@@ -1,0 +1,51 @@
+"""What every conditioner promises."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import nn
+
+from vqgan.errors import ConfigError
+from vqgan.types import Condition, ConditionTokens
+
+Grid = tuple[int, int]
+"""Rows and columns of the token grid."""
+
+
+class Conditioner(nn.Module, ABC):
+    """Turns what the user asks for into the tokens that stand in front of the image's tokens.
+
+    Attributes:
+        name: The key under which its value stands in a condition: ``{"class": 3}``.
+        is_spatial: Whether there is one token for each cell of the image's grid, in raster order; such tokens
+            are cut out together with the grid where a window slides over a large image.
+        vocabulary_size: How many different tokens it has; they are numbered from 0.
+    """
+
+    name: ClassVar[str]
+    is_spatial: ClassVar[bool]
+    vocabulary_size: int
+
+    @abstractmethod
+    def num_tokens(self, grid: Grid) -> int:
+        """How many tokens the condition of an image with this token grid has (at least 1)."""
+
+    @abstractmethod
+    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+        """The condition of ``count`` images as tokens.
+
+        Args:
+            condition: Values by name, one for all images or one per image. Other names are ignored: data may
+                carry more than this conditioner uses.
+            count: Number of images.
+            grid: Rows and columns of the images' token grid.
+
+        Raises:
+            ConfigError: If the value is missing or does not fit; the message names what would.
+        """
+
+    def required(self, condition: Condition | None, *, hint: str) -> Any:
+        """The value under this conditioner's name; raises ConfigError with ``hint`` if there is none."""
+        if condition is None or condition.get(self.name) is None:
+            raise ConfigError(f"the condition `{self.name}` is missing", hint=hint)
+        return condition[self.name]

@@ -1,0 +1,105 @@
+"""A class for each image, given by its number or its name: one token."""
+
+import operator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.config import Config, require
+from vqgan.errors import ConfigError, closest
+from vqgan.types import Condition, ConditionTokens
+
+
+class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label"):
+    """One of ``num_classes`` classes steers the prior.
+
+    Attributes:
+        num_classes: Number of classes, numbered from 0.
+        class_names: Their names in that order; empty means that they are taken from the data when training
+            starts.
+    """
+
+    num_classes: int
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.num_classes >= 1, f"`num_classes` is {self.num_classes}, expected at least 1")
+        require(
+            len(self.class_names) in (0, self.num_classes),
+            f"`class_names` has {len(self.class_names)} names, expected `num_classes` = {self.num_classes}",
+        )
+        doubled = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+        require(not doubled, f"class name `{doubled[0] if doubled else ''}` stands twice in `class_names`")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """One token for each class."""
+        return self.num_classes
+
+    def num_tokens(self, grid: Grid) -> int:
+        """One, for every grid."""
+        return 1
+
+    @classmethod
+    def example(cls, folder: Path) -> "ClassLabelConfig":
+        """Three named classes."""
+        return cls(num_classes=3, class_names=("cat", "dog", "fox"))
+
+
+class ClassLabel(Conditioner):
+    """The class's number as the one condition token."""
+
+    name = "class"
+    is_spatial = False
+
+    def __init__(self, config: ClassLabelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary_size = config.vocabulary_size
+
+    def num_tokens(self, grid: Grid) -> int:
+        """One, for every grid."""
+        return self.config.num_tokens(grid)
+
+    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+        """Classes from ``{"class": value}``: a number or a name, one for all images or one per image.
+
+        Raises:
+            ConfigError: If a class is unknown, or the number of values is neither 1 nor ``count``.
+        """
+        value = self.required(
+            condition, hint=f'give `condition={{"class": 0}}`: {self._known()}, one for all or one per image'
+        )
+        values = value.tolist() if hasattr(value, "tolist") else value
+        values = list(values) if isinstance(values, list | tuple) else [values]
+        if len(values) not in (1, count):
+            raise ConfigError(
+                f"`class` has {len(values)} values for {count} images, expected one for all or one per image"
+            )
+        device = value.device if isinstance(value, Tensor) else None
+        numbers = torch.tensor([self._number(item) for item in values], device=device)
+        return numbers[:, None].expand(count, 1)
+
+    def _number(self, item: Any) -> int:
+        names = self.config.class_names
+        if isinstance(item, str):
+            if item in names:
+                return names.index(item)
+            hint = closest(item, names) if names else f"give {self._known()}"
+            raise ConfigError(f"unknown class `{item}`", hint=hint)
+        try:
+            number = operator.index(item)
+        except TypeError:
+            raise ConfigError(
+                f"class `{item}` is neither an integer nor a name", hint=f"give {self._known()}"
+            ) from None
+        if not 0 <= number < self.config.num_classes:
+            raise ConfigError(f"class {number} does not exist", hint=f"give {self._known()}")
+        return number
+
+    def _known(self) -> str:
+        numbers = f"a number from 0 to {self.config.num_classes - 1}"
+        return f"{numbers} or a name" if self.config.class_names else numbers

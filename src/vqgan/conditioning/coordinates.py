@@ -1,0 +1,90 @@
+"""Where in the picture each token lies: one token per cell of the grid, so that a window knows its place."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.config import Config, require
+from vqgan.errors import ConfigError
+from vqgan.types import Condition, ConditionTokens
+
+
+class CoordinatesConfig(Config, frozen=True, tag_field="kind", tag="coordinates"):
+    """The position in the whole picture steers the prior.
+
+    Attributes:
+        num_values: How many different positions are told apart.
+        downsample_factor: Pixels per token side, as the tokenizer has it.
+    """
+
+    num_values: int
+    downsample_factor: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_values", "downsample_factor"):
+            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """One token for each value."""
+        return self.num_values
+
+    def num_tokens(self, grid: Grid) -> int:
+        """One for each cell of the grid."""
+        return grid[0] * grid[1]
+
+    @classmethod
+    def example(cls, folder: Path) -> "CoordinatesConfig":
+        """Eight positions at a factor of 2."""
+        return cls(num_values=8, downsample_factor=2)
+
+
+class Coordinates(Conditioner):
+    """A map of coordinates in [0, 1], averaged over each cell and rounded to one of ``num_values`` values.
+
+    The map runs in raster order over the whole picture, ``(row * W + column) / (H * W)`` for each pixel. The
+    value 1.0 (which that map never reaches) would round to ``num_values``, one more than there are: it
+    becomes the last value.
+    """
+
+    name = "coordinates"
+    is_spatial = True
+
+    def __init__(self, config: CoordinatesConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary_size = config.vocabulary_size
+
+    def num_tokens(self, grid: Grid) -> int:
+        """One for each cell of the grid."""
+        return self.config.num_tokens(grid)
+
+    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+        """Tokens of the whole picture's coordinates, or of the map ``{"coordinates": (b 1 H W)}``.
+
+        Give a map where an image is a part of a larger one; one map serves all images, or one each.
+
+        Raises:
+            ConfigError: If the map is no tensor of that shape or leaves [0, 1].
+        """
+        height, width = (side * self.config.downsample_factor for side in grid)
+        pixels = condition.get(self.name) if condition is not None else None
+        if pixels is None:
+            pixels = torch.arange(height * width).view(1, 1, height, width) / (height * width)
+        elif not isinstance(pixels, Tensor):
+            raise ConfigError(
+                f"`coordinates` is of type `{type(pixels).__name__}`, expected a tensor (b 1 H W)"
+            )
+        if pixels.ndim != 4 or pixels.shape[0] not in (1, count) or pixels.shape[1:] != (1, height, width):
+            raise ConfigError(
+                f"`coordinates` has the shape {tuple(pixels.shape)}, "
+                f"expected (1, 1, {height}, {width}) or ({count}, 1, {height}, {width})"
+            )
+        if not bool(((pixels >= 0) & (pixels <= 1)).all()):
+            raise ConfigError("`coordinates` leaves the range, expected 0 <= value <= 1")
+        cells = F.avg_pool2d(pixels, self.config.downsample_factor).flatten(1)
+        values = (cells * self.config.num_values).round().long().clamp(max=self.config.num_values - 1)
+        return values.expand(count, -1)

@@ -1,0 +1,57 @@
+"""No condition: one start token, from which the first image token is predicted."""
+
+from pathlib import Path
+
+import torch
+
+from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.config import Config, require
+from vqgan.types import Condition, ConditionTokens
+
+
+class UnconditionalConfig(Config, frozen=True, tag_field="kind", tag="unconditional"):
+    """Nothing steers the prior.
+
+    Attributes:
+        start_token: The token in front of every image. In a shared vocabulary some published models use
+            another than 0.
+    """
+
+    start_token: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.start_token >= 0, f"`start_token` is {self.start_token}, expected at least 0")
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Condition tokens there are: those up to the start token."""
+        return self.start_token + 1
+
+    def num_tokens(self, grid: Grid) -> int:
+        """One, for every grid."""
+        return 1
+
+    @classmethod
+    def example(cls, folder: Path) -> "UnconditionalConfig":
+        """The only instance that is needed."""
+        return cls()
+
+
+class Unconditional(Conditioner):
+    """One start token for every image."""
+
+    name = "unconditional"
+    is_spatial = False
+
+    def __init__(self, config: UnconditionalConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary_size = config.vocabulary_size
+
+    def num_tokens(self, grid: Grid) -> int:
+        """One, for every grid."""
+        return self.config.num_tokens(grid)
+
+    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+        """The start token, ``count`` times."""
+        return torch.full((count, 1), self.config.start_token)

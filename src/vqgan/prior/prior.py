@@ -1,0 +1,161 @@
+"""The second stage: how probable is each next token, given the condition and the tokens before it."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vqgan.config import Config, require
+from vqgan.errors import ConfigError
+from vqgan.prior.kv_cache import KVCache
+from vqgan.prior.transformer import Features, Transformer
+from vqgan.types import ConditionTokens, Logits, Tokens
+
+NextLogits = Float[Tensor, "b K"]
+"""Unnormalised log-probabilities of one next token per sequence."""
+
+
+class PriorConfig(Config, frozen=True):
+    """What a prior is.
+
+    Attributes:
+        codebook_size: Codes of the tokenizer; the prior predicts one of them.
+        condition_size: Different condition tokens (classes, start token, coordinates, ...).
+        context_length: Most tokens that are fed: ``m + n - 1`` for ``m`` condition and ``n`` image tokens.
+        depth: Transformer blocks.
+        width: Size of a token's vector, a multiple of ``num_heads``.
+        num_heads: Attention heads.
+        dropout: Probability to drop in training.
+        vocabulary: ``separate`` keeps the vectors of condition tokens apart from those of the codes;
+            ``shared`` is the published models' single table, in which class 3 and code 3 are one vector.
+    """
+
+    codebook_size: int
+    condition_size: int
+    context_length: int
+    depth: int
+    width: int
+    num_heads: int
+    dropout: float = 0.0
+    vocabulary: Literal["separate", "shared"] = "separate"
+
+    def __post_init__(self) -> None:
+        for name in ("codebook_size", "condition_size", "context_length", "depth", "width", "num_heads"):
+            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        require(0 <= self.dropout < 1, f"`dropout` is {self.dropout}, expected 0 <= dropout < 1")
+        require(
+            self.width % self.num_heads == 0,
+            f"`width` is {self.width}, expected a multiple of `num_heads` = {self.num_heads}",
+        )
+        require(
+            self.vocabulary == "separate" or self.condition_size <= self.codebook_size,
+            f"`condition_size` is {self.condition_size}, "
+            f"a shared vocabulary has only {self.codebook_size} entries",
+            hint="use `vocabulary: separate`",
+        )
+
+    @classmethod
+    def example(cls, folder: Path) -> "PriorConfig":
+        """A tiny prior that suits 16 codes, one condition token and 4 x 4 image tokens."""
+        return cls(codebook_size=16, condition_size=1, context_length=16, depth=1, width=8, num_heads=2)
+
+
+class Prior(nn.Module):
+    """A distribution over token sequences, p(tokens | condition) = product of p(token | tokens before it).
+
+    Condition tokens stand in front of the image's tokens; there is always at least one of them (a start
+    token where nothing else steers). The prior knows lengths only, not grids.
+    """
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        separate = config.vocabulary == "separate"
+        self.condition_offset = config.codebook_size if separate else 0
+        rows = config.codebook_size + (config.condition_size if separate else 0)
+        self.token_embedding = nn.Embedding(rows, config.width)
+        self.transformer = Transformer(
+            context_length=config.context_length,
+            depth=config.depth,
+            width=config.width,
+            num_heads=config.num_heads,
+            dropout=config.dropout,
+        )
+        self.head = nn.Linear(config.width, config.codebook_size, bias=False)
+        self.apply(_initialise)
+
+    def forward(self, tokens: Tokens, condition_tokens: ConditionTokens) -> Logits:
+        """Logits of every token given the true tokens before it; the last token is not read.
+
+        Raises:
+            ConfigError: If there is no condition token or ``m + n - 1`` exceeds the context length.
+        """
+        features = self._read(tokens[:, :-1], condition_tokens)
+        return self.head(features[:, condition_tokens.shape[1] - 1 :])
+
+    def log_probability(
+        self, tokens: Tokens, condition_tokens: ConditionTokens, *, read: Tokens | None = None
+    ) -> Float[Tensor, "b n"]:
+        """Natural logarithm of each token's probability given those before it; in float32 or better.
+
+        Args:
+            tokens: The tokens that are scored.
+            condition_tokens: What stands in front of them.
+            read: The tokens that the prior is shown in their place (some corrupted, in training); by default
+                ``tokens`` themselves.
+        """
+        logits = self(tokens if read is None else read, condition_tokens)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+
+    def new_cache(self, num_tokens: int) -> KVCache:
+        """An empty cache for sequences of at most ``num_tokens`` fed tokens, condition included.
+
+        Raises:
+            ConfigError: If ``num_tokens`` exceeds the context length.
+        """
+        self._check_length(num_tokens)
+        return KVCache(depth=self.config.depth, capacity=num_tokens)
+
+    def next_logits(
+        self, tokens: Tokens, condition_tokens: ConditionTokens, cache: KVCache | None = None
+    ) -> NextLogits:
+        """Logits of the token that follows ``tokens`` (which may be empty); fills an empty ``cache``.
+
+        Raises:
+            ConfigError: If there is no condition token or ``m + n`` exceeds the context length.
+        """
+        return self.head(self._read(tokens, condition_tokens, cache)[:, -1])
+
+    def step(self, token: Int[Tensor, " b"], cache: KVCache) -> NextLogits:
+        """Reads one more image token after those in ``cache``: logits of the token that follows it."""
+        features = self.transformer(self.token_embedding(token[:, None]), cache)
+        return self.head(features[:, -1])
+
+    def _read(
+        self, tokens: Tensor, condition_tokens: ConditionTokens, cache: KVCache | None = None
+    ) -> Features:
+        sequence = torch.cat([condition_tokens + self.condition_offset, tokens], dim=1)
+        if condition_tokens.shape[1] == 0:
+            raise ConfigError("there is no condition token, expected at least a start token")
+        self._check_length(sequence.shape[1])
+        return self.transformer(self.token_embedding(sequence), cache)
+
+    def _check_length(self, num_tokens: int) -> None:
+        if num_tokens > self.config.context_length:
+            raise ConfigError(
+                f"{num_tokens} tokens of condition and image are to be read, "
+                f"expected at most `context_length` = {self.config.context_length}",
+                hint="use a smaller grid, or a prior with a larger `context_length`",
+            )
+
+
+def _initialise(module: nn.Module) -> None:
+    """N(0, 0.02) for weights and zero for biases (GPT-2); norms and zero positions are made so already."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,95 @@
+"""Which codes may be drawn, and how bold the draw is."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vqgan.config import require
+
+NextLogits = Float[Tensor, "b K"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are drawn from the prior's distribution; checked once, here.
+
+    Attributes:
+        temperature: Above 1 flattens the distribution, below 1 sharpens it; 0 takes the most probable code
+            (no noise, no filter, the lowest code among equals).
+        top_k: Keep the ``top_k`` most probable codes, and all that equal the last of them; None keeps all.
+        top_p: Keep the fewest most probable codes that together have at least this probability; None or 1
+            keeps all. After ``top_k``, of what it left.
+
+    Raises:
+        ConfigError: If a value lies outside its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.temperature < math.inf,
+            f"`temperature` is {self.temperature}, expected a number of at least 0",
+            hint="0 is greedy, 1 is the distribution as learned",
+        )
+        require(
+            self.top_k is None or self.top_k >= 1,
+            f"`top_k` is {self.top_k}, expected at least 1",
+            hint="leave it out to keep all codes",
+        )
+        require(
+            self.top_p is None or 0 < self.top_p <= 1,
+            f"`top_p` is {self.top_p}, expected 0 < top_p <= 1",
+            hint="leave it out to keep all codes",
+        )
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most probable code is taken every time."""
+        return self.temperature == 0
+
+
+def filter_logits(logits: NextLogits, decoding: Decoding) -> NextLogits:
+    """Applies temperature, then top-k, then top-p; what is not kept becomes minus infinity.
+
+    Not for greedy decoding, which filters nothing.
+    """
+    logits = logits / decoding.temperature
+    if decoding.top_k is not None:
+        logits = keep_top_k(logits, decoding.top_k)
+    if decoding.top_p is not None and decoding.top_p < 1:
+        logits = keep_top_p(logits, decoding.top_p)
+    return logits
+
+
+def keep_top_k(logits: NextLogits, top_k: int) -> NextLogits:
+    """Keeps the ``top_k`` largest logits of each row and all that equal the smallest of these.
+
+    Example:
+        >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0, 2.0]]), 2)
+        tensor([[-inf, 3., 2., 2.]])
+    """
+    smallest = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+    return logits.masked_fill(logits < smallest, -math.inf)
+
+
+def keep_top_p(logits: NextLogits, top_p: float) -> NextLogits:
+    """Keeps the fewest most probable codes of each row whose probabilities add up to at least ``top_p``.
+
+    At least one is kept. Among equal codes the lower one comes first.
+
+    Example:
+        >>> keep_top_p(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.6).exp()
+        tensor([[0.5000, 0.3000, 0.0000]])
+    """
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    probabilities = ordered.softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    before[:, 0] = 0
+    dropped = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before >= top_p)
+    return logits.masked_fill(dropped, -math.inf)

@@ -1,0 +1,95 @@
+"""Noise that depends only on what it is for, never on when, where or in which batch it is drawn.
+
+The noise of a token is a hash of (seed, purpose, row, column, code). All bits come from integers: they are
+the same on every device, in any batch and in any order.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vqgan.errors import ConfigError
+
+SAMPLING = 0
+"""The purpose of the noise that chooses tokens; other uses take other numbers."""
+
+_MASK = 0xFFFFFFFF
+_GOLDEN = 0x9E3779B9
+_FIRST = 0x21F0AAAD
+_SECOND = 0xD35A2D97 - 2**32  # the same modulo 2^32, but no product of it with 32 bits leaves int64
+_LARGEST_U = 1 - 2**-24  # the largest float32 below 1
+
+
+def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Hashes numbers of 32 bits (in int64) to numbers of 32 bits, one to one.
+
+    Example:
+        >>> [hex(value) for value in mix(torch.tensor([0, 1, 2**32 - 1])).tolist()]
+        ['0x0', '0x6d3fa73', '0xd9b56683']
+    """
+    x = x ^ (x >> 16)
+    x = (x * _FIRST) & _MASK
+    x = x ^ (x >> 15)
+    x = (x * _SECOND) & _MASK
+    return x ^ (x >> 15)
+
+
+class GridNoise:
+    """Gumbel noise for every cell of a token grid and every code.
+
+    Image ``i`` takes the seed ``seed + i``: it is the same image as the first one of a call with that seed.
+
+    Args:
+        seed: Seed of the first image; all seeds lie in ``0 <= seed < 2**63``.
+        count: Number of images.
+        grid: Rows and columns of the *final* grid.
+        codebook_size: Number of codes.
+        device: Where the noise is needed.
+        purpose: What the noise is for.
+
+    Raises:
+        ConfigError: If a seed lies outside its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        count: int,
+        grid: tuple[int, int],
+        codebook_size: int,
+        device: torch.device,
+        purpose: int = SAMPLING,
+    ) -> None:
+        if not 0 <= seed <= 2**63 - count:
+            raise ConfigError(
+                f"`seed` is {seed}, expected 0 <= seed < 2**63 for each of {count} images",
+                hint="image i takes the seed `seed + i`",
+            )
+        rows, columns = grid
+        seeds = torch.tensor([seed + image for image in range(count)], device=device).view(count, 1, 1)
+        words = (
+            seeds & _MASK,
+            seeds >> 32,
+            torch.tensor(purpose, device=device),
+            torch.arange(rows, device=device).view(1, rows, 1),
+            torch.arange(columns, device=device).view(1, 1, columns),
+        )
+        key = torch.zeros(1, 1, 1, dtype=torch.int64, device=device)
+        for word in words:
+            key = mix((key + word + _GOLDEN) & _MASK)
+        self._key = key
+        self._codes = mix((torch.arange(codebook_size, device=device) + _GOLDEN) & _MASK)
+
+    def bits(self, row: int, column: int) -> Int[Tensor, "b K"]:
+        """32 random bits for each image and code at one cell."""
+        return mix(self._key[:, row, column, None] ^ self._codes)
+
+    def at(self, row: int, column: int) -> Float[Tensor, "b K"]:
+        """Standard Gumbel noise in float32 for each image and code at one cell.
+
+        The logarithm of an exponential variable, taken so that the large values, which decide the arg-max,
+        have the finer steps.
+        """
+        u = ((self.bits(row, column).to(torch.float32) + 0.5) / 2**32).clamp(max=_LARGEST_U)
+        return -torch.log(-torch.log1p(-u))

@@ -1,0 +1,237 @@
+"""The whole line from image to image: tokenizer, conditioner and prior at work together."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vqgan.conditioning import ConditionerConfig, build_conditioner
+from vqgan.config import Config, require
+from vqgan.errors import ConfigError
+from vqgan.prior import Prior, PriorConfig
+from vqgan.sampling import Decoding, sample_grid, sample_sliding, usable_window
+from vqgan.tokenizer import Tokenizer, TokenizerConfig
+from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress
+
+
+class SynthesizerConfig(Config, frozen=True):
+    """What a synthesizer is: its three parts, and the grid on which the prior was trained.
+
+    Attributes:
+        tokenizer: The first stage.
+        conditioner: What steers the prior.
+        prior: The second stage; its sizes must agree with those of the other two.
+        window: Rows and columns of the token grid that the prior sees at once.
+    """
+
+    tokenizer: TokenizerConfig
+    conditioner: ConditionerConfig
+    prior: PriorConfig
+    window: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        rows, columns = self.window
+        require(rows >= 1 and columns >= 1, f"`window` is {rows} x {columns}, expected at least 1 x 1")
+        codes = self.tokenizer.quantizer.codebook_size
+        require(
+            self.prior.codebook_size == codes,
+            f"`prior.codebook_size` is {self.prior.codebook_size}, expected the tokenizer's {codes}",
+        )
+        vocabulary = self.conditioner.vocabulary_size
+        require(
+            self.prior.condition_size == vocabulary,
+            f"`prior.condition_size` is {self.prior.condition_size}, expected the conditioner's {vocabulary}",
+        )
+        fed = self.conditioner.num_tokens(self.window) + rows * columns - 1
+        require(
+            self.prior.context_length >= fed,
+            f"`prior.context_length` is {self.prior.context_length}, "
+            f"expected at least {fed} for the window {rows} x {columns} and its condition",
+        )
+
+
+class Synthesizer(nn.Module):
+    """Makes images: new ones, or the rest of given ones.
+
+    Put it into evaluation mode first (``eval()``); in training mode a prior with dropout samples at random.
+    Results lie on the model's device. Nothing here but ``log_probability`` keeps gradients.
+    """
+
+    def __init__(self, config: SynthesizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = Tokenizer(config.tokenizer)
+        self.conditioner = build_conditioner(config.conditioner)
+        self.prior = Prior(config.prior)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Images) -> Images:
+        """The images as the tokenizer's codes describe them.
+
+        Raises:
+            ConfigError: If the size is not divisible by the downsample factor.
+        """
+        return self.tokenizer.decode(self.tokenizer.encode(self._on_device(images)))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        size: tuple[int, int] | None = None,
+        condition: Condition | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+    ) -> Images:
+        """Makes new images.
+
+        Args:
+            count: Number of images.
+            size: Height and width in pixels, divisible by the tokenizer's downsample factor; by default the
+                size the prior was trained on. On larger ones its window slides over the grid.
+            condition: What steers the prior, by the conditioner's name: one value for all images or one each.
+            temperature: Boldness of the draws; 0 takes the most probable code every time.
+            top_k: Draw from the ``top_k`` most probable codes only.
+            top_p: Draw from the most probable codes that together have this probability.
+            seed: Image ``i`` is the image of seed ``seed + i``.
+            on_progress: Called after each token.
+
+        Raises:
+            ConfigError: If a number is out of range, the size cannot be made or the condition does not fit.
+        """
+        decoding = Decoding(temperature, top_k, top_p)
+        require(count >= 1, f"`count` is {count}, expected at least 1")
+        factor = self.tokenizer.downsample_factor
+        rows, columns = self.config.window
+        grid = self.tokenizer.grid_size(size if size is not None else (rows * factor, columns * factor))
+        indices = torch.zeros(count, *grid, dtype=torch.int64, device=self._weight.device)
+        known = torch.zeros_like(indices, dtype=torch.bool)
+        filled = self._fill(indices, known, condition, decoding, seed, on_progress)
+        return self.tokenizer.decode(filled)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        images: Images,
+        known: Known,
+        condition: Condition | None = None,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        on_progress: OnProgress | None = None,
+    ) -> Images:
+        """Keeps the known tokens of images exactly and samples the others in raster order.
+
+        The pixels near the border of what is kept may change: a token describes more than its own square.
+
+        Args:
+            images: Values in [-1, 1].
+            known: On the token grid: True where the image's token is kept.
+            condition: As in :meth:`sample`.
+            temperature: As in :meth:`sample`.
+            top_k: As in :meth:`sample`.
+            top_p: As in :meth:`sample`.
+            seed: Image ``i`` is completed with the noise of seed ``seed + i``.
+            on_progress: Called after each token that is read or sampled.
+
+        Raises:
+            ConfigError: If the images' size, the mask or the condition does not fit, or a number is out of
+                range.
+        """
+        decoding = Decoding(temperature, top_k, top_p)
+        indices = self.tokenizer.encode(self._on_device(images))
+        if known.shape != indices.shape:
+            raise ConfigError(
+                f"`known` has the shape {tuple(known.shape)}, expected {tuple(indices.shape)}",
+                hint="it is a mask (b, h, w) on the token grid, not on pixels",
+            )
+        filled = self._fill(indices, known.to(indices.device), condition, decoding, seed, on_progress)
+        return self.tokenizer.decode(filled)
+
+    def log_probability(self, images: Images, condition: Condition | None = None) -> Float[Tensor, "b n"]:
+        """Natural logarithm of the probability of each of the images' tokens, in raster order.
+
+        Raises:
+            ConfigError: If the images are not of the size of the window (or of its first rows), or the
+                condition does not fit.
+        """
+        with torch.no_grad():
+            indices = self.tokenizer.encode(self._on_device(images))
+        grid = (indices.shape[1], indices.shape[2])
+        window = self._window(grid)
+        if window != grid:
+            raise ConfigError(
+                f"{grid[0]} x {grid[1]} tokens are more than the prior's window of {window[0]} x {window[1]}",
+                hint="score crops of the images",
+            )
+        condition_tokens = self._condition_tokens(condition, indices.shape[0], grid)
+        return self.prior.log_probability(indices.flatten(1), condition_tokens)
+
+    def _fill(
+        self,
+        indices: Indices,
+        known: Known,
+        condition: Condition | None,
+        decoding: Decoding,
+        seed: int,
+        on_progress: OnProgress | None,
+    ) -> Indices:
+        """Samples what is unknown: the whole grid at once if the prior can see it, else window by window."""
+        count, *sides = indices.shape
+        grid = (sides[0], sides[1])
+        window = self._window(grid)
+        condition_tokens = self._condition_tokens(condition, count, grid)
+        if window == grid:
+            return sample_grid(
+                self.prior,
+                condition_tokens,
+                indices,
+                known,
+                decoding=decoding,
+                seed=seed,
+                on_progress=on_progress,
+            )
+        return sample_sliding(
+            self.prior,
+            condition_tokens,
+            indices,
+            known,
+            window=window,
+            is_spatial=self.conditioner.is_spatial,
+            decoding=decoding,
+            seed=seed,
+            on_progress=on_progress,
+        )
+
+    def _window(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """The part of the prior's window that this grid can use; what does not fit is said in pixels."""
+        try:
+            return usable_window(grid, self.config.window, is_spatial=self.conditioner.is_spatial)
+        except ConfigError as error:
+            height, width = (side * self.tokenizer.downsample_factor for side in self.config.window)
+            least = f"{height} x {width}" if self.conditioner.is_spatial else f"a width of {width}"
+            hint = f"use at least {least} pixels and crop the result"
+            raise ConfigError(error.message, hint=hint) from None
+
+    def _condition_tokens(
+        self, condition: Condition | None, count: int, grid: tuple[int, int]
+    ) -> ConditionTokens:
+        unknown = sorted(set(condition or {}) - {self.conditioner.name})
+        require(
+            not unknown,
+            f"this model does not know the condition `{unknown[0] if unknown else ''}`",
+            hint=f"it is steered by: `{self.conditioner.name}`",
+        )
+        return self.conditioner.tokens(condition, count, grid).to(self._weight.device)
+
+    def _on_device(self, images: Images) -> Images:
+        return images.to(self._weight)
+
+    @property
+    def _weight(self) -> Tensor:
+        """A weight, for its device and type."""
+        return self.prior.head.weight

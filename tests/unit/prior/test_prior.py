@@ -1,0 +1,155 @@
+import pytest
+import torch
+
+from vqgan.errors import ConfigError
+from vqgan.prior import Prior, PriorConfig
+
+SIZES = {
+    "codebook_size": 11,
+    "condition_size": 5,
+    "context_length": 12,
+    "depth": 2,
+    "width": 8,
+    "num_heads": 2,
+}
+
+
+def make(**changes):
+    torch.manual_seed(0)
+    prior = Prior(PriorConfig(**{**SIZES, **changes})).double().eval()
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return prior
+
+
+def inputs(batch=3, tokens=9, conditions=2):
+    generator = torch.Generator().manual_seed(1)
+    return (
+        torch.randint(11, (batch, tokens), generator=generator),
+        torch.randint(5, (batch, conditions), generator=generator),
+    )
+
+
+def test_logits_depend_on_earlier_tokens_only():
+    prior, (tokens, condition) = make(), inputs()
+    changed = tokens.clone()
+    changed[:, 4] = (changed[:, 4] + 1) % 11
+    before, after = prior(tokens, condition), prior(changed, condition)
+    torch.testing.assert_close(before[:, :5], after[:, :5])
+    assert not torch.isclose(before[:, 5:], after[:, 5:]).all(dim=-1).any()
+
+
+def test_logits_of_the_prefix_equal_those_of_the_whole():
+    prior, (tokens, condition) = make(), inputs()
+    whole = prior(tokens, condition)
+    for position in range(9):
+        torch.testing.assert_close(prior.next_logits(tokens[:, :position], condition), whole[:, position])
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 6])
+def test_cached_steps_equal_the_whole_pass(prefix):
+    prior, (tokens, condition) = make(), inputs()
+    cache = prior.new_cache(11)
+    rows = [prior.next_logits(tokens[:, :prefix], condition, cache)]
+    rows += [prior.step(tokens[:, position], cache) for position in range(prefix, 9)]
+    torch.testing.assert_close(torch.stack(rows[:-1], dim=1), prior(tokens, condition)[:, prefix:])
+
+
+def test_log_probability_is_the_sum_worked_out_by_hand():
+    prior, (tokens, condition) = make(), inputs()
+    expected = torch.zeros(3, dtype=torch.float64)
+    for image in range(3):
+        for position in range(9):
+            logits = prior.next_logits(tokens[image : image + 1, :position], condition[image : image + 1])[0]
+            expected[image] += logits[tokens[image, position]] - logits.exp().sum().log()
+    found = prior.log_probability(tokens, condition)
+    assert found.shape == (3, 9)
+    torch.testing.assert_close(found.sum(dim=1), expected)
+
+
+def test_all_sequences_together_have_probability_one():
+    prior = make(codebook_size=3, condition_size=1)
+    sequences = torch.cartesian_prod(*[torch.arange(3)] * 4)
+    log_probability = prior.log_probability(sequences, torch.zeros(81, 1, dtype=torch.int64)).sum(dim=1)
+    torch.testing.assert_close(log_probability.exp().sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_log_probability_scores_the_tokens_but_reads_others_if_told():
+    prior, (tokens, condition) = make(), inputs()
+    read = (tokens + 1) % 11
+    expected = prior(read, condition).log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+    torch.testing.assert_close(prior.log_probability(tokens, condition, read=read), expected)
+
+
+def test_separate_vocabulary_keeps_condition_rows_apart():
+    prior, (tokens, condition) = make(), inputs()
+    prior(tokens, condition).sum().backward()
+    gradient = prior.token_embedding.weight.grad
+    assert gradient.shape == (16, 8)
+    used = set(gradient.abs().sum(dim=1).nonzero().flatten().tolist())
+    assert used == set(tokens[:, :-1].flatten().tolist()) | {11 + c for c in condition.flatten().tolist()}
+
+
+def test_shared_vocabulary_reads_class_3_as_code_3():
+    prior, (tokens, condition) = make(vocabulary="shared"), inputs()
+    assert prior.token_embedding.weight.shape == (11, 8)
+    joined = torch.cat([condition, tokens], dim=1)
+    torch.testing.assert_close(prior(tokens, condition), prior(joined[:, 1:], joined[:, :1])[:, 1:])
+
+
+def test_weights_start_as_in_gpt_2():
+    torch.manual_seed(0)
+    prior = Prior(PriorConfig(**{**SIZES, "width": 64}))
+    for name, parameter in prior.named_parameters():
+        if name.endswith(("bias", "positions")):
+            assert not parameter.any(), name
+        elif "norm" in name:
+            assert bool((parameter == 1).all()), name
+        else:
+            assert 0.017 < float(parameter.detach().std()) < 0.023, name
+    assert prior.head.bias is None
+
+
+def test_bf16_autocast_stays_near_fp32_with_and_without_cache():
+    prior, (tokens, condition) = make().float(), inputs()
+    expected = prior(tokens, condition).detach()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(prior(tokens, condition).float(), expected, rtol=0.05, atol=0.15)
+        assert prior.log_probability(tokens, condition).dtype == torch.float32
+        cache = prior.new_cache(11)
+        prior.next_logits(tokens[:, :4], condition, cache)
+        step = prior.step(tokens[:, 4], cache)
+    torch.testing.assert_close(step.float(), expected[:, 5], rtol=0.05, atol=0.15)
+
+
+def test_too_long_a_sequence_is_refused():
+    prior, (tokens, condition) = make(), inputs(tokens=12)
+    with pytest.raises(ConfigError, match=r"13 tokens .* expected at most `context_length` = 12"):
+        prior(tokens, condition)
+    with pytest.raises(ConfigError, match="hint: use a smaller grid"):
+        prior.new_cache(13)
+
+
+def test_a_sequence_without_condition_is_refused():
+    with pytest.raises(ConfigError, match="no condition token"):
+        make()(inputs()[0], torch.zeros(3, 0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth": 0}, "`depth` is 0, expected at least 1"),
+        ({"width": 9}, "`width` is 9, expected a multiple of `num_heads` = 2"),
+        ({"dropout": 1.0}, "`dropout` is 1.0"),
+        ({"vocabulary": "shared", "condition_size": 12}, "a shared vocabulary has only 11 entries"),
+    ],
+)
+def test_impossible_configurations_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        PriorConfig(**{**SIZES, **changes})
+
+
+def test_the_example_can_be_built(tmp_path):
+    config = PriorConfig.example(tmp_path)
+    logits = Prior(config)(torch.zeros(1, 16, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64))
+    assert logits.shape == (1, 16, 16)

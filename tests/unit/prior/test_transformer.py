@@ -1,0 +1,61 @@
+import math
+
+import pytest
+import torch
+
+from vqgan.prior.kv_cache import KVCache
+from vqgan.prior.transformer import Attention, Block, Transformer
+
+
+def written_out_attention(layer, features):
+    batch, count, width = features.shape
+    head_width = width // layer.num_heads
+    split = lambda x: x.view(batch, count, layer.num_heads, head_width).transpose(1, 2)  # noqa: E731
+    queries, keys, values = (
+        split(layer.query(features)),
+        split(layer.key(features)),
+        split(layer.value(features)),
+    )
+    scores = queries @ keys.transpose(2, 3) / math.sqrt(head_width)
+    scores = scores.masked_fill(torch.ones(count, count).triu(1).bool(), -math.inf)
+    return layer.output((scores.softmax(-1) @ values).transpose(1, 2).reshape(batch, count, width))
+
+
+def test_attention_equals_its_formula_written_out():
+    layer = Attention(width=12, num_heads=3, dropout=0.0).double()
+    features = torch.randn(2, 7, 12, dtype=torch.float64)
+    torch.testing.assert_close(layer(features), written_out_attention(layer, features))
+
+
+def test_block_adds_normalised_attention_then_a_gelu_network():
+    block = Block(width=8, num_heads=2, dropout=0.0).double()
+    features = torch.randn(2, 5, 8, dtype=torch.float64)
+    middle = features + block.attention(block.attention_norm(features))
+    hidden = block.feed_forward[0](block.feed_forward_norm(middle))
+    hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
+    torch.testing.assert_close(block(features), middle + block.feed_forward[2](hidden))
+
+
+def test_a_filled_cache_takes_one_token_at_a_time():
+    layer = Transformer(context_length=6, depth=1, width=8, num_heads=2, dropout=0.0)
+    cache = KVCache(depth=1, capacity=6)
+    layer(torch.randn(1, 2, 8), cache)
+    with pytest.raises(ValueError, match="one token at a time, not 2"):
+        layer(torch.randn(1, 2, 8), cache)
+
+
+def test_positions_follow_the_tokens_in_the_cache():
+    layer = Transformer(context_length=6, depth=2, width=8, num_heads=2, dropout=0.0).double()
+    torch.nn.init.normal_(layer.positions)
+    embedded = torch.randn(2, 6, 8, dtype=torch.float64)
+    cache = KVCache(depth=2, capacity=6)
+    parts = [layer(embedded[:, :3], cache)] + [layer(embedded[:, i : i + 1], cache) for i in range(3, 6)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), layer(embedded))
+
+
+def test_dropout_acts_in_training_only():
+    layer = Transformer(context_length=6, depth=1, width=8, num_heads=2, dropout=0.5)
+    embedded = torch.randn(1, 6, 8)
+    assert not torch.equal(layer(embedded), layer(embedded))
+    layer.eval()
+    assert torch.equal(layer(embedded), layer(embedded))

@@ -1,0 +1,149 @@
+import pytest
+import torch
+
+from vqgan.errors import ConfigError
+from vqgan.prior import Prior, PriorConfig
+from vqgan.sampling import Decoding, GridNoise, sample_grid
+from vqgan.sampling.sampler import choose_tokens, known_prefix
+
+GRID = (3, 4)
+CPU = torch.device("cpu")
+WARM = Decoding(temperature=0.9, top_k=6, top_p=0.95)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    """Float64: two ways of computing the same logits then never disagree about the largest."""
+    torch.manual_seed(0)
+    config = PriorConfig(codebook_size=9, condition_size=4, context_length=13, depth=2, width=8, num_heads=2)
+    model = Prior(config).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+def given(count, share=0.0):
+    generator = torch.Generator().manual_seed(3)
+    indices = torch.randint(9, (count, *GRID), generator=generator)
+    return indices, torch.rand(count, *GRID, generator=generator) < share
+
+
+def conditions(count):
+    return torch.arange(2 * count).view(count, 2) % 4
+
+
+def slow_restatement(prior, condition, indices, known, decoding, seed):
+    """The rule as one reads it: a whole pass over the whole sequence for every token."""
+    grid = torch.where(known, indices, 0)
+    noise = GridNoise(seed=seed, count=len(grid), grid=GRID, codebook_size=9, device=CPU)
+    for row in range(GRID[0]):
+        for column in range(GRID[1]):
+            logits = prior(grid.flatten(1), condition)[:, row * GRID[1] + column]
+            chosen = choose_tokens(logits, decoding, noise, row, column)
+            unknown = ~known[:, row, column]
+            grid[unknown, row, column] = chosen[unknown]
+    return grid
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+@pytest.mark.parametrize(
+    "decoding", [WARM, Decoding(), Decoding(temperature=0.0)], ids=["warm", "plain", "greedy"]
+)
+def test_cached_sampling_equals_a_whole_pass_for_every_token(prior, decoding, share):
+    indices, known = given(4, share)
+    found = sample_grid(prior, conditions(4), indices, known, decoding=decoding, seed=8)
+    assert torch.equal(found, slow_restatement(prior, conditions(4), indices, known, decoding, 8))
+
+
+def test_a_batch_of_five_equals_five_single_runs(prior):
+    indices, known = given(5, 0.3)
+    batch = sample_grid(prior, conditions(5), indices, known, decoding=WARM, seed=20)
+    for i in range(5):
+        one = slice(i, i + 1)
+        single = sample_grid(prior, conditions(5)[one], indices[one], known[one], decoding=WARM, seed=20 + i)
+        assert torch.equal(single, batch[one])
+
+
+def test_another_seed_gives_another_grid(prior):
+    indices, known = given(1)
+    first, second = (
+        sample_grid(prior, conditions(1), indices, known, decoding=WARM, seed=seed) for seed in (0, 1)
+    )
+    assert not torch.equal(first, second)
+
+
+def test_known_tokens_are_kept_and_unknown_ones_play_no_part(prior):
+    indices, known = given(4, 0.5)
+    found = sample_grid(prior, conditions(4), indices, known, decoding=WARM)
+    assert torch.equal(found[known], indices[known])
+    other = torch.where(known, indices, (indices + 1) % 9)
+    assert torch.equal(sample_grid(prior, conditions(4), other, known, decoding=WARM), found)
+
+
+def test_a_known_prefix_is_read_at_once(prior, monkeypatch):
+    steps = []
+    step = prior.step
+    monkeypatch.setattr(prior, "step", lambda *arguments: steps.append(1) or step(*arguments))
+    indices, known = given(2)
+    known[:, :2] = True
+    sample_grid(prior, conditions(2), indices, known, decoding=WARM)
+    assert len(steps) == 3
+
+
+def test_a_fully_known_grid_comes_back(prior):
+    indices, _ = given(2)
+    known = torch.ones_like(indices, dtype=torch.bool)
+    assert torch.equal(sample_grid(prior, conditions(2), indices, known, decoding=WARM), indices)
+
+
+def test_the_given_tensors_are_not_changed(prior):
+    indices, known = given(2, 0.3)
+    before = indices.clone()
+    sample_grid(prior, conditions(2), indices, known, decoding=WARM)
+    assert torch.equal(indices, before)
+
+
+def test_greedy_takes_the_lowest_of_the_largest_without_filter_or_noise():
+    noise = GridNoise(seed=0, count=2, grid=(1, 1), codebook_size=4, device=CPU)
+    logits = torch.tensor([[0.0, 2.0, 2.0, 1.0], [3.0, 3.0, 3.0, 3.0]])
+    found = choose_tokens(logits, Decoding(temperature=0.0, top_k=1, top_p=0.1), noise, 0, 0)
+    assert found.tolist() == [1, 0]
+
+
+def test_tokens_are_drawn_with_their_probabilities():
+    share = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    noise = GridNoise(seed=4, count=4_000, grid=(1, 1), codebook_size=4, device=CPU)
+    drawn = choose_tokens(share.log().expand(4_000, 4), Decoding(), noise, 0, 0)
+    counts, expected = drawn.bincount(minlength=4), 4_000 * share
+    assert float(((counts - expected) ** 2 / expected).sum()) < 16.3  # 3 degrees of freedom: 0.1 % lie above
+
+
+def test_bf16_logits_are_compared_in_fp32():
+    noise = GridNoise(seed=0, count=8, grid=(1, 1), codebook_size=512, device=CPU)
+    logits = torch.randn(8, 512).bfloat16()
+    found = choose_tokens(logits, Decoding(), noise, 0, 0)
+    assert torch.equal(found, (logits.float() + noise.at(0, 0)).argmax(dim=-1))
+
+
+@pytest.mark.parametrize("rows_known", [0, 2])
+def test_progress_ends_at_the_total(prior, rows_known):
+    reports = []
+    indices, known = given(2)
+    known[:, :rows_known] = True
+    sample_grid(prior, conditions(2), indices, known, decoding=WARM, on_progress=reports.append)
+    assert [report.step for report in reports] == list(range(4 * rows_known + 1, 13))
+    assert {(report.phase, report.total) for report in reports} == {("sample", 12)}
+
+
+def test_known_prefix_stops_at_the_first_gap():
+    known = torch.ones(2, 3, 4, dtype=torch.bool)
+    assert known_prefix(known) == 12
+    known[1, 1, 2] = False
+    assert known_prefix(known) == 6
+    assert known_prefix(torch.zeros(2, 3, 4, dtype=torch.bool)) == 0
+
+
+def test_a_grid_beyond_the_context_is_refused(prior):
+    indices = torch.zeros(1, 4, 4, dtype=torch.int64)
+    with pytest.raises(ConfigError, match=r"17 tokens .* `context_length` = 13"):
+        sample_grid(prior, conditions(1), indices, indices.bool(), decoding=WARM)

@@ -1,0 +1,184 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqgan.errors import ConfigError
+from vqgan.prior import Prior, PriorConfig
+from vqgan.sampling import (
+    Decoding,
+    GridNoise,
+    sample_grid,
+    sample_sliding,
+    usable_window,
+    window_start,
+)
+from vqgan.sampling.sampler import choose_tokens
+
+CODES = 7
+
+
+def make_prior():
+    torch.manual_seed(0)
+    config = PriorConfig(
+        codebook_size=CODES, condition_size=CODES, context_length=32, depth=1, width=8, num_heads=2
+    )
+    model = Prior(config).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+PRIOR = make_prior()
+
+
+def local(position, size, window):
+    """Where the token stands in its window, as the published formula has it (even windows)."""
+    half = window // 2
+    if position <= half:
+        return position
+    return window - (size - position) if size - position < half else half
+
+
+def slow_restatement(condition, indices, known, window, is_spatial, decoding, seed):
+    """The rule as one reads it: the whole window, known or not, goes through the prior for every token."""
+    batch, rows, columns = indices.shape
+    grid = torch.where(known, indices, 0)
+    noise = GridNoise(
+        seed=seed, count=batch, grid=(rows, columns), codebook_size=CODES, device=torch.device("cpu")
+    )
+    for row in range(rows):
+        for column in range(columns):
+            i, j = local(row, rows, window[0]), local(column, columns, window[1])
+            cells = (
+                slice(None),
+                slice(row - i, row - i + window[0]),
+                slice(column - j, column - j + window[1]),
+            )
+            seen = condition.view(batch, rows, columns)[cells].flatten(1) if is_spatial else condition
+            logits = PRIOR(grid[cells].flatten(1), seen).view(batch, *window, CODES)[:, i, j]
+            chosen = choose_tokens(logits, decoding, noise, row, column)
+            unknown = ~known[:, row, column]
+            grid[unknown, row, column] = chosen[unknown]
+    return grid
+
+
+def problem(batch, grid, *, is_spatial, share, seed):
+    generator = torch.Generator().manual_seed(seed)
+    length = grid[0] * grid[1] if is_spatial else 2
+    return (
+        torch.randint(CODES, (batch, length), generator=generator),
+        torch.randint(CODES, (batch, *grid), generator=generator),
+        torch.rand(batch, *grid, generator=generator) < share,
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    window=st.tuples(st.sampled_from([2, 4]), st.sampled_from([2, 4])),
+    extra=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    batch=st.integers(1, 2),
+    is_spatial=st.booleans(),
+    share=st.sampled_from([0.0, 0.3]),
+    temperature=st.sampled_from([0.0, 1.0]),
+    seed=st.integers(0, 2**40),
+)
+def test_every_shape_equals_whole_windows_for_every_token(
+    window, extra, batch, is_spatial, share, temperature, seed
+):
+    grid = (window[0] + extra[0], window[1] + extra[1])
+    condition, indices, known = problem(batch, grid, is_spatial=is_spatial, share=share, seed=seed % 1000)
+    decoding = Decoding(temperature=temperature)
+    found = sample_sliding(
+        PRIOR, condition, indices, known, window=window, is_spatial=is_spatial, decoding=decoding, seed=seed
+    )
+    expected = slow_restatement(condition, indices, known, window, is_spatial, decoding, seed)
+    assert torch.equal(found, expected)
+    assert torch.equal(found[known], indices[known])
+
+
+def test_a_grid_of_the_window_is_what_the_cached_sampler_makes():
+    condition, indices, known = problem(3, (4, 4), is_spatial=True, share=0.2, seed=1)
+    slid = sample_sliding(
+        PRIOR, condition, indices, known, window=(4, 4), is_spatial=True, decoding=Decoding(), seed=5
+    )
+    cached = sample_grid(PRIOR, condition, indices, known, decoding=Decoding(), seed=5)
+    assert torch.equal(slid, cached)
+
+
+def test_image_i_of_a_batch_is_the_image_of_its_seed():
+    condition, indices, known = problem(3, (5, 6), is_spatial=False, share=0.2, seed=2)
+    arguments = {"window": (4, 4), "is_spatial": False, "decoding": Decoding(top_k=4)}
+    batch = sample_sliding(PRIOR, condition, indices, known, seed=9, **arguments)
+    last = sample_sliding(PRIOR, condition[2:], indices[2:], known[2:], seed=11, **arguments)
+    assert torch.equal(batch[2:], last)
+
+
+def test_tokens_known_in_every_image_cost_nothing(monkeypatch):
+    condition, indices, known = problem(2, (4, 6), is_spatial=False, share=0.0, seed=2)
+    known[:, :2] = True
+    reads = []
+    next_logits = PRIOR.next_logits
+    monkeypatch.setattr(PRIOR, "next_logits", lambda *arguments: reads.append(1) or next_logits(*arguments))
+    reports = []
+    sample_sliding(
+        PRIOR,
+        condition,
+        indices,
+        known,
+        window=(4, 4),
+        is_spatial=False,
+        decoding=Decoding(),
+        on_progress=reports.append,
+    )
+    assert len(reads) == 12
+    assert [report.step for report in reports] == list(range(1, 25))
+
+
+@given(st.integers(1, 40), st.integers(0, 60))
+def test_windows_stay_inside_the_grid_and_hold_the_token(window, extra):
+    size = window + extra
+    starts = [window_start(position, size, window) for position in range(size)]
+    assert starts == sorted(starts)
+    for position, start in enumerate(starts):
+        assert 0 <= start <= size - window
+        assert start <= position < start + window
+        if 0 < start < size - window:
+            assert position - start == window // 2
+
+
+def test_a_grid_smaller_than_the_window_has_no_start():
+    with pytest.raises(
+        ConfigError, match="a grid side of 3 tokens is smaller than the window's 4\nhint: sample"
+    ):
+        window_start(0, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("grid", "is_spatial", "expected"),
+    [
+        ((4, 4), True, (4, 4)),
+        ((9, 5), True, (4, 4)),
+        ((3, 4), False, (3, 4)),
+        ((2, 9), False, (2, 4)),
+    ],
+)
+def test_usable_window_keeps_every_token_at_a_learned_place(grid, is_spatial, expected):
+    assert usable_window(grid, (4, 4), is_spatial=is_spatial) == expected
+
+
+@pytest.mark.parametrize(
+    ("grid", "is_spatial", "hint"),
+    [
+        ((4, 3), False, "use at least 4 columns of tokens"),
+        ((9, 3), False, "use at least 4 columns of tokens"),
+        ((3, 4), True, "use at least 4 x 4 tokens"),
+        ((4, 3), True, "use at least 4 x 4 tokens"),
+    ],
+)
+def test_grids_without_a_window_are_refused(grid, is_spatial, hint):
+    message = (
+        f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on 4 x 4\nhint: {hint}"
+    )
+    with pytest.raises(ConfigError, match=message):
+        usable_window(grid, (4, 4), is_spatial=is_spatial)

@@ -1,0 +1,224 @@
+import pytest
+import torch
+
+from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig, UnconditionalConfig
+from vqgan.config import convert, to_mapping
+from vqgan.errors import ConfigError
+from vqgan.prior import PriorConfig
+from vqgan.synthesizer import Synthesizer, SynthesizerConfig
+from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
+
+TOKENIZER = TokenizerConfig(
+    autoencoder=AutoencoderConfig(
+        image_channels=3,
+        base_channels=32,
+        channel_multipliers=(1, 1),
+        num_residual_blocks=1,
+        latent_channels=32,
+        resolution=8,
+        attention_resolutions=(),
+    ),
+    quantizer=VectorQuantizerConfig(codebook_size=16, codebook_dim=4),
+)
+CLASSES = ClassLabelConfig(num_classes=3, class_names=("cat", "dog", "fox"))
+COORDINATES = CoordinatesConfig(num_values=8, downsample_factor=2)
+
+
+def make_config(conditioner=CLASSES, window=(4, 4), **changes):
+    sizes = {
+        "codebook_size": 16,
+        "condition_size": conditioner.vocabulary_size,
+        "context_length": 31,
+        "depth": 1,
+        "width": 8,
+        "num_heads": 2,
+    }
+    return SynthesizerConfig(
+        tokenizer=TOKENIZER,
+        conditioner=conditioner,
+        prior=PriorConfig(**{**sizes, **changes}),
+        window=window,
+    )
+
+
+def make(conditioner=CLASSES):
+    """In float64, where a batch and single runs choose the same tokens."""
+    torch.manual_seed(0)
+    model = Synthesizer(make_config(conditioner)).double().eval()
+    for parameter in model.prior.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(model.tokenizer.quantizer.codebook.weight)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make()
+
+
+@pytest.fixture
+def grids(model, monkeypatch):
+    """The grids that reach the decoder."""
+    seen = []
+    decode = model.tokenizer.decode
+    monkeypatch.setattr(model.tokenizer, "decode", lambda indices: seen.append(indices) or decode(indices))
+    return seen
+
+
+def pictures(count=2, size=(8, 8)):
+    return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_samples_have_the_size_of_the_window_unless_told(model):
+    assert model.sample(2, condition={"class": 0}).shape == (2, 3, 8, 8)
+    assert model.sample(1, size=(12, 10), condition={"class": 0}).shape == (1, 3, 12, 10)
+    assert model.sample(1, size=(4, 8), condition={"class": 0}).shape == (1, 3, 4, 8)
+
+
+def test_image_i_is_the_image_of_seed_plus_i(model):
+    batch = model.sample(3, condition={"class": ["cat", "dog", 2]}, seed=5)
+    last = model.sample(1, condition={"class": "fox"}, seed=7)
+    torch.testing.assert_close(last, batch[2:])
+    assert torch.equal(batch, model.sample(3, condition={"class": [0, 1, 2]}, seed=5))
+
+
+def test_the_condition_steers_the_prior(model, grids):
+    for name in ("cat", "dog", "cat"):
+        model.sample(2, condition={"class": name})
+    assert not torch.equal(grids[0], grids[1])
+    assert torch.equal(grids[0], grids[2])
+
+
+def test_settings_reach_the_draw(model, grids):
+    for settings in ({}, {"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}, {"temperature": 50.0}):
+        model.sample(1, condition={"class": 1}, **settings)
+    plain, greedy, top_k, top_p, hot = grids
+    assert torch.equal(greedy, top_k)
+    assert torch.equal(greedy, top_p)
+    assert not torch.equal(plain, greedy)
+    assert not torch.equal(plain, hot)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (12, 14)])
+def test_complete_keeps_the_known_tokens(model, grids, size):
+    images = pictures(size=size)
+    indices = model.tokenizer.encode(images.double())
+    known = torch.rand(indices.shape, generator=torch.Generator().manual_seed(2)) < 0.5
+    completed = model.complete(images, known, {"class": [0, 1]}, seed=3)
+    assert completed.shape == images.shape
+    assert torch.equal(grids[0][known], indices[known])
+    assert not torch.equal(grids[0], indices)
+
+
+def test_complete_with_everything_known_reconstructs(model):
+    images = pictures()
+    known = torch.ones(2, 4, 4, dtype=torch.bool)
+    assert torch.equal(model.complete(images, known, {"class": 0}), model.reconstruct(images))
+
+
+def test_reconstruct_is_decode_after_encode(model):
+    images = pictures(size=(6, 10)).double()
+    with torch.no_grad():
+        expected = model.tokenizer.decode(model.tokenizer.encode(images))
+    assert torch.equal(model.reconstruct(images), expected)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (4, 8)])
+def test_log_probability_is_that_of_the_images_tokens(model, size):
+    images = pictures(size=size)
+    found = model.log_probability(images, {"class": [2, 0]})
+    tokens = model.tokenizer.encode(images.double()).flatten(1)
+    expected = model.prior.log_probability(tokens, torch.tensor([[2], [0]]))
+    torch.testing.assert_close(found, expected)
+    assert found.requires_grad
+
+
+def test_coordinates_are_those_of_the_whole_picture_unless_given():
+    model = make(COORDINATES)
+    assert model.sample(1, size=(8, 12)).shape == (1, 3, 8, 12)
+    whole = {"coordinates": torch.arange(64).view(1, 1, 8, 8) / 64}
+    lower = {"coordinates": 0.5 + torch.arange(64).view(1, 1, 8, 8) / 128}
+    assert torch.equal(model.sample(2), model.sample(2, condition=whole))
+    assert not torch.equal(model.sample(2), model.sample(2, condition=lower))
+
+
+def test_an_unconditional_model_needs_no_condition():
+    assert make(UnconditionalConfig()).sample(2).shape == (2, 3, 8, 8)
+
+
+def test_progress_is_reported(model):
+    reports = []
+    model.sample(1, condition={"class": 0}, on_progress=reports.append)
+    assert [(report.phase, report.step, report.total) for report in reports][-1] == ("sample", 16, 16)
+
+
+def test_sampling_keeps_no_gradient(model):
+    assert not model.sample(1, condition={"class": 0}).requires_grad
+
+
+def test_the_config_survives_plain_mappings():
+    for conditioner in (CLASSES, COORDINATES, UnconditionalConfig()):
+        config = make_config(conditioner)
+        assert convert(to_mapping(config), SynthesizerConfig) == config
+
+
+def test_weights_stand_under_the_names_of_the_parts(model):
+    assert {name.split(".")[0] for name in model.state_dict()} == {"tokenizer", "prior"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window": (4, 0)}, "`window` is 4 x 0, expected at least 1 x 1"),
+        ({"codebook_size": 8}, "`prior.codebook_size` is 8, expected the tokenizer's 16"),
+        ({"condition_size": 4}, "`prior.condition_size` is 4, expected the conditioner's 3"),
+        (
+            {"context_length": 15},
+            "`prior.context_length` is 15, expected at least 16 for the window 4 x 4 and its condition",
+        ),
+        ({"conditioner": COORDINATES, "context_length": 30}, "expected at least 31 for the window"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make_config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 0}, "`count` is 0, expected at least 1"),
+        ({"size": (9, 8)}, "must be multiples of 2"),
+        ({"size": (8, 6)}, "a grid of 4 x 3 tokens is too small .*\nhint: use at least a width of 8 pixels"),
+        ({"condition": None}, "the condition `class` is missing"),
+        ({"condition": {"class": "cow"}}, "unknown class `cow`"),
+        (
+            {"condition": {"class": 0, "depth": 1}},
+            "does not know the condition `depth`\nhint: it is steered by: `class`",
+        ),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"top_k": 0}, "`top_k` is 0"),
+    ],
+)
+def test_what_cannot_be_sampled_is_named(model, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        model.sample(**{"count": 1, "condition": {"class": 0}, **arguments})
+
+
+def test_spatial_conditions_need_the_whole_window():
+    with pytest.raises(ConfigError, match="hint: use at least 8 x 8 pixels and crop the result"):
+        make(COORDINATES).sample(1, size=(4, 8))
+
+
+def test_a_mask_on_pixels_is_refused(model):
+    with pytest.raises(
+        ConfigError, match=r"`known` has the shape \(2, 8, 8\), expected \(2, 4, 4\)\nhint: it is"
+    ):
+        model.complete(pictures(), torch.ones(2, 8, 8, dtype=torch.bool), {"class": 0})
+
+
+def test_images_beyond_the_window_are_not_scored(model):
+    with pytest.raises(
+        ConfigError, match="4 x 6 tokens are more than the prior's window of 4 x 4\nhint: score"
+    ):
+        model.log_probability(pictures(size=(8, 12)), {"class": 0})
