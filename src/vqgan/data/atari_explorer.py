@@ -1,0 +1,220 @@
+"""A player of Atari games that keeps the screens it has not seen before.
+
+This file runs as a program of its own, so that two seeds play side by side. It imports nothing of the package
+(no torch), so that a player starts in a fraction of a second.
+
+What a player sees is a function of game, player, seed and budget, never of time. ale-py promises the same
+emulation for the same version only: another version may lead a seed elsewhere.
+"""
+
+import json
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+VERSION = 1
+"""Raised when the same settings would give other frames: frames in the cache are then played again."""
+
+SKIP = 4
+"""Emulator frames for which an action is held before the screen is looked at."""
+
+WALK = 40
+"""Looks at the screen before another archived state is taken up."""
+
+CHANGE = 0.1
+"""Probability of a new action after each look."""
+
+CANDIDATES = 12
+"""Archived states of which the least chosen one is taken up."""
+
+ARCHIVE_LEVELS, FRAME_LEVELS = 8, 16
+"""Levels of grey that tell two screens apart: for the archive, and for keeping the picture."""
+
+ROOM_BYTE = {"montezuma_revenge": 3}
+"""Where in the emulator's memory a game keeps the number of the room; other games have one room."""
+
+REPORT_EVERY = 4_000
+"""Emulator frames between two reports of progress."""
+
+
+class Played(NamedTuple):
+    """The screens that a player kept, in the order of their discovery, and the room of each."""
+
+    frames: UInt8[np.ndarray, "n H W 3"]
+    rooms: Int64[np.ndarray, " n"]
+
+
+class Cell:
+    """What makes two screens the same: the room, and the grey screen in 10 x 10 blocks, coarsely.
+
+    The score (the top rows) does not count, nor do the last rows. Sums are integers, so that no rounding
+    depends on the machine.
+    """
+
+    def __init__(self, emulator: Any, room_byte: int | None) -> None:
+        grey = emulator.getScreenGrayscale()[20:200]
+        self._sums = grey.reshape(10, 18, 10, 16).sum(axis=(1, 3), dtype=np.int32)
+        self.room = 0 if room_byte is None else int(emulator.getRAM()[room_byte])
+
+    def key(self, levels: int) -> tuple[int, bytes]:
+        """The cell with that many levels of grey."""
+        return self.room, (self._sums * levels // (18 * 16 * 256)).astype(np.uint8).tobytes()
+
+
+class Archive:
+    """Saved states of the emulator, one for each cell, from which the explorer goes on.
+
+    States are chosen room by room: a room just found gets as many visits as all of the first one, whose cells
+    are many.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[tuple[int, bytes]] = set()
+        self._rooms: dict[int, list[list[Any]]] = {}
+
+    def add(self, cell: Cell, emulator: Any) -> None:
+        """Saves the emulator's state if its cell is new."""
+        key = cell.key(ARCHIVE_LEVELS)
+        if key not in self._known:
+            self._known.add(key)
+            self._rooms.setdefault(cell.room, []).append([0, emulator.cloneState()])
+
+    def resume(self, emulator: Any, draw: random.Random) -> None:
+        """Takes up the least chosen of some random states of a random room."""
+        states = list(self._rooms.values())[draw.randrange(len(self._rooms))]
+        candidates = [states[draw.randrange(len(states))] for _ in range(CANDIDATES)]
+        chosen = min(candidates, key=lambda state: state[0])
+        chosen[0] += 1
+        emulator.restoreState(chosen[1])
+
+
+def play(
+    rom: str, *, player: str, seed: int, budget: int, scale: int, on_frames: Callable[[int], None]
+) -> Played:
+    """Plays and keeps every screen whose cell (with :data:`FRAME_LEVELS`) is new.
+
+    Both players hold a random action and change it now and then. ``"random"`` plays one game after the other.
+    ``"explorer"`` goes back to an archived state after every walk and whenever a life is lost (Ecoffet et
+    al. 2019, "Go-Explore"); a random player never leaves the first room of Montezuma's Revenge.
+
+    Args:
+        rom: ale-py's name of the game.
+        player: ``"explorer"`` or ``"random"``.
+        seed: Of all random choices.
+        budget: Emulator frames to play.
+        scale: Side of the blocks of pixels that are averaged.
+        on_frames: Called now and then with the emulator frames played so far.
+    """
+    emulator, room_byte, draw, archive = _emulator(rom), ROOM_BYTE.get(rom), random.Random(seed), Archive()
+    actions = emulator.getMinimalActionSet()
+    cell = Cell(emulator, room_byte)
+    archive.add(cell, emulator)
+    kept, frames, rooms = {cell.key(FRAME_LEVELS)}, [_picture(emulator, scale)], [cell.room]
+    used = reported = 0
+    while used + SKIP <= budget:
+        if player == "explorer":
+            archive.resume(emulator, draw)
+        elif emulator.game_over():
+            emulator.reset_game()
+        lives, action = emulator.lives(), draw.choice(actions)
+        for _ in range(WALK):
+            emulator.act(action)
+            used += SKIP
+            if emulator.lives() < lives or emulator.game_over() or used + SKIP > budget:
+                break
+            cell = Cell(emulator, room_byte)
+            if cell.key(FRAME_LEVELS) not in kept:
+                kept.add(cell.key(FRAME_LEVELS))
+                frames.append(_picture(emulator, scale))
+                rooms.append(cell.room)
+            if player == "explorer":
+                archive.add(cell, emulator)
+            if draw.random() < CHANGE:
+                action = draw.choice(actions)
+        if used - reported >= REPORT_EVERY:
+            reported = used
+            on_frames(used)
+    return Played(np.stack(frames), np.array(rooms, dtype=np.int64))
+
+
+def _emulator(rom: str) -> Any:
+    from ale_py import ALEInterface, LoggerMode
+    from ale_py.roms import get_rom_path
+
+    ALEInterface.setLoggerMode(LoggerMode.Error)  # otherwise a banner on stderr
+    emulator = ALEInterface()
+    emulator.setInt("random_seed", 0)
+    emulator.setFloat("repeat_action_probability", 0.0)
+    emulator.setInt("frame_skip", SKIP)
+    emulator.loadROM(get_rom_path(rom))
+    emulator.reset_game()
+    return emulator
+
+
+def _picture(emulator: Any, scale: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The screen in RGB, averaged over blocks of ``scale`` x ``scale`` pixels, halves rounded up."""
+    screen = emulator.getScreenRGB()
+    if scale == 1:
+        return screen.copy()
+    height, width = screen.shape[0] // scale, screen.shape[1] // scale
+    blocks = screen[: height * scale, : width * scale].reshape(height, scale, width, scale, 3)
+    sums = blocks.sum(axis=(1, 3), dtype=np.uint32)
+    return ((sums + scale * scale // 2) // (scale * scale)).astype(np.uint8)
+
+
+def spread(rooms: Int64[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"]:
+    """Chooses ``count`` frames, as many of each room as of any other while the room has them.
+
+    Rooms take turns; within a room the chosen ones are spread evenly over its frames. Ascending.
+
+    Example:
+        >>> spread(np.array([1, 1, 1, 1, 2, 1, 7]), 4).tolist()
+        [0, 2, 4, 6]
+    """
+    members = [np.flatnonzero(rooms == room) for room in np.unique(rooms)]
+    shares = [0] * len(members)
+    left = min(count, len(rooms))
+    while left:
+        for number in [i for i, own in enumerate(members) if shares[i] < len(own)][:left]:
+            shares[number] += 1
+            left -= 1
+    chosen = [own[np.arange(share) * len(own) // share] for own, share in zip(members, shares, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def main() -> None:
+    """Plays as the JSON of the first argument says and writes an ``.npz``; reports progress to stdout."""
+    order = json.loads(sys.argv[1])
+    path = Path(order["path"])
+
+    def report(used: int) -> None:
+        sys.stdout.write(f"{used}\n")
+        sys.stdout.flush()
+
+    frames, rooms = play(
+        order["rom"],
+        player=order["player"],
+        seed=order["seed"],
+        budget=order["frames"],
+        scale=order["scale"],
+        on_frames=report,
+    )
+    first, end = order["rows"]
+    chosen = spread(rooms, order["max_frames"])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, frames=frames[chosen, first:end], rooms=rooms[chosen])
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""What every data source offers, and how a part of it is held out."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from vqgan.images import Pixels
+
+Split = Literal["train", "heldout", "all"]
+"""A part of a source: what is trained on, what is never trained on, or both."""
+
+HELD_OUT = 1 / 20
+"""Share of a source that is held out, unless the source brings held-out images of its own."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a source.
+
+    Attributes:
+        pixels: The whole image; its channels are the source's.
+        class_index: Position in the source's ``class_names``; None exactly when there are none.
+    """
+
+    pixels: Pixels
+    class_index: int | None
+
+
+class Source(ABC):
+    """Images by number, in an order that depends on nothing but the data. Instances can be pickled.
+
+    Attributes:
+        name: What the source is, for messages.
+        channels: 1 (grey) or 3 (RGB), the same for all images.
+        class_names: Names of the classes; empty when the images have none.
+    """
+
+    name: str
+    channels: int
+    class_names: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: int) -> Item:
+        """Reads image ``index``, ``0 <= index < len(self)``.
+
+        Raises:
+            DataError: If the image cannot be read.
+        """
+
+    @abstractmethod
+    def label(self, index: int) -> str:
+        """The path or name of image ``index``, for messages."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Equal for equal data, wherever it lies; says whether a run may go on with this source."""
+
+
+class ArraySource(Source):
+    """Images that fit into memory.
+
+    Args:
+        name: What the source is.
+        images: All images.
+        classes: The class of each image, or None.
+        class_names: Names of the classes.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        images: UInt8[np.ndarray, "n H W c"],
+        classes: Int64[np.ndarray, " n"] | None,
+        class_names: tuple[str, ...],
+    ) -> None:
+        self.name = name
+        self.channels = images.shape[3]
+        self.class_names = class_names
+        self._images = images
+        self._classes = classes
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def read(self, index: int) -> Item:
+        """The image and its class; cannot fail."""
+        return Item(self._images[index], None if self._classes is None else int(self._classes[index]))
+
+    def label(self, index: int) -> str:
+        """The source's name and the number of the image."""
+        return f"{self.name}[{index}]"
+
+    def fingerprint(self) -> str:
+        """A hash of the pixels and classes."""
+        digest = hashlib.sha256(repr((self._images.shape, self.class_names)).encode())
+        digest.update(np.ascontiguousarray(self._images).data)
+        if self._classes is not None:
+            digest.update(np.ascontiguousarray(self._classes).data)
+        return digest.hexdigest()
+
+
+class Part(Source):
+    """Some images of another source, in its order.
+
+    Args:
+        source: The whole.
+        indices: Numbers of the chosen images, ascending.
+    """
+
+    def __init__(self, source: Source, indices: Int64[np.ndarray, " n"]) -> None:
+        self.name = source.name
+        self.channels = source.channels
+        self.class_names = source.class_names
+        self._source = source
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> Item:
+        """Image ``index`` of the part."""
+        return self._source.read(int(self._indices[index]))
+
+    def label(self, index: int) -> str:
+        """The image's label in the whole."""
+        return self._source.label(int(self._indices[index]))
+
+    def fingerprint(self) -> str:
+        """A hash of the whole's fingerprint and of the choice."""
+        return hashlib.sha256(self._source.fingerprint().encode() + self._indices.tobytes()).hexdigest()
+
+
+def split_source(source: Source, split: Split, keys: Sequence[bytes] | None = None) -> Source:
+    """The part of ``source`` that ``split`` names; which one an image belongs to depends on its key alone.
+
+    Held out is every image whose key's hash falls into the lowest 5 %, so images that are added later move no
+    other image from one part to the other. Both parts always hold something: the image with the smallest hash
+    is held out in any case and the one with the largest never is. A single image is in both parts.
+
+    Args:
+        source: The whole.
+        split: Which part.
+        keys: What identifies each image (a relative path); by default its number.
+    """
+    if split == "all":
+        return source
+    names = [str(index).encode() for index in range(len(source))] if keys is None else keys
+    hashes = np.array([_hash(name) for name in names], dtype=np.uint64)
+    low, high = hashes.min(), hashes.max()
+    if low == high:
+        return source
+    held_out = ((hashes < np.uint64(HELD_OUT * 2**64)) | (hashes == low)) & (hashes != high)
+    return Part(source, np.flatnonzero(held_out == (split == "heldout")).astype(np.int64))
+
+
+def _hash(key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")

@@ -1,0 +1,41 @@
+"""scikit-learn's 1,797 handwritten digits of 8 x 8 pixels: real images that need no download."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vqgan.config import Config
+from vqgan.data.base import ArraySource, Source, Split, split_source
+from vqgan.errors import ConfigError
+
+
+class DigitsConfig(Config, frozen=True, tag_field="kind", tag="digits"):
+    """Handwritten digits, 8 x 8 pixels, grey; ten classes, "0" to "9"."""
+
+    @classmethod
+    def example(cls, folder: Path) -> "DigitsConfig":
+        """The digits; nothing is written."""
+        return cls()
+
+
+def open_digits(config: DigitsConfig, split: Split) -> Source:
+    """Loads the digits from the installed package; their 17 shades of grey become 0 to 255.
+
+    Raises:
+        ConfigError: If scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ConfigError(
+            "the data source `digits` needs scikit-learn, which is not installed",
+            hint='install the extra `demo`: pip install "vqgan[demo]"',
+        ) from None
+    digits = load_digits()
+    source = ArraySource(
+        name="digits",
+        images=np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None],
+        classes=digits.target.astype(np.int64),
+        class_names=tuple(str(digit) for digit in range(10)),
+    )
+    return split_source(source, split)

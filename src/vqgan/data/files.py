@@ -1,0 +1,82 @@
+"""A source whose images are files, one each; where the list comes from is not its matter."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vqgan.data.base import Item, Source
+from vqgan.images import decode_image, printable
+
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff"),
+    *(".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""Files with these endings are taken for images; what a file is, its content decides."""
+
+
+class FileSource(Source):
+    """Images in files.
+
+    Args:
+        name: What the source is.
+        root: The folder that relative paths refer to.
+        paths: The files, with ``/`` between folders.
+        classes: The class name of each file; empty when there are none.
+    """
+
+    def __init__(self, *, name: str, root: Path, paths: Sequence[str], classes: Sequence[str] = ()) -> None:
+        self.name = name
+        self.channels = 3
+        self.class_names = tuple(sorted(set(classes), key=natural))
+        self._root = root
+        self._paths = tuple(paths)
+        numbers = {class_name: number for number, class_name in enumerate(self.class_names)}
+        self._classes = tuple(numbers[class_name] for class_name in classes)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, index: int) -> Item:
+        """Decodes a file as RGB.
+
+        Raises:
+            DataError: If the file cannot be read.
+        """
+        pixels = decode_image(self._root / self._paths[index], channels=3)
+        return Item(pixels, self._classes[index] if self._classes else None)
+
+    def label(self, index: int) -> str:
+        """The path of the file."""
+        return printable(self._root / self._paths[index])
+
+    def keys(self) -> list[bytes]:
+        """What identifies each file, wherever the folder lies: its relative path."""
+        return [os.fsencode(path) for path in self._paths]
+
+    def fingerprint(self) -> str:
+        """A hash of the relative paths, sizes and classes, not of the contents."""
+        digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
+        for number, path in enumerate(self._paths):
+            try:
+                size = (self._root / path).stat().st_size
+            except OSError:  # a link to nowhere stays in the list; reading it says why it is skipped
+                size = -1
+            class_number = self._classes[number] if self._classes else -1
+            digest.update(b"%s\0%d\0%d\n" % (os.fsencode(path), size, class_number))
+        return digest.hexdigest()
+
+
+def natural(path: str) -> tuple[list[list[str | int]], str]:
+    """Sorting key that puts ``a2`` before ``a10``, folder by folder.
+
+    Example:
+        >>> sorted(["a10.png", "a2.png", "b/1.png", "a/3.png"], key=natural)
+        ['a/3.png', 'a2.png', 'a10.png', 'b/1.png']
+    """
+    folders: list[list[str | int]] = []
+    for name in path.split("/"):
+        pieces = re.split(r"([0-9]+)", name)  # text and digits take turns, so equal positions compare
+        folders.append([int(piece) if i % 2 else piece for i, piece in enumerate(pieces)])
+    return folders, path

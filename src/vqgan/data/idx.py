@@ -1,0 +1,156 @@
+"""IDX files, the format of MNIST and its successors, plain or gzipped.
+
+A file begins with two zero bytes, a type (8: unsigned bytes), the number of dimensions and each dimension as
+a big-endian 32-bit number; the values follow. Source: Y. LeCun, "The MNIST database of handwritten digits".
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vqgan.config import Config
+from vqgan.data.base import ArraySource, Part, Source, Split, split_source
+from vqgan.errors import DataError
+from vqgan.images import printable
+
+MAX_BYTES = 1 << 32
+"""Larger files are refused: the values are held in memory."""
+
+
+class IdxConfig(Config, frozen=True, tag_field="kind", tag="idx"):
+    """Grey images in IDX files, with their classes.
+
+    Attributes:
+        path: A folder with ``train-images-idx3-ubyte``, or a file of images. The labels lie beside it under
+            the same name with ``labels`` and ``idx1``; without them there are no classes. Files that begin
+            with ``t10k`` in place of ``train`` are the held-out part; without them 5 % of the images are.
+    """
+
+    path: str
+
+    @classmethod
+    def example(cls, folder: Path) -> "IdxConfig":
+        """Twelve noise images for training and four held out, of three classes."""
+        noise = np.random.Generator(np.random.Philox(0))
+        for part, count in (("train", 12), ("t10k", 4)):
+            images = noise.integers(0, 256, (count, 6, 7), np.uint8)
+            write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
+            write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(count, dtype=np.uint8) % 3)
+        return cls(path=str(folder))
+
+
+def open_idx(config: IdxConfig, split: Split) -> Source:
+    """Reads the files into memory and takes a part of them.
+
+    Raises:
+        DataError: If a file is missing, damaged or does not fit the others.
+    """
+    path = Path(config.path).expanduser()
+    images = _find_images(path)
+    train, train_labels = _read_pair(images)
+    held_out = _with_ending(images.with_name(images.name.replace("train", "t10k", 1)))
+    if held_out is None or held_out == images:
+        return split_source(_source(printable(path), train, train_labels), split)
+    test, test_labels = _read_pair(held_out)
+    if test.shape[1:] != train.shape[1:] or (test_labels is None) != (train_labels is None):
+        raise DataError(
+            f"`{printable(held_out)}` does not fit `{printable(images)}`: expected images of one size, and "
+            "labels in both or in none",
+            hint="move one of them elsewhere, or bring all four files of one data set together",
+        )
+    labels = None
+    if train_labels is not None and test_labels is not None:
+        labels = np.concatenate([train_labels, test_labels])
+    everything = _source(printable(path), np.concatenate([train, test]), labels)
+    numbers = np.arange(len(everything), dtype=np.int64)
+    parts = {"train": numbers[: len(train)], "heldout": numbers[len(train) :]}
+    return everything if split == "all" else Part(everything, parts[split])
+
+
+def _source(
+    name: str, images: UInt8[np.ndarray, "n H W"], labels: UInt8[np.ndarray, " n"] | None
+) -> ArraySource:
+    classes = None if labels is None else labels.astype(np.int64)
+    names = () if labels is None else tuple(str(number) for number in range(int(labels.max()) + 1))
+    return ArraySource(name=name, images=images[..., None], classes=classes, class_names=names)
+
+
+def _find_images(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = _with_ending(path / "train-images-idx3-ubyte") or _with_ending(path / "train-images.idx3-ubyte")
+    if found is None:
+        raise DataError(
+            f"folder `{printable(path)}` has no `train-images-idx3-ubyte`, plain or with `.gz`",
+            hint="give the folder with MNIST's files, or one file of images",
+        )
+    return found
+
+
+def _with_ending(path: Path) -> Path | None:
+    """The file itself or its gzipped twin, whichever exists."""
+    plain = path.with_name(path.name.removesuffix(".gz"))
+    twin = plain.with_name(plain.name + ".gz")
+    return next((file for file in (path, plain, twin) if file.is_file()), None)
+
+
+def _read_pair(images: Path) -> tuple[UInt8[np.ndarray, "n H W"], UInt8[np.ndarray, " n"] | None]:
+    values = read_idx(images, dimensions=3)
+    if 0 in values.shape:
+        raise DataError(f"`{printable(images)}` holds no images: its shape is {values.shape}")
+    name = images.name.replace("images", "labels").replace("idx3", "idx1")
+    file = _with_ending(images.with_name(name))
+    if name == images.name or file is None:
+        return values, None
+    labels = read_idx(file, dimensions=1)
+    if len(labels) != len(values):
+        raise DataError(
+            f"`{printable(file)}` has {len(labels)} labels for {len(values)} images in `{printable(images)}`",
+            hint="the two files must belong together",
+        )
+    return values, labels
+
+
+def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
+    """Reads a file of bytes with this number of dimensions.
+
+    Raises:
+        DataError: If the file cannot be read, is no such file, or is shorter or longer than it says.
+    """
+    name = printable(path)
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            header = file.read(4 + 4 * dimensions)
+            if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < 4 + 4 * dimensions:
+                raise DataError(
+                    f"`{name}` is not an IDX file of unsigned bytes with {dimensions} dimensions",
+                    hint="MNIST's images have 3 dimensions (idx3), its labels 1 (idx1)",
+                )
+            shape = struct.unpack(f">{dimensions}I", header[4:])
+            size = math.prod(shape)
+            if size > MAX_BYTES:
+                raise DataError(f"`{name}` says that it holds {size:,} bytes, at most {MAX_BYTES:,} are read")
+            data = file.read(size + 1)  # one more than it should have, to see a file that is too long
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(
+            f"cannot read `{name}`: {reason.lower()}", hint="check the path or fetch it again"
+        ) from None
+    if len(data) != size:
+        found = "more" if len(data) > size else f"{len(data):,}"
+        raise DataError(f"`{name}` should hold {size:,} values, it has {found}", hint="fetch it again")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def write_idx(path: Path, values: UInt8[np.ndarray, "..."]) -> None:
+    """Writes an array as an IDX file; gzipped if the path ends in ``.gz``."""
+    header = bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = header + values.tobytes()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)

@@ -1,0 +1,119 @@
+"""A folder of images, read with its sub-folders; a sub-folder's name is the class of what lies in it."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from vqgan.config import Config
+from vqgan.data.base import Source, Split, split_source
+from vqgan.data.files import ENDINGS, FileSource, natural
+from vqgan.errors import DataError
+from vqgan.images import printable, save_png, to_float
+
+
+class FolderConfig(Config, frozen=True, tag_field="kind", tag="folder"):
+    """All images below a folder.
+
+    Attributes:
+        path: The folder. When every image lies in a sub-folder, the first part of its relative path is its
+            class; images directly in the folder mean that there are no classes.
+    """
+
+    path: str
+
+    @classmethod
+    def example(cls, folder: Path) -> "FolderConfig":
+        """Two classes of four noise images."""
+        pixels = np.random.Generator(np.random.Philox(0)).integers(0, 256, (8, 10, 12, 3), np.uint8)
+        for number, image in enumerate(to_float(pixels)):
+            save_png(image, folder / "pictures" / f"class {number % 2}" / f"{number}.png")
+        return cls(path=str(folder / "pictures"))
+
+
+def open_folder(config: FolderConfig, split: Split) -> Source:
+    """Lists the folder (without opening its files) and takes a part of it.
+
+    Hidden files and folders are left out. Links are followed, and every folder is read once, so that links in
+    a circle end. What has an image's ending but cannot be read stays in the list: the loader reports it.
+
+    Raises:
+        DataError: If the folder is missing or unreadable, or holds no images.
+    """
+    root = Path(config.path).expanduser()
+    paths, others = scan(root)
+    if not paths:
+        raise _no_images(root, others)
+    inside = all("/" in path for path in paths)
+    classes = [path.split("/")[0] for path in paths] if inside else []
+    source = FileSource(name=printable(root), root=root, paths=paths, classes=classes)
+    return split_source(source, split, source.keys())
+
+
+def scan(root: Path) -> tuple[list[str], Counter[str]]:
+    """Relative paths of all images below ``root`` in natural order, and how many other files of which ending.
+
+    Raises:
+        DataError: If a folder cannot be listed.
+    """
+    paths: list[str] = []
+    others: Counter[str] = Counter()
+    seen: set[tuple[int, int]] = set()
+    # Real folders first, links after them: what is reachable both ways is listed under its real name.
+    folders, links = [""], list[str]()
+    while folders or links:
+        relative = folders.pop() if folders else links.pop(0)
+        status = (root / relative).stat() if relative else _root_status(root)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        found: list[str] = []
+        for entry in _entries(root / relative):
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.is_dir():
+                (found if entry.is_symlink() else folders).append(path)
+            elif os.path.splitext(entry.name)[1].lower() in ENDINGS:
+                paths.append(path)
+            else:
+                others[os.path.splitext(entry.name)[1].lower()] += 1
+        links = sorted(links + found, key=natural)
+    return sorted(paths, key=natural), others
+
+
+def _root_status(root: Path) -> os.stat_result:
+    try:
+        status = root.stat()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            hint = "check the path; relative paths start in the current folder"
+            raise DataError(f"folder `{printable(root)}` does not exist", hint=hint) from None
+        raise DataError(f"cannot open folder `{printable(root)}`: {error.strerror}") from None
+    if not root.is_dir():
+        hint = "give the folder that holds the images, or a text file of paths"
+        raise DataError(f"`{printable(root)}` is not a folder", hint=hint)
+    return status
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        hint = "make it readable or move it away"
+        raise DataError(f"cannot list folder `{printable(folder)}`: {error.strerror}", hint=hint) from None
+
+
+def _no_images(root: Path, others: Counter[str]) -> DataError:
+    if not others:
+        return DataError(f"folder `{printable(root)}` is empty", hint="give a folder that holds images")
+    kinds = ", ".join(f"{count} {_kind(ending)}" for ending, count in others.most_common(5))
+    more = f", {len(others) - 5} more kinds" if len(others) > 5 else ""
+    return DataError(
+        f"folder `{printable(root)}` holds no images: {others.total()} other files were seen ({kinds}{more})",
+        hint=f"images end in {', '.join(ENDINGS)}; MNIST's files are read with `idx:{printable(root)}`",
+    )
+
+
+def _kind(ending: str) -> str:
+    return f"`{printable(ending)}`" if ending else "without an ending"

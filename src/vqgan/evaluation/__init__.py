@@ -1,0 +1,1 @@
+"""Measured quality: numbers computed from arrays that others made."""

@@ -1,0 +1,294 @@
+import logging
+import os
+import pickle
+import signal
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing
+
+from vqgan.data import FolderConfig, open_source
+from vqgan.data.base import ArraySource, Item, Source
+from vqgan.data.loader import Loader, evaluation_batches
+from vqgan.data.transforms import TransformConfig
+from vqgan.errors import ConfigError, DataError
+from vqgan.images import save_png, to_float
+from vqgan.types import Batch
+
+PLAIN = TransformConfig(image_size=(4, 5), image_channels=1, crop="center", flip=False)
+AUGMENTED = TransformConfig(image_size=(4, 5), image_channels=3, crop="random", flip=True)
+
+
+def noise(count: int, classes: int = 3) -> ArraySource:
+    """Image i shows i in its first pixel."""
+    images = np.random.default_rng(0).integers(0, 256, (count, 7, 8, 1)).astype(np.uint8)
+    names = tuple(str(i) for i in range(classes))
+    return ArraySource(name="noise", images=images, classes=np.arange(count) % classes, class_names=names)
+
+
+@dataclass
+class Watched(Source):
+    """A source that notes what is read, and that cannot read some of its images."""
+
+    size: int
+    bad: frozenset[int] = frozenset()
+    reads: list[int] = field(default_factory=list)
+    name: str = "watched"
+    channels: int = 1
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self, index: int) -> Item:
+        self.reads.append(index)
+        if index in self.bad:
+            raise DataError(f"cannot read `{self.label(index)}`: OSError: cut short")
+        return Item(np.full((4, 5, 1), index % 256, np.uint8), None)
+
+    def label(self, index: int) -> str:
+        return f"file {index}"
+
+    def fingerprint(self) -> str:
+        return "0"
+
+
+def first(loader: Loader, count: int) -> list[Batch]:
+    return list(islice(loader, count))
+
+
+def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.sample, other.sample)
+        assert one.condition.keys() == other.condition.keys()
+        assert all(torch.equal(one.condition[name], other.condition[name]) for name in one.condition)
+        assert one.skipped == other.skipped
+
+
+def shown(batches: list[Batch]) -> list[int]:
+    """The numbers of the images of a Watched source."""
+    return [round(float(image[0, 0, 0] + 1) * 127.5) for batch in batches for image in batch.images]
+
+
+def test_a_batch_holds_images_classes_and_sample_numbers() -> None:
+    batch = first(Loader(noise(10), AUGMENTED, batch_size=4, seed=0), 1)[0]
+    assert batch.images.shape == (4, 3, 4, 5)
+    assert batch.images.dtype == torch.float32
+    assert batch.condition["class"].dtype == torch.int64
+    assert batch.sample.tolist() == [0, 1, 2, 3]
+    assert batch.skipped == ()
+    assert first(Loader(Watched(10), PLAIN, batch_size=4, seed=0), 1)[0].condition == {}
+
+
+def test_each_image_comes_with_its_class() -> None:
+    source = noise(12)
+    sized = replace_size(PLAIN, (7, 8))
+    for batch in first(Loader(source, sized, batch_size=5, seed=3), 4):
+        for image, number in zip(batch.images, batch.condition["class"].tolist(), strict=True):
+            same = [i for i in range(12) if torch.equal(to_float(source.read(i).pixels), image)]
+            assert [i % 3 for i in same] == [number]
+
+
+def replace_size(config: TransformConfig, size: tuple[int, int]) -> TransformConfig:
+    return TransformConfig(
+        image_size=size, image_channels=config.image_channels, crop=config.crop, flip=config.flip
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_number_of_workers_changes_nothing(workers: int) -> None:
+    loader = Loader(noise(11), AUGMENTED, batch_size=4, seed=5)
+    assert_same(first(replace(loader, workers=workers), 8), first(loader, 8))
+
+
+def test_starting_at_a_sample_equals_skipping_to_it() -> None:
+    loader = Loader(noise(11), AUGMENTED, batch_size=4, seed=5)
+    everything = first(loader, 12)
+    assert_same(first(replace(loader, start=7 * 4), 5), everything[7:])
+    assert_same(first(replace(loader, start=7 * 4, workers=2), 5), everything[7:])
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_training_processes_share_the_batch_of_one(world: int) -> None:
+    loader = Loader(noise(11), AUGMENTED, batch_size=4, seed=5)
+    shares = [first(replace(loader, rank=rank, world=world, start=4), 6) for rank in range(world)]
+    for whole, *parts in zip(first(replace(loader, start=4), 6), *shares, strict=True):
+        assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.sample for part in parts]), whole.sample)
+        assert torch.equal(torch.cat([part.condition["class"] for part in parts]), whole.condition["class"])
+
+
+def test_the_seed_decides_order_and_augmentation() -> None:
+    one, same, other = (first(Loader(noise(11), AUGMENTED, batch_size=4, seed=s), 3) for s in (1, 1, 2))
+    assert_same(one, same)
+    assert not torch.equal(one[0].images, other[0].images)
+
+
+def test_the_same_image_is_augmented_anew_in_every_epoch() -> None:
+    batches = first(Loader(noise(1), AUGMENTED, batch_size=1, seed=0), 20)
+    assert len({tuple(batch.images.flatten().tolist()) for batch in batches}) > 10
+
+
+def test_every_epoch_is_a_permutation_also_when_batches_straddle_its_end() -> None:
+    numbers = shown(first(Loader(Watched(7), PLAIN, batch_size=3, seed=1), 7))
+    epochs = [numbers[0:7], numbers[7:14], numbers[14:21]]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_nothing_before_the_start_is_read_however_far_it_is() -> None:
+    source = Watched(100)
+    batch = first(Loader(source, PLAIN, batch_size=8, seed=0, start=50 * 100 - 4), 1)[0]
+    assert source.reads == shown([batch])
+    assert len(source.reads) == 8
+    assert batch.sample.tolist() == list(range(4996, 5004))
+
+
+def test_the_global_generators_are_left_alone() -> None:
+    torch.manual_seed(3)
+    np.random.seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    for workers in (0, 1):
+        first(Loader(noise(5), AUGMENTED, batch_size=2, seed=0, workers=workers), 2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_next_image_of_the_order_takes_the_place_of_a_bad_one(
+    workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = 60
+    good = shown(first(Loader(Watched(size), PLAIN, batch_size=20, seed=2), 3))
+    place = 17
+    source = Watched(size, bad=frozenset({good[place]}))
+    with caplog.at_level(logging.WARNING):
+        batches = first(Loader(source, PLAIN, batch_size=20, seed=2, workers=workers), 6)
+    assert shown(batches[:3]) == [*good[:place], good[place + 1], *good[place + 1 :]]
+    assert batches[0].skipped == ((f"file {good[place]}", "OSError: cut short"),)
+    assert batches[1].skipped == ()
+    assert sum(len(batch.skipped) for batch in batches) == 2
+    assert caplog.messages == [f"skipped `file {good[place]}`: OSError: cut short"]
+    assert batches[0].sample.tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_too_many_bad_images_stop_with_a_table(workers: int) -> None:
+    source = Watched(200, bad=frozenset(range(0, 200, 10)))
+    with pytest.raises(DataError) as caught:
+        first(Loader(source, PLAIN, batch_size=10, seed=0, workers=workers), 100)
+    assert "too many images cannot be read" in caught.value.message
+    assert "at most 5% are skipped" in caught.value.message
+    assert "OSError: cut short  (`file " in caught.value.message
+    assert "repair or remove" in caught.value.hint
+    assert torch.multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("size", [1, 3, 500])
+def test_a_source_without_one_good_image_stops_at_once(size: int) -> None:
+    source = Watched(size, bad=frozenset(range(size)))
+    with pytest.raises(DataError, match="too many images cannot be read"):
+        next(iter(Loader(source, PLAIN, batch_size=2, seed=0)))
+    with pytest.raises(DataError, match="too many images cannot be read"):
+        list(evaluation_batches(source, PLAIN, batch_size=1))
+
+
+class Broken(Watched):
+    """Fails in a way that no other image can make good."""
+
+    def read(self, index: int) -> Item:
+        raise ConfigError("the game `x` is unknown", hint="did you mean `y`?")
+
+
+def test_an_error_in_a_worker_keeps_its_kind_message_and_hint() -> None:
+    with pytest.raises(ConfigError) as caught:
+        first(Loader(Broken(5), PLAIN, batch_size=2, seed=0, workers=2), 1)
+    assert (caught.value.message, caught.value.hint) == ("the game `x` is unknown", "did you mean `y`?")
+    assert torch.multiprocessing.active_children() == []
+
+
+class Killed(Watched):
+    """Takes its process with it, as the system does when memory is short."""
+
+    def read(self, index: int) -> Item:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_worker_that_dies_is_a_data_error() -> None:
+    with pytest.raises(DataError, match="a process that reads images died") as caught:
+        first(Loader(Killed(5), PLAIN, batch_size=2, seed=0, workers=1), 1)
+    assert "lower the number of workers" in caught.value.hint
+    assert torch.multiprocessing.active_children() == []
+
+
+def test_workers_end_with_the_iteration() -> None:
+    batches = iter(Loader(noise(5), PLAIN, batch_size=2, seed=0, workers=2))
+    next(batches)
+    children = torch.multiprocessing.active_children()
+    assert len(children) == 2
+    groups = {os.getpgid(child.pid) for child in children}
+    assert os.getpgid(0) not in groups
+    batches.close()
+    assert torch.multiprocessing.active_children() == []
+
+
+def test_a_loader_can_be_sent_to_a_process_that_starts_from_nothing(tmp_path: Path) -> None:
+    for number in range(6):
+        pixels = np.full((6, 6, 3), 40 * number, np.uint8)
+        save_png(to_float(pixels), tmp_path / "ab"[number % 2] / f"{number}.png")
+    source = open_source(FolderConfig(path=str(tmp_path)), "train")
+    loader = Loader(source, AUGMENTED, batch_size=2, seed=0)
+    assert_same(first(pickle.loads(pickle.dumps(loader)), 3), first(loader, 3))
+    before = torch.multiprocessing.get_start_method()
+    torch.multiprocessing.set_start_method("spawn", force=True)
+    try:
+        assert_same(first(replace(loader, workers=1), 3), first(loader, 3))
+    finally:
+        torch.multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "`batch_size` is 0"),
+        ({"batch_size": 3, "world": 2}, "`batch_size` 3 cannot be shared equally by 2 processes"),
+        ({"seed": -1}, "`seed` is -1"),
+        ({"start": -1}, "`start` is -1"),
+        ({"workers": -1}, "`workers` is -1"),
+        ({"rank": 1}, "`rank` is 1, expected 0 to 0"),
+    ],
+)
+def test_impossible_numbers_are_refused(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Loader(noise(3), PLAIN, **{"batch_size": 2, "seed": 0} | changes)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_shows_every_image_once_in_order_without_chance(workers: int) -> None:
+    source = noise(7)
+    batches = list(evaluation_batches(source, AUGMENTED, 3, workers=workers))
+    assert [len(batch.images) for batch in batches] == [3, 3, 1]
+    assert torch.cat([batch.sample for batch in batches]).tolist() == list(range(7))
+    assert torch.cat([batch.condition["class"] for batch in batches]).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert_same(batches, list(evaluation_batches(source, AUGMENTED, 3)))
+
+
+def test_a_limited_evaluation_is_spread_over_the_source() -> None:
+    numbers = shown(list(evaluation_batches(Watched(100), PLAIN, 3, limit=5)))
+    assert numbers == [0, 20, 40, 60, 80]
+    assert shown(list(evaluation_batches(Watched(3), PLAIN, 2, limit=5))) == [0, 1, 2]
+
+
+def test_evaluation_leaves_bad_images_out_and_reports_them() -> None:
+    source = Watched(12, bad=frozenset({0, 1, 7}))
+    batches = list(evaluation_batches(source, PLAIN, 2))
+    assert shown(batches) == [2, 3, 4, 5, 6, 8, 9, 10, 11]
+    assert [len(batch.images) for batch in batches] == [2, 2, 1, 2, 2]
+    assert [path for batch in batches for path, _ in batch.skipped] == ["file 0", "file 1", "file 7"]

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from vqgan.config import convert
+from vqgan.data.transforms import TransformConfig, transform
+from vqgan.errors import ConfigError
+from vqgan.images import to_float
+
+
+def config(**changes) -> TransformConfig:
+    return TransformConfig(
+        **{"image_size": (4, 6), "image_channels": 3, "crop": "random", "flip": False} | changes
+    )
+
+
+def chance(seed: int = 0) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def noise(*shape: int) -> np.ndarray:
+    return chance().integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize("crop", ["random", "center"])
+def test_an_image_of_the_wanted_size_keeps_its_exact_pixels(crop: str) -> None:
+    pixels = noise(4, 6, 3)
+    assert torch.equal(transform(pixels, config(crop=crop), chance()), to_float(pixels))
+
+
+def test_a_flip_mirrors_half_of_the_images_and_nothing_else() -> None:
+    pixels = noise(4, 6, 3)
+    plain, mirrored = to_float(pixels), to_float(pixels).flip(2)
+    results = [transform(pixels, config(flip=True), chance(seed)) for seed in range(200)]
+    count = sum(torch.equal(result, mirrored) for result in results)
+    assert count + sum(torch.equal(result, plain) for result in results) == 200
+    assert 70 < count < 130
+
+
+def test_random_crops_reach_every_place_and_centre_crops_one() -> None:
+    pixels = noise(4, 9, 3)
+    places = {float(transform(pixels, config(), chance(seed))[0, 0, 0]) for seed in range(60)}
+    assert places == {float(value) for value in to_float(pixels)[0, 0, :4]}
+    centred = transform(pixels, config(crop="center"), chance())
+    assert torch.equal(centred, to_float(pixels[:, 1:7]))
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (3, 2), (1, 1)])
+@pytest.mark.parametrize(("have", "want"), [(1, 3), (3, 1), (1, 1), (3, 3)])
+def test_every_image_becomes_the_wanted_size_and_channels(
+    shape: tuple[int, int], have: int, want: int
+) -> None:
+    result = transform(noise(*shape, have), config(image_channels=want), chance())
+    assert result.shape == (want, 4, 6)
+    assert result.dtype == torch.float32
+    assert float(result.abs().max()) <= 1
+    if (have, want) == (1, 3):
+        assert torch.equal(result[0], result[2])
+
+
+def test_the_generator_alone_decides() -> None:
+    pixels = noise(40, 60, 3)
+    first, again, other = (transform(pixels, config(flip=True), chance(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_impossible_sizes_are_refused_with_their_place() -> None:
+    values = {"image_size": [0, 6], "image_channels": 3, "crop": "random", "flip": False}
+    with pytest.raises(ConfigError, match="`image_size` is"):
+        convert(values, TransformConfig)
+    with pytest.raises(ConfigError, match="`image_channels` is 2, expected 1"):
+        convert(values | {"image_size": [4, 6], "image_channels": 2}, TransformConfig)
