@@ -1,0 +1,55 @@
+"""The only place with a progress bar: draws what ``on_progress`` reports."""
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from vqgan.types import Progress
+
+_SHOWN = ("loss", "reconstruction_loss", "usage", "heldout_psnr", "heldout_loss", "images_per_second")
+
+
+class ProgressBar:
+    """One bar per phase on stderr, with the rate, the time left and a few values; use it in a ``with`` block."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+        self._phase = ""
+        self._values: dict[str, float | str] = {}
+        self._redirect = logging_redirect_tqdm()
+
+    def __enter__(self) -> "ProgressBar":
+        self._redirect.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._redirect.__exit__(kind, error, trace)
+
+    def __call__(self, progress: Progress) -> None:
+        """Draws one report."""
+        if self._bar is None or progress.phase != self._phase or progress.step < self._bar.n:
+            if self._bar is not None:
+                self._bar.close()
+            self._bar = tqdm(
+                total=progress.total,
+                desc=progress.phase,
+                initial=progress.step - 1,
+                file=sys.stderr,
+                mininterval=0.5,
+                dynamic_ncols=True,
+            )
+            self._phase, self._values = progress.phase, {}
+        self._values |= {name: value for name, value in progress.values.items() if name in _SHOWN}
+        self._bar.set_postfix_str(_line(self._values), refresh=False)
+        self._bar.update(progress.step - self._bar.n)
+
+
+def _line(values: Mapping[str, float | str]) -> str:
+    return " ".join(f"{n}={v:.3g}" if isinstance(v, float) else f"{n}={v}" for n, v in values.items())

@@ -1,0 +1,100 @@
+"""The demo: several rooms of Montezuma's Revenge, both stages in minutes on two CPU cores."""
+
+from importlib.util import find_spec
+
+from vqgan.conditioning import UnconditionalConfig
+from vqgan.data import AtariConfig, DigitsConfig, SourceConfig
+from vqgan.errors import ConfigError
+from vqgan.tokenizer import TokenizerConfig
+from vqgan.tokenizer.encoder import AutoencoderConfig
+from vqgan.tokenizer.quantizers import VectorQuantizerConfig
+from vqgan.training.optimizers import OptimizerConfig
+from vqgan.training.prior_task import PriorShape, PriorTaskConfig
+from vqgan.training.run import PriorRun, TokenizerRun
+from vqgan.training.settings import DataConfig, LoopConfig
+from vqgan.training.tokenizer_task import AdversaryConfig, TokenizerTaskConfig
+
+IMAGE_SIZE = (96, 80)
+
+QUICK_FRAMES = 20_000
+"""Emulator frames of each seed in the quick demo: three seconds of play, one room."""
+
+
+def demo_tokenizer() -> TokenizerRun:
+    """Frames of 96x80 pixels to 12x10 tokens of 512 codes."""
+    return TokenizerRun(
+        tokenizer=TokenizerConfig(
+            autoencoder=AutoencoderConfig(
+                image_channels=3,
+                base_channels=64,
+                channel_multipliers=(1, 2),
+                num_residual_blocks=2,
+                latent_channels=128,
+                resolution=96,
+                attention_resolutions=(),
+                patch_size=4,
+            ),
+            quantizer=VectorQuantizerConfig(codebook_size=512, codebook_dim=16, normalize=True),
+        ),
+        task=TokenizerTaskConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=100, decay="cosine", clip_norm=1.0
+            ),
+            pixels="l1+l2",
+            hard_share=0.05,
+            adversary=AdversaryConfig(
+                start=1500, discriminator_start=1400, base_channels=32, num_layers=2, weight=0.1
+            ),
+            reseed_after=50,
+        ),
+        data=DataConfig(image_size=IMAGE_SIZE, crop="center"),
+        training=LoopConfig(steps=2000, batch_size=16, ema_decay=0.998, save_every=500, evaluate_every=500),
+    )
+
+
+def demo_prior() -> PriorRun:
+    """A transformer over the 120 tokens of a frame."""
+    return PriorRun(
+        conditioner=UnconditionalConfig(),
+        prior=PriorShape(depth=4, width=256, num_heads=8, dropout=0.0),
+        task=PriorTaskConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=1e-3,
+                betas=(0.9, 0.95),
+                weight_decay=0.01,
+                warmup_steps=40,
+                decay="cosine",
+                clip_norm=1.0,
+            ),
+            token_keep_probability=0.9,
+        ),
+        data=DataConfig(image_size=IMAGE_SIZE, crop="center"),
+        training=LoopConfig(
+            steps=400, batch_size=32, ema_decay=0.99, pictures=4, save_every=200, evaluate_every=200
+        ),
+    )
+
+
+def demo_source(*, quick: bool) -> SourceConfig:
+    """Frames of several rooms; digits where ale-py is not installed.
+
+    Raises:
+        ConfigError: If neither ale-py nor scikit-learn is installed.
+    """
+    if find_spec("ale_py") is not None:
+        frames = QUICK_FRAMES if quick else AtariConfig(games=("MontezumaRevenge",)).frames
+        return AtariConfig(games=("MontezumaRevenge",), frames=frames)
+    if find_spec("sklearn") is not None:
+        return DigitsConfig()
+    raise ConfigError(
+        "the demo needs ale-py (Atari frames) or scikit-learn (digits)",
+        hint='install the extra: pip install "vqgan[demo]"',
+    )
+
+
+def quick_overrides(stage: str) -> list[str]:
+    """What makes a stage of the demo small."""
+    common = ["training.evaluate_every=1000", "training.evaluate_images=64", "training.save_every=1000"]
+    if stage == "tokenizer":
+        return [*common, "training.steps=40", "training.batch_size=8", "training.pictures=4"]
+    return [*common, "training.steps=30", "training.batch_size=8", "training.pictures=2", "prior.depth=2"]

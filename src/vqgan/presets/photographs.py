@@ -1,0 +1,109 @@
+"""Runs for one's own photographs: a small one, and the paper's."""
+
+from vqgan.conditioning import UnconditionalConfig
+from vqgan.tokenizer import TokenizerConfig
+from vqgan.tokenizer.encoder import AutoencoderConfig
+from vqgan.tokenizer.quantizers import VectorQuantizerConfig
+from vqgan.training.optimizers import OptimizerConfig
+from vqgan.training.prior_task import PriorShape, PriorTaskConfig
+from vqgan.training.run import PriorRun, TokenizerRun
+from vqgan.training.settings import DataConfig, LoopConfig
+from vqgan.training.tokenizer_task import AdversaryConfig, PerceptualConfig, TokenizerTaskConfig
+
+
+def small_tokenizer() -> TokenizerRun:
+    """128x128 pixels to 16x16 tokens of 1024 codes; needs no downloaded weights."""
+    return TokenizerRun(
+        tokenizer=TokenizerConfig(
+            autoencoder=AutoencoderConfig(
+                image_channels=3,
+                base_channels=64,
+                channel_multipliers=(1, 2, 2),
+                num_residual_blocks=2,
+                latent_channels=128,
+                resolution=128,
+                attention_resolutions=(16,),
+                patch_size=2,
+            ),
+            quantizer=VectorQuantizerConfig(codebook_size=1024, codebook_dim=16, normalize=True),
+        ),
+        task=TokenizerTaskConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=4e-4, betas=(0.9, 0.99), warmup_steps=500, decay="cosine", clip_norm=1.0
+            ),
+            pixels="l1+l2",
+            adversary=AdversaryConfig(start=10_000, discriminator_start=9_000, weight=0.2),
+            reseed_after=100,
+        ),
+        data=DataConfig(image_size=(128, 128), flip=True, workers=2),
+        training=LoopConfig(
+            steps=30_000, batch_size=16, ema_decay=0.999, evaluate_every=1000, save_every=1000
+        ),
+    )
+
+
+def small_prior() -> PriorRun:
+    """16x16 tokens, 12 layers of width 512."""
+    return PriorRun(
+        conditioner=UnconditionalConfig(),
+        prior=PriorShape(depth=12, width=512, num_heads=8, dropout=0.1),
+        task=PriorTaskConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=3e-4,
+                betas=(0.9, 0.95),
+                weight_decay=0.01,
+                warmup_steps=500,
+                decay="cosine",
+                clip_norm=1.0,
+            ),
+            token_keep_probability=0.9,
+        ),
+        data=DataConfig(image_size=(128, 128), flip=True, workers=2),
+        training=LoopConfig(
+            steps=30_000, batch_size=32, ema_decay=0.999, evaluate_every=1000, save_every=1000
+        ),
+    )
+
+
+def f16_tokenizer() -> TokenizerRun:
+    """The paper's first stage: 256x256 pixels to 16x16 tokens of 1024 codes (Esser et al. 2021, appendix A)."""
+    return TokenizerRun(
+        tokenizer=TokenizerConfig(
+            autoencoder=AutoencoderConfig(
+                image_channels=3,
+                base_channels=128,
+                channel_multipliers=(1, 1, 2, 2, 4),
+                num_residual_blocks=2,
+                latent_channels=256,
+                resolution=256,
+                attention_resolutions=(16,),
+            ),
+            quantizer=VectorQuantizerConfig(codebook_size=1024, codebook_dim=256),
+        ),
+        task=TokenizerTaskConfig(
+            optimizer=OptimizerConfig(learning_rate=5.4e-5, betas=(0.5, 0.9)),
+            perceptual=PerceptualConfig(),
+            adversary=AdversaryConfig(start=30_000),
+        ),
+        data=DataConfig(image_size=(256, 256), workers=4),
+        training=LoopConfig(
+            steps=250_000, batch_size=12, ema_decay=0.9999, evaluate_every=5000, save_every=2500
+        ),
+    )
+
+
+def f16_prior() -> PriorRun:
+    """The paper's default second stage, without condition."""
+    return PriorRun(
+        conditioner=UnconditionalConfig(),
+        prior=PriorShape(depth=24, width=1024, num_heads=16),
+        task=PriorTaskConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=1e-4, betas=(0.9, 0.95), weight_decay=0.01, warmup_steps=2000, clip_norm=1.0
+            )
+        ),
+        data=DataConfig(image_size=(256, 256), workers=4),
+        training=LoopConfig(
+            steps=250_000, batch_size=16, ema_decay=0.9999, evaluate_every=5000, save_every=2500
+        ),
+    )

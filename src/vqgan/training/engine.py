@@ -1,0 +1,110 @@
+"""Device, precision and processes, through accelerate; nothing else of training is left to it."""
+
+import logging
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+
+from vqgan.checkpoints.load import PRECISIONS, pick_device
+from vqgan.errors import ConfigError, closest
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """Where and how a run computes.
+
+    Args:
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; with several processes each takes its own.
+        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 on devices and processors that compute in it,
+            else fp32 (emulated, bf16 is an order of magnitude slower).
+
+    Raises:
+        ConfigError: If the device is absent or the precision cannot be trained with.
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "fp32") -> None:
+        target = pick_device(device)
+        if precision not in PRECISIONS:
+            raise ConfigError(f"unknown precision `{precision}`", hint=closest(precision, PRECISIONS))
+        if precision == "fp16":
+            raise ConfigError(
+                "training in `fp16` is not supported: its range is too small", hint="use `bf16`"
+            )
+        if precision == "auto":
+            precision = "bf16" if _computes_bf16(target) else "fp32"
+            logger.info("precision `auto` is `%s` here", precision)
+        # accelerate keeps one state for the process; a second run may differ in device or precision.
+        AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+        self._accelerator = Accelerator(cpu=target.type == "cpu")
+        distributed = self._accelerator.num_processes > 1
+        self.device = self._accelerator.device if distributed else target
+        self.precision = precision
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self._accelerator.process_index
+
+    @property
+    def world(self) -> int:
+        """How many processes train together."""
+        return self._accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files."""
+        return self._accelerator.is_main_process
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Computes in the run's precision inside the block; weights stay fp32."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replaces every gradient by its mean over the processes; one exchange for all of them."""
+        if self.world == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = self._accelerator.reduce(flat, reduction="mean")
+        for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(piece.view_as(gradient))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over the processes."""
+        return tensor if self.world == 1 else self._accelerator.reduce(tensor, reduction="sum")
+
+    @torch.no_grad()
+    def broadcast(self, tensor: Tensor) -> None:
+        """Gives every process the values that the first has."""
+        if self.world > 1:
+            tensor.copy_(broadcast(tensor.detach()))
+
+    def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """Scalars averaged over the processes, as numbers."""
+        if not values:
+            return {}
+        stacked = torch.stack([value.detach().float().to(self.device) for value in values.values()])
+        total = self.sum(stacked) / self.world
+        return dict(zip(values, total.tolist(), strict=True))
+
+    def barrier(self) -> None:
+        """Waits for all processes."""
+        self._accelerator.wait_for_everyone()
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 itself."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False

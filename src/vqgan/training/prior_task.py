@@ -1,0 +1,192 @@
+"""Training of the second stage: the prior learns the token grids of a frozen tokenizer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqgan.checkpoints.format import save_model
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.config import Config, require
+from vqgan.synthesizer import Synthesizer
+from vqgan.training.ema import WeightAverage, averaged
+from vqgan.training.engine import Engine
+from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig, learning_rate
+from vqgan.training.settings import LoopConfig
+from vqgan.training.state import TrainingState
+from vqgan.types import Batch, Images, Tokens
+
+
+class PriorShape(Config, frozen=True):
+    """The part of a prior's configuration that is chosen; the rest follows from tokenizer, condition and size.
+
+    Attributes:
+        depth: Transformer blocks.
+        width: Width of the residual stream; a multiple of ``num_heads``.
+        num_heads: Attention heads.
+        dropout: After embeddings, attention and both branches of every block.
+        vocabulary: ``"separate"`` tables for codes and condition, or the original's ``"shared"`` one.
+    """
+
+    depth: int
+    width: int
+    num_heads: int
+    dropout: float = 0.0
+    vocabulary: Literal["separate", "shared"] = "separate"
+
+
+class PriorTaskConfig(Config, frozen=True):
+    """How a prior is trained.
+
+    Attributes:
+        optimizer: AdamW; only the weights of linear layers decay.
+        token_keep_probability: Share of the input tokens that are kept; the others are replaced by random codes.
+            The targets never change.
+    """
+
+    optimizer: OptimizerConfig
+    token_keep_probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        share = self.token_keep_probability
+        require(0 < share <= 1, f"token_keep_probability is {share}, expected more than 0 and at most 1")
+
+
+class PriorTask:
+    """One step, the held-out loss and the pictures of a prior's training.
+
+    Args:
+        synthesizer: Tokenizer (frozen), conditioner and the prior that is trained, on the engine's device.
+        config: How it is trained.
+        loop: Length of the run and decay of the averaged weights.
+        engine: Device, precision, processes.
+        seed: Of the run; token corruption draws from it and the sample's number.
+    """
+
+    phase: Literal["tokenizer", "prior"] = "prior"
+
+    def __init__(
+        self,
+        synthesizer: Synthesizer,
+        config: PriorTaskConfig,
+        *,
+        loop: LoopConfig,
+        engine: Engine,
+        seed: int,
+    ) -> None:
+        synthesizer.requires_grad_(False).eval()
+        self.synthesizer = synthesizer
+        self.prior = synthesizer.prior.requires_grad_(True).train()
+        self.config = config
+        self.loop = loop
+        self.engine = engine
+        self.seed = seed
+        linear = {
+            f"{n}.weight" for n, module in self.prior.named_modules() if isinstance(module, torch.nn.Linear)
+        }
+        self.state = TrainingState(
+            modules={"prior": self.prior},
+            optimizers={
+                "prior": NamedOptimizer(
+                    self.prior.named_parameters(), config.optimizer, decayed=linear.__contains__
+                )
+            },
+            average=WeightAverage(self.prior, loop.ema_decay) if loop.ema_decay else None,
+        )
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the tokenizer's images."""
+        return self.synthesizer.tokenizer.image_channels
+
+    def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
+        """One AdamW step; returns the loss in nats per token, the gradient norm and the learning rate."""
+        optimizer = self.state.optimizers["prior"]
+        optimizer.zero_grad()
+        losses = []
+        for batch in batches:
+            loss = self._loss(batch, corrupt=True)
+            (loss / len(batches)).backward()
+            losses.append(loss.detach())
+        self.engine.average_gradients(self.prior.parameters())
+        rate = learning_rate(self.config.optimizer, step, self.loop.steps)
+        norm = optimizer.step(rate)
+        if self.state.average is not None:
+            self.state.average.update(self.prior, step)
+        return {
+            "loss": torch.stack(losses).mean(),
+            "gradient_norm": norm,
+            "learning_rate": torch.tensor(rate),
+        }
+
+    def _loss(self, batch: Batch, *, corrupt: bool) -> Tensor:
+        with self.engine.autocast():
+            with torch.no_grad():
+                indices = self.synthesizer.tokenizer.encode(batch.images)
+                grid = (indices.shape[1], indices.shape[2])
+                tokens = indices.flatten(1)
+                count = tokens.shape[0]
+                condition = self.synthesizer.conditioner.tokens(self._condition(batch), count, grid)
+            read = self._corrupted(tokens, batch.sample) if corrupt else tokens
+            return -self.prior.log_probability(tokens, condition.to(tokens.device), read=read).mean()
+
+    def _condition(self, batch: Batch) -> Mapping[str, Tensor] | None:
+        """What of the batch's conditions this conditioner reads."""
+        name = self.synthesizer.conditioner.name
+        return {name: batch.condition[name]} if name in batch.condition else None
+
+    def _corrupted(self, tokens: Tokens, sample: Tensor) -> Tokens:
+        """Replaces a random share of the tokens by random codes; each sample draws from (seed, its number)."""
+        keep = self.config.token_keep_probability
+        if keep >= 1:
+            return tokens
+        codes = self.synthesizer.tokenizer.codebook_size
+        rows = []
+        for number in sample.tolist():
+            draw = np.random.Generator(np.random.Philox(key=[self.seed, number]))
+            replaced = draw.random(tokens.shape[1]) >= keep
+            rows.append(np.where(replaced, draw.integers(0, codes, tokens.shape[1]), -1))
+        random = torch.from_numpy(np.stack(rows)).to(tokens.device)
+        return torch.where(random >= 0, random, tokens)
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
+        """The held-out loss in nats per token, without corruption, with the averaged weights."""
+        total = torch.zeros(2, dtype=torch.float64)
+        with averaged(self.prior, self.state.average):
+            for batch in batches:
+                count = batch.images.shape[0]
+                total += torch.tensor(
+                    [float(self._loss(batch, corrupt=False)) * count, count], dtype=torch.float64
+                )
+        total = self.engine.sum(total.to(torch.float32).to(self.engine.device)).double().cpu()
+        return {"loss": float(total[0] / total[1])}
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch) -> Mapping[str, Images]:
+        """Free samples, greedy samples, and images completed from their upper half; always the same seeds."""
+        count, _, height, width = batch.images.shape
+        condition = self._condition(batch)
+        with averaged(self.prior, self.state.average), self.engine.autocast():
+            rows, columns = self.synthesizer.tokenizer.grid_size((height, width))
+            known = torch.zeros(count, rows, columns, dtype=torch.bool, device=batch.images.device)
+            known[:, : rows // 2] = True
+            sampled = self.synthesizer.sample(count, size=(height, width), condition=condition)
+            greedy = self.synthesizer.sample(
+                1, size=(height, width), condition=_first(condition), temperature=0.0
+            )
+            completed = self.synthesizer.complete(batch.images, known, condition=condition)
+        return {"samples": sampled, "greedy": greedy, "completed": torch.cat([batch.images, completed])}
+
+    def export(self, folder: RunFolder, step: int) -> None:
+        """Writes the whole synthesizer to ``prior.safetensors``, with the averaged weights if there are any."""
+        average = self.state.average
+        tensors = {f"prior.{name}": tensor for name, tensor in average.tensors.items()} if average else {}
+        kind: Literal["ema", "raw"] = "ema" if average else "raw"
+        save_model(self.synthesizer, folder.weights("prior"), tensors=tensors, weights=kind, step=step)
+
+
+def _first(condition: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
+    return {name: tensor[:1] for name, tensor in condition.items()} if condition else None
