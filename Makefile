@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Two busy threads on one core wait for each other actively unless told not to.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .PHONY: demo test check bench help
 
 help:
@@ -35,7 +32,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports > .lint-imports.log || (cat .lint-imports.log && false)
 
 test: check
-	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/[a-z]*.py; do \

@@ -40,7 +40,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 def canonical_json(config: Any) -> str:
     """One text per configuration: sorted keys, no spaces. Stored in weights files and hashed."""
-    return json.dumps(to_mapping(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(to_mapping(config), sort_keys=True, separators=(",", ":"))
 
 
 def convert(mapping: Any, kind: Any, *, where: str = "config") -> Any:
@@ -62,8 +62,8 @@ def convert(mapping: Any, kind: Any, *, where: str = "config") -> Any:
         place = f"`{'.'.join(path)}` of {where}" if path else where
         if isinstance(cause, ConfigError):
             raise ConfigError(f"{place}: {cause.message}", hint=cause.hint) from None
-        reason = str(error).split(" - at `")[0]
-        raise ConfigError(f"{place}: {_plain(reason)}", hint=_hint(reason, path, mapping, kind)) from None
+        reason = _plain(str(error).split(" - at `")[0])
+        raise ConfigError(f"{place}: {reason}", hint=_hint(reason, path, mapping, kind)) from None
 
 
 def _path(message: str) -> list[str]:
@@ -71,23 +71,45 @@ def _path(message: str) -> list[str]:
     return [part for part in re.split(r"[.\[\]]+", found.group(1)) if part] if found else []
 
 
+_WORDS = {
+    "Object contains unknown field": "unknown key",
+    "Object missing required field": "missing key",
+    "Invalid enum value": "unknown word",
+    "Invalid value": "unknown kind",
+    "`object`": "a mapping",
+    "`array`": "a list",
+    "'": "`",
+}
+
+
 def _plain(reason: str) -> str:
     """Msgspec's words in ours: "Object contains unknown field `x`" becomes "unknown key `x`"."""
-    reason = reason.replace("Object contains unknown field", "unknown key")
-    reason = reason.replace("Object missing required field", "missing key")
-    reason = reason.replace("Invalid value", "unknown kind")
+    for word, ours in _WORDS.items():
+        reason = reason.replace(word, ours)
     return reason[:1].lower() + reason[1:]
 
 
 def _hint(reason: str, path: Sequence[str], mapping: Any, kind: Any) -> str:
-    word = re.search(r"`([^`]*)`", reason)
-    struct = _struct_at(kind, path, mapping)
-    if "unknown field" in reason and word and struct is not None:
-        return closest(word.group(1), struct.__struct_fields__)
-    if "Invalid value" in reason and word:
-        owners = _structs(_type_at(kind, path[:-1], mapping))
-        return closest(word.group(1), [str(s.__struct_config__.tag) for s in owners])
-    return ""
+    """For an unknown key, kind or word: the nearest one that is known."""
+    found = re.search(r"unknown (key|kind|word) `([^`]*)`", reason)
+    if found is None:
+        return ""
+    what, word = found.groups()
+    known: list[Any] = []
+    if what == "key" and (struct := _chosen(*_at(kind, mapping, path))) is not None:
+        known = list(struct.__struct_fields__)
+    elif what == "kind":
+        known = [struct.__struct_config__.tag for struct in _structs(_at(kind, mapping, path[:-1])[0])]
+    elif what == "word":
+        known = _choices(_at(kind, mapping, path)[0])
+    return closest(word, [str(name) for name in known]) if known else ""
+
+
+def _choices(kind: Any) -> list[Any]:
+    """The words of a Literal, also as a part of a union."""
+    if typing.get_origin(kind) is typing.Literal:
+        return list(typing.get_args(kind))
+    return [choice for member in typing.get_args(kind) for choice in _choices(member)]
 
 
 def _structs(kind: Any) -> list[Any]:
@@ -99,27 +121,25 @@ def _structs(kind: Any) -> list[Any]:
     return []
 
 
-def _struct_at(kind: Any, path: Sequence[str], mapping: Any) -> Any:
-    structs = _structs(_type_at(kind, path, mapping))
-    for part in path:
-        mapping = mapping.get(part, {}) if isinstance(mapping, Mapping) else {}
-    tag = mapping.get("kind") if isinstance(mapping, Mapping) else None
-    chosen = [s for s in structs if s.__struct_config__.tag == tag] if len(structs) > 1 else structs
-    return chosen[0] if chosen else None
+def _chosen(kind: Any, value: Any) -> Any:
+    """Which of the configuration classes that ``kind`` admits ``value`` is meant to be."""
+    structs = _structs(kind)
+    tag = value.get("kind") if isinstance(value, Mapping) else None
+    named = [struct for struct in structs if struct.__struct_config__.tag == tag]
+    return next(iter(structs if len(structs) == 1 else named), None)
 
 
-def _type_at(kind: Any, path: Sequence[str], mapping: Any) -> Any:
+def _at(kind: Any, value: Any, path: Sequence[str]) -> tuple[Any, Any]:
+    """The annotation and the value at a path, as far as they are known."""
     for part in path:
-        struct = _struct_at(kind, (), mapping)
-        if struct is None:
-            return None
-        kind = typing.get_type_hints(struct).get(part)
-        mapping = mapping.get(part, {}) if isinstance(mapping, Mapping) else {}
-    return kind
+        struct = _chosen(kind, value)
+        kind = typing.get_type_hints(struct).get(part) if struct is not None else None
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return kind, value
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges mappings, later ones winning key by key.
+    """Merges mappings, later ones winning key by key, without changing them.
 
     Setting the ``kind`` of a union to another member drops the other fields of the old member.
 
@@ -134,11 +154,15 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in layer.items():
             old = result.get(key)
             if isinstance(value, Mapping):
-                same = isinstance(old, Mapping) and value.get("kind", old.get("kind")) == old.get("kind")
-                result[key] = merge(old, value) if same and isinstance(old, Mapping) else merge(value)
+                base = old if isinstance(old, Mapping) and not _is_other_kind(old, value) else {}
+                result[key] = merge(base, value)
             else:
                 result[key] = value
     return result
+
+
+def _is_other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "kind" in old and "kind" in new and old["kind"] != new["kind"]
 
 
 def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
@@ -174,11 +198,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: If the file is missing, unreadable, too large, not YAML or not a mapping.
     """
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"`{path}` is not a file", hint="give a YAML file")
+        with path.open("rb") as file:
+            data = file.read(MAX_YAML_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"cannot read `{path}`: {error.strerror}", hint="check the path") from None
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"cannot read `{path}`: {reason}", hint="check the path") from None
     if len(data) > MAX_YAML_BYTES:
-        raise ConfigError(f"`{path}` has {len(data):,} bytes; a run file has at most {MAX_YAML_BYTES:,}")
+        raise ConfigError(f"`{path}` has more than {MAX_YAML_BYTES:,} bytes; a run file is a page long")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -191,6 +219,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def parse_yaml(text: str, *, where: str = "text") -> Any:
     """Reads YAML as version 1.2 does: ``1e-4`` is a number, ``on`` and ``yes`` are words; no tags, no aliases.
+
+    Numbers are decimal: no hexadecimal, octal or sexagesimal ones.
 
     Raises:
         ConfigError: If the text is not YAML, or uses aliases, tags or repeated keys.
@@ -206,6 +236,8 @@ def parse_yaml(text: str, *, where: str = "text") -> Any:
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{where} is not valid YAML: {reason}") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise ConfigError(f"{where} is not valid YAML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{where} is nested too deeply") from None
 
@@ -240,8 +272,9 @@ def _yaml_loader() -> Any:
 
     class Loader(_resolvers(yaml.SafeLoader)):  # type: ignore[misc]
         def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
-                raise yaml.composer.ComposerError(None, None, "aliases are not allowed here", None)
+            event = self.peek_event()
+            if isinstance(event, yaml.events.AliasEvent) or getattr(event, "tag", None) is not None:
+                raise yaml.composer.ComposerError(None, None, "aliases and tags are not allowed here", None)
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -259,4 +292,8 @@ def _yaml_loader() -> Any:
 def _yaml_dumper() -> Any:
     import yaml
 
-    return _resolvers(yaml.SafeDumper)
+    class Dumper(_resolvers(yaml.SafeDumper)):  # type: ignore[misc]
+        def ignore_aliases(self, data: Any) -> bool:
+            return True  # the loader refuses them
+
+    return Dumper

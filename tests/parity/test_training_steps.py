@@ -1,111 +1,117 @@
+"""Three training steps of the product itself against those that were recorded from the original."""
+
 import torch
 from torch.testing import assert_close
 
 from parity import original
 from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, TOKENIZER_KEYS, rename
-from vqgan.training.adversarial import Adversary, generator_objective
-from vqgan.training.losses import hinge_loss, pixel_loss
+from vqgan.training.engine import Engine
+from vqgan.training.opponent import AdversaryConfig
+from vqgan.training.optimizers import OptimizerConfig
+from vqgan.training.settings import LoopConfig
+from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
+from vqgan.types import Batch
 
 JUDGE = "loss.discriminator."
 
+CONFIG = TokenizerTaskConfig(
+    optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9)),
+    pixels="l1",
+    adversary=AdversaryConfig(weight=0.8, reconstruction="updated"),
+)
 
-class Players:
-    """Both networks and the order of the original: the discriminator sees the updated tokenizer's reconstruction."""
+NAMES = {
+    "total_loss": "loss",
+    "quant_loss": "quantizer_loss",
+    "nll_loss": "reconstruction_loss",
+    "rec_loss": "reconstruction_loss",
+    "d_weight": "adaptive_weight",
+    "g_loss": "adversarial_loss",
+    "disc_loss": "discriminator_loss",
+    "logits_real": "logits_real",
+    "logits_fake": "logits_fake",
+}
+"""What the original logged, and what we call it."""
+
+
+class Run:
+    """The task with the recorded weights, and the codes of every forward pass."""
 
     def __init__(self, case, dtype):
         state = {key: value for key, value in case.state.items() if not key.startswith("loss.")}
-        self.tokenizer = original.tokenizer(case.config["model"]["params"], state, dtype=dtype)
-        self.judge = original.discriminator(original.part(case.state, JUDGE), dtype=dtype)
-        self.images = case.tensor("image").to(dtype)
+        tokenizer = original.tokenizer(case.config["model"]["params"], state, dtype=dtype)
+        judge = original.discriminator(original.part(case.state, JUDGE), dtype=dtype)
+        self.networks = (tokenizer, judge)
         self.indices = []
-        self.optimizers = [
-            torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.5, 0.9))
-            for network in (self.tokenizer, self.judge)
-        ]
-
-    def generator_step(self, update=True):
-        result = self.tokenizer(self.images)
-        self.indices.append(result.quantized.indices.flatten())
-        objective = generator_objective(
-            result.images,
-            distance=lambda reconstruction: pixel_loss(self.images, reconstruction, kind="l1"),
-            auxiliary=result.quantized.loss,
-            last_weight=self.tokenizer.decoder.last_weight,
-            adversary=Adversary(self.judge, scale=0.8),
+        tokenizer.quantizer.register_forward_hook(
+            lambda module, inputs, output: self.indices.append(output.indices.flatten())
         )
-        self.tokenizer.zero_grad()
-        objective.surrogate.backward()
-        if update:
-            self.optimizers[0].step()
-        return {
-            "total_loss": objective.total,
-            "quant_loss": result.quantized.loss,
-            "nll_loss": objective.reconstruction,
-            "rec_loss": objective.reconstruction,
-            "d_weight": objective.weight,
-            "g_loss": objective.adversarial,
-        }
-
-    def discriminator_step(self):
-        with torch.no_grad():
-            result = self.tokenizer(self.images)
-        self.indices.append(result.quantized.indices.flatten())
-        real, fake = self.judge(self.images), self.judge(result.images)
-        loss = hinge_loss(real, fake)
-        self.judge.zero_grad()
-        loss.backward()
-        self.optimizers[1].step()
-        return {"disc_loss": loss, "logits_real": real.mean(), "logits_fake": fake.mean()}
+        self.task = TokenizerTask(
+            tokenizer,
+            CONFIG,
+            loop=LoopConfig(steps=3, batch_size=len(case.tensor("image"))),
+            engine=Engine("cpu"),
+            seed=0,
+            judges=(judge, None),
+        )
+        images = case.tensor("image").to(dtype)
+        self.batch = Batch(images, {}, torch.arange(len(images)))
 
     def named(self, key):
         """Our tensor of an original name: parameter or running statistic."""
-        network, table = (
-            (self.judge, DISCRIMINATOR_KEYS) if key.startswith(JUDGE) else (self.tokenizer, TOKENIZER_KEYS)
-        )
+        judged = key.startswith(JUDGE)
+        network, table = self.networks[judged], (TOKENIZER_KEYS, DISCRIMINATOR_KEYS)[judged]
         (name,) = rename({key.removeprefix(JUDGE): torch.empty(0)}, table)
         return network.state_dict(keep_vars=True)[name]
 
+    def assert_recorded(self, recorded, prefix, of, tolerance):
+        keys = [key for key in recorded if key.startswith(prefix)]
+        for key in keys:
+            tensor = of(self.named(key.removeprefix(prefix)))
+            assert_close(tensor, torch.from_numpy(recorded[key]), rtol=tolerance, atol=tolerance)
+        return len(keys)
 
-def assert_logged(ours, log, tolerance):
-    for key, value in ours.items():
-        expected = torch.tensor(log[f"train/{key}"], dtype=torch.float64)
+
+def assert_logged(measured, log, tolerance):
+    for key, value in log.items():
+        ours = measured[NAMES[key.removeprefix("train/")]]
         assert_close(
-            value.detach().double(),
-            expected,
+            ours.double(),
+            torch.tensor(value, dtype=torch.float64),
             rtol=tolerance,
             atol=tolerance,
             msg=lambda m, key=key: f"{key}: {m}",
         )
 
 
+def compared(log):
+    """What was logged of a step, without the perceptual loss (off) and the factor (1)."""
+    return {key: value for key, value in log.items() if key not in ("train/p_loss", "train/disc_factor")}
+
+
 def test_three_steps_of_both_players_match_the_original_in_float64(reference):
     case = reference("train3")
     recorded, logs = case.arrays("io64.npz"), case.read_json("logs64.json")["logs"]
-    players = Players(case, torch.float64)
+    run = Run(case, torch.float64)
     for step, log in enumerate(logs):
-        ours = {**players.generator_step(), **players.discriminator_step()}
-        assert ours.keys() == {key.removeprefix("train/") for key in log} - {"p_loss", "disc_factor"}
-        assert_logged(ours, log, 1e-9)
+        measured = run.task.train_step([run.batch], step)
+        assert {key.removeprefix("train/") for key in compared(log)} == NAMES.keys()
+        assert_logged(measured, compared(log), 1e-9)
         if step == 0:
-            for key in [key for key in recorded if key.startswith("grad_")]:
-                gradient = players.named(key.removeprefix("grad_")).grad
-                assert_close(gradient, torch.from_numpy(recorded[key]), rtol=1e-9, atol=1e-9)
-    after = [key for key in recorded if key.startswith("after_")]
-    assert len(after) == 8
-    for key in after:
-        tensor = players.named(key.removeprefix("after_")).detach()
-        assert_close(tensor, torch.from_numpy(recorded[key]), rtol=1e-9, atol=1e-9)
-    assert torch.equal(torch.stack(players.indices), torch.from_numpy(recorded["indices"]))
+            assert run.assert_recorded(recorded, "grad_", lambda tensor: tensor.grad, 1e-9) == 6
+    assert run.assert_recorded(recorded, "after_", lambda tensor: tensor.detach(), 1e-9) == 8
+    assert torch.equal(torch.stack(run.indices), torch.from_numpy(recorded["indices"]))
 
 
 def test_first_generator_gradient_matches_the_original_in_float32(reference):
     case = reference("train3")
-    recorded = case.arrays("io64.npz")
-    players = Players(case, torch.float32)
-    ours = players.generator_step(update=False)
-    assert_logged(ours, case.read_json("logs64.json")["first_step_fp32"], 1e-5)
-    generator = [key for key in recorded if key.startswith("grad32_") and JUDGE not in key]
-    assert len(generator) == 4
-    for key in generator:
-        gradient = players.named(key.removeprefix("grad32_")).grad
-        assert_close(gradient, torch.from_numpy(recorded[key]), rtol=1e-5, atol=1e-5)
+    recorded = {
+        k: v for k, v in case.arrays("io64.npz").items() if k.startswith("grad32_") and JUDGE not in k
+    }
+    run = Run(case, torch.float32)
+    measured = run.task.train_step([run.batch], 0)
+    log = case.read_json("logs64.json")["first_step_fp32"]
+    assert_logged(
+        measured, {k: v for k, v in compared(log).items() if "disc" not in k and "logits" not in k}, 1e-5
+    )
+    assert run.assert_recorded(recorded, "grad32_", lambda tensor: tensor.grad, 1e-5) == 4

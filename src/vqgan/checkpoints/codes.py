@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 from jaxtyping import Integer
 
 from vqgan.checkpoints.files import output_errors, replace_file, write_json
 from vqgan.checkpoints.format import digest_of
-from vqgan.errors import DataError
+from vqgan.errors import ConfigError, DataError
 from vqgan.tokenizer import Tokenizer
 
 Codes = Integer[np.ndarray, "b h w"]
@@ -27,12 +27,17 @@ def save_codes(folder: Path, codes: Codes, names: Sequence[str], tokenizer: Toke
         The path of the array.
 
     Raises:
+        ConfigError: If there is not one name for each image.
         OutputError: If the disk refuses.
     """
+    if len(names) != len(codes):
+        raise ConfigError(f"{len(codes)} images have {len(names)} names, expected one for each")
     dtype = np.uint16 if tokenizer.codebook_size <= 1 << 16 else np.uint32
     path = folder / "codes.npy"
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        # Written last: codes without it, or with those of another array, are never taken for complete.
+        (folder / "codes.json").unlink(missing_ok=True)
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -57,11 +62,12 @@ def load_codes(folder: Path, tokenizer: Tokenizer) -> tuple[Codes, list[str]]:
     """
     try:
         description = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
-        names, digest = [str(name) for name in description["names"]], description["tokenizer"]
-        codes = np.load(folder / "codes.npy", allow_pickle=False)
+        names, digest = [str(name) for name in description["names"]], str(description["tokenizer"])
+        # Mapped first: a header that announces more than the file holds costs no memory.
+        mapped = np.lib.format.open_memmap(folder / "codes.npy", mode="r")
     except OSError as error:
         raise DataError(
-            f"cannot read codes from `{folder}`: {error.strerror}",
+            f"cannot read codes from `{folder}`: {(error.strerror or str(error)).lower()}",
             hint="give a folder that `vqgan encode` wrote",
         ) from None
     except (ValueError, KeyError, TypeError, EOFError) as error:
@@ -71,11 +77,17 @@ def load_codes(folder: Path, tokenizer: Tokenizer) -> tuple[Codes, list[str]]:
             f"the codes in `{folder}` were made by another tokenizer ({digest[:12]})",
             hint="decode with the tokenizer that encoded them; in bf16 its weights are others, use fp32",
         )
-    if codes.ndim != 3 or len(codes) != len(names) or not np.issubdtype(codes.dtype, np.integer):
-        raise DataError(
-            f"the codes in `{folder}` are damaged: {codes.dtype} {codes.shape}, {len(names)} names"
-        )
+    if mapped.ndim != 3 or mapped.dtype.kind not in "iu":
+        raise DataError(f"`{folder / 'codes.npy'}` is no array (images, rows, columns) of integers")
+    if len(mapped) != len(names):
+        raise DataError(f"`{folder}` holds codes of {len(mapped)} images and {len(names)} names")
     for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts or not name:
+        if _leads_out(name):
             raise DataError(f"the name `{name}` in `{folder}/codes.json` leads out of the folder")
-    return codes, names
+    return np.array(mapped), names
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a name from a file must not become a path, on any system."""
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    return not name or "\0" in name or any(path.anchor or ".." in path.parts for path in paths)

@@ -1,7 +1,9 @@
 """Writing files so that they are complete or absent, and turning failures of the disk into our errors."""
 
+import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +20,17 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        full = "No space left" in reason or "quota" in reason.lower() or "code: 28" in reason
-        hint = (
-            "free some space or choose another place" if full else "check that the folder exists and is yours"
-        )
+        number = _error_number(error)
+        reason = os.strerror(number).lower() if number else " ".join(str(error).split())
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = "free some space or choose another place" if full else "choose a folder that you can write to"
         raise OutputError(f"cannot write `{path}`: {reason}", hint=hint) from None
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's number of a failure; safetensors tells it in its message only."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found.group(1)) if found else getattr(error, "errno", None)
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -33,27 +40,32 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         OutputError: If anything fails; the old file, if any, is untouched and no temporary file remains.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with output_errors(path):
+    with output_errors(path):
+        try:
             write(temporary)
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file that appears complete or not at all."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON that appears complete or not at all."""
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def sync(path: Path) -> None:
     """Asks the system to put a file or a folder's entries on the disk; Windows has no such call for folders."""
-    if os.name == "nt" and path.is_dir():
+    folder = path.is_dir()
+    if folder and os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

@@ -7,18 +7,15 @@ where training networks travel along under ``training.*``, their arguments as JS
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vqgan.checkpoints.files import replace_file
+from vqgan.checkpoints.tensors import COPY_AGAIN, Shapes, read_description, read_tensors, write_tensors
 from vqgan.config import canonical_json, convert
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
@@ -27,9 +24,6 @@ from vqgan.version import __version__
 
 FORMAT = 1
 """Version of the layout that this package writes; newer files are refused, older ones migrated here."""
-
-MAX_HEADER_BYTES = 100_000_000
-"""The safetensors specification's own limit; a larger header is not read."""
 
 TRAINING_PREFIX = "training."
 """Tensors of networks that only training needs (discriminator, perceptual network)."""
@@ -55,7 +49,7 @@ class Header:
 
     kind: Kind
     config: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]
+    shapes: Shapes
     weights: str
     step: int
     digest: str
@@ -75,7 +69,7 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 
 def save_model(
     model: Model,
-    path: Path,
+    path: str | Path,
     *,
     tensors: Mapping[str, Tensor] | None = None,
     weights: Literal["ema", "raw"] = "raw",
@@ -96,14 +90,18 @@ def save_model(
         The digest.
 
     Raises:
+        ConfigError: If ``tensors`` has names or shapes that the model has not.
         OutputError: If the file cannot be written.
     """
-    state = {**model.state_dict(), **(tensors or {})}
+    state: dict[str, Tensor] = {**model.state_dict()}
+    for name, tensor in (tensors or {}).items():
+        if name not in state or state[name].shape != tensor.shape:
+            raise ConfigError(f"the model has no tensor `{name}` of the shape {tuple(tensor.shape)}")
+        state[name] = tensor
     arguments = {}
     for name, (given, module) in (training or {}).items():
         arguments[name] = dict(given)
         state |= {f"{TRAINING_PREFIX}{name}.{key}": value for key, value in module.state_dict().items()}
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     digest = digest_of(state)
     metadata = {
         "vqgan.format": str(FORMAT),
@@ -116,67 +114,8 @@ def save_model(
     }
     if arguments:
         metadata["vqgan.training"] = json.dumps(arguments, sort_keys=True)
-    write_tensors(path, state, metadata)
+    write_tensors(Path(path), state, metadata)
     return digest
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes tensors to a safetensors file that appears complete or not at all.
-
-    Raises:
-        OutputError: If the file cannot be written; nothing is left behind.
-    """
-    # Tensors that share memory are stored once for each name: a file must not depend on tying.
-    own = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    seen: set[int] = set()
-    for name, tensor in own.items():
-        if tensor.data_ptr() in seen and tensor.numel():
-            own[name] = tensor.clone()
-        seen.add(tensor.data_ptr())
-    replace_file(path, lambda temporary: save_file(own, temporary, metadata=dict(metadata)))
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, memory-mapped.
-
-    Raises:
-        CheckpointError: If the file is missing, truncated or no safetensors file.
-    """
-    check_safetensors(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def is_safetensors(path: Path) -> bool:
-    """Whether the file begins as a safetensors file does: a length, then a JSON object."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError:
-        return False
-    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") >= 2
-
-
-def check_safetensors(path: Path) -> None:
-    """Raises CheckpointError unless the file is there, regular, and its header fits into it and the limits."""
-    try:
-        size = os.stat(path).st_size if path.is_file() else None
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-    except OSError as error:
-        raise CheckpointError(f"cannot read `{path}`: {error.strerror}", hint="check the path") from None
-    if size is None or size < 8:
-        raise CheckpointError(f"`{path}` is not a weights file", hint="it is empty or cut off; copy it again")
-    if length > MAX_HEADER_BYTES:
-        raise CheckpointError(
-            f"`{path}` announces a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read",
-            hint="this is no safetensors file, or a damaged one",
-        )
-    if length + 8 > size:
-        raise CheckpointError(f"`{path}` is truncated: {size:,} bytes", hint="copy or download it again")
 
 
 def read_header(path: Path) -> Header:
@@ -185,13 +124,7 @@ def read_header(path: Path) -> Header:
     Raises:
         CheckpointError: If the file is truncated, not one of ours, or of a newer format.
     """
-    check_safetensors(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from None
+    metadata, shapes = read_description(path)
     if "vqgan.format" not in metadata:
         raise CheckpointError(
             f"`{path}` is a safetensors file without a `vqgan.format` entry",
@@ -200,65 +133,88 @@ def read_header(path: Path) -> Header:
     return _header(path, metadata, shapes)
 
 
-def _header(path: Path, metadata: Mapping[str, str], shapes: dict[str, tuple[int, ...]]) -> Header:
-    written = metadata["vqgan.format"]
-    if not written.isdigit() or int(written) > FORMAT:
-        raise CheckpointError(
-            f"`{path}` has format {written}; this version reads up to {FORMAT}",
-            hint="upgrade with `pip install --upgrade vqgan`",
-        )
+def _header(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Header:
     try:
-        kind = metadata["vqgan.kind"]
-        if kind not in ("tokenizer", "synthesizer"):
-            raise CheckpointError(f"`{path}` holds an unknown kind of model: `{kind}`")
-        return Header(
-            kind="tokenizer" if kind == "tokenizer" else "synthesizer",
-            config=json.loads(metadata["vqgan.config"]),
+        written = int(metadata["vqgan.format"])
+        if written > FORMAT:
+            raise CheckpointError(
+                f"`{path}` has format {written}; this version reads up to {FORMAT}",
+                hint="upgrade with `pip install --upgrade vqgan`",
+            )
+        header = Header(
+            kind=_kind(metadata["vqgan.kind"], path),
+            config=_mapping(metadata["vqgan.config"]),
             shapes=shapes,
             weights=metadata["vqgan.weights"],
             step=int(metadata["vqgan.step"]),
             digest=metadata["vqgan.digest"],
             version=metadata["vqgan.version"],
-            training=json.loads(metadata.get("vqgan.training", "{}")),
+            training=_mapping(metadata.get("vqgan.training", "{}")),
         )
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"`{path}` has damaged metadata: {type(error).__name__} {error}") from None
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"`{path}` has damaged metadata: {type(error).__name__} {error}", hint=COPY_AGAIN
+        ) from None
+    return header
+
+
+def _kind(word: str, path: Path) -> Kind:
+    match word:
+        case "tokenizer" | "synthesizer":
+            return word
+        case _:
+            raise CheckpointError(
+                f"`{path}` holds an unknown kind of model: `{word}`",
+                hint="known: `tokenizer`, `synthesizer`",
+            )
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("expected a JSON object")
+    return value
 
 
 def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
-    """The model of a stored configuration, on the current default device.
+    """The model of a stored configuration, without memory for its weights (on the device "meta").
 
     Raises:
-        CheckpointError: If the configuration does not fit the class.
+        CheckpointError: If the configuration does not fit the class, or describes sizes that cannot be.
     """
     try:
-        if kind == "tokenizer":
-            return Tokenizer(convert(config, TokenizerConfig, where=where))
-        return Synthesizer(convert(config, SynthesizerConfig, where=where))
+        with torch.device("meta"):
+            if kind == "tokenizer":
+                return Tokenizer(convert(config, TokenizerConfig, where=where))
+            return Synthesizer(convert(config, SynthesizerConfig, where=where))
     except ConfigError as error:
         raise CheckpointError(
             f"{where} holds an invalid configuration: {error.message}", hint=error.hint
         ) from None
+    except (RuntimeError, TypeError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{where} describes a model that cannot be built: {reason}") from None
 
 
 def load_model(path: Path) -> tuple[Model, Header]:
-    """Builds the model of one of our files on the CPU, in evaluation mode, with its weights.
+    """Builds the model of one of our files on the CPU, in evaluation mode, with its weights in fp32.
 
-    Shapes are compared with the configuration before memory is taken.
+    Shapes are compared with the configuration before memory is taken, and the digest with the tensors.
 
     Raises:
         CheckpointError: If the file is damaged or its tensors do not fit its configuration.
     """
     header = read_header(path)
-    with torch.device("meta"):
-        model = build_model(header.kind, header.config, where=f"`{path}`")
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model = build_model(header.kind, header.config, where=f"`{path}`")
+    own = model.state_dict()
     found = {name: shape for name, shape in header.shapes.items() if not name.startswith(TRAINING_PREFIX)}
-    check_keys(wanted, found, where=f"`{path}`", what=header.kind)
+    check_keys(shapes_of(own), found, where=f"`{path}`", what=header.kind)
     tensors = read_tensors(path)
-    model.load_state_dict({name: tensors[name] for name in wanted}, strict=True, assign=True)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    if digest_of(tensors) != header.digest:
+        raise CheckpointError(f"`{path}` is damaged: its tensors do not have its digest", hint=COPY_AGAIN)
+    # Copies: a mapped file lies unaligned, and changing it from outside would change the model.
+    state = {name: tensors[name].to(like.dtype, copy=True) for name, like in own.items()}
+    model.load_state_dict(state, strict=True, assign=True)
     return model.eval(), header
 
 
@@ -268,8 +224,13 @@ def read_training(path: Path, name: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): t for key, t in read_tensors(path).items() if key.startswith(prefix)}
 
 
+def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    """Name to shape of tensors."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
 def check_keys(
-    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, where: str, what: str
+    wanted: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]], *, where: str, what: str
 ) -> None:
     """Raises CheckpointError that counts missing, unexpected and misshapen tensors and shows the first five."""
     missing = [name for name in wanted if name not in found]
@@ -285,11 +246,4 @@ def check_keys(
     raise CheckpointError(
         f"{where} does not fit the {what} it describes: {counts}\n" + "\n".join(lines),
         hint="the file is damaged or was written by other code",
-    )
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = " ".join(str(error).split())
-    return CheckpointError(
-        f"`{path}` cannot be read: {reason}", hint="the file is damaged; copy or download it again"
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vqgan.checkpoints.format import Header, Model, is_safetensors, load_model
+from vqgan.checkpoints.format import Header, Model, load_model
 from vqgan.checkpoints.run_folder import find_weights
+from vqgan.checkpoints.tensors import is_safetensors
 from vqgan.errors import CheckpointError, ConfigError, closest
 
 logger = logging.getLogger(__name__)
@@ -81,16 +82,13 @@ def find_file(path: Path) -> Path:
             )
         return found
     if not is_safetensors(path):
-        what = "a zip archive, as PyTorch pickles are" if _is_zip(path) else "an unknown kind of file"
+        zipped = path.is_file() and zipfile.is_zipfile(path)
+        what = "a zip archive, as PyTorch pickles are" if zipped else "an unknown kind of file"
         raise CheckpointError(
             f"`{path}` holds no model that can be read: tried a run folder and our safetensors; it is {what}",
             hint="give a run folder or a `.safetensors` file that vqgan wrote",
         )
     return path
-
-
-def _is_zip(path: Path) -> bool:
-    return zipfile.is_zipfile(path)
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,31 +1,36 @@
 """The weights of the perceptual loss: from a file, the cache, or a download with a checksum."""
 
 import hashlib
+import http.client
 import logging
-import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor
 
 from vqgan.cache import cache_folder
 from vqgan.checkpoints.files import output_errors, replace_file
-from vqgan.checkpoints.format import is_safetensors, read_tensors, write_tensors
+from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, shapes_of
 from vqgan.checkpoints.key_maps import PERCEPTUAL_KEYS, VGG16_KEYS, rename
 from vqgan.checkpoints.pickles import read_pickle
+from vqgan.checkpoints.tensors import is_safetensors, read_tensors, write_tensors
 from vqgan.errors import CheckpointError
 from vqgan.nn.lpips import LPIPS
 
 logger = logging.getLogger(__name__)
 
 _VGG16 = "https://download.pytorch.org/models/vgg16-397923af.pth"
-_VGG16_SHA256 = "397923af"
-"""The first digits of the file's sha256, which its name carries by the publisher's custom."""
+_VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
 
-_HEADS = "https://heibox.uni-heidelberg.de/f/607503859c864bc1b30b/?dl=1"
-_HEADS_MD5 = "d507d7349b931f0638a25a48a722f98a"
+_HEADS = (
+    "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/"
+    "082bb24f84c091ea94de2867d34c4544f68e0963/lpips/weights/v0.1/vgg.pth"
+)
+_HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 
 _FILE = "lpips-vgg16.safetensors"
+_ORIGINAL_PREFIX = "loss.perceptual_loss."
 _CHUNK = 1 << 20
 
 
@@ -33,83 +38,98 @@ def load_perceptual(path: str = "") -> LPIPS:
     """LPIPS with its weights.
 
     Args:
-        path: A file with them: the cache's own, or an original checkpoint trained with the perceptual loss.
-            Empty: the cache; when it has none, they are downloaded once (528 MB) and kept there.
+        path: A file with them: the cache's own, a model's file that carries them, or an original checkpoint
+            that was trained with the perceptual loss. Empty: the cache; when it has none, they are downloaded
+            once (528 MB) and kept there.
 
     Raises:
         CheckpointError: If the file does not hold them, or the download fails or has the wrong checksum.
     """
     network = LPIPS()
-    if path:
-        state = _from_file(Path(path))
-    else:
-        cached = cache_folder() / _FILE
-        if not cached.exists():
-            write_tensors(cached, _download(cached.parent), {})
-        state = read_tensors(cached)
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"`{path or _FILE}` does not hold the weights of LPIPS: {reason}") from None
+    file = Path(path).expanduser() if path else cache_folder() / _FILE
+    if not path and not file.exists():
+        write_tensors(file, _download(file.parent, network), {})
+    state = read_perceptual(file)
+    check_keys(
+        shapes_of(network.state_dict()), shapes_of(state), where=f"`{file}`", what="perceptual network"
+    )
+    network.load_state_dict(state, strict=True)
     return network
 
 
-def _from_file(path: Path) -> dict[str, Tensor]:
+def read_perceptual(path: Path) -> dict[str, Tensor]:
+    """The tensors of LPIPS in a file, by our names.
+
+    Raises:
+        CheckpointError: If the file cannot be read or holds none.
+    """
+    if is_safetensors(path):
+        state, prefix = read_tensors(path), f"{TRAINING_PREFIX}perceptual."
+        return _below(state, prefix) or state
     if not path.is_file():
         raise CheckpointError(f"`{path}` does not exist", hint="give the file with the weights of LPIPS")
-    if is_safetensors(path):
-        return read_tensors(path)
-    prefix = "loss.perceptual_loss."
-    found = {key.removeprefix(prefix): t for key, t in read_pickle(path).items() if key.startswith(prefix)}
+    found = _below(read_pickle(path), _ORIGINAL_PREFIX)
     if not found:
         raise CheckpointError(
-            f"`{path}` has no keys `{prefix}*`",
+            f"`{path}` has no keys `{_ORIGINAL_PREFIX}*`",
             hint="only checkpoints that were trained with the perceptual loss carry its weights",
         )
     return rename(found, PERCEPTUAL_KEYS)
 
 
-def _download(folder: Path) -> dict[str, Tensor]:
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
+
+
+def _download(folder: Path, network: LPIPS) -> dict[str, Tensor]:
     logger.info("downloading the weights of the perceptual loss to `%s` (528 MB, once)", folder)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, Tensor] = {}
-    for address, algorithm, digest, table in (
-        (_HEADS, "md5", _HEADS_MD5, PERCEPTUAL_KEYS),
-        (_VGG16, "sha256", _VGG16_SHA256, VGG16_KEYS),
+    state = {"shift": network.shift, "scale": network.scale}
+    for address, digest, table in (
+        (_HEADS, _HEADS_SHA256, PERCEPTUAL_KEYS),
+        (_VGG16, _VGG16_SHA256, VGG16_KEYS),
     ):
-        file = folder / f"{algorithm}-{digest}.pth"
-        fetch(address, file, algorithm=algorithm, digest=digest)
-        state = {key: t for key, t in read_pickle(file).items() if not key.startswith("classifier.")}
-        parts |= rename(state, table)
+        file = folder / f"{digest[:8]}.pth"
+        fetch(address, file, digest)
+        parts = {key: t for key, t in read_pickle(file).items() if not key.startswith("classifier.")}
+        state |= {key: t.clone() for key, t in rename(parts, table).items()}
         file.unlink()
-    return {**{key: t for key, t in LPIPS().state_dict().items() if key in ("shift", "scale")}, **parts}
+    return state
 
 
-def fetch(address: str, path: Path, *, algorithm: str, digest: str) -> None:
-    """Downloads a file and checks that its digest begins as given.
+def fetch(address: str, path: Path, sha256: str) -> None:
+    """Downloads a file and compares its checksum.
 
     Raises:
-        CheckpointError: If the network or the server fails, or the digest differs; nothing is kept.
+        CheckpointError: If the network or the server fails, or the checksum differs; nothing is kept.
         OutputError: If the disk refuses.
     """
 
     def write(temporary: Path) -> None:
-        total = hashlib.new(algorithm)
-        with urllib.request.urlopen(address, timeout=60) as response, temporary.open("wb") as file:
-            while chunk := response.read(_CHUNK):
+        total = hashlib.sha256()
+        with temporary.open("wb") as file:
+            for chunk in _chunks(address, path.parent):
                 total.update(chunk)
                 file.write(chunk)
-        if not total.hexdigest().startswith(digest):
+        if total.hexdigest() != sha256:
             raise CheckpointError(
-                f"`{address}` has {algorithm} {total.hexdigest()}, expected {digest}…", hint="try again later"
+                f"`{address}` has the checksum {total.hexdigest()}, expected {sha256}",
+                hint="the download was cut off or changed on the way; try again",
             )
 
+    replace_file(path, write)
+
+
+def _chunks(address: str, folder: Path) -> Iterator[bytes]:
+    """The bytes at an address; failures of the network become our errors, apart from those of the disk."""
     try:
-        replace_file(path, write)
-    except (urllib.error.URLError, TimeoutError) as error:
+        with urllib.request.urlopen(address, timeout=60) as response:
+            while chunk := response.read(_CHUNK):
+                yield chunk
+    except (OSError, http.client.HTTPException) as error:
         raise CheckpointError(
             f"cannot download `{address}`: {getattr(error, 'reason', error)}",
-            hint=f"train without it (`--set task.perceptual=null`), or put a converted `{_FILE}` into `{path.parent}`",
+            hint="train without it (`--set task.perceptual=null`), give `--set task.perceptual.weights=FILE`, "
+            f"or put `{_FILE}` into `{folder}`",
         ) from None

@@ -1,6 +1,6 @@
 """Reading PyTorch's pickles without running anything that stands in them."""
 
-import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,20 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         CheckpointError: If the file is damaged or needs more than tensors and plain values.
     """
     try:
+        # Files older than PyTorch 1.6 are no zip archives; only those can be mapped.
+        mapped = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals(_STAND_INS):
-            value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+            value = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # a damaged pickle can fail in any way; none of them is a mistake of ours
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"`{path}` cannot be read as a checkpoint without running code: {reason}",
+            f"`{path}` cannot be read as a checkpoint without running code: {type(error).__name__} {reason}",
             hint="the file is damaged, or not a checkpoint of this kind",
         ) from None
-    value = value.get("state_dict", value) if isinstance(value, dict) else {}
-    return {str(key): tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
+    found = value.get("state_dict", value) if isinstance(value, dict) else value
+    if not isinstance(found, dict):
+        raise CheckpointError(
+            f"`{path}` holds {type(found).__name__}, expected tensors by name",
+            hint="give a checkpoint of a model",
+        )
+    return {str(key): tensor for key, tensor in found.items() if isinstance(tensor, Tensor)}

@@ -17,15 +17,15 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
-from vqgan.checkpoints.files import output_errors, sync, write_json
-from vqgan.checkpoints.format import read_tensors, write_tensors
+from vqgan.checkpoints.files import output_errors, sync, write_json, write_text
+from vqgan.checkpoints.tensors import read_tensors, write_tensors
 from vqgan.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class RunFolder:
     def commit(
         self, number: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
     ) -> Path:
-        """Writes step ``number`` and makes it the newest; older steps beyond the kept ones are removed.
+        """Writes step ``number`` and makes it the newest; afterwards the steps that it replaces are removed.
 
         Args:
             number: Optimizer steps done.
@@ -97,24 +97,24 @@ class RunFolder:
         Raises:
             OutputError: If the disk refuses; the steps before are untouched.
         """
-        final = self.state / f"step-{number:08d}"
+        final = self._step(number)
         temporary = self.state / f".tmp-{final.name}-{os.getpid()}"
         try:
             with output_errors(final):
+                shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir(parents=True)
                 for name, group in tensors.items():
                     write_tensors(temporary / f"{name}.safetensors", group, {})
                 write_json(temporary / "state.json", {**values, "step": number})
                 write_json(temporary / "manifest.json", _manifest(temporary))
-                sync(temporary)
-                if final.exists():
+                if final.exists():  # only a step that was found damaged is ever written again
                     shutil.rmtree(final)
                 os.rename(temporary, final)
                 sync(self.state)
                 write_json(self.state / "latest.json", {"step": number, "folder": final.name})
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self._prune()
+        self._prune(number)
         return final
 
     def newest(self) -> Step:
@@ -125,17 +125,16 @@ class RunFolder:
         """
         problems: list[str] = []
         for number in reversed(self.numbers()):
-            folder = self.state / f"step-{number:08d}"
+            folder = self._step(number)
             problem = verify(folder)
-            if problem is None:
-                if problems:
-                    logger.warning("%s; going on from step %d", "; ".join(problems), number)
-                names = [path.stem for path in sorted(folder.glob("*.safetensors"))]
-                values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-                return Step(
-                    number, {name: read_tensors(folder / f"{name}.safetensors") for name in names}, values
-                )
-            problems.append(problem)
+            if problem is not None:
+                problems.append(problem)
+                continue
+            if problems:
+                logger.warning("%s; going on from step %d", "; ".join(problems), number)
+            values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            files = {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
+            return Step(number, files, values)
         raise CheckpointError(
             f"`{self.path}` has no step to continue from" + "".join(f"\n  {problem}" for problem in problems),
             hint="`--resume` takes the folder of a run that has saved at least once",
@@ -146,40 +145,49 @@ class RunFolder:
         names = [path.name for path in self.state.iterdir()] if self.state.is_dir() else []
         return sorted(int(found.group(1)) for name in names if (found := _STEP.match(name)))
 
-    def clean(self, step: int) -> None:
-        """Removes what a killed process left: temporary folders, and metrics written after ``step``."""
-        for leftover in (*self.state.glob(".tmp-*"), *self.path.glob(".*.tmp")):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        if self.metrics.exists():
-            rows = self.metrics.read_text(encoding="utf-8").splitlines()
-            kept = [row for row in rows if _row_step(row) <= step]
-            with output_errors(self.metrics):
-                self.metrics.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
+    def clean(self, last_row: int) -> None:
+        """Removes what a killed process left: temporary files, half lines, and metrics after ``last_row``.
 
-    def _prune(self) -> None:
-        for number in self.numbers()[:-KEPT_STEPS]:
-            old = self.state / f"step-{number:08d}"
+        Raises:
+            OutputError: If the disk refuses.
+        """
+        with output_errors(self.path):
+            for folder in self.state.glob(".tmp-*"):
+                shutil.rmtree(folder)
+            for file in (*self.path.rglob(".*.tmp"), *self.path.glob(".tmp??????")):
+                file.unlink()
+        _keep_rows(self.metrics, lambda row: row["step"] <= last_row)
+        _keep_rows(self.skipped, lambda row: True)
+
+    def _step(self, number: int) -> Path:
+        return self.state / f"step-{number:08d}"
+
+    def _prune(self, newest: int) -> None:
+        """Removes all but the newest steps; what has a higher number was damaged, else it had been resumed."""
+        kept = [number for number in self.numbers() if number <= newest][-KEPT_STEPS:]
+        for number in set(self.numbers()) - set(kept):
             try:
-                shutil.rmtree(old)
+                shutil.rmtree(self._step(number))
             except OSError as error:
-                logger.warning("could not remove the old step `%s`: %s", old, error.strerror)
+                logger.warning("could not remove the old step `%s`: %s", self._step(number), error.strerror)
 
 
 def verify(folder: Path) -> str | None:
     """What is wrong with a committed step, or None: every file of the manifest has its size and digest."""
     try:
         wanted = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return f"`{folder}` has no readable manifest: {type(error).__name__}"
-    found = _manifest(folder)
-    for name in sorted({*wanted, *found}):
-        if name not in found:
-            return f"`{folder / name}` is missing"
-        if name not in wanted:
-            return f"`{folder / name}` is not part of the step"
-        if wanted[name] != found[name]:
-            return f"`{folder / name}` is damaged: {found[name]}, expected {wanted[name]}"
-    return None
+        found = _manifest(folder)
+        for name in sorted({*wanted, *found}):
+            if name not in found:
+                return f"`{folder / name}` is missing"
+            if name not in wanted:
+                return f"`{folder / name}` is not part of the step"
+            if wanted[name] != found[name]:
+                return f"`{folder / name}` is damaged: {found[name]}, expected {wanted[name]}"
+        step = json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return f"`{folder}` cannot be read: {type(error).__name__} {error}"
+    return None if folder.name == f"step-{step:08d}" else f"`{folder}` holds step {step}"
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -192,12 +200,18 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _row_step(row: str) -> int:
-    """The step of a line of metrics; a line cut off by a kill counts as after everything."""
-    try:
-        return int(json.loads(row)["step"])
-    except (ValueError, KeyError, TypeError):
-        return 1 << 62
+def _keep_rows(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Rewrites a file of JSON lines with the rows that are complete and wanted."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if wanted(json.loads(line)):
+                kept.append(f"{line}\n")
+        except (ValueError, KeyError, TypeError):
+            continue  # the line that was cut off
+    write_text(path, "".join(kept))
 
 
 def find_weights(path: Path) -> Path | None:

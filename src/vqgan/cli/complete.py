@@ -5,69 +5,79 @@ from typing import Annotated
 
 import tyro
 
-from vqgan.cli.options import Decoding, parse_size
+from vqgan.cli.options import (
+    Decoding,
+    Folder,
+    ImagePaths,
+    Model,
+    OptionalText,
+    Size,
+    check_batch_size,
+    parse_size,
+)
 
 
 @dataclass(kw_only=True)
 class Complete(Decoding):
-    """Keeps a part of each image and draws the rest."""
+    """Keeps a part of each image and draws the rest; writes PNGs of the same names.
 
-    model: Annotated[str, tyro.conf.Positional]
-    """A run folder or weights file of a prior."""
+    What is kept are tokens: pixels near the border of the kept part may change a little.
+    """
 
-    images: Annotated[list[str], tyro.conf.Positional]
-    """Image files, or folders of them."""
+    model: Model
+    """A run folder or a weights file of a prior."""
 
-    out: str
-    """The folder for the results."""
+    images: ImagePaths
+    """Image files, or folders of them (read with their sub-folders)."""
 
-    keep: str = "top=0.5"
-    """What is kept: `top=0.5`, `bottom`, `left` or `right` with a share, or a picture that is white there."""
+    out: Folder
+    """Where the results go."""
 
-    size: str | None = None
-    """Resize and crop to `HEIGHTxWIDTH` first; by default the size the prior was trained on."""
+    keep: Annotated[str, tyro.conf.arg(metavar="PART")] = "top=0.5"
+    """What is kept: `top`, `bottom`, `left` or `right` with a share, or a picture's file that is white there."""
 
-    classes: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    size: Size = None
+    """Resize and crop to this size first; by default the size the prior was trained on."""
+
+    classes: Annotated[OptionalText, tyro.conf.arg(name="class", metavar="CLASS", help_behavior_hint="")] = (
+        None
+    )
     """The class of all images, by number or name."""
 
     def run(self) -> None:
         """Completes; prints the paths of the results."""
+        from itertools import islice
         from pathlib import Path
 
         import torch
 
-        from vqgan.cli.drawing import class_values, write_drawn
+        from vqgan.cli.drawing import DrawnImages, check_condition, class_values, share_of
         from vqgan.cli.inputs import find_images, known_tokens, load_synthesizer, read_named
         from vqgan.cli.progress import ProgressBar
-        from vqgan.config import require
 
-        require(self.batch_size >= 1, f"`--batch-size` is {self.batch_size}, expected 1 or more")
+        check_batch_size(self.batch_size)
         found = find_images(self.images)
+        given = parse_size(self.size)
         synthesizer, header = load_synthesizer(self.model, device=self.device, precision=self.precision)
-        tokenizer = synthesizer.tokenizer
-        factor = tokenizer.downsample_factor
-        rows, columns = synthesizer.config.window
-        size = parse_size(self.size) or (rows * factor, columns * factor)
+        check_condition(synthesizer, self.classes)
+        tokenizer, (rows, columns) = synthesizer.tokenizer, synthesizer.config.window
+        size = given or (rows * tokenizer.downsample_factor, columns * tokenizer.downsample_factor)
         known = known_tokens(self.keep, tokenizer.grid_size(size))
-        named = list(read_named(found, size=size, channels=tokenizer.image_channels))
-        classes = class_values(self.classes)
-        condition = {"class": classes} if self.classes else None
-        results = []
+        named = read_named(found, size=size, channels=tokenizer.image_channels)
+        drawn, done = DrawnImages(Path(self.out), flags=self, header=header, command="complete"), 0
         with ProgressBar() as bar:
-            for start in range(0, len(named), self.batch_size):
-                images = torch.cat([each.images for each in named[start : start + self.batch_size]])
-                results.append(
-                    synthesizer.complete(
-                        images,
-                        known.expand(len(images), -1, -1),
-                        condition=condition,
-                        temperature=self.temperature,
-                        top_k=self.top_k,
-                        top_p=self.top_p,
-                        seed=self.seed + start,
-                        on_progress=bar,
-                    )
+            while part := list(islice(named, self.batch_size)):
+                images = synthesizer.complete(
+                    torch.cat([each.images for each in part]),
+                    known.expand(len(part), -1, -1),
+                    condition={"class": class_values(self.classes)} if self.classes is not None else None,
+                    temperature=self.temperature,
+                    top_k=self.top_k,
+                    top_p=self.top_p,
+                    seed=self.seed + done,
+                    on_progress=share_of(bar, done=done, part=len(part), count=len(found)),
                 )
-        extra = [{"keep": self.keep, "image": each.name} for each in named]
-        for path in write_drawn(Path(self.out), results, self, header, "complete", extra):
-            print(path)
+                for image, each in zip(images, part, strict=True):
+                    drawn.add(image, each.name, {"keep": self.keep})
+                done += len(part)
+        drawn.print_paths()

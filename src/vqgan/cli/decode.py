@@ -5,23 +5,23 @@ from typing import Annotated
 
 import tyro
 
-from vqgan.cli.options import Compute
+from vqgan.cli.options import Compute, Folder, Model, check_batch_size
 
 
 @dataclass(kw_only=True)
 class Decode(Compute):
     """Writes the images of codes that `vqgan encode` wrote, as PNGs of the original names."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Model
     """The tokenizer that encoded them: a run folder or a weights file."""
 
-    codes: Annotated[str, tyro.conf.Positional]
+    codes: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CODES")]
     """The folder with `codes.npy` and `codes.json`."""
 
-    out: str
-    """The folder for the results."""
+    out: Folder
+    """Where the results go."""
 
-    batch_size: int = 16
+    batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 16
     """Images that are computed together."""
 
     def run(self) -> None:
@@ -36,18 +36,17 @@ class Decode(Compute):
         from vqgan.images import save_png
         from vqgan.types import Progress
 
+        check_batch_size(self.batch_size)
         tokenizer, header = load_tokenizer(self.model, device=self.device, precision=self.precision)
         codes, names = load_codes(Path(self.codes), tokenizer)
-        device = tokenizer.to_codebook.weight.device
+        grids = torch.from_numpy(codes.astype("int64"))
         info = {"model": header.digest[:12], "command": "decode", "precision": self.precision}
-        written = []
+        paths: list[Path] = []
         with ProgressBar() as bar, torch.no_grad():
-            for start in range(0, len(codes), self.batch_size):
-                part = torch.from_numpy(codes[start : start + self.batch_size].astype("int64"))
-                for name, image in zip(
-                    names[start:], tokenizer.decode(part.to(device)).float().cpu(), strict=False
-                ):
-                    written.append(save_png(image, Path(self.out) / f"{name}.png", info))
-                bar(Progress("decode", len(written), len(codes)))
-        for path in written:
+            for part in grids.split(self.batch_size):
+                for image in tokenizer.decode(part.to(tokenizer.to_codebook.weight.device)):
+                    path = Path(self.out) / f"{names[len(paths)]}.png"
+                    paths.append(save_png(image.float().cpu(), path, info))
+                bar(Progress("decode", len(paths), len(grids)))
+        for path in paths:
             print(path)

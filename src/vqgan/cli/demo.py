@@ -1,6 +1,11 @@
 """``vqgan demo``: both stages, end to end."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from vqgan.cli.options import Folder
 
 
 @dataclass(kw_only=True)
@@ -11,20 +16,20 @@ class Demo:
     command goes on where it was.
     """
 
-    out: str = "runs/demo"
-    """The folder for everything."""
+    out: Folder = "runs/demo"
+    """Where everything goes."""
 
-    quick: bool = False
+    quick: tyro.conf.FlagCreatePairsOff[bool] = False
     """Everything small, in under a minute: shows that it works, not what it can do."""
 
-    device: str = "auto"
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """`auto` (CUDA, MPS, CPU in that order), `cpu`, `cuda`, `cuda:1` or `mps`."""
 
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """The same seed gives the same result."""
 
     def run(self) -> None:
-        """Runs the demo; prints the path of the report."""
+        """Runs the demo; prints its main numbers and the path of the report."""
         from pathlib import Path
 
         from vqgan.cli.progress import ProgressBar

@@ -1,11 +1,16 @@
 """``vqgan doctor``: what this machine offers and what is missing."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+CORE = ("torch", "numpy", "pillow", "safetensors", "pyyaml", "msgspec", "accelerate", "jaxtyping")
+EXTRAS = {"ale-py": "demo", "scikit-learn": "demo", "tensorboard": "log"}
+"""Optional packages, and the extra that installs each."""
 
 
 @dataclass(kw_only=True)
 class Doctor:
-    """Checks versions, devices, optional packages, the cache and a small computation."""
+    """Shows versions, devices, optional packages and the cache, and checks that the device computes."""
 
     def run(self) -> None:
         """Prints a line for each check.
@@ -13,40 +18,68 @@ class Doctor:
         Raises:
             ConfigError: If something does not work.
         """
-        import importlib.metadata
-        import os
-        import platform
-        import shutil
+        from vqgan.config import require
 
-        import torch
-
-        from vqgan.cache import cache_folder
-        from vqgan.checkpoints.load import pick_device
-        from vqgan.version import __version__
-
-        print(f"{'vqgan':<14}{__version__}")
-        print(f"{'python':<14}{platform.python_version()} on {platform.platform()}")
-        print(f"{'processors':<14}{os.cpu_count()}, {torch.get_num_threads()} threads in use")
-        for package in ("torch", "numpy", "pillow", "safetensors", "accelerate"):
-            print(f"{package:<14}{importlib.metadata.version(package)}")
-        for package, extra in (("ale-py", "demo"), ("scikit-learn", "demo"), ("tensorboard", "log")):
-            try:
-                line = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                line = f"not installed: `pip install vqgan[{extra}]`"
-            print(f"{package:<14}{line}")
-        device = pick_device("auto")
-        result = torch.nn.functional.conv2d(
-            torch.ones(1, 1, 3, 3, device=device), torch.ones(1, 1, 3, 3, device=device)
+        problems = []
+        for name, text, works in _checks():
+            print(f"{name:<14}{text}")
+            if not works:
+                problems.append(name)
+        require(
+            not problems,
+            f"not in order: {', '.join(problems)}",
+            hint="reinstall the package in a new environment",
         )
-        print(f"{'device':<14}{device}: computes {'right' if float(result) == 9 else 'WRONG'}")
-        if device.type == "cuda":
-            name, memory = (
-                torch.cuda.get_device_name(device),
-                torch.cuda.get_device_properties(device).total_memory,
-            )
-            print(f"{'':<14}{name}, {memory / 1e9:.0f} GB")
-        cache = cache_folder()
-        place = next(folder for folder in (cache, *cache.parents) if folder.exists())
-        state = "exists" if cache.exists() else "will be made when needed"
-        print(f"{'cache':<14}{cache} ({state}, {shutil.disk_usage(place).free / 1e9:.0f} GB free)")
+
+
+def _checks() -> Iterator[tuple[str, str, bool]]:
+    """Name, finding, and whether it is in order."""
+    import os
+    import platform
+    import shutil
+
+    import torch
+
+    from vqgan.cache import cache_folder
+    from vqgan.version import __version__
+
+    yield "vqgan", __version__, True
+    yield "python", f"{platform.python_version()} on {platform.platform()}", True
+    yield "processors", f"{os.cpu_count()}, {torch.get_num_threads()} threads in use", True
+    for package in CORE:
+        version = _installed(package)
+        yield package, version or "not installed", version is not None
+    for package, extra in EXTRAS.items():
+        yield package, _installed(package) or f'not installed: pip install "vqgan[{extra}]"', True
+    yield "device", *_device()
+    cache = cache_folder()
+    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    state = "exists" if cache.exists() else "will be made when needed"
+    writable = os.access(place, os.W_OK)
+    free = f"{shutil.disk_usage(place).free / 1e9:.0f} GB free"
+    yield "cache", f"{cache} ({state}, {free if writable else 'cannot be written'})", writable
+
+
+def _installed(package: str) -> str | None:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _device() -> tuple[str, bool]:
+    """The default device, and whether a convolution on it is right."""
+    import torch
+
+    from vqgan.checkpoints.load import pick_device
+
+    device = pick_device("auto")
+    ones = torch.ones(1, 1, 3, 3, device=device)
+    right = float(torch.nn.functional.conv2d(ones, ones)) == 9.0
+    text = f"{device}: computes {'right' if right else 'WRONG'}"
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        text += f", {torch.cuda.get_device_name(device)}, {memory / 1e9:.0f} GB"
+    return text, right

@@ -1,14 +1,21 @@
-"""What ``sample`` and ``complete`` share: reading classes, writing what was drawn."""
+"""What ``sample`` and ``complete`` share: classes, progress, and writing what was drawn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.format import Header
 from vqgan.cli.options import Decoding
-from vqgan.images import grid, save_png, write_images
+from vqgan.config import require
+from vqgan.images import grid, save_png
+from vqgan.synthesizer import Synthesizer
+from vqgan.types import OnProgress, Progress
+
+GRID_IMAGES = 64
+"""The overview shows at most so many images: all of thousands would be larger than what can be looked at."""
 
 
 def class_values(text: str | None) -> list[int | str | None]:
@@ -24,32 +31,70 @@ def class_values(text: str | None) -> list[int | str | None]:
     return [int(word) if word.isdecimal() else word for word in words]
 
 
-def write_drawn(
-    folder: Path,
-    results: Sequence[Tensor],
-    flags: Decoding,
-    header: Header,
-    command: str,
-    extra: Sequence[Mapping[str, str]],
-) -> list[Path]:
-    """Writes each image with its own seed and all settings in its text chunks, and a grid of all of them.
+def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
+    """Raises ConfigError if ``--class`` is missing, or given to a model that knows no classes."""
+    name = synthesizer.conditioner.name
+    require(
+        classes is None or name == "class",
+        f"`--class` was given, but this prior is steered by: `{name}`",
+        hint="leave `--class` away",
+    )
+    require(
+        classes is not None or name != "class",
+        "this prior draws images of a class",
+        hint="name one or several: `--class 0,1`; `vqgan info` lists them",
+    )
 
-    Returns:
-        The paths of the images, then that of the grid.
+
+def share_of(bar: OnProgress, *, done: int, part: int, count: int) -> OnProgress:
+    """Reports the tokens of one batch (of ``part`` images, after ``done`` of ``count``) as a part of all."""
+
+    def report(progress: Progress) -> None:
+        step = done * progress.total + progress.step * part
+        bar(Progress("tokens", step, progress.total * count))
+
+    return report
+
+
+class DrawnImages:
+    """Writes images as soon as they are drawn, each with its own seed and all settings in its text chunks.
+
+    Args:
+        folder: Where they go.
+        flags: How they are drawn; image ``i`` has the seed ``flags.seed + i``.
+        header: Of the model that draws them.
+        command: Its name.
     """
-    images = torch.cat([result.float().cpu() for result in results])
-    settings = {
-        "model": header.digest[:12],
-        "command": command,
-        "temperature": str(flags.temperature),
-        "top_k": str(flags.top_k),
-        "top_p": str(flags.top_p),
-        "precision": flags.precision,
-    }
-    infos = [{**settings, "seed": str(flags.seed + i), **more} for i, more in enumerate(extra)]
-    paths = write_images(images, folder, infos)
-    columns = min(8, len(images))
-    return [
-        *paths,
-        save_png(grid(images, columns=columns), folder / "grid.png", {**settings, "seed": str(flags.seed)}),
-    ]
+
+    def __init__(self, folder: Path, *, flags: Decoding, header: Header, command: str) -> None:
+        self._folder = folder
+        self._seed = flags.seed
+        self._settings = {
+            "model": header.digest[:12],
+            "command": command,
+            "temperature": str(flags.temperature),
+            "top_k": str(flags.top_k),
+            "top_p": str(flags.top_p),
+            "precision": flags.precision,
+        }
+        self._paths: list[Path] = []
+        self._shown: list[Tensor] = []
+
+    def add(self, image: Float[Tensor, "c H W"], name: str, info: Mapping[str, str]) -> None:
+        """Writes the next image as ``name.png``, with ``info`` beside the settings."""
+        image = image.float().cpu()
+        text = {**self._settings, "seed": str(self._seed + len(self._paths)), **info}
+        self._paths.append(save_png(image, self._folder / f"{name}.png", text))
+        if len(self._shown) < GRID_IMAGES:
+            self._shown.append(image)
+
+    def write_grid(self) -> None:
+        """Writes the first images side by side as ``grid.png``."""
+        picture = grid(torch.stack(self._shown), columns=min(8, len(self._shown)))
+        text = {**self._settings, "seed": str(self._seed)}
+        self._paths.append(save_png(picture, self._folder / "grid.png", text))
+
+    def print_paths(self) -> None:
+        """Prints the path of everything that was written."""
+        for path in self._paths:
+            print(path)

@@ -1,28 +1,25 @@
 """``vqgan encode``: images to codes."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-import tyro
-
-from vqgan.cli.options import Compute, parse_size
+from vqgan.cli.options import Compute, Folder, ImagePaths, Model, Size, parse_size
 
 
 @dataclass(kw_only=True)
 class Encode(Compute):
     """Writes the codes of images as one array `codes.npy` (images, rows, columns) with `codes.json` beside it."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Model
     """A run folder or a weights file."""
 
-    images: Annotated[list[str], tyro.conf.Positional]
-    """Image files, or folders of them."""
+    images: ImagePaths
+    """Image files, or folders of them (read with their sub-folders)."""
 
-    out: str
-    """The folder for the results."""
+    out: Folder
+    """Where the two files go."""
 
-    size: str | None = None
-    """Resize and crop to `HEIGHTxWIDTH` first; without it all images must have one size."""
+    size: Size = None
+    """Resize and crop to this size first; without it all images must have one size."""
 
     def run(self) -> None:
         """Encodes; prints the path of the array."""
@@ -32,27 +29,27 @@ class Encode(Compute):
         import torch
 
         from vqgan.checkpoints.codes import save_codes
-        from vqgan.cli.inputs import find_images, load_tokenizer, read_named
+        from vqgan.cli.inputs import find_images, load_tokenizer, on_device, read_named
         from vqgan.cli.progress import ProgressBar
         from vqgan.errors import DataError
+        from vqgan.images import printable
         from vqgan.types import Progress
 
         found = find_images(self.images)
-        tokenizer, _ = load_tokenizer(self.model, device=self.device, precision=self.precision)
         size = parse_size(self.size)
-        names: list[str] = []
-        codes: list[np.ndarray] = []
+        tokenizer, _ = load_tokenizer(self.model, device=self.device, precision=self.precision)
+        codes: dict[str, np.ndarray] = {}
+        shape: tuple[int, ...] = ()
         with ProgressBar() as bar, torch.no_grad():
-            for number, each in enumerate(
-                read_named(found, size=size, channels=tokenizer.image_channels), start=1
-            ):
-                grid = tokenizer.encode(each.images)[0].cpu().numpy()
-                if codes and grid.shape != codes[0].shape:
+            for each in read_named(found, size=size, channels=tokenizer.image_channels):
+                height, width = each.images.shape[2:]
+                if codes and shape != (height, width):
                     raise DataError(
-                        f"`{each.path}` has a token grid of {grid.shape}, the images before it {codes[0].shape}",
+                        f"`{printable(each.path)}` has {height}x{width} pixels, "
+                        f"the images before it {shape[0]}x{shape[1]}",
                         hint="bring them to one size with `--size HEIGHTxWIDTH`",
                     )
-                names.append(each.name)
-                codes.append(grid)
-                bar(Progress("encode", number, len(found)))
-        print(save_codes(Path(self.out), np.stack(codes), names, tokenizer))
+                shape = (height, width)
+                codes[each.name] = tokenizer.encode(on_device(each.images, tokenizer))[0].cpu().numpy()
+                bar(Progress("encode", len(codes), len(found)))
+        print(save_codes(Path(self.out), np.stack(list(codes.values())), list(codes), tokenizer))

@@ -5,26 +5,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import load_with_header
-from vqgan.data.files import ENDINGS, natural
-from vqgan.errors import CheckpointError, DataError
+from vqgan.data.image_folder import scan
+from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.images import printable, read_images
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
+from vqgan.types import Images
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Named:
-    """An image with the name that its result will have: its path below the folder it was found in, without ending."""
+    """An image with the name that its result will have."""
 
     name: str
     path: Path
-    images: Tensor
+    images: Images
 
 
 def load_tokenizer(path: str, *, device: str, precision: str) -> tuple[Tokenizer, Header]:
@@ -43,32 +45,57 @@ def load_synthesizer(path: str, *, device: str, precision: str) -> tuple[Synthes
     if not isinstance(model, Synthesizer):
         raise CheckpointError(
             f"`{path}` holds a tokenizer; new images need a prior",
-            hint="train one with `vqgan train prior --tokenizer ...`",
+            hint=f"train one: `vqgan train prior PRESET --tokenizer {path} ...`",
         )
     return model, header
 
 
+def on_device(images: Images, tokenizer: Tokenizer) -> Images:
+    """The images where the tokenizer is, in its precision."""
+    return images.to(tokenizer.to_codebook.weight)
+
+
 def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
-    """The image files of the given files and folders (recursively), each with its name.
+    """The image files of the given files and folders (read with their sub-folders), each with its result's name.
+
+    The name is the path below the given folder, without its ending; a second one of a name is called ``name-2``.
 
     Raises:
+        ConfigError: If no path is given.
         DataError: If a path does not exist or a folder holds no images.
     """
+    if not paths:
+        raise ConfigError(
+            "no images were given", hint="name image files, or folders of them, after the model"
+        )
     found: list[tuple[str, Path]] = []
     for given in map(Path, paths):
         if given.is_dir():
-            below = [p for p in given.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file()]
-            relative = sorted((p.relative_to(given) for p in below), key=lambda p: natural(p.as_posix()))
-            found += [(p.with_suffix("").as_posix(), given / p) for p in relative]
-            if not below:
-                raise DataError(
-                    f"`{given}` holds no images", hint="give a folder with image files, or the files"
-                )
+            inside, _ = scan(given)
+            if not inside:
+                hint = "give a folder with image files, or the files"
+                raise DataError(f"folder `{printable(given)}` holds no images", hint=hint)
+            found += [(Path(path).with_suffix("").as_posix(), given / path) for path in inside]
         elif given.exists():
             found.append((given.stem, given))
         else:
-            raise DataError(f"`{given}` does not exist", hint="check the path")
-    return found
+            raise DataError(f"`{printable(given)}` does not exist", hint="check the path")
+    names = _different([name for name, _ in found])
+    return [(name, path) for name, (_, path) in zip(names, found, strict=True)]
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """The names, numbered where one came before; in capitals or not, as some file systems cannot tell."""
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        free, number = name, 1
+        while free.casefold() in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken.add(free.casefold())
+        result.append(free)
+    return result
 
 
 def read_named(
@@ -89,7 +116,9 @@ def read_named(
         good += 1
         yield Named(name, path, images)
     if not good:
-        raise DataError(f"none of {len(found)} images can be read", hint="the reasons stand above")
+        raise DataError(
+            f"none of the {len(found)} images can be read", hint="the reasons are in the lines above"
+        )
 
 
 def known_tokens(spec: str, grid: tuple[int, int]) -> Tensor:
@@ -99,30 +128,23 @@ def known_tokens(spec: str, grid: tuple[int, int]) -> Tensor:
 
     Raises:
         ConfigError: If it is neither.
+        DataError: If the picture cannot be read.
     """
-    import torch
-
-    from vqgan.errors import ConfigError
-
-    rows, columns = grid
     side, equals, share = spec.partition("=")
-    mask = torch.zeros(grid, dtype=torch.bool)
-    if not equals:
-        if not Path(spec).is_file():
-            raise ConfigError(
-                f"`{spec}` is no part of an image", hint="write `top=0.5`, `left=0.5`, or give a picture"
-            )
+    if Path(spec).is_file():
         return read_images(spec, grid, channels=1)[0, 0] > 0
     try:
-        part = float(share)
+        part = float(share) if equals else -1.0
     except ValueError:
         part = -1.0
     if side not in ("top", "bottom", "left", "right") or not 0 <= part <= 1:
         raise ConfigError(
-            f"`{spec}` is no part of an image",
-            hint="write `top=0.5`, `bottom`, `left` or `right`, with 0 to 1",
+            f"`{spec}` is neither a part of an image nor a picture",
+            hint="write `--keep top=0.5` (or `bottom`, `left`, `right`, with 0 to 1), or give a mask's file",
         )
+    rows, columns = grid
     high, wide = round(rows * part), round(columns * part)
+    mask = torch.zeros(grid, dtype=torch.bool)
     match side:
         case "top":
             mask[:high] = True

@@ -1,181 +1,193 @@
 """Finds the command, reads its flags, runs it, and turns errors into messages and exit codes."""
 
-import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from vqgan.errors import ConfigError, VqganError, closest
+from vqgan.errors import ConfigError, OutputError, VqganError, closest
+
+if TYPE_CHECKING:
+    from vqgan.cli.flags import Command
 
 INTERRUPTED = 130
-"""Exit code after a second Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as shells have it."""
 
-
-class Command(Protocol):
-    """A dataclass of flags that can carry itself out."""
-
-    def run(self) -> None:
-        """Does the command's job; results go to stdout, everything else to stderr."""
-        ...
-
-
-def _demo() -> type[Command]:
-    from vqgan.cli.demo import Demo
-
-    return Demo
-
-
-def _train_tokenizer() -> type[Command]:
-    from vqgan.cli.train import TrainTokenizer
-
-    return TrainTokenizer
-
-
-def _train_prior() -> type[Command]:
-    from vqgan.cli.train import TrainPrior
-
-    return TrainPrior
-
-
-def _reconstruct() -> type[Command]:
-    from vqgan.cli.reconstruct import Reconstruct
-
-    return Reconstruct
-
-
-def _encode() -> type[Command]:
-    from vqgan.cli.encode import Encode
-
-    return Encode
-
-
-def _decode() -> type[Command]:
-    from vqgan.cli.decode import Decode
-
-    return Decode
-
-
-def _sample() -> type[Command]:
-    from vqgan.cli.sample import Sample
-
-    return Sample
-
-
-def _complete() -> type[Command]:
-    from vqgan.cli.complete import Complete
-
-    return Complete
-
-
-def _info() -> type[Command]:
-    from vqgan.cli.info import Info
-
-    return Info
-
-
-def _presets() -> type[Command]:
-    from vqgan.cli.presets import Presets
-
-    return Presets
-
-
-def _doctor() -> type[Command]:
-    from vqgan.cli.doctor import Doctor
-
-    return Doctor
-
-
-COMMANDS: dict[str, tuple[Callable[[], type[Command]], str]] = {
-    "demo": (_demo, "train both stages on embedded real images in minutes, and report"),
-    "train tokenizer": (_train_tokenizer, "train the first stage on your images"),
-    "train prior": (_train_prior, "train the second stage on a tokenizer's codes"),
-    "reconstruct": (_reconstruct, "images -> images, through the codes"),
-    "encode": (_encode, "images -> codes"),
-    "decode": (_decode, "codes -> images"),
-    "sample": (_sample, "new images"),
-    "complete": (_complete, "the rest of given images"),
-    "info": (_info, "what a file or run folder holds"),
-    "presets": (_presets, "list the named runs"),
-    "doctor": (_doctor, "check the environment"),
+COMMANDS: dict[str, str] = {
+    "demo": "train both stages on embedded real images in minutes, and report",
+    "train tokenizer": "train the first stage on your images",
+    "train prior": "train the second stage on a tokenizer's codes",
+    "reconstruct": "images -> images, through the codes",
+    "encode": "images -> codes",
+    "decode": "codes -> images",
+    "sample": "new images",
+    "complete": "the rest of given images",
+    "info": "what a file or run folder holds",
+    "presets": "list the named runs, or print one as YAML",
+    "doctor": "check the environment",
 }
-"""Command to its class (imported when needed, so that help is quick) and its line in the overview."""
+"""Commands, each with its line in the overview."""
+
+
+def command_class(name: str) -> "type[Command]":
+    """The class of a command; imported when needed, so that help is quick."""
+    match name:
+        case "demo":
+            from vqgan.cli.demo import Demo
+
+            return Demo
+        case "train tokenizer":
+            from vqgan.cli.train import TrainTokenizer
+
+            return TrainTokenizer
+        case "train prior":
+            from vqgan.cli.train import TrainPrior
+
+            return TrainPrior
+        case "reconstruct":
+            from vqgan.cli.reconstruct import Reconstruct
+
+            return Reconstruct
+        case "encode":
+            from vqgan.cli.encode import Encode
+
+            return Encode
+        case "decode":
+            from vqgan.cli.decode import Decode
+
+            return Decode
+        case "sample":
+            from vqgan.cli.sample import Sample
+
+            return Sample
+        case "complete":
+            from vqgan.cli.complete import Complete
+
+            return Complete
+        case "info":
+            from vqgan.cli.info import Info
+
+            return Info
+        case "presets":
+            from vqgan.cli.presets import Presets
+
+            return Presets
+        case "doctor":
+            from vqgan.cli.doctor import Doctor
+
+            return Doctor
+        case _:
+            raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (see :mod:`vqgan.errors`)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("httpx", "urllib3", "filelock", "tensorboard"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        return _dispatch(words)
-    except VqganError as error:
-        if debug:
-            raise
-        sys.stderr.write(f"vqgan: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        sys.stderr.write("vqgan: interrupted\n")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has left (`| head`); nothing more can be said to it.
-        sys.stderr.close()
+        _dispatch([word for word in words if word != "--debug"])
+        sys.stdout.flush()
         return 0
-    except RuntimeError as error:
-        if debug or "out of memory" not in str(error).lower():
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BrokenPipeError:
+        # Who read our output has left (`| head`). What is still buffered must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (VqganError, KeyboardInterrupt, MemoryError, OSError, RuntimeError) as error:
+        explained = _explain(error)
+        if explained is None:
             raise
-        sys.stderr.write(
-            f"vqgan: the device ran out of memory: {str(error).splitlines()[0]}\n"
-            "hint: lower `--batch-size` or `--size`, use `--precision bf16`, or train with "
-            "`--set training.accumulate=2`\n"
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        code, message = explained
+        sys.stderr.write(f"vqgan: {message}\n")
+        return code
+
+
+def _explain(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and message of an error that a user can act on; None for a bug, which shows its traceback."""
+    if isinstance(error, VqganError):
+        return error.exit_code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    if isinstance(error, OSError):
+        place = f" `{error.filename}`" if error.filename else ""
+        reason = (error.strerror or str(error)).lower()
+        return (
+            OutputError.exit_code,
+            f"cannot use{place}: {reason}\nhint: check the path, its rights and the disk",
         )
-        return ConfigError.exit_code
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, MemoryError) or "out of memory" in reason or "can't allocate memory" in reason:
+        hint = (
+            "lower `--batch-size` or the size of the images; `train` also knows `--set training.accumulate=2`"
+        )
+        return ConfigError.exit_code, f"out of memory: {reason}\nhint: {hint}"
+    return None
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
-        print(_overview("vqgan", COMMANDS))
-        return 0 if words else ConfigError.exit_code
+        _overview("vqgan COMMAND [FLAGS]", COMMANDS, asked=bool(words))
+        return
     if words[0] == "--version":
         from vqgan.version import __version__
 
         print(f"vqgan {__version__}")
-        return 0
+        return
     name, rest = words[0], words[1:]
-    below = {key: entry for key, entry in COMMANDS.items() if key.startswith(f"{name} ")}
+    below = {key: line for key, line in COMMANDS.items() if key.startswith(f"{name} ")}
+    if below and (not rest or rest[0] in ("-h", "--help")):
+        _overview(f"vqgan {name} STAGE [FLAGS]", below, asked=bool(rest))
+        return
     if below:
-        if not rest or rest[0] in ("-h", "--help"):
-            print(_overview(f"vqgan {name}", below))
-            return 0 if rest else ConfigError.exit_code
         name, rest = f"{name} {rest[0]}", rest[1:]
-    if name not in COMMANDS:
-        raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS) + "; see `vqgan --help`")
-    command = COMMANDS[name][0]()
-    import tyro
+    command = command_class(name)
+    from vqgan.cli.flags import read_flags
 
-    flags = tyro.cli(command, args=rest, prog=f"vqgan {name}")
-    flags.run()
-    return 0
+    flags = read_flags(command, rest, program=f"vqgan {name}")
+    with _log_to_stderr():
+        flags.run()
 
 
-def _overview(program: str, commands: dict[str, tuple[Callable[[], type[Command]], str]]) -> str:
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """What this package logs, and the warnings of others, go to stderr as plain lines."""
+    import logging
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: record.name.startswith("vqgan") or record.levelno >= logging.WARNING)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def _overview(usage: str, commands: Mapping[str, str], *, asked: bool) -> None:
+    """Prints the commands; without having been asked for it, that is a mistake."""
     width = max(len(name) for name in commands)
-    rows = [f"  {name:<{width}}  {line}" for name, (_, line) in commands.items()]
-    return "\n".join(
-        [
-            f"usage: {program} COMMAND [FLAGS]" if program == "vqgan" else f"usage: {program} STAGE [FLAGS]",
-            "",
-            "Images to a grid of codes and back, and a transformer that draws new grids.",
-            "",
-            "commands:",
-            *rows,
-            "",
-            "  --help      of every command shows its flags",
-            "  --version   the version",
-            "  --debug     show the traceback of an error",
-        ]
-    )
+    rows = [
+        f"usage: {usage}",
+        "",
+        "Images to a grid of codes and back, and a transformer that draws new grids.",
+        "",
+        "commands:",
+        *(f"  {name:<{width}}  {line}" for name, line in commands.items()),
+        "",
+        "  --help      after a command shows its flags",
+        "  --version   shows the version",
+        "  --debug     shows the traceback of an error",
+    ]
+    if not asked:
+        sys.stderr.write("\n".join(rows) + "\n")
+        raise SystemExit(ConfigError.exit_code)
+    print("\n".join(rows))

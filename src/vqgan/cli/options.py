@@ -1,19 +1,41 @@
 """Flags that several commands share; no torch here, so that every ``--help`` is quick."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import tyro
+
+from vqgan.errors import ConfigError
+
+# tyro compares the default of any other notation (`str | None`, `list[str]`) with its type through typeguard,
+# whose import takes as long as all the rest of `--help`.
+if TYPE_CHECKING:
+    Texts = list[str]
+else:
+    Texts = list
+OptionalText = Optional[str]  # noqa: UP045
+OptionalInteger = Optional[int]  # noqa: UP045
+OptionalNumber = Optional[float]  # noqa: UP045
+
+Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+ImagePaths = Annotated[
+    Texts, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES [IMAGES ...]", help_behavior_hint="(required)")
+]
+Folder = Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+Size = Annotated[OptionalText, tyro.conf.arg(metavar="HEIGHTxWIDTH", help_behavior_hint="")]
 
 
 @dataclass(kw_only=True)
 class Compute:
     """Where and how to compute."""
 
-    device: str = "auto"
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
     """`auto` (CUDA, MPS, CPU in that order), `cpu`, `cuda`, `cuda:1` or `mps`."""
 
-    precision: str = "fp32"
+    precision: Annotated[str, tyro.conf.arg(metavar="PRECISION")] = "fp32"
     """`fp32`, `bf16`, `fp16` or `auto`."""
 
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """The same seed gives the same result."""
 
 
@@ -21,17 +43,23 @@ class Compute:
 class Decoding(Compute):
     """How tokens are drawn."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, tyro.conf.arg(metavar="T")] = 1.0
     """Above 1 is bolder, below 1 safer, 0 always takes the most probable code."""
 
-    top_k: int | None = None
-    """Draw from the k most probable codes only."""
+    top_k: Annotated[OptionalInteger, tyro.conf.arg(metavar="K", help_behavior_hint="")] = None
+    """Draw from the K most probable codes only."""
 
-    top_p: float | None = None
-    """Draw from the most probable codes that together have this probability."""
+    top_p: Annotated[OptionalNumber, tyro.conf.arg(metavar="P", help_behavior_hint="")] = None
+    """Draw from the most probable codes that together have the probability P."""
 
-    batch_size: int = 16
+    batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 16
     """Images that are computed together; it changes speed and memory, not the images."""
+
+
+def check_batch_size(size: int) -> None:
+    """Raises ConfigError unless ``--batch-size`` is at least 1."""
+    if size < 1:
+        raise ConfigError(f"`--batch-size` is {size}, expected 1 or more")
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -44,13 +72,11 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         >>> parse_size("96x80"), parse_size("256"), parse_size(None)
         ((96, 80), (256, 256), None)
     """
-    from vqgan.errors import ConfigError
-
     if text is None:
         return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(
-            f"size `{text}` is not a size", hint="write `HEIGHTxWIDTH`, for example `96x80`, or `256`"
+            f"`{text}` is not a size", hint="write `HEIGHTxWIDTH`, for example `96x80`, or `256` for a square"
         )
     return int(parts[0]), int(parts[-1])

@@ -5,12 +5,16 @@ from typing import Annotated
 
 import tyro
 
+from vqgan.cli.options import OptionalText
+
 
 @dataclass(kw_only=True)
 class Presets:
-    """Lists the named runs, or prints one as YAML to begin a run file with."""
+    """Lists the named runs, or prints one as YAML: the beginning of a run file of your own."""
 
-    name: Annotated[str | None, tyro.conf.Positional] = None
+    name: Annotated[
+        OptionalText, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET", help_behavior_hint="")
+    ] = None
     """The preset to print."""
 
     def run(self) -> None:

@@ -11,6 +11,9 @@ from vqgan.types import Progress
 
 _SHOWN = ("loss", "reconstruction_loss", "usage", "heldout_psnr", "heldout_loss", "images_per_second")
 
+_SECONDS_IN_FILES = 30.0
+"""A bar that is redrawn twice a second is a nuisance in a log file."""
+
 
 class ProgressBar:
     """One bar per phase on stderr, with the rate, the time left and a few values; use it in a ``with`` block."""
@@ -42,7 +45,7 @@ class ProgressBar:
                 desc=progress.phase,
                 initial=progress.step - 1,
                 file=sys.stderr,
-                mininterval=0.5,
+                mininterval=0.5 if sys.stderr.isatty() else _SECONDS_IN_FILES,
                 dynamic_ncols=True,
             )
             self._phase, self._values = progress.phase, {}

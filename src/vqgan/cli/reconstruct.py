@@ -1,30 +1,35 @@
 """``vqgan reconstruct``: images to images, through the codes."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import tyro
+from vqgan.cli.options import Compute, Folder, ImagePaths, Model, Size, parse_size
 
-from vqgan.cli.options import Compute, parse_size
+if TYPE_CHECKING:
+    from vqgan.cli.inputs import Named
+    from vqgan.tokenizer import Tokenizer
+    from vqgan.types import Images
+
+Fit = Literal["exact", "crop", "pad"]
 
 
 @dataclass(kw_only=True)
 class Reconstruct(Compute):
     """Sends images through a tokenizer and writes what comes back as PNGs of the same names."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Model
     """A run folder or a weights file."""
 
-    images: Annotated[list[str], tyro.conf.Positional]
-    """Image files, or folders of them."""
+    images: ImagePaths
+    """Image files, or folders of them (read with their sub-folders)."""
 
-    out: str
-    """The folder for the results."""
+    out: Folder
+    """Where the results go."""
 
-    size: str | None = None
-    """Resize and crop to `HEIGHTxWIDTH` first; by default every image keeps its size."""
+    size: Size = None
+    """Resize and crop to this size first; by default every image keeps its size."""
 
-    fit: Literal["exact", "crop", "pad"] = "exact"
+    fit: Fit = "exact"
     """What to do with a size that the tokenizer's factor does not divide: refuse, crop, or pad and cut back."""
 
     def run(self) -> None:
@@ -36,32 +41,50 @@ class Reconstruct(Compute):
         from vqgan.cli.inputs import find_images, load_tokenizer, read_named
         from vqgan.cli.progress import ProgressBar
         from vqgan.images import save_png
-        from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
         from vqgan.types import Progress
 
         found = find_images(self.images)
-        tokenizer, header = load_tokenizer(self.model, device=self.device, precision=self.precision)
-        factor = tokenizer.downsample_factor
-        info = {"model": header.digest[:12], "command": "reconstruct", "precision": self.precision}
         size = parse_size(self.size)
-        written = []
+        tokenizer, header = load_tokenizer(self.model, device=self.device, precision=self.precision)
+        info = {"model": header.digest[:12], "command": "reconstruct", "precision": self.precision}
+        paths = []
         with ProgressBar() as bar, torch.no_grad():
-            for number, each in enumerate(
-                read_named(found, size=size, channels=tokenizer.image_channels), start=1
-            ):
-                images = each.images
-                height, width = images.shape[2:]
-                if self.fit == "crop":
-                    images = crop_to_multiple(images, factor)
-                elif self.fit == "pad":
-                    images, _ = pad_to_multiple(images, factor)
-                else:
-                    tokenizer.grid_size((height, width))
-                result = tokenizer.decode(tokenizer.encode(images))
-                if self.fit == "pad":
-                    result = result[:, :, :height, :width]
-                path = Path(self.out) / f"{each.name}.png"
-                written.append(save_png(result[0].float().cpu(), path, info))
-                bar(Progress("reconstruct", number, len(found)))
-        for path in written:
+            for each in read_named(found, size=size, channels=tokenizer.image_channels):
+                result = reconstruction(tokenizer, each, self.fit)
+                paths.append(
+                    save_png(
+                        result[0].float().cpu(),
+                        Path(self.out) / f"{each.name}.png",
+                        {**info, "fit": self.fit},
+                    )
+                )
+                bar(Progress("reconstruct", len(paths), len(found)))
+        for path in paths:
             print(path)
+
+
+def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit) -> "Images":
+    """What comes back of one image.
+
+    Raises:
+        ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` is ``"exact"``.
+    """
+    from vqgan.cli.inputs import on_device
+    from vqgan.errors import ConfigError
+    from vqgan.images import printable
+    from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
+
+    images, factor = on_device(named.images, tokenizer), tokenizer.downsample_factor
+    height, width = images.shape[2:]
+    match fit:
+        case "crop":
+            images = crop_to_multiple(images, factor)
+        case "pad":
+            images, _ = pad_to_multiple(images, factor)
+        case "exact" if height % factor or width % factor:
+            raise ConfigError(
+                f"`{printable(named.path)}` has {height}x{width} pixels; "
+                f"height and width must be multiples of {factor}",
+                hint="add `--fit pad`, `--fit crop` or `--size HEIGHTxWIDTH`",
+            )
+    return tokenizer.decode(tokenizer.encode(images))[:, :, :height, :width]

@@ -1,47 +1,68 @@
 """``vqgan train tokenizer`` and ``vqgan train prior``."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vqgan.cli.options import Compute, parse_size
+from vqgan.cli.options import OptionalInteger, OptionalText, Texts, parse_size
+
+if TYPE_CHECKING:
+    from vqgan.training.run import Run
+
+
+def _optional(metavar: str, default: str = "") -> object:
+    """Shows a placeholder in the help, and no `(default: None)`."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=default)
 
 
 @dataclass(kw_only=True)
-class _Train(Compute):
-    preset: Annotated[str | None, tyro.conf.Positional] = None
+class _Train:
+    preset: Annotated[OptionalText, tyro.conf.Positional, _optional("PRESET|FILE.yaml")] = None
     """A preset (`vqgan presets` lists them) or a YAML file; leave it away with `--resume`."""
 
-    data: str | None = None
+    data: Annotated[OptionalText, _optional("SOURCE")] = None
     """A folder (class = sub-folder), a text file of paths, `atari:MontezumaRevenge`, `digits`, an IDX file."""
 
-    eval_data: str | None = None
+    eval_data: Annotated[OptionalText, _optional("SOURCE")] = None
     """Held-out images; by default a fixed 5 % of the data."""
 
-    out: str | None = None
+    out: Annotated[OptionalText, _optional("RUN")] = None
     """The run's folder; new or empty."""
 
-    resume: str | None = None
-    """A run folder to continue."""
+    resume: Annotated[OptionalText, _optional("RUN")] = None
+    """A run folder to continue, in place of `--out`; the run keeps its configuration."""
 
-    start_from: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    start_from: Annotated[
+        OptionalText, tyro.conf.arg(name="from", metavar="FILE|RUN", help_behavior_hint="")
+    ] = None
     """Begin with the weights of this file or run."""
 
-    steps: int | None = None
+    steps: Annotated[OptionalInteger, _optional("N")] = None
     """Short for `--set training.steps=N`."""
 
-    batch_size: int | None = None
+    batch_size: Annotated[OptionalInteger, _optional("N")] = None
     """Short for `--set training.batch_size=N`."""
 
-    image_size: str | None = None
-    """`HEIGHTxWIDTH` or one number; short for `--set data.image_size=[H,W]`."""
+    image_size: Annotated[OptionalText, _optional("HEIGHTxWIDTH")] = None
+    """Short for `--set data.image_size=[HEIGHT,WIDTH]`."""
 
-    workers: int | None = None
+    workers: Annotated[OptionalInteger, _optional("N")] = None
     """Processes that read images; short for `--set data.workers=N`."""
 
-    set: tyro.conf.UseAppendAction[list[str]] = field(default_factory=list)
-    """Any value of the run's configuration, `--set task.optimizer.learning_rate=1e-4`; may be repeated."""
+    set: Annotated[tyro.conf.UseAppendAction[Texts], tyro.conf.arg(metavar="KEY=VALUE")] = field(
+        default_factory=list
+    )
+    """Any value of the run's configuration: `--set task.optimizer.learning_rate=1e-4`."""
+
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "auto"
+    """`auto` (CUDA, MPS, CPU in that order), `cpu`, `cuda`, `cuda:1` or `mps`."""
+
+    precision: Annotated[OptionalText, _optional("PRECISION", "(default: fp32)")] = None
+    """`fp32`, `bf16` or `auto`."""
+
+    seed: Annotated[OptionalInteger, _optional("N", "(default: 0)")] = None
+    """The same seed gives the same result."""
 
     def overrides(self) -> list[str]:
         """All changes of the configuration, short forms last."""
@@ -54,48 +75,81 @@ class _Train(Compute):
         }
         return [*self.set, *(f"{key}={value}" for key, value in short.items() if value is not None)]
 
-    def train(self, stage: str, tokenizer: str | None) -> None:
+    def train(self, stage: str, tokenizer: str | None = None) -> None:
         """Trains, with a progress bar, and prints the run's folder."""
-        from vqgan.cli.progress import ProgressBar
-        from vqgan.errors import ConfigError
-        from vqgan.runs import resolve, train
+        from pathlib import Path
 
-        if self.preset is not None and self.resume is None:
-            kind = "tokenizer" if type(resolve(self.preset)).__name__ == "TokenizerRun" else "prior"
-            if kind != stage:
-                raise ConfigError(f"`{self.preset}` trains a {kind}", hint=f"use `vqgan train {kind}`")
+        from vqgan.checkpoints.run_folder import RunFolder
+        from vqgan.cli.progress import ProgressBar
+        from vqgan.config import require
+        from vqgan.runs import read_run, resolve, train
+        from vqgan.training.run import TokenizerRun
+
+        run: Run | None = None
+        if self.resume is not None:
+            self._check_resume(tokenizer)
+            settings, _ = read_run(RunFolder(Path(self.resume)))
+        else:
+            require(self.out is not None, "no folder was given", hint="give `--out RUN`, or `--resume RUN`")
+            settings = run = resolve(self.preset, self.overrides())
+        kind = "tokenizer" if isinstance(settings, TokenizerRun) else "prior"
+        require(
+            kind == stage, f"`{self.resume or self.preset}` trains a {kind}", hint=f"use `vqgan train {kind}`"
+        )
         with ProgressBar() as bar:
             folder = train(
-                self.preset,
+                run,
                 data=self.data,
                 eval_data=self.eval_data,
                 out=self.out,
                 tokenizer=tokenizer,
                 start_from=self.start_from,
                 resume=self.resume,
-                overrides=self.overrides(),
+                overrides=() if run is not None else self.overrides(),
                 device=self.device,
-                precision=self.precision,
-                seed=self.seed,
+                precision=self.precision or "fp32",
+                seed=self.seed or 0,
                 on_progress=bar,
             )
         print(folder)
 
+    def _check_resume(self, tokenizer: str | None) -> None:
+        """Raises ConfigError if a flag was given that a resumed run would not heed."""
+        from vqgan.config import require
+
+        refused = {
+            "--out": self.out,
+            "PRESET": self.preset,
+            "--tokenizer": tokenizer,
+            "--from": self.start_from,
+            "--precision": self.precision,
+            "--seed": self.seed,
+        }
+        for name, value in refused.items():
+            require(
+                value is None,
+                f"`{name}` is `{value}`, but a resumed run keeps what it was begun with",
+                hint=f"leave `{name}` away, or begin a new run with `--out RUN --from {self.resume}`",
+            )
+
 
 @dataclass(kw_only=True)
 class TrainTokenizer(_Train):
-    """Trains a tokenizer: images become grids of codes."""
+    """Trains a tokenizer: images become grids of codes. Stopped by Ctrl-C, everything is saved for `--resume`."""
 
     def run(self) -> None:
         """Trains."""
-        self.train("tokenizer", None)
+        self.train("tokenizer")
 
 
 @dataclass(kw_only=True)
 class TrainPrior(_Train):
-    """Trains a prior: a transformer learns the grids of a trained tokenizer."""
+    """Trains a prior: a transformer learns the grids of a trained tokenizer.
 
-    tokenizer: str | None = None
+    Stopped by Ctrl-C, everything is saved for `--resume`.
+    """
+
+    tokenizer: Annotated[OptionalText, _optional("FILE|RUN")] = None
     """The trained tokenizer: a file or a run folder."""
 
     def run(self) -> None:

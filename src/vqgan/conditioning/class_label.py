@@ -14,22 +14,23 @@ from vqgan.types import Condition, ConditionTokens
 
 
 class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label"):
-    """One of ``num_classes`` classes steers the prior.
+    """One of a number of classes steers the prior.
 
     Attributes:
-        num_classes: Number of classes, numbered from 0.
+        num_classes: Number of classes, numbered from 0; 0 means as many as there are names.
         class_names: Their names in that order; empty means that they are taken from the data when training
-            starts.
+            starts. A conditioner without either cannot be built.
     """
 
-    num_classes: int
+    num_classes: int = 0
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require(self.num_classes >= 1, f"`num_classes` is {self.num_classes}, expected at least 1")
+        count, names = self.num_classes, len(self.class_names)
+        require(count >= 0, f"`num_classes` is {count}, expected at least 0")
         require(
-            len(self.class_names) in (0, self.num_classes),
-            f"`class_names` has {len(self.class_names)} names, expected `num_classes` = {self.num_classes}",
+            0 in (count, names) or count == names,
+            f"`class_names` has {names} names, expected `num_classes` = {count}",
         )
         doubled = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
         require(not doubled, f"class name `{doubled[0] if doubled else ''}` stands twice in `class_names`")
@@ -37,7 +38,7 @@ class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label")
     @property
     def vocabulary_size(self) -> int:
         """One token for each class."""
-        return self.num_classes
+        return self.num_classes or len(self.class_names)
 
     def num_tokens(self, grid: Grid) -> int:
         """One, for every grid."""
@@ -57,6 +58,11 @@ class ClassLabel(Conditioner):
 
     def __init__(self, config: ClassLabelConfig) -> None:
         super().__init__()
+        require(
+            config.vocabulary_size >= 1,
+            "there are no classes: `num_classes` is 0 and `class_names` is empty",
+            hint="give one of them; training fills them from the data",
+        )
         self.config = config
         self.vocabulary_size = config.vocabulary_size
 
@@ -96,10 +102,10 @@ class ClassLabel(Conditioner):
             raise ConfigError(
                 f"class `{item}` is neither an integer nor a name", hint=f"give {self._known()}"
             ) from None
-        if not 0 <= number < self.config.num_classes:
+        if not 0 <= number < self.vocabulary_size:
             raise ConfigError(f"class {number} does not exist", hint=f"give {self._known()}")
         return number
 
     def _known(self) -> str:
-        numbers = f"a number from 0 to {self.config.num_classes - 1}"
+        numbers = f"a number from 0 to {self.vocabulary_size - 1}"
         return f"{numbers} or a name" if self.config.class_names else numbers

@@ -8,11 +8,12 @@ from vqgan.errors import ConfigError
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.tokenizer.quantizers import VectorQuantizerConfig
+from vqgan.training.opponent import AdversaryConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
 from vqgan.training.run import PriorRun, TokenizerRun
 from vqgan.training.settings import DataConfig, LoopConfig
-from vqgan.training.tokenizer_task import AdversaryConfig, TokenizerTaskConfig
+from vqgan.training.tokenizer_task import TokenizerTaskConfig
 
 IMAGE_SIZE = (96, 80)
 
@@ -21,34 +22,36 @@ QUICK_FRAMES = 20_000
 
 
 def demo_tokenizer() -> TokenizerRun:
-    """Frames of 96x80 pixels to 12x10 tokens of 512 codes."""
+    """Frames of 96x80 pixels to 12x10 tokens of 1024 codes."""
     return TokenizerRun(
         tokenizer=TokenizerConfig(
             autoencoder=AutoencoderConfig(
                 image_channels=3,
-                base_channels=64,
+                base_channels=32,
                 channel_multipliers=(1, 2),
-                num_residual_blocks=2,
-                latent_channels=128,
+                num_residual_blocks=1,
+                latent_channels=64,
                 resolution=96,
                 attention_resolutions=(),
                 patch_size=4,
             ),
-            quantizer=VectorQuantizerConfig(codebook_size=512, codebook_dim=16, normalize=True),
+            quantizer=VectorQuantizerConfig(codebook_size=1024, codebook_dim=16, normalize=True),
         ),
         task=TokenizerTaskConfig(
             optimizer=OptimizerConfig(
-                learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=100, decay="cosine", clip_norm=1.0
+                learning_rate=2e-3, betas=(0.9, 0.99), warmup_steps=50, decay="cosine", clip_norm=1.0
             ),
             pixels="l1+l2",
             hard_share=0.05,
             adversary=AdversaryConfig(
-                start=1500, discriminator_start=1400, base_channels=32, num_layers=2, weight=0.1
+                start=4000, discriminator_start=3800, base_channels=16, num_layers=2, weight=0.1
             ),
-            reseed_after=50,
+            reseed_after=250,
         ),
         data=DataConfig(image_size=IMAGE_SIZE, crop="center"),
-        training=LoopConfig(steps=2000, batch_size=16, ema_decay=0.998, save_every=500, evaluate_every=500),
+        training=LoopConfig(
+            steps=4500, batch_size=4, ema_decay=0.998, log_every=25, save_every=1000, evaluate_every=900
+        ),
     )
 
 
@@ -56,13 +59,13 @@ def demo_prior() -> PriorRun:
     """A transformer over the 120 tokens of a frame."""
     return PriorRun(
         conditioner=UnconditionalConfig(),
-        prior=PriorShape(depth=4, width=256, num_heads=8, dropout=0.0),
+        prior=PriorShape(depth=4, width=128, num_heads=4),
         task=PriorTaskConfig(
             optimizer=OptimizerConfig(
-                learning_rate=1e-3,
+                learning_rate=2e-3,
                 betas=(0.9, 0.95),
                 weight_decay=0.01,
-                warmup_steps=40,
+                warmup_steps=50,
                 decay="cosine",
                 clip_norm=1.0,
             ),
@@ -70,7 +73,7 @@ def demo_prior() -> PriorRun:
         ),
         data=DataConfig(image_size=IMAGE_SIZE, crop="center"),
         training=LoopConfig(
-            steps=400, batch_size=32, ema_decay=0.99, pictures=4, save_every=200, evaluate_every=200
+            steps=600, batch_size=16, ema_decay=0.99, pictures=4, save_every=300, evaluate_every=200
         ),
     )
 

@@ -4,11 +4,12 @@ from vqgan.conditioning import UnconditionalConfig
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.tokenizer.quantizers import VectorQuantizerConfig
+from vqgan.training.opponent import AdversaryConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
 from vqgan.training.run import PriorRun, TokenizerRun
 from vqgan.training.settings import DataConfig, LoopConfig
-from vqgan.training.tokenizer_task import AdversaryConfig, PerceptualConfig, TokenizerTaskConfig
+from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTaskConfig
 
 
 def small_tokenizer() -> TokenizerRun:

@@ -1,16 +1,18 @@
 """From a run's configuration to the task that the loop drives."""
 
+import copy
 import logging
 from pathlib import Path
 
 import msgspec
 import torch
 
-from vqgan.checkpoints.format import load_model, read_training
+from vqgan.checkpoints.format import check_keys, load_model, read_training, shapes_of
 from vqgan.checkpoints.load import find_file
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ClassLabelConfig, ConditionerConfig, build_conditioner
+from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.lpips import LPIPS
@@ -18,11 +20,14 @@ from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.engine import Engine
-from vqgan.training.prior_task import PriorTask
+from vqgan.training.prior_task import PriorShape, PriorTask
 from vqgan.training.run import PriorRun, TokenizerRun
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
+
+SMALLEST_SIDE = 16
+"""Pixels that the perceptual network needs."""
 
 
 def build_tokenizer_task(
@@ -34,7 +39,8 @@ def build_tokenizer_task(
         The run (its model is that of the file it starts from) and the task.
 
     Raises:
-        CheckpointError: If the file does not hold a tokenizer.
+        CheckpointError: If the file holds no model, or another discriminator than the task's.
+        ConfigError: If the images are too small, or do not fit the tokenizer's factor.
     """
     torch.manual_seed(seed)
     file = find_file(Path(start_from)) if start_from is not None else None
@@ -44,14 +50,15 @@ def build_tokenizer_task(
         tokenizer = load_tokenizer(file)
         if tokenizer.config != run.tokenizer:
             logger.info("the model is that of `%s`, not that of the run's configuration", file)
-        run = msgspec.structs.replace(run, tokenizer=tokenizer.config)
+        run = msgspec.structs.replace(run, tokenizer=tokenizer.config, task=_own_judge(run.task, file))
+    tokenizer.grid_size(run.data.image_size)  # says what does not fit before anything is written
     task = TokenizerTask(
         tokenizer.to(engine.device),
         run.task,
         loop=run.training,
         engine=engine,
         seed=seed,
-        judges=(_discriminator(run, engine, file), _perceptual(run.task, engine, file)),
+        judges=(_discriminator(run, engine, file), _perceptual(run, engine)),
     )
     return run, task
 
@@ -60,21 +67,23 @@ def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> Patc
     adversary = run.task.adversary
     if adversary is None:
         return None
+    channels, (height, width) = run.tokenizer.autoencoder.image_channels, run.data.image_size
     network = PatchDiscriminator(
-        image_channels=run.tokenizer.autoencoder.image_channels,
-        base_channels=adversary.base_channels,
-        num_layers=adversary.num_layers,
+        image_channels=channels, base_channels=adversary.base_channels, num_layers=adversary.num_layers
     )
-    if file is not None:
-        stored = _stored_discriminator(file)
-        if stored:
-            try:
-                network.load_state_dict(stored, strict=True)
-            except RuntimeError:
-                raise CheckpointError(
-                    f"the discriminator of `{file}` has other sizes than `task.adversary`",
-                    hint="give its sizes, or train a new one from a file without it",
-                ) from None
+    try:
+        copy.deepcopy(network).to("meta")(torch.empty(2, channels, height, width, device="meta"))
+    except RuntimeError:
+        raise ConfigError(
+            f"images of {height} x {width} pixels are too small for a discriminator with "
+            f"`num_layers` = {adversary.num_layers}",
+            hint="lower `task.adversary.num_layers`",
+        ) from None
+    stored = _stored_discriminator(file) if file is not None else {}
+    if stored:
+        wanted, what = shapes_of(network.state_dict()), "discriminator of `task.adversary`"
+        check_keys(wanted, shapes_of(stored), where=f"the one of `{file}`", what=what)
+        network.load_state_dict(stored, strict=True)
     return network.to(engine.device)
 
 
@@ -89,32 +98,31 @@ def _stored_discriminator(file: Path) -> dict[str, torch.Tensor]:
     return stored
 
 
-def _perceptual(config: TokenizerTaskConfig, engine: Engine, file: Path | None) -> LPIPS | None:
-    if config.perceptual is None:
+def _own_judge(task: TokenizerTaskConfig, file: Path) -> TokenizerTaskConfig:
+    """The task with the perceptual network of the file it starts from, if there is one in it."""
+    if task.perceptual is None or task.perceptual.weights or not read_training(file, "perceptual"):
+        return task
+    perceptual = msgspec.structs.replace(task.perceptual, weights=str(file.resolve()))
+    return msgspec.structs.replace(task, perceptual=perceptual)
+
+
+def _perceptual(run: TokenizerRun, engine: Engine) -> LPIPS | None:
+    config, size = run.task.perceptual, run.data.image_size
+    if config is None:
         return None
-    stored = read_training(file, "perceptual") if file is not None else {}
-    if stored:
-        network = LPIPS()
-        network.load_state_dict(stored, strict=True)
-    else:
-        network = load_perceptual(config.perceptual.weights)
-    return network.to(engine.device)
+    require(
+        min(size) >= SMALLEST_SIDE,
+        f"images of {size[0]} x {size[1]} pixels are too small for the perceptual loss",
+        hint=f"it needs {SMALLEST_SIDE} pixels a side; or leave it away with `--set task.perceptual=null`",
+    )
+    with engine.main_first():
+        return load_perceptual(config.weights).to(engine.device)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of a file or run folder, on the CPU.
-
-    Raises:
-        CheckpointError: If there is none, or the file holds a whole synthesizer.
-    """
-    file = find_file(Path(path))
-    model, header = load_model(file)
-    if not isinstance(model, Tokenizer):
-        raise CheckpointError(
-            f"`{file}` holds a {header.kind}, expected a tokenizer",
-            hint="give the tokenizer's own file or run",
-        )
-    return model
+    """The tokenizer of a file or run folder, on the CPU; of a prior's file, the one that it was trained on."""
+    model, _ = load_model(find_file(Path(path)))
+    return model.tokenizer if isinstance(model, Synthesizer) else model
 
 
 def build_prior_task(
@@ -134,18 +142,21 @@ def build_prior_task(
     Raises:
         ConfigError: If neither a tokenizer nor a synthesizer to start from is given.
         CheckpointError: If a file holds something else than is needed.
-        DataError: If the condition is a class and the images have none.
+        DataError: If the condition is a class and the images have none, or others.
     """
     torch.manual_seed(seed)
     if start_from is not None:
-        synthesizer = _start_synthesizer(run, start_from, tokenizer)
+        if tokenizer is not None:
+            raise ConfigError(
+                "a prior that starts from a file brings its tokenizer along", hint="leave `--tokenizer` away"
+            )
+        run, synthesizer = _start_synthesizer(run, start_from, class_names)
     elif tokenizer is None:
         raise ConfigError("a prior is trained on a tokenizer's codes", hint="give `--tokenizer FILE|RUN`")
     else:
         codes = load_tokenizer(tokenizer)
         run = msgspec.structs.replace(run, conditioner=_with_classes(run.conditioner, class_names))
-        config = synthesizer_config(run, codes)
-        synthesizer = Synthesizer(config)
+        synthesizer = Synthesizer(synthesizer_config(run, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)
     return run, _prior_task(run, engine, seed, synthesizer)
 
@@ -159,20 +170,26 @@ def _prior_task(run: PriorRun, engine: Engine, seed: int, synthesizer: Synthesiz
     return PriorTask(synthesizer.to(engine.device), run.task, loop=run.training, engine=engine, seed=seed)
 
 
-def _start_synthesizer(run: PriorRun, start_from: str | Path, tokenizer: str | Path | None) -> Synthesizer:
-    if tokenizer is not None:
-        raise ConfigError(
-            "a prior that starts from a file brings its tokenizer along", hint="leave `--tokenizer` away"
-        )
+def _start_synthesizer(
+    run: PriorRun, start_from: str | Path, class_names: tuple[str, ...]
+) -> tuple[PriorRun, Synthesizer]:
+    """The model of a file, and the run with that model's configuration."""
     synthesizer = _synthesizer(find_file(Path(start_from)))
-    expected = synthesizer.tokenizer.grid_size(run.data.image_size)
-    if expected != synthesizer.config.window:
-        raise ConfigError(
-            f"images of {run.data.image_size} have a token grid of {expected}, the prior reads "
-            f"{synthesizer.config.window}",
-            hint="set `data.image_size` to the size that the prior was trained on",
+    config = synthesizer.config
+    grid = synthesizer.tokenizer.grid_size(run.data.image_size)
+    require(
+        grid == config.window,
+        f"images of {run.data.image_size} have a token grid of {grid}, the prior reads {config.window}",
+        hint="set `data.image_size` to the size that the prior was trained on",
+    )
+    named = _with_classes(config.conditioner, class_names)
+    if named.vocabulary_size != config.conditioner.vocabulary_size:
+        raise DataError(
+            f"the images have {named.vocabulary_size} classes, the prior {config.conditioner.vocabulary_size}",
+            hint="give images of the classes that it was trained on",
         )
-    return synthesizer
+    shape = PriorShape(**{name: getattr(config.prior, name) for name in PriorShape.__struct_fields__})
+    return msgspec.structs.replace(run, conditioner=config.conditioner, prior=shape), synthesizer
 
 
 def _synthesizer(file: Path) -> Synthesizer:
@@ -193,8 +210,15 @@ def _with_classes(config: ConditionerConfig, names: tuple[str, ...]) -> Conditio
             hint="put the images of each class into a sub-folder",
         )
     if config.class_names and config.class_names != names:
-        raise DataError(f"the images have the classes {names}, the run names {config.class_names}")
+        raise DataError(
+            f"the images have the classes {_shown(names)}, the prior is to know {_shown(config.class_names)}",
+            hint="give images of these classes, in folders of these names",
+        )
     return ClassLabelConfig(num_classes=len(names), class_names=names)
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
 
 
 def synthesizer_config(run: PriorRun, tokenizer: Tokenizer) -> SynthesizerConfig:
@@ -205,11 +229,7 @@ def synthesizer_config(run: PriorRun, tokenizer: Tokenizer) -> SynthesizerConfig
         codebook_size=tokenizer.codebook_size,
         condition_size=conditioner.vocabulary_size,
         context_length=conditioner.num_tokens(window) + window[0] * window[1] - 1,
-        depth=run.prior.depth,
-        width=run.prior.width,
-        num_heads=run.prior.num_heads,
-        dropout=run.prior.dropout,
-        vocabulary=run.prior.vocabulary,
+        **msgspec.structs.asdict(run.prior),
     )
     return SynthesizerConfig(
         tokenizer=tokenizer.config, conditioner=run.conditioner, prior=prior, window=window

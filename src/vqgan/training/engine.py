@@ -41,7 +41,7 @@ class Engine:
             logger.info("precision `auto` is `%s` here", precision)
         # accelerate keeps one state for the process; a second run may differ in device or precision.
         AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-        self._accelerator = Accelerator(cpu=target.type == "cpu")
+        self._accelerator = Accelerator(cpu=target.type == "cpu", mixed_precision="no")
         distributed = self._accelerator.num_processes > 1
         self.device = self._accelerator.device if distributed else target
         self.precision = precision
@@ -94,6 +94,14 @@ class Engine:
         stacked = torch.stack([value.detach().float().to(self.device) for value in values.values()])
         total = self.sum(stacked) / self.world
         return dict(zip(values, total.tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all of them get the same answer."""
+        return flag if self.world == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)))
+
+    def main_first(self) -> AbstractContextManager[None]:
+        """The main process carries the block out before the others do: what it downloads they only read."""
+        return self._accelerator.main_process_first()
 
     def barrier(self) -> None:
         """Waits for all processes."""

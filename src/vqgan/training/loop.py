@@ -1,8 +1,8 @@
 """The training loop: one visible loop for both stages."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,16 +10,17 @@ from torch import Tensor
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import DivergedError, Preempted
 from vqgan.training.engine import Engine
-from vqgan.training.metrics import MetricsLog
-from vqgan.training.pictures import is_picture_step, write_animation, write_pictures
-from vqgan.training.records import SkippedFiles
-from vqgan.training.settings import LoopConfig
-from vqgan.training.signals import StopRequest, stop_on_signals
+from vqgan.training.observer import Observed, Observer, to_device
+from vqgan.training.signals import Interrupted, StopRequest, stop_on_signals
 from vqgan.training.state import TrainingState
-from vqgan.types import Batch, Images, OnProgress, Progress
+from vqgan.types import Batch
+
+UNFINISHED = "unfinished_row"
+"""Where a step's plain values keep its row, if the run was stopped before that was complete."""
 
 
-class Task(Protocol):
+@runtime_checkable
+class Task(Observed, Protocol):
     """What the loop drives: a tokenizer's or a prior's training."""
 
     phase: Literal["tokenizer", "prior"]
@@ -34,14 +35,6 @@ class Task(Protocol):
         """One optimizer step (of every player) from its micro-batches; returns scalars to log."""
         ...
 
-    def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
-        """Held-out metrics, with the averaged weights where there are any."""
-        ...
-
-    def pictures(self, batch: Batch) -> Mapping[str, Images]:
-        """Groups of images that show what the model can do by now."""
-        ...
-
     def export(self, folder: RunFolder, step: int) -> None:
         """Writes the model's file."""
         ...
@@ -53,124 +46,113 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 
 class Loop:
-    """Trains a task from ``start`` to its last step and keeps its run folder.
+    """Trains a task up to its last step and keeps its run folder.
 
     Args:
         task: What is trained.
-        config: How long, and how often what is done on the way.
-        folder: Where everything is written.
+        folder: Where steps are committed.
         engine: Device, precision, processes.
         values: Plain values that every committed step repeats (seed, fingerprint of the data).
-        on_progress: Called after every step.
+        observer: In the main process, what writes numbers and pictures; else None.
     """
 
     def __init__(
         self,
         *,
         task: Task,
-        config: LoopConfig,
         folder: RunFolder,
         engine: Engine,
         values: Mapping[str, Any],
-        on_progress: OnProgress | None,
+        observer: Observer | None,
     ) -> None:
         self.task = task
-        self.config = config
         self.folder = folder
         self.engine = engine
         self.values = values
-        self.on_progress = on_progress
+        self.observer = observer
+        self._saved = -1
+        self._seconds, self._steps = 0.0, 0
 
-    def run(self, train: Iterator[Batch], heldout: Callable[[], Iterable[Batch]], start: int = 0) -> None:
-        """Runs steps ``start`` to ``config.steps``.
+    def run(
+        self, train: Iterator[Batch], start: int = 0, unfinished: Mapping[str, float] | None = None
+    ) -> None:
+        """Runs the steps from ``start`` to the last.
 
         Args:
             train: Micro-batches, beginning with the first of step ``start``.
-            heldout: Gives the held-out batches anew at every call.
-            start: Optimizer steps already done.
+            start: Optimizer steps already done; the state after them is committed.
+            unfinished: The row of the last of them, if its evaluation was broken off.
 
         Raises:
             Preempted: After a signal, once everything is saved.
             DivergedError: When a gradient is no longer finite; the last committed step stands.
             OutputError: When the disk refuses; the last committed step stands.
         """
-        log = MetricsLog(self.folder, start) if self.engine.is_main else None
-        skipped = SkippedFiles(self.folder.skipped)
-        try:
-            with stop_on_signals() as stop:
-                for step in range(start, self.config.steps):
-                    self._step(step, train, heldout, log, skipped)
-                    self._save_or_stop(step + 1, stop)
-        finally:
-            if log is not None:
-                log.close()
+        with stop_on_signals() as stop:
+            if self.engine.is_main and not self.folder.numbers():
+                # From here on the run can be resumed, whenever and however it ends.
+                self.folder.commit(start, self.task.state.tensors(), self.values)
+            self._saved = start
+            if unfinished is not None:
+                self._complete(start, unfinished, stop)
+            for step in range(start, self.task.loop.steps):
+                self._complete(step + 1, self._step(step, train), stop)
 
-    def _step(
-        self,
-        step: int,
-        train: Iterator[Batch],
-        heldout: Callable[[], Iterable[Batch]],
-        log: MetricsLog | None,
-        skipped: SkippedFiles,
-    ) -> None:
+    def _step(self, step: int, train: Iterator[Batch]) -> dict[str, float]:
+        """One optimizer step; returns the numbers to log if they are due."""
         started = time.perf_counter()
+        config, done = self.task.loop, step + 1
         torch.manual_seed(step_seed(int(self.values["seed"]), step, self.engine.rank))
-        batches = [to_device(next(train), self.engine.device) for _ in range(self.config.accumulate)]
-        skipped.add(batches)
+        batches = [to_device(next(train), self.engine.device) for _ in range(config.accumulate)]
         measured = self.task.train_step(batches, step)
-        done, total = step + 1, self.config.steps
-        row: dict[str, float] = {}
-        if done % self.config.log_every == 0 or done == total:
-            row = self.engine.mean(dict(measured))
-            self._check(done)
-            row["images_per_second"] = self.config.batch_size / (time.perf_counter() - started)
-        if log is not None and self.config.pictures and is_picture_step(done, total):
-            self._pictures(done, heldout, log)
-        if done % self.config.evaluate_every == 0 or done == total:
-            held = self.task.evaluate(to_device(batch, self.engine.device) for batch in heldout())
-            row |= {f"heldout_{name}": value for name, value in held.items()}
-        if log is not None and row:
-            log.row(done, row)
-        if self.on_progress is not None:
-            self.on_progress(Progress(self.task.phase, done, total, row))
+        if self.observer is not None:
+            for batch in batches:
+                self.observer.skipped(batch)
+        due = done % config.log_every == 0 or done == config.steps
+        row = self.engine.mean(dict(measured)) if due else {}
+        self._seconds += time.perf_counter() - started
+        self._steps += 1
+        if due:
+            row["images_per_second"] = self._steps * config.batch_size / self._seconds
+            self._seconds, self._steps = 0.0, 0
+            self._check(done, row)
+        return row
 
-    def _check(self, done: int) -> None:
-        if self.task.state.diverged():
-            raise DivergedError(
-                f"a gradient of {self.task.phase} is not finite at step {done}; the update was not applied",
-                hint=f"lower the learning rate, or continue from the last checkpoint: `--resume {self.folder.path}`",
-            )
-
-    def _pictures(self, done: int, heldout: Callable[[], Iterable[Batch]], log: MetricsLog) -> None:
-        batch = next(iter(heldout()))
-        batch = to_device(first_images(batch, self.config.pictures), self.engine.device)
-        for name, picture in write_pictures(self.folder.images, done, self.task.pictures(batch)).items():
-            log.picture(done, name, picture)
-
-    def _save_or_stop(self, done: int, stop: StopRequest) -> None:
-        last = done == self.config.steps
-        if last or stop.requested or done % self.config.save_every == 0:
-            self._check(done)
-            if self.engine.is_main:
-                self.folder.commit(done, self.task.state.tensors(), self.values)
-                self.task.export(self.folder, done)
-                if last and self.config.pictures:
-                    write_animation(self.folder.images)
-            self.engine.barrier()
-        if stop.requested and not last:
+    def _complete(self, done: int, row: Mapping[str, float], stop: StopRequest) -> None:
+        """What follows an optimizer step: looking at the model, saving, stopping."""
+        finished = True
+        if self.observer is not None:
+            try:
+                self.observer.observe(done, row, stop.poll)
+            except Interrupted:
+                finished = False
+        stopping = self.engine.any(stop.requested)
+        last = done == self.task.loop.steps
+        if last and finished and self.observer is not None:
+            self.observer.finish()
+        if (last or stopping or done % self.task.loop.save_every == 0) and done != self._saved:
+            self._save(done, {} if finished else {UNFINISHED: dict(row)})
+        if stopping and not (last and finished):
             raise Preempted(
-                f"stopped at step {done} of {self.config.steps}; everything is saved in `{self.folder.path}`",
+                f"stopped at step {done} of {self.task.loop.steps}; everything is saved in `{self.folder.path}`",
                 hint=f"go on with `vqgan train {self.task.phase} --resume {self.folder.path}`",
             )
 
+    def _check(self, done: int, row: Mapping[str, float]) -> None:
+        if not self.task.state.diverged():
+            return
+        if self.observer is not None:
+            self.observer.write(done, row)
+        raise DivergedError(
+            f"a gradient of the {self.task.phase} was not finite before step {done}; it was not applied",
+            hint=f"begin a new run with `--from {self.folder.path}` and a lower `task.optimizer.learning_rate`",
+        )
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on a device."""
-    condition = {name: tensor.to(device) for name, tensor in batch.condition.items()}
-    return Batch(batch.images.to(device), condition, batch.sample.to(device), batch.skipped)
-
-
-def first_images(batch: Batch, count: int) -> Batch:
-    """The first ``count`` images of a batch."""
-    condition = {name: tensor[:count] for name, tensor in batch.condition.items()}
-    return Batch(batch.images[:count], condition, batch.sample[:count])
+    def _save(self, done: int, values: Mapping[str, Any]) -> None:
+        self._check(done, {})
+        if self.engine.is_main:
+            # The model first: a run that is killed in between writes it again from the step before.
+            self.task.export(self.folder, done)
+            self.folder.commit(done, self.task.state.tensors(), {**self.values, **values})
+        self._saved = done
+        self.engine.barrier()

@@ -19,7 +19,14 @@ PixelLoss = Literal["l1", "l2", "l1+l2"]
 AdversarialLoss = Literal["hinge", "vanilla"]
 
 
-def pixel_loss(images: Images, reconstruction: Images, *, kind: PixelLoss, hard_share: float = 0.0) -> Scalar:
+def pixel_loss(
+    images: Images,
+    reconstruction: Images,
+    *,
+    kind: PixelLoss,
+    hard_share: float = 0.0,
+    hard_kind: PixelLoss = "l2",
+) -> Scalar:
     """The mean difference of the pixels, and on top that of the worst pixels of each image.
 
     A small moving figure is a fraction of a percent of a picture: its error vanishes in the mean over all
@@ -31,31 +38,35 @@ def pixel_loss(images: Images, reconstruction: Images, *, kind: PixelLoss, hard_
         kind: Absolute difference, its square, or the sum of both.
         hard_share: Share of each image's pixels, those with the largest differences (averaged over the
             channels), whose mean is added once more; 0 adds nothing.
+        hard_kind: Which difference counts for the worst pixels.
 
     Example:
         >>> import torch
-        >>> images, zeros = torch.tensor([0.0, 0.0, 0.0, 1.0]).view(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+        >>> images, zeros = torch.tensor([0.0, 0.0, 0.0, 2.0]).view(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
         >>> pixel_loss(images, zeros, kind="l1").item()
-        0.25
+        0.5
         >>> pixel_loss(images, zeros, kind="l1", hard_share=0.25).item()
-        1.25
+        4.5
     """
     difference = reconstruction - images
-    match kind:
-        case "l1":
-            error = difference.abs()
-        case "l2":
-            error = difference.square()
-        case "l1+l2":
-            error = difference.abs() + difference.square()
-        case _:
-            assert_never(kind)
-    total = error.mean()
+    total = _error(difference, kind).mean()
     if hard_share > 0:
-        pixels = error.mean(dim=1).flatten(1)
+        pixels = _error(difference, hard_kind).mean(dim=1).flatten(1)
         count = max(1, round(hard_share * pixels.shape[1]))
         total = total + pixels.topk(count, dim=1, sorted=False).values.mean()
     return total
+
+
+def _error(difference: Tensor, kind: PixelLoss) -> Tensor:
+    match kind:
+        case "l1":
+            return difference.abs()
+        case "l2":
+            return difference.square()
+        case "l1+l2":
+            return difference.abs() + difference.square()
+        case _:
+            assert_never(kind)
 
 
 def generator_loss(fake: PatchLogits) -> Scalar:

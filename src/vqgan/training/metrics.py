@@ -3,9 +3,11 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.files import output_errors
@@ -16,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 class MetricsLog:
     """Appends rows to ``metrics.jsonl`` and mirrors them to TensorBoard.
+
+    The rows are the record: a run stops when they cannot be written. The mirror is not: it is given up.
 
     Args:
         folder: The run's folder.
@@ -29,24 +33,43 @@ class MetricsLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             logger.info("no TensorBoard events: install them with `pip install vqgan[log]`")
-        else:
-            self._board = SummaryWriter(str(folder.path / "tensorboard"), purge_step=start)
+            return
+        with self._mirroring():
+            self._board = SummaryWriter(
+                str(folder.path / "tensorboard"), purge_step=start + 1 if start else None
+            )
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one row; a number that is not finite is written as the word, never as 0."""
+        """Writes one row; a number that is not finite is written as the word, never as 0.
+
+        Raises:
+            OutputError: If the disk refuses.
+        """
         clean = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
         with output_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **clean}) + "\n")
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            with self._mirroring():
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
 
-    def picture(self, step: int, name: str, image: Tensor) -> None:
-        """Mirrors a picture (c H W, values in [-1, 1]) to TensorBoard."""
+    def picture(self, step: int, name: str, image: Float[Tensor, "c rows columns"]) -> None:
+        """Mirrors a picture with values in [-1, 1] to TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, (image.detach().float().cpu().clamp(-1, 1) + 1) / 2, step)
+            with self._mirroring():
+                self._board.add_image(name, (image.detach().float().cpu().clamp(-1, 1) + 1) / 2, step)
 
     def close(self) -> None:
         """Flushes what is left."""
         if self._board is not None:
-            self._board.close()
+            with self._mirroring():
+                self._board.close()
+
+    @contextmanager
+    def _mirroring(self) -> Iterator[None]:
+        """Gives TensorBoard up when its files cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            logger.warning("no more TensorBoard events: %s", error)
+            self._board = None

@@ -1,13 +1,14 @@
 """Adam with named state, learning rates as a function of the step, and a guard against infinite gradients."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from vqgan.config import Config, require
+from vqgan.errors import CheckpointError
 
 
 class OptimizerConfig(Config, frozen=True):
@@ -16,7 +17,7 @@ class OptimizerConfig(Config, frozen=True):
     Attributes:
         learning_rate: The peak.
         betas: Decay of the first and second moments.
-        weight_decay: Decoupled decay of the weights of linear layers; nothing else decays.
+        weight_decay: Decoupled decay of the weights of linear layers and convolutions; nothing else decays.
         warmup_steps: Steps over which the rate rises linearly to its peak.
         decay: ``"constant"``, or ``"cosine"`` down to ``final_share`` at the run's last step.
         final_share: Share of the peak that a cosine ends with.
@@ -32,15 +33,16 @@ class OptimizerConfig(Config, frozen=True):
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}, expected more than 0")
-        require(all(0 <= b < 1 for b in self.betas), f"betas are {self.betas}, expected 0 <= beta < 1")
-        require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}, expected 0 or more")
-        require(self.warmup_steps >= 0, f"warmup_steps is {self.warmup_steps}, expected 0 or more")
-        require(0 <= self.final_share <= 1, f"final_share is {self.final_share}, expected 0 to 1")
+        rate, clip = self.learning_rate, self.clip_norm
+        require(0 < rate < math.inf, f"`learning_rate` is {rate}, expected a number above 0")
+        require(all(0 <= b < 1 for b in self.betas), f"`betas` are {self.betas}, expected 0 <= beta < 1")
         require(
-            self.clip_norm is None or self.clip_norm > 0,
-            f"clip_norm is {self.clip_norm}, expected more than 0",
+            0 <= self.weight_decay < math.inf,
+            f"`weight_decay` is {self.weight_decay}, expected a number of at least 0",
         )
+        require(self.warmup_steps >= 0, f"`warmup_steps` is {self.warmup_steps}, expected at least 0")
+        require(0 <= self.final_share <= 1, f"`final_share` is {self.final_share}, expected 0 to 1")
+        require(clip is None or clip > 0, f"`clip_norm` is {clip}, expected a number above 0, or none")
 
 
 def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
@@ -60,31 +62,41 @@ def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
     return config.learning_rate * share
 
 
-class NamedOptimizer:
-    """AdamW over named parameters; its state is a flat mapping of tensors, so that no pickle is needed.
+def decaying(module: nn.Module) -> set[str]:
+    """Names of the parameters that weight decay is for: weights of linear layers and convolutions.
 
-    The update is skipped on the device, without waiting for it, when the gradient norm is not finite;
-    :attr:`diverged` tells afterwards.
+    Example:
+        >>> sorted(decaying(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Embedding(3, 2))))
+        ['0.weight']
+    """
+    kinds = (nn.Linear, nn.Conv2d)
+    return {f"{name}.weight".lstrip(".") for name, part in module.named_modules() if isinstance(part, kinds)}
+
+
+class NamedOptimizer:
+    """AdamW over a module's parameters; its state is a flat mapping of tensors, so that no pickle is needed.
+
+    The update is skipped on the device, without waiting for it, when the gradient norm is not finite.
 
     Args:
-        parameters: Name and parameter of all that is trained.
+        module: Its parameters that require a gradient are trained.
         config: Settings.
-        decayed: Names of the parameters that decay; only asked for when ``weight_decay`` is set.
+
+    Attributes:
+        skipped: 1.0 if the last update was skipped, else 0.0.
+        diverged: How many updates have been skipped.
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[tuple[str, nn.Parameter]],
-        config: OptimizerConfig,
-        decayed: Callable[[str], bool] = lambda _: True,
-    ) -> None:
+    def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
         self.config = config
-        self.parameters = dict(parameters)
-        decay = [p for name, p in self.parameters.items() if config.weight_decay and decayed(name)]
-        rest = [p for name, p in self.parameters.items() if not (config.weight_decay and decayed(name))]
+        self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        decay = decaying(module) if config.weight_decay else set()
         groups = [
-            {"params": decay, "weight_decay": config.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
+            {
+                "params": [p for n, p in self.parameters.items() if n in decay],
+                "weight_decay": config.weight_decay,
+            },
+            {"params": [p for n, p in self.parameters.items() if n not in decay], "weight_decay": 0.0},
         ]
         self._adam = torch.optim.AdamW(
             [group for group in groups if group["params"]],
@@ -92,6 +104,7 @@ class NamedOptimizer:
             betas=config.betas,
             fused=True,
         )
+        self.skipped = torch.zeros(())
         self.diverged = torch.zeros(())
 
     def zero_grad(self) -> None:
@@ -106,25 +119,38 @@ class NamedOptimizer:
             torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip_norm, norm)
         for group in self._adam.param_groups:
             group["lr"] = rate
-        self.diverged = (~torch.isfinite(norm)).float()
-        self._adam.found_inf = self.diverged  # type: ignore[attr-defined]  # fused Adam skips on it
+        self.skipped = (~torch.isfinite(norm)).float()
+        self.diverged = self.diverged + self.skipped
+        self._adam.found_inf = self.skipped  # type: ignore[attr-defined]  # fused Adam skips on it
         self._adam.step()
         return norm
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state as ``{"parameter|exp_avg": ...}``."""
+        """The state as ``{"parameter|exp_avg": ...}``; empty before the first step."""
         return {
             f"{name}|{key}": value
             for name, parameter in self.parameters.items()
-            for key, value in self._adam.state[parameter].items()
+            for key, value in self._adam.state.get(parameter, {}).items()
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what :meth:`tensors` gave."""
-        for name, parameter in self.parameters.items():
-            prefix = f"{name}|"
-            found = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-            self._adam.state[parameter] = {key: t.clone().to(parameter.device) for key, t in found.items()}
+        """Takes back what :meth:`tensors` gave.
+
+        Raises:
+            CheckpointError: If it belongs to other parameters.
+        """
+        self._adam.state.clear()
+        for key, tensor in tensors.items():
+            name, _, part = key.rpartition("|")
+            parameter = self.parameters.get(name)
+            if parameter is None or tensor.shape not in (parameter.shape, ()):
+                raise CheckpointError(
+                    f"the optimizer's state has `{key}` {tuple(tensor.shape)}, which belongs to no parameter"
+                )
+            # Moments lie in memory as their parameter does: the fused update relies on it.
+            like = parameter if tensor.shape == parameter.shape else tensor
+            own = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device, requires_grad=False)
+            self._adam.state[parameter][part] = own.copy_(tensor)
 
     def forget_rows(self, name: str, rows: Tensor) -> None:
         """Clears the moments of some rows of a parameter that were replaced by hand.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.images import decode_image, grid, save_apng, save_png
@@ -19,19 +20,27 @@ def is_picture_step(step: int, total: int) -> bool:
     return step in (1, total) or (step >= 16 and step & (step - 1) == 0)
 
 
-def write_pictures(folder: Path, step: int, pictures: Mapping[str, Images]) -> dict[str, Tensor]:
-    """Writes each group of images as one grid ``NAME-STEP.png``, and the very first image as a frame.
+def write_pictures(
+    folder: Path, step: int, pictures: Mapping[str, Images], *, columns: int
+) -> dict[str, Float[Tensor, "c rows columns"]]:
+    """Writes each group of images as one grid ``NAME-STEP.png``, and one image as a frame of the animation.
+
+    Args:
+        folder: Made where it does not exist.
+        step: Steps done, for the names.
+        pictures: Groups of images by name; the last image of the first group is the frame.
+        columns: Images in a row.
 
     Returns:
-        The grids (c H W) by name.
+        The grids by name.
+
+    Raises:
+        OutputError: If the disk refuses.
     """
-    (folder / "frames").mkdir(parents=True, exist_ok=True)
-    grids = {}
-    for name, images in pictures.items():
-        grids[name] = grid(images, columns=min(8, max(4, images.shape[0] // 2)))
-        save_png(grids[name], folder / f"{name}-{step:08d}.png", {"step": str(step)})
+    grids = {name: grid(images, columns=columns) for name, images in pictures.items()}
+    for name, picture in grids.items():
+        save_png(picture, folder / f"{name}-{step:08d}.png", {"step": str(step)})
     first = next(iter(pictures.values()))
-    # The animated picture stands in the middle of its row: the last image of the first group.
     save_png(first[-1], folder / "frames" / f"{step:08d}.png", {"step": str(step)})
     return grids
 

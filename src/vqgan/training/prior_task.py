@@ -16,7 +16,10 @@ from vqgan.training.engine import Engine
 from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig, learning_rate
 from vqgan.training.settings import LoopConfig
 from vqgan.training.state import TrainingState
-from vqgan.types import Batch, Images, Tokens
+from vqgan.types import Batch, Images, OnProgress, Tokens
+
+_PURPOSE = np.array([0, 0, 0, 2], dtype=np.uint64)
+"""Sets these draws apart from those of the data's order and augmentation, which have the same keys."""
 
 
 class PriorShape(Config, frozen=True):
@@ -51,7 +54,7 @@ class PriorTaskConfig(Config, frozen=True):
 
     def __post_init__(self) -> None:
         share = self.token_keep_probability
-        require(0 < share <= 1, f"token_keep_probability is {share}, expected more than 0 and at most 1")
+        require(0 < share <= 1, f"`token_keep_probability` is {share}, expected more than 0 and at most 1")
 
 
 class PriorTask:
@@ -83,16 +86,9 @@ class PriorTask:
         self.loop = loop
         self.engine = engine
         self.seed = seed
-        linear = {
-            f"{n}.weight" for n, module in self.prior.named_modules() if isinstance(module, torch.nn.Linear)
-        }
         self.state = TrainingState(
             modules={"prior": self.prior},
-            optimizers={
-                "prior": NamedOptimizer(
-                    self.prior.named_parameters(), config.optimizer, decayed=linear.__contains__
-                )
-            },
+            optimizers={"prior": NamedOptimizer(self.prior, config.optimizer)},
             average=WeightAverage(self.prior, loop.ema_decay) if loop.ema_decay else None,
         )
 
@@ -145,7 +141,8 @@ class PriorTask:
         codes = self.synthesizer.tokenizer.codebook_size
         rows = []
         for number in sample.tolist():
-            draw = np.random.Generator(np.random.Philox(key=[self.seed, number]))
+            key = np.array([self.seed, number], dtype=np.uint64)
+            draw = np.random.Generator(np.random.Philox(key=key, counter=_PURPOSE))
             replaced = draw.random(tokens.shape[1]) >= keep
             rows.append(np.where(replaced, draw.integers(0, codes, tokens.shape[1]), -1))
         random = torch.from_numpy(np.stack(rows)).to(tokens.device)
@@ -161,23 +158,23 @@ class PriorTask:
                 total += torch.tensor(
                     [float(self._loss(batch, corrupt=False)) * count, count], dtype=torch.float64
                 )
-        total = self.engine.sum(total.to(torch.float32).to(self.engine.device)).double().cpu()
-        return {"loss": float(total[0] / total[1])}
+        return {"loss": float(total[0] / total[1])} if total[1] else {}
 
     @torch.no_grad()
-    def pictures(self, batch: Batch) -> Mapping[str, Images]:
-        """Free samples, greedy samples, and images completed from their upper half; always the same seeds."""
+    def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
+        """Free samples, a greedy one, and images completed from their upper half; always the same seeds."""
         count, _, height, width = batch.images.shape
         condition = self._condition(batch)
         with averaged(self.prior, self.state.average), self.engine.autocast():
             rows, columns = self.synthesizer.tokenizer.grid_size((height, width))
             known = torch.zeros(count, rows, columns, dtype=torch.bool, device=batch.images.device)
             known[:, : rows // 2] = True
-            sampled = self.synthesizer.sample(count, size=(height, width), condition=condition)
+            size = (height, width)
+            sampled = self.synthesizer.sample(count, size, condition, on_progress=on_progress)
             greedy = self.synthesizer.sample(
-                1, size=(height, width), condition=_first(condition), temperature=0.0
+                1, size, _first(condition), temperature=0.0, on_progress=on_progress
             )
-            completed = self.synthesizer.complete(batch.images, known, condition=condition)
+            completed = self.synthesizer.complete(batch.images, known, condition, on_progress=on_progress)
         return {"samples": sampled, "greedy": greedy, "completed": torch.cat([batch.images, completed])}
 
     def export(self, folder: RunFolder, step: int) -> None:

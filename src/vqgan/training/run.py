@@ -1,7 +1,13 @@
-"""The types of a run: what is trained, how, on what, for how long."""
+"""The types of a run: what is trained, how, on what, for how long; and what may change while it lasts."""
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
-from vqgan.config import Config
+from vqgan.config import Config, convert, read_yaml, require, to_mapping
+from vqgan.errors import CheckpointError, ConfigError
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
 from vqgan.training.settings import DataConfig, LoopConfig
@@ -28,3 +34,76 @@ class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):
 
 
 Run = TokenizerRun | PriorRun
+
+
+def convert_run(mapping: Mapping[str, Any], *, where: str) -> Run:
+    """The typed run of plain mappings.
+
+    Raises:
+        ConfigError: If a key or a value does not fit, or nothing says what kind of run it is.
+    """
+    if "kind" not in mapping:
+        hint = "write `kind: tokenizer`, `kind: prior` or `preset: NAME`"
+        raise ConfigError(f"{where} has no `kind`", hint=hint)
+    run: Run = convert(mapping, Run, where=where)
+    return run
+
+
+def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
+    """The run that a folder records, and the precision and seed that it was begun with.
+
+    Raises:
+        CheckpointError: If the folder is none of a run, or its records are damaged.
+    """
+    if not folder.config.is_file() or not folder.environment.is_file():
+        raise CheckpointError(
+            f"`{folder.path}` is not a run folder", hint="give the folder that `--out` named"
+        )
+    try:
+        environment = json.loads(folder.environment.read_text(encoding="utf-8"))
+        begun = {name: environment[name] for name in ("precision", "seed")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"`{folder.environment}` is damaged: {type(error).__name__} {error}",
+            hint="write `precision` and `seed` into it as they were when the run began",
+        ) from None
+    try:
+        return convert_run(read_yaml(folder.config), where=f"`{folder.config}`"), begun
+    except ConfigError as error:
+        raise CheckpointError(error.message, hint=error.hint) from None
+
+
+_MAY_DIFFER = ("data.workers", "data.source", "data.eval_source", "training.steps")
+"""What may change on resuming, besides the device; the data's fingerprint must stay, the steps may only grow."""
+
+
+def refuse_changes(recorded: Run, settings: Run) -> None:
+    """Compares a run with how it was begun.
+
+    Raises:
+        ConfigError: If it differs in more than a resumed run may; with both values.
+    """
+    old, new = _flat(to_mapping(recorded)), _flat(to_mapping(settings))
+    for key in sorted({*old, *new}):
+        require(
+            old.get(key) == new.get(key) or key.startswith(_MAY_DIFFER),
+            f"`{key}` is {_shown(new, key)}, but the run was begun with {_shown(old, key)}",
+            hint="a resumed run keeps its configuration; begin a new one with `--from`",
+        )
+    require(
+        settings.training.steps >= recorded.training.steps,
+        f"`training.steps` is {settings.training.steps}, but the run was begun with {recorded.training.steps}",
+        hint="steps may only grow",
+    )
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in mapping.items():
+        name = f"{prefix}{key}"
+        result |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return result
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return f"`{values[key]}`" if key in values else "nothing"

@@ -3,8 +3,9 @@
 from typing import Literal
 
 from vqgan.config import Config, require
-from vqgan.data import SourceConfig
+from vqgan.data import Source, SourceConfig, open_source
 from vqgan.data.transforms import TransformConfig
+from vqgan.errors import ConfigError
 
 
 class DataConfig(Config, frozen=True):
@@ -27,8 +28,8 @@ class DataConfig(Config, frozen=True):
     workers: int = 0
 
     def __post_init__(self) -> None:
-        require(min(self.image_size) > 0, f"image_size is {self.image_size}, expected two positive numbers")
-        require(self.workers >= 0, f"workers is {self.workers}, expected 0 or more")
+        require(min(self.image_size) >= 1, f"`image_size` is {self.image_size}, expected at least (1, 1)")
+        require(self.workers >= 0, f"`workers` is {self.workers}, expected at least 0")
 
     def transform(self, channels: int, *, training: bool) -> TransformConfig:
         """How an image becomes a tensor; without augmentation unless ``training``."""
@@ -38,6 +39,20 @@ class DataConfig(Config, frozen=True):
             crop=self.crop if training else "center",
             flip=self.flip and training,
         )
+
+
+def open_sources(data: DataConfig) -> tuple[Source, Source]:
+    """The training images and the held-out images of a run.
+
+    Raises:
+        ConfigError: If no source is named.
+        DataError: If a source cannot be read.
+    """
+    if data.source is None:
+        raise ConfigError("no images were given", hint="give `--data FOLDER`, or `data=` in Python")
+    if data.eval_source is None:
+        return open_source(data.source, "train"), open_source(data.source, "heldout")
+    return open_source(data.source, "all"), open_source(data.eval_source, "all")
 
 
 class LoopConfig(Config, frozen=True):
@@ -66,14 +81,33 @@ class LoopConfig(Config, frozen=True):
     pictures: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "evaluate_every", "save_every"):
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, expected 1 or more")
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name not in ("pictures", "ema_decay"):
+                require(value >= 1, f"`{name}` is {value}, expected at least 1")
+        require(self.pictures >= 0, f"`pictures` is {self.pictures}, expected at least 0")
         require(
             self.batch_size % self.accumulate == 0,
-            f"batch_size {self.batch_size} cannot be cut into {self.accumulate} equal micro-batches",
-            hint="make batch_size a multiple of accumulate",
+            f"`batch_size` {self.batch_size} cannot be cut into {self.accumulate} equal micro-batches",
+            hint="make it a multiple of `accumulate`",
         )
+        decay = self.ema_decay
         require(
-            self.ema_decay is None or 0 < self.ema_decay < 1,
-            f"ema_decay is {self.ema_decay}, expected 0 to 1",
+            decay is None or 0 < decay < 1,
+            f"`ema_decay` is {decay}, expected a number between 0 and 1, or none",
         )
+
+    def share(self, processes: int) -> int:
+        """Images that one process computes at once.
+
+        Raises:
+            ConfigError: If the batch cannot be shared equally.
+        """
+        parts = self.accumulate * processes
+        require(
+            self.batch_size % parts == 0,
+            f"`batch_size` {self.batch_size} cannot be shared by {processes} processes with "
+            f"{self.accumulate} micro-batches each",
+            hint=f"make it a multiple of {parts}",
+        )
+        return self.batch_size // parts

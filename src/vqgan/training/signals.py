@@ -7,17 +7,29 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Interrupted(Exception):  # noqa: N818  (an event, not a failure)
+    """Work that changes nothing, such as an evaluation, was broken off because the run is to stop."""
+
+
 class StopRequest:
-    """Whether somebody asked the run to stop; the loop looks at it between steps."""
+    """Whether somebody asked the run to stop; whatever takes long looks at it now and then."""
 
     def __init__(self) -> None:
         self.requested = False
+        self._interrupts = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
         self.requested = True
+        # A launcher passes a Ctrl-C on as SIGTERM too: only a second Ctrl-C is impatience.
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
+            raise KeyboardInterrupt
+
+    def poll(self) -> None:
+        """Raises Interrupted if a stop was requested."""
+        if self.requested:
+            raise Interrupted
 
 
 @contextmanager
@@ -32,4 +44,4 @@ def stop_on_signals() -> Iterator[StopRequest]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

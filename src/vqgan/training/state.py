@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from vqgan.checkpoints.format import check_keys, shapes_of
 from vqgan.training.ema import WeightAverage
 from vqgan.training.optimizers import NamedOptimizer
 
@@ -41,19 +42,32 @@ class TrainingState:
             files["ema"] = dict(self.average.tensors)
         return files
 
-    def load(self, files: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Takes back what :meth:`tensors` gave."""
+    def load(self, files: Mapping[str, Mapping[str, Tensor]], *, where: str) -> None:
+        """Takes back what :meth:`tensors` gave.
+
+        Args:
+            files: The tensors of a committed step.
+            where: Which step, for messages.
+
+        Raises:
+            CheckpointError: If they belong to other modules.
+        """
+        own = self.tensors()
+        for name in own.keys() - {"optimizer"}:  # Adam has no state before its first step
+            check_keys(shapes_of(own[name]), shapes_of(files.get(name, {})), where=where, what=name)
         for name, module in self.modules.items():
             module.load_state_dict(_below(files["model"], f"{name}."), strict=True)
         for name, optimizer in self.optimizers.items():
             optimizer.load(_below(files["optimizer"], f"{name}|"))
+        counters = _below(files["optimizer"], "counters|")
+        check_keys(shapes_of(self.counters), shapes_of(counters), where=where, what="counters")
         for name, tensor in self.counters.items():
-            tensor.copy_(files["optimizer"][f"counters|{name}"])
+            tensor.copy_(counters[name])
         if self.average is not None:
             self.average.load(files["ema"])
 
     def diverged(self) -> bool:
-        """Whether the last update was skipped because a gradient was not finite (waits for the device)."""
+        """Whether any update was skipped because a gradient was not finite (waits for the device)."""
         return any(bool(optimizer.diverged) for optimizer in self.optimizers.values())
 
 

@@ -1,6 +1,7 @@
 """Training of the first stage: reconstruct images through the codebook, in a contest with a discriminator."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,35 +10,25 @@ from torch import Tensor
 from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import Config, require
-from vqgan.errors import ConfigError
 from vqgan.evaluation.reconstruction import psnr
 from vqgan.images import to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.lpips import LPIPS
 from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizer.quantizers.base import codebook_usage
-from vqgan.training.adversarial import Adversary, GeneratorObjective, generator_objective
+from vqgan.training.adversarial import generator_objective
+from vqgan.training.codebook import CodebookUsage
 from vqgan.training.ema import WeightAverage, averaged
 from vqgan.training.engine import Engine
-from vqgan.training.losses import (
-    AdversarialLoss,
-    PatchLogits,
-    PixelLoss,
-    Scalar,
-    discriminator_loss,
-    pixel_loss,
-    warm_up_factor,
-)
+from vqgan.training.losses import PixelLoss, Scalar, pixel_loss
+from vqgan.training.opponent import AdversaryConfig, Opponent
 from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig, learning_rate
 from vqgan.training.settings import LoopConfig
 from vqgan.training.state import TrainingState
-from vqgan.types import Batch, Images, Latents
+from vqgan.types import Batch, Images, Indices, Latents, OnProgress
 
 CODEBOOK = "quantizer.codebook.weight"
 """The parameter whose rows are re-seeded."""
-
-USAGE_STEPS = 100
-"""The logged usage is the share of codes met within so many steps."""
 
 
 class PerceptualConfig(Config, frozen=True):
@@ -51,38 +42,8 @@ class PerceptualConfig(Config, frozen=True):
     weight: float = 1.0
     weights: str = ""
 
-
-class AdversaryConfig(Config, frozen=True):
-    """The discriminator and its part in the loss.
-
-    Attributes:
-        loss: ``"hinge"`` or ``"vanilla"``.
-        weight: Multiplies the adaptive weight.
-        start: Step from which the tokenizer feels the discriminator.
-        discriminator_start: Step from which the discriminator is trained; by default ``start``.
-        base_channels: Width of its first convolution.
-        num_layers: Its halvings of the resolution.
-        learning_rate_share: Its learning rate as a share of the tokenizer's.
-        reconstruction: ``"same"``: both players see the reconstruction of the one forward pass. ``"updated"``: the
-            discriminator sees that of the updated tokenizer, one more forward pass, as published models were trained.
-    """
-
-    loss: AdversarialLoss = "hinge"
-    weight: float = 0.8
-    start: int = 0
-    discriminator_start: int | None = None
-    base_channels: int = 64
-    num_layers: int = 3
-    learning_rate_share: float = 1.0
-    reconstruction: Literal["same", "updated"] = "same"
-
     def __post_init__(self) -> None:
-        require(self.start >= 0, f"start is {self.start}, expected 0 or more")
-        first = self.discriminator_start
-        require(
-            first is None or 0 <= first <= self.start,
-            f"discriminator_start is {first}, expected 0 to start = {self.start}",
-        )
+        require(self.weight > 0, f"`weight` is {self.weight}, expected a number above 0")
 
 
 class TokenizerTaskConfig(Config, frozen=True):
@@ -92,24 +53,39 @@ class TokenizerTaskConfig(Config, frozen=True):
         optimizer: Adam of the tokenizer, and of the discriminator.
         pixels: ``"l1"``, ``"l2"`` or ``"l1+l2"``.
         hard_share: Share of each image's pixels, the worst ones, whose mean error counts once more; 0 is off.
+        hard_pixels: Which error counts for them, as in ``pixels``.
         codebook_weight: Weight of the quantizer's own loss.
         perceptual: LPIPS, or none.
         adversary: The discriminator, or none.
         reseed_after: Steps after which an unused code is replaced by a latent of the batch, or never.
+        reseed_until: Share of the run after which no code is replaced any more, so that the last ones settle.
     """
 
     optimizer: OptimizerConfig
     pixels: PixelLoss = "l1"
     hard_share: float = 0.0
+    hard_pixels: PixelLoss = "l2"
     codebook_weight: float = 1.0
     perceptual: PerceptualConfig | None = None
     adversary: AdversaryConfig | None = None
     reseed_after: int | None = None
+    reseed_until: float = 0.8
 
     def __post_init__(self) -> None:
-        require(0 <= self.hard_share < 1, f"hard_share is {self.hard_share}, expected 0 <= hard_share < 1")
-        after = self.reseed_after
-        require(after is None or after >= 1, f"reseed_after is {after}, expected 1 or more, or nothing")
+        share, weight, after = self.hard_share, self.codebook_weight, self.reseed_after
+        require(0 <= share < 1, f"`hard_share` is {share}, expected 0 <= hard_share < 1")
+        require(weight >= 0, f"`codebook_weight` is {weight}, expected a number of at least 0")
+        require(0 <= self.reseed_until <= 1, f"`reseed_until` is {self.reseed_until}, expected 0 to 1")
+        require(after is None or after >= 1, f"`reseed_after` is {after}, expected at least 1, or none")
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one micro-batch gave: scalars to log, codes, and the latents they stand for."""
+
+    terms: dict[str, Tensor]
+    indices: Indices
+    latents: Latents
 
 
 class TokenizerTask:
@@ -141,21 +117,20 @@ class TokenizerTask:
         self.loop = loop
         self.engine = engine
         self.seed = seed
-        self.discriminator, self.perceptual = judges
-        if (self.discriminator is None) != (config.adversary is None):
+        discriminator, self.perceptual = judges
+        if (discriminator is None) != (config.adversary is None):
             raise ValueError("a discriminator is needed exactly when the configuration has an adversary")
         modules: dict[str, torch.nn.Module] = {"tokenizer": self.tokenizer}
-        if self.discriminator is not None:
-            modules["discriminator"] = self.discriminator.train()
+        self.opponent: Opponent | None = None
+        if discriminator is not None and config.adversary is not None:
+            modules["discriminator"] = discriminator
+            self.opponent = Opponent(discriminator, config.adversary, engine)
+        self.usage = CodebookUsage(tokenizer.codebook_size, engine.device)
         self.state = TrainingState(
             modules=modules,
-            optimizers={
-                n: NamedOptimizer(m.named_parameters(), config.optimizer) for n, m in modules.items()
-            },
+            optimizers={name: NamedOptimizer(module, config.optimizer) for name, module in modules.items()},
             average=WeightAverage(tokenizer, loop.ema_decay) if loop.ema_decay else None,
-            counters={
-                "unused": torch.zeros(tokenizer.codebook_size, dtype=torch.int64, device=engine.device)
-            },
+            counters=self.usage.counters,
         )
 
     @property
@@ -171,23 +146,26 @@ class TokenizerTask:
         """
         for optimizer in self.state.optimizers.values():
             optimizer.zero_grad()
-        logs: list[dict[str, Tensor]] = []
-        counts = torch.zeros_like(self.state.counters["unused"])
-        for batch in batches:
-            terms, indices, latents = self._generator(batch.images, step, len(batches))
-            logs.append(terms)
-            counts += torch.bincount(indices.flatten(), minlength=len(counts))
+        passes = [self._generator(batch.images, step, len(batches)) for batch in batches]
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
         measured = {"gradient_norm": self._apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
-        if self._discriminator_trains(step):
-            self._discriminator_step(batches, logs, rate, measured)
+        if self.opponent is not None and self.opponent.is_trained(step):
+            if self.opponent.config.reconstruction == "updated":
+                for batch, done in zip(batches, passes, strict=True):
+                    with torch.no_grad(), self.engine.autocast():
+                        fake = self.tokenizer(batch.images).images
+                    done.terms.update(self.opponent.learn(batch.images, fake, None, parts=len(batches)))
+            share = self.opponent.config.learning_rate_share
+            measured["discriminator_gradient_norm"] = self._apply("discriminator", rate * share)
         if self.state.average is not None:
             self.state.average.update(self.tokenizer, step)
-        measured |= self._codebook(counts, latents, step)
-        return {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]} | measured
+        measured |= self._codebook(passes, step)
+        terms = [done.terms for done in passes]
+        return {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]} | measured
 
-    def _generator(self, images: Images, step: int, parts: int) -> tuple[dict[str, Tensor], Tensor, Latents]:
+    def _generator(self, images: Images, step: int, parts: int) -> _Pass:
         """The tokenizer's gradients of one micro-batch; the discriminator's too if it sees the same images."""
+        opponent = self.opponent
         with self.engine.autocast():
             output = self.tokenizer(images)
             objective = generator_objective(
@@ -195,7 +173,7 @@ class TokenizerTask:
                 distance=lambda reconstruction: self._distance(images, reconstruction),
                 auxiliary=self.config.codebook_weight * output.quantized.loss,
                 last_weight=self.tokenizer.decoder.last_weight,
-                adversary=self._adversary(step),
+                adversary=opponent.adversary(step) if opponent is not None else None,
             )
         (objective.surrogate / parts).backward()
         terms = {
@@ -205,89 +183,43 @@ class TokenizerTask:
             "adversarial_loss": objective.adversarial,
             "adaptive_weight": objective.weight,
         }
-        if self.config.adversary is not None and self.config.adversary.reconstruction == "same":
-            terms |= self._judge(images, output.images.detach(), objective, step, parts)
-        return terms, output.quantized.indices, output.latents.detach()
+        if opponent is not None and opponent.config.reconstruction == "same" and opponent.is_trained(step):
+            # The logits that the generator's pass gave serve the discriminator too.
+            fake = output.images.detach()
+            terms |= opponent.learn(images, fake, objective.fake, parts=parts)
+        return _Pass(terms, output.quantized.indices, output.latents.detach())
 
     def _distance(self, images: Images, reconstruction: Images) -> Scalar:
         config = self.config
-        total = pixel_loss(images, reconstruction, kind=config.pixels, hard_share=config.hard_share)
+        total = pixel_loss(
+            images,
+            reconstruction,
+            kind=config.pixels,
+            hard_share=config.hard_share,
+            hard_kind=config.hard_pixels,
+        )
         if self.perceptual is not None and config.perceptual is not None:
             total = total + config.perceptual.weight * self.perceptual(images, reconstruction).mean()
         return total
-
-    def _adversary(self, step: int) -> Adversary | None:
-        config = self.config.adversary
-        if config is None or self.discriminator is None or not warm_up_factor(step, config.start):
-            return None
-        return Adversary(judge=self.discriminator, scale=config.weight)
-
-    def _discriminator_trains(self, step: int) -> bool:
-        config = self.config.adversary
-        if config is None:
-            return False
-        first = config.start if config.discriminator_start is None else config.discriminator_start
-        return step >= first
-
-    def _judge(
-        self, images: Images, fake: Images, objective: GeneratorObjective | None, step: int, parts: int
-    ) -> dict[str, Tensor]:
-        """The discriminator's gradients of one micro-batch; nothing reaches the tokenizer."""
-        config = self.config.adversary
-        if config is None or self.discriminator is None or not self._discriminator_trains(step):
-            return {}
-        with self.engine.autocast():
-            if objective is not None and objective.fake is not None:
-                # The graph of the generator's judgement also leads to the discriminator's weights.
-                logits: PatchLogits = objective.fake
-                real = self.discriminator(images)
-            else:
-                real = self.discriminator(images)
-                logits = self.discriminator(fake)
-            loss = discriminator_loss(config.loss)(real, logits)
-        (loss / parts).backward(inputs=list(self.discriminator.parameters()))
-        return {
-            "discriminator_loss": loss.detach(),
-            "logits_real": real.detach().mean(),
-            "logits_fake": logits.detach().mean(),
-        }
-
-    def _discriminator_step(
-        self,
-        batches: Sequence[Batch],
-        logs: list[dict[str, Tensor]],
-        rate: float,
-        measured: dict[str, Tensor],
-    ) -> None:
-        config = self.config.adversary
-        if config is None:
-            raise ConfigError("there is no discriminator to train")
-        if config.reconstruction == "updated":
-            for log, batch in zip(logs, batches, strict=True):
-                with torch.no_grad(), self.engine.autocast():
-                    fake = self.tokenizer(batch.images).images
-                log |= self._judge(batch.images, fake, None, config.start, len(batches))
-        measured["discriminator_gradient_norm"] = self._apply(
-            "discriminator", rate * config.learning_rate_share
-        )
 
     def _apply(self, player: str, rate: float) -> Tensor:
         self.engine.average_gradients(self.state.modules[player].parameters())
         return self.state.optimizers[player].step(rate)
 
-    def _codebook(self, counts: Tensor, latents: Latents, step: int) -> dict[str, Tensor]:
+    def _codebook(self, passes: Sequence[_Pass], step: int) -> dict[str, Tensor]:
         """Keeps book of the codes' use and re-seeds those that were unused for too long."""
-        counts = self.engine.sum(counts)
-        unused = self.state.counters["unused"]
-        unused.add_(1).masked_fill_(counts > 0, 0)
-        _, perplexity = codebook_usage(counts)
-        usage = (unused < USAGE_STEPS).float().mean()
-        if self.config.reseed_after is not None:
-            dead = unused >= self.config.reseed_after
+        indices = torch.cat([done.indices.flatten() for done in passes])
+        counts = torch.bincount(indices, minlength=self.tokenizer.codebook_size)
+        measured = self.usage.add(self.engine.sum(counts))
+        optimizer = self.state.optimizers["tokenizer"]
+        # After a skipped update the latents are no numbers either.
+        settled = step >= self.config.reseed_until * self.loop.steps
+        if self.config.reseed_after is not None and not settled and not bool(optimizer.skipped):
+            dead = self.usage.dead(self.config.reseed_after)
             if bool(dead.any()):
-                self._reseed(dead, latents, step)
-                unused.masked_fill_(dead, 0)
-        return {"usage": usage, "perplexity": torch.tensor(perplexity)}
+                self._reseed(dead, torch.cat([done.latents for done in passes]), step)
+                self.usage.reseeded(dead)
+        return measured
 
     def _reseed(self, dead: Tensor, latents: Latents, step: int) -> None:
         generator = torch.Generator().manual_seed((self.seed * 0x9E3779B97F4A7C15 + step) % (1 << 63))
@@ -310,11 +242,13 @@ class TokenizerTask:
                 sums += torch.tensor([float(error.square().sum()), error.numel()], dtype=torch.float64)
                 indices = output.quantized.indices.flatten().cpu()
                 counts += torch.bincount(indices, minlength=len(counts))
+        if not sums[1]:
+            return {}
         usage, perplexity = codebook_usage(counts)
         return {"psnr": psnr(float(sums[0]), int(sums[1])), "usage": usage, "perplexity": perplexity}
 
     @torch.no_grad()
-    def pictures(self, batch: Batch) -> Mapping[str, Images]:
+    def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
         """Held-out images above their reconstructions."""
         with averaged(self.tokenizer, self.state.average), self.engine.autocast():
             reconstruction = self.tokenizer(batch.images).images

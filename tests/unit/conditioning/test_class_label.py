@@ -56,7 +56,7 @@ def test_values_that_do_not_fit_are_named(conditioner, condition, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 0}, "`num_classes` is 0"),
+        ({"num_classes": -1}, "`num_classes` is -1, expected at least 0"),
         (
             {"num_classes": 3, "class_names": ("a", "b")},
             "`class_names` has 2 names, expected `num_classes` = 3",
@@ -67,3 +67,16 @@ def test_values_that_do_not_fit_are_named(conditioner, condition, message):
 def test_impossible_configurations_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         ClassLabelConfig(**arguments)
+
+
+def test_without_a_number_there_are_as_many_classes_as_names():
+    conditioner = ClassLabel(ClassLabelConfig(class_names=("cat", "dog")))
+    assert conditioner.vocabulary_size == 2
+    assert conditioner.tokens({"class": "dog"}, 1, (4, 4)).tolist() == [[1]]
+
+
+def test_a_conditioner_without_classes_is_not_built():
+    with pytest.raises(
+        ConfigError, match="there are no classes: `num_classes` is 0 and `class_names` is empty"
+    ):
+        ClassLabel(ClassLabelConfig())

@@ -26,14 +26,14 @@ def test_the_hardest_pixels_are_those_of_each_image():
     images[0, :, 0, 0] = torch.tensor([1.0, 2.0, 3.0])
     images[1, :, 1, 1] = 1.0
     plain = pixel_loss(images, torch.zeros_like(images), kind="l1")
-    hard = pixel_loss(images, torch.zeros_like(images), kind="l1", hard_share=0.25)
+    hard = pixel_loss(images, torch.zeros_like(images), kind="l1", hard_share=0.25, hard_kind="l1")
     assert_close(hard - plain, torch.tensor((2.0 + 1.0) / 2))
 
 
 def test_the_smallest_share_still_means_one_pixel():
     images = torch.zeros(1, 1, 2, 2)
     images[0, 0, 0, 1] = 4.0
-    assert pixel_loss(images, torch.zeros_like(images), kind="l1", hard_share=0.01) == 1.0 + 4.0
+    assert pixel_loss(images, torch.zeros_like(images), kind="l1", hard_share=0.01) == 1.0 + 16.0
 
 
 def test_generator_wants_high_logits():

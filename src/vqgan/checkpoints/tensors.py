@@ -1,0 +1,112 @@
+"""Files of named tensors: written whole or not at all, checked before they are read."""
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vqgan.checkpoints.files import replace_file
+from vqgan.errors import CheckpointError
+
+MAX_HEADER_BYTES = 100_000_000
+"""The safetensors specification's own limit; a larger header is not read."""
+
+COPY_AGAIN = "copy or download the file again"
+"""The hint where a file is damaged."""
+
+Shapes = dict[str, tuple[int, ...]]
+"""Name to shape of every tensor, in the file's order."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes tensors to a safetensors file that appears complete or not at all.
+
+    Raises:
+        OutputError: If the file cannot be written; nothing is left behind.
+    """
+    own: dict[str, Tensor] = {}
+    memory: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        # Tensors that share memory are stored once for each name: a file must not depend on tying.
+        start = plain.untyped_storage().data_ptr()
+        own[name] = plain.clone() if start in memory else plain
+        memory.add(start)
+
+    def write(temporary: Path) -> None:
+        # safetensors renames a file of its own into place that only its owner may read.
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(own, temporary, metadata=dict(metadata))
+        temporary.chmod(mode)
+
+    replace_file(path, write)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, memory-mapped: changing them never changes the file.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated or no safetensors file.
+    """
+    check_safetensors(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_description(path: Path) -> tuple[dict[str, str], Shapes]:
+    """The metadata of a safetensors file and the shapes of its tensors, which are not read.
+
+    Raises:
+        CheckpointError: As :func:`read_tensors`.
+    """
+    check_safetensors(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, shapes
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file begins as a safetensors file does: a length, then a JSON object."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return False
+
+
+def check_safetensors(path: Path) -> None:
+    """Raises CheckpointError unless the file is there, regular, and its header fits into it and the limits."""
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise CheckpointError(f"`{path}` is not a file", hint="give a `.safetensors` file")
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CheckpointError(f"cannot read `{path}`: {reason}", hint="check the path") from None
+    size, length = state.st_size, int.from_bytes(start, "little")
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointError(
+            f"`{path}` announces a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read",
+            hint="this is no safetensors file, or a damaged one",
+        )
+    if len(start) < 8 or length + 8 > size:
+        raise CheckpointError(f"`{path}` is truncated: {size:,} bytes", hint=COPY_AGAIN)
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())
+    return CheckpointError(f"`{path}` cannot be read: {reason}", hint=COPY_AGAIN)

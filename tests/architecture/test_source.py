@@ -1,0 +1,174 @@
+"""Promises about the source that a reader can rely on: small files, no prints, nothing that runs foreign code."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "vqgan"
+TESTS = Path(__file__).parents[1]
+FILES = sorted(SOURCE.rglob("*.py"))
+TREES = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, Function):
+                yield f"{name}:{node.lineno} {node.name}", node
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def keywords(call: ast.Call) -> dict[str | None, str]:
+    return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+
+
+def test_no_file_is_longer_than_300_lines():
+    lengths = {path.relative_to(SOURCE): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert not {name: length for name, length in lengths.items() if length > 300}
+
+
+def test_no_function_is_longer_than_60_lines():
+    lengths = {where: (node.end_lineno or 0) - node.lineno + 1 for where, node in functions()}
+    assert not {where: length for where, length in lengths.items() if length > 60}
+
+
+def test_constructors_take_a_config_or_at_most_six_parameters_by_name():
+    bad = []
+    for where, node in functions():
+        positional = [each.arg for each in node.args.posonlyargs + node.args.args][1:]
+        named = [each.arg for each in node.args.kwonlyargs]
+        plain = node.name == "__init__" and "config" not in positional + named
+        if plain and (len(positional) > 2 or len(positional) + len(named) > 6):
+            bad.append((where, positional, named))
+    assert not bad
+
+
+def test_every_function_is_annotated():
+    bad = []
+    for where, node in functions():
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        missing = [
+            each.arg for each in arguments if each.annotation is None and each.arg not in ("self", "cls")
+        ]
+        if missing or node.returns is None:
+            bad.append((where, missing))
+    assert not bad
+
+
+def test_docstrings_are_at_least_8_percent_of_all_lines():
+    described = 0
+    for tree in TREES.values():
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                text = body[0]
+                if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
+                    described += (text.end_lineno or 0) - text.lineno + 1
+    assert described >= 0.08 * lines(FILES)
+
+
+def test_there_are_at_least_7_lines_of_tests_for_10_of_source():
+    assert lines(sorted(TESTS.rglob("*.py"))) >= 0.7 * lines(FILES)
+
+
+def lines(files: list[Path]) -> int:
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
+
+
+def test_only_the_command_line_prints():
+    printing = {
+        name
+        for name, tree in TREES.items()
+        for call in calls(tree)
+        if isinstance(call.func, ast.Name) and call.func.id == "print"
+    }
+    assert printing
+    assert all(name.startswith("cli/") for name in printing)
+
+
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "importlib.import_module",
+    "import_module",
+    "os.system",
+    "os.popen",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "yaml.load_all",
+}
+
+FORBIDDEN_KEYWORDS = {
+    ("weights_only", "False"),
+    ("allow_pickle", "True"),
+    ("shell", "True"),
+    ("trust_remote_code", "True"),
+}
+
+
+def dangerous(tree: ast.AST) -> list[str]:
+    """Calls that can run code which stands in a file, and loads that hide what does not fit."""
+    found = []
+    for call in calls(tree):
+        name, given = ast.unparse(call.func), keywords(call)
+        if name in FORBIDDEN_CALLS or FORBIDDEN_KEYWORDS & set(given.items()):
+            found.append(ast.unparse(call))
+        if name == "torch.load" and given.get("weights_only") != "True":
+            found.append(ast.unparse(call))
+        if name == "yaml.load" and given.get("Loader") != "_yaml_loader()":
+            found.append(ast.unparse(call))
+        if name.endswith("load_state_dict") and given.get("strict") != "True":
+            found.append(ast.unparse(call))
+    # Names taken out of these modules would slip through the checks above.
+    aliases = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    closed = ("pickle", "yaml", "importlib", "subprocess")
+    return found + [ast.unparse(node) for node in aliases if node.module in closed]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_nothing_runs_code_from_files_or_hides_what_does_not_fit(name):
+    assert dangerous(TREES[name]) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "pickle.load(file)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "eval(text)",
+        "importlib.import_module(name)",
+        "from importlib import import_module",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "subprocess.run(text, shell=True)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "model.load_state_dict(state)",
+        "model.load_state_dict(state, strict=False)",
+    ],
+)
+def test_the_check_finds_each_danger(code):
+    assert dangerous(ast.parse(code)) != []
+
+
+def test_names_of_the_original_appear_only_where_its_checkpoints_are_read():
+    names = r"\b(n_embed|z_channels|quant_conv|post_quant_conv|first_stage|Net2NetTransformer|ch_mult|lossconfig)\b"
+    found = {}
+    for path in FILES:
+        relative = path.relative_to(SOURCE).as_posix()
+        if not relative.startswith("checkpoints/"):
+            found[relative] = re.findall(names, path.read_text(encoding="utf-8"))
+    assert not {name: words for name, words in found.items() if words}

@@ -1,0 +1,454 @@
+"""A user's mistakes: each has its message, its exit code, and leaves nothing half-written."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import vqgan
+
+
+@pytest.fixture(autouse=True)
+def nothing_else(tmp_path):
+    """No test leaves a temporary file."""
+    yield
+    assert not [path for path in tmp_path.rglob("*") if "tmp" in path.name]
+
+
+def refused(result, code, message, hint):
+    """Exit code, message and hint; no result, no traceback."""
+    assert result.code == code, result.err
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    assert f"vqgan: {message}" in result.err
+    assert f"\nhint: {hint}" in result.err
+    assert result.err.count("hint: ") == 1
+
+
+# Images
+
+
+def test_a_missing_folder(trained, tmp_path, run):
+    nowhere = tmp_path / "nowhere"
+    result = run("train", "tokenizer", trained.tokenizer_file, "--data", nowhere, "--out", tmp_path / "run")
+    refused(result, 3, f"folder `{nowhere}` does not exist", "check the path")
+    result = run("reconstruct", trained.tokenizer, nowhere, "--out", tmp_path / "out")
+    refused(result, 3, f"`{nowhere}` does not exist", "check the path")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder(trained, tmp_path, run):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = run("train", "tokenizer", trained.tokenizer_file, "--data", empty, "--out", tmp_path / "run")
+    refused(result, 3, f"folder `{empty}` is empty", "give a folder that holds images")
+    result = run("encode", trained.tokenizer, empty, "--out", tmp_path / "out")
+    refused(result, 3, f"folder `{empty}` holds no images", "give a folder with image files")
+    assert list(tmp_path.iterdir()) == [empty]
+
+
+def test_a_folder_of_other_files(trained, tmp_path, run):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.txt").write_text("no image")
+    result = run("train", "tokenizer", trained.tokenizer_file, "--data", folder, "--out", tmp_path / "run")
+    refused(
+        result, 3, f"folder `{folder}` holds no images: 3 other files were seen (3 `.txt`)", "images end in "
+    )
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_files_that_only_look_like_images(trained, tmp_path, run):
+    folder = tmp_path / "fakes"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_text("no image")
+    result = run("reconstruct", trained.tokenizer, folder, "--out", tmp_path / "out")
+    refused(result, 3, "none of the 3 images can be read", "the reasons are in the lines above")
+    assert result.err.count("skipped `") == 3
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_no_images_at_all(trained, tmp_path, run):
+    refused(
+        run("encode", trained.tokenizer, "--out", tmp_path), 2, "no images were given", "name image files"
+    )
+
+
+# Sizes
+
+
+def test_a_size_that_the_factor_does_not_divide(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=1, size=(18, 16))
+    out = tmp_path / "out"
+    message = f"`{tmp_path / 'in' / '0.png'}` has 18x16 pixels; height and width must be multiples of 4"
+    refused(
+        run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", out), 2, message, "add `--fit pad`"
+    )
+    for command in (
+        ["encode", trained.tokenizer, tmp_path / "in"],
+        ["sample", trained.prior, "--size", "18x16"],
+    ):
+        result = run(*command, "--out", out)
+        refused(result, 2, "images of 18x16 pixels do not fit the tokenizer", "")
+    words = ["--data", trained.images, "--image-size", 18, "--out", tmp_path / "run"]
+    result = run("train", "tokenizer", trained.tokenizer_file, *words)
+    refused(result, 2, "images of 18x18 pixels do not fit the tokenizer", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+@pytest.mark.parametrize("size", ["big", "16x", "0x16", "16x16x16", "-4"])
+def test_a_size_that_is_none(size, trained, tmp_path, run):
+    result = run("sample", trained.prior, "--out", tmp_path, f"--size={size}")
+    refused(result, 2, f"`{size}` is not a size", "write `HEIGHTxWIDTH`")
+
+
+@pytest.mark.parametrize("size", ["32x8", "16x8"])
+def test_a_size_on_which_the_window_cannot_move(size, trained, tmp_path, run):
+    result = run("sample", trained.prior, "--out", tmp_path, "--size", size)
+    message = f"a grid of {int(size[:2]) // 4} x 2 tokens is too small for a prior trained on 4 x 4"
+    refused(result, 2, message, "use at least a width of 16 pixels")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_different_sizes_have_no_common_codes(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in" / "a", count=1)
+    write_images(tmp_path / "in" / "b", count=1, size=(8, 8))
+    result = run("encode", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "out")
+    refused(
+        result,
+        3,
+        f"`{tmp_path / 'in' / 'b' / '0.png'}` has 8x8 pixels, the images before it 16x16",
+        "bring them",
+    )
+    assert not (tmp_path / "out").exists()
+
+
+# Names and values
+
+
+def test_an_unknown_command_or_flag(run):
+    refused(run("smaple"), 2, "unknown command `smaple`", "did you mean `sample`?")
+    refused(run("train", "priro"), 2, "unknown command `train priro`", "did you mean `train prior`?")
+    result = run("sample", "model", "--out", "x", "--cuont", 3)
+    refused(result, 2, "unrecognized options: --cuont", "`vqgan sample --help` explains all flags")
+    assert "--count N" in result.err
+
+
+def test_missing_and_malformed_flags(run):
+    hint = "`vqgan sample --help` explains all flags"
+    result = run("sample")
+    refused(result, 2, "missing from vqgan sample:\n    MODEL", hint)
+    assert "    --out FOLDER" in result.err
+    refused(run("sample", "model", "--out", "x", "--count", "three"), 2, "error parsing --count", hint)
+    refused(run("sample", "model", "--out"), 2, "missing value for argument '--out'", hint)
+    hint = "`vqgan reconstruct --help` explains all flags"
+    refused(
+        run("reconstruct", "m", "i", "--out", "x", "--fit", "stretch"), 2, "invalid choice 'stretch'", hint
+    )
+
+
+def test_an_unknown_preset(trained, tmp_path, run):
+    result = run("train", "tokenizer", "smal-tokenizer", "--data", trained.images, "--out", tmp_path / "run")
+    refused(result, 2, "unknown preset `smal-tokenizer`", "did you mean `small-tokenizer`?")
+    refused(run("presets", "foo"), 2, "unknown preset `foo`", "known: `demo-prior`, ")
+    result = run("train", "tokenizer", "--data", trained.images, "--out", tmp_path / "run")
+    refused(result, 2, "no run was given", "give a preset or a YAML file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_key(trained, tmp_path, run):
+    words = [trained.tokenizer_file, "--data", trained.images, "--out", tmp_path / "run"]
+    result = run("train", "tokenizer", *words, "--set", "task.optimizer.learning_rat=1")
+    refused(result, 2, "`task.optimizer` of ", "did you mean `learning_rate`?")
+    assert "unknown key `learning_rat`" in result.err
+    result = run("train", "tokenizer", *words, "--set", "tokenizer.quantizer.kind=vectro")
+    refused(result, 2, "`tokenizer.quantizer.kind` of ", "did you mean `vector`?")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_of_the_wrong_type_or_range(trained, tmp_path, run):
+    words = [trained.tokenizer_file, "--data", trained.images, "--out", tmp_path / "run"]
+    result = run("train", "tokenizer", *words, "--set", "training.steps=many")
+    assert result.code == 2
+    assert "vqgan: `training.steps` of " in result.err
+    assert "expected `int`, got `str`" in result.err
+    result = run("train", "tokenizer", *words, "--steps", 0)
+    assert (result.code, "steps is 0, expected 1 or more" in result.err) == (2, True)
+    result = run("train", "tokenizer", *words, "--set", "training.steps")
+    refused(result, 2, "override `training.steps` is not of the form `key=value`", "write for example ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_file_that_is_none(trained, tmp_path, run):
+    for text, message in (
+        ("a: [1", "is not valid YAML"),
+        ("- 1", "holds list, expected a mapping"),
+        ("a: 1", "kind"),
+    ):
+        (tmp_path / "run.yaml").write_text(text)
+        result = run(
+            "train", "tokenizer", tmp_path / "run.yaml", "--data", trained.images, "--out", tmp_path / "run"
+        )
+        assert (result.code, message in result.err) == (2, True), result.err
+    result = run(
+        "train", "tokenizer", tmp_path / "none.yaml", "--data", trained.images, "--out", tmp_path / "run"
+    )
+    refused(result, 2, f"cannot read `{tmp_path / 'none.yaml'}`: No such file", "check the path")
+
+
+def test_impossible_numbers(trained, tmp_path, run):
+    words = ["sample", trained.prior, "--out", tmp_path]
+    assert "`--count` is 0, expected 1 or more" in run(*words, "--count", 0).err
+    assert "`--batch-size` is 0, expected 1 or more" in run(*words, "--batch-size", 0).err
+    for flag, value in (("--temperature", -1), ("--top-k", 0), ("--top-p", 2), ("--seed", -1)):
+        result = run(*words, f"{flag}={value}")
+        assert (result.code, flag[2:].replace("-", "_") in result.err) == (2, True), result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_class(trained, tmp_path, run):
+    words = ["sample", trained.classes, "--out", tmp_path]
+    refused(run(*words, "--class", "ligth"), 2, "unknown class `ligth`", "did you mean `light`?")
+    refused(run(*words, "--class", "7"), 2, "class 7 does not exist", "give a number from 0 to 1 or a name")
+    refused(run(*words), 2, "this prior draws images of a class", "name one or several: `--class 0,1`")
+    result = run("sample", trained.prior, "--out", tmp_path, "--class", "0")
+    refused(
+        result,
+        2,
+        "`--class` was given, but this prior is steered by: `unconditional`",
+        "leave `--class` away",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", ["top", "top=2", "middle=0.5", "top=x", "nowhere.png"])
+def test_a_part_that_is_none(keep, trained, tmp_path, run):
+    result = run("complete", trained.prior, trained.images, "--out", tmp_path, "--keep", keep)
+    refused(result, 2, f"`{keep}` is neither a part of an image nor a picture", "write `--keep top=0.5`")
+
+
+def test_an_unknown_source_of_data(trained, tmp_path, run):
+    words = ["--out", tmp_path / "run", "--data"]
+    result = run("train", "tokenizer", trained.tokenizer_file, *words, "digit:")
+    refused(result, 2, "unknown data source `digit:`", "did you mean `digits`?")
+    result = run("train", "tokenizer", trained.tokenizer_file, "--out", tmp_path / "run")
+    refused(result, 2, "no images were given", "give `--data FOLDER`")
+
+
+def test_an_absent_device_or_precision(trained, tmp_path, run):
+    words = ["sample", trained.prior, "--out", tmp_path]
+    refused(run(*words, "--device", "gpu"), 2, "unknown device `gpu`", "")
+    refused(run(*words, "--precision", "fp8"), 2, "unknown precision `fp8`", "known: `auto`, ")
+
+
+# Checkpoints
+
+
+def test_no_checkpoint(trained, tmp_path, run):
+    refused(run("info", tmp_path / "x"), 5, f"`{tmp_path / 'x'}` does not exist", "give a run folder")
+    refused(run("info", trained.images), 5, f"`{trained.images}` holds no model", "give a run folder")
+
+
+def test_a_truncated_checkpoint(trained, tmp_path, run):
+    whole = (trained.tokenizer / "tokenizer.safetensors").read_bytes()
+    file = tmp_path / "cut.safetensors"
+    for size in (5, 100, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        for command in (["info", file], ["reconstruct", file, trained.images, "--out", tmp_path / "out"]):
+            result = run(*command)
+            assert result.code == 5, (size, result.err)
+            assert f"`{file}`" in result.err
+            assert "hint: " in result.err
+            assert "Traceback" not in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_the_wrong_kind(trained, tmp_path, run):
+    result = run("sample", trained.tokenizer, "--out", tmp_path / "out")
+    refused(result, 5, f"`{trained.tokenizer}` holds a tokenizer; new images need a prior", "train one: ")
+    words = ["--data", trained.images, "--out", tmp_path / "run", "--tokenizer"]
+    result = run("train", "prior", trained.prior_file, *words, trained.prior)
+    refused(
+        result,
+        5,
+        f"`{trained.prior / 'prior.safetensors'}` holds a synthesizer, expected a tokenizer",
+        "give ",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_a_newer_format(trained, tmp_path, run):
+    with safe_open(trained.tokenizer / "tokenizer.safetensors", framework="pt") as file:
+        metadata = {**file.metadata(), "vqgan.format": "2"}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, tmp_path / "new.safetensors", metadata=metadata)
+    result = run("info", tmp_path / "new.safetensors")
+    refused(
+        result,
+        5,
+        f"`{tmp_path / 'new.safetensors'}` has format 2; this version reads up to 1",
+        "upgrade with ",
+    )
+
+
+def test_a_file_that_is_no_checkpoint(trained, tmp_path, run):
+    (tmp_path / "model.ckpt").write_text("hello, this is a text")
+    result = run("info", tmp_path / "model.ckpt")
+    assert (result.code, f"`{tmp_path / 'model.ckpt'}`" in result.err) == (5, True)
+    refused(run("info", trained.tokenizer_file), 5, f"`{trained.tokenizer_file}` ", "")
+
+
+def test_codes_of_another_tokenizer(trained, tmp_path, run):
+    other = tmp_path / "other.safetensors"
+    vqgan.save_model(vqgan.Tokenizer(vqgan.load(trained.tokenizer, device="cpu").config), other)
+    run("encode", trained.tokenizer, trained.images / "dark", "--out", tmp_path / "codes")
+    result = run("decode", other, tmp_path / "codes", "--out", tmp_path / "out")
+    refused(
+        result, 3, f"the codes in `{tmp_path / 'codes'}` were made by another tokenizer", "decode with the "
+    )
+    assert not (tmp_path / "out").exists()
+    result = run("decode", trained.tokenizer, trained.images, "--out", tmp_path / "out")
+    refused(
+        result, 3, f"cannot read codes from `{trained.images}`", "give a folder that `vqgan encode` wrote"
+    )
+
+
+# Runs
+
+
+def test_a_folder_that_is_not_empty(trained, tmp_path, run):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious.txt").write_text("mine")
+    words = ["--data", trained.images, "--out", tmp_path / "run"]
+    result = run("train", "tokenizer", trained.tokenizer_file, *words)
+    refused(
+        result, 2, f"`{tmp_path / 'run'}` is not empty", "choose another folder, or continue the run with "
+    )
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious.txt"]
+
+
+def test_out_and_resume_together_or_neither(trained, tmp_path, run):
+    result = run("train", "tokenizer", "--out", tmp_path / "run", "--resume", trained.tokenizer)
+    refused(
+        result,
+        2,
+        f"`--out` is `{tmp_path / 'run'}`, but a resumed run keeps what it was begun with",
+        "leave ",
+    )
+    result = run("train", "tokenizer", trained.tokenizer_file, "--data", trained.images)
+    refused(result, 2, "no folder was given", "give `--out RUN`, or `--resume RUN`")
+
+
+@pytest.mark.parametrize(
+    "words", [["--seed", 1], ["--precision", "fp32"], ["--from", "x"], ["--tokenizer", "x"]]
+)
+def test_a_resumed_run_refuses_what_it_would_not_heed(words, trained, run):
+    result = run("train", "prior", "--resume", trained.prior, *words)
+    refused(result, 2, f"`{words[0]}` is `{words[1]}`, but a resumed run keeps", f"leave `{words[0]}` away")
+
+
+def test_a_resumed_run_refuses_another_configuration(trained, run):
+    result = run("train", "prior", "--resume", trained.prior, "--set", "prior.depth=2")
+    refused(
+        result, 2, "`prior.depth` is 2, but the run was begun with 1", "a resumed run keeps its configuration"
+    )
+    result = run("train", "prior", "--resume", trained.prior, "--steps", 1)
+    refused(result, 2, "`training.steps` is 1, but the run was begun with 3", "steps may only grow")
+
+
+def test_a_resumed_run_refuses_other_images(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "other", count=3)
+    result = run("train", "prior", "--resume", trained.prior, "--data", tmp_path / "other")
+    refused(result, 2, "the data has fingerprint ", "resume with the same images")
+
+
+def test_resume_of_something_else(trained, run):
+    result = run("train", "tokenizer", "--resume", trained.images)
+    refused(result, 5, f"`{trained.images}` is not a run folder", "give the folder that `--out` named")
+    result = run("train", "tokenizer", "--resume", trained.prior)
+    refused(result, 2, f"`{trained.prior}` trains a prior", "use `vqgan train prior`")
+
+
+def test_a_run_file_of_the_other_stage(trained, tmp_path, run):
+    words = ["--data", trained.images, "--out", tmp_path / "run"]
+    result = run("train", "prior", trained.tokenizer_file, *words, "--tokenizer", trained.tokenizer)
+    refused(result, 2, f"`{trained.tokenizer_file}` trains a tokenizer", "use `vqgan train tokenizer`")
+    result = run("train", "prior", trained.prior_file, *words)
+    refused(result, 2, "a prior is trained on a tokenizer's codes", "give `--tokenizer FILE|RUN`")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_on_images_that_have_none(trained, tmp_path, run):
+    words = ["--tokenizer", trained.tokenizer, "--data", trained.images / "dark", "--out", tmp_path / "run"]
+    result = run("train", "prior", trained.classes_file, *words)
+    refused(
+        result, 3, "the condition is a class, but the images have none", "put the images of each class into "
+    )
+
+
+# Disk and packages
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "write_text")])
+def test_no_space_for_a_run(owner, name, trained, tmp_path, monkeypatch, run):
+    monkeypatch.setattr(owner, name, full)
+    words = ["--data", trained.images, "--out", tmp_path / "run"]
+    result = run("train", "tokenizer", trained.tokenizer_file, *words)
+    refused(result, 6, f"cannot write `{tmp_path / 'run'}", "free some space or choose another place")
+    assert "No space left on device" in result.err
+
+
+def test_no_space_for_images_and_codes(trained, tmp_path, monkeypatch, run):
+    monkeypatch.setattr(os, "replace", full)
+    result = run("sample", trained.prior, "--count", 1, "--out", tmp_path / "new")
+    refused(result, 6, f"cannot write `{tmp_path / 'new' / '000000.png'}`: no space left", "free some space")
+    result = run("encode", trained.tokenizer, trained.images, "--out", tmp_path / "codes")
+    refused(result, 6, f"cannot write `{tmp_path / 'codes' / 'codes.npy'}`", "free some space")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_place_that_cannot_be_written(trained, tmp_path, monkeypatch, run):
+    def mkdir(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    out = tmp_path / "out"
+    result = run("train", "tokenizer", trained.tokenizer_file, "--data", trained.images, "--out", out)
+    refused(
+        result, 6, f"cannot write `{out}`: Read-only file system", "check that the folder exists and is yours"
+    )
+    result = run("sample", trained.prior, "--count", 1, "--out", out)
+    refused(
+        result,
+        6,
+        f"cannot write `{out / '000000.png'}`: read-only file system",
+        "choose a folder that you can",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "message"),
+    [
+        ("sklearn.datasets", "digits", "the data source `digits` needs scikit-learn, which is not installed"),
+        ("ale_py", "atari:Pong", "ale-py"),
+    ],
+)
+def test_a_missing_extra(module, data, message, trained, tmp_path, monkeypatch, run):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setenv("VQGAN_CACHE", str(tmp_path / "cache"))
+    result = run("train", "tokenizer", trained.tokenizer_file, "--data", data, "--out", tmp_path / "run")
+    assert result.code == 2, result.err
+    assert message in result.err
+    assert 'hint: install the extra `demo`: pip install "vqgan[demo]"' in result.err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,168 @@
+"""The documentation does what it says: its blocks run, its links lead somewhere, what it names exists.
+
+Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png` and, unless the page makes
+them itself, the runs `runs/photos/{tokenizer,prior,classes}`. Presets keep their image sizes and become tiny, steps become
+few; lines that do not begin with `vqgan` (make, pip) are left out.
+"""
+
+import re
+import shlex
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import vqgan
+from vqgan.cli.main import main
+from vqgan.config import convert, merge, parse_yaml, to_mapping
+from vqgan.presets import PRESETS, Preset
+from vqgan.training.run import PriorRun, Run, TokenizerRun
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUNS = ("tokenizer", "prior", "classes")
+
+BLOCK = re.compile(r"^```(python|sh|yaml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+WITH_BLOCKS = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def tiny(run: Run) -> Run:
+    """The same run with 4x4 tokens and two steps."""
+    few = {
+        "steps": 2,
+        "batch_size": 4,
+        "save_every": 2,
+        "evaluate_every": 2,
+        "evaluate_images": 4,
+        "pictures": 0,
+    }
+    changes: dict[str, object] = {"training": few, "data": {"workers": 0}}
+    if isinstance(run, TokenizerRun):
+        side = min(run.data.image_size)
+        changes["tokenizer"] = {
+            "autoencoder": {
+                "base_channels": 32,
+                "channel_multipliers": [1],
+                "num_residual_blocks": 1,
+                "latent_channels": 32,
+                "resolution": side,
+                "attention_resolutions": [],
+                "patch_size": side // 4,
+            }
+        }
+        changes["task"] = {"adversary": None, "perceptual": None}
+    else:
+        changes["prior"] = {"depth": 1, "width": 16, "num_heads": 2}
+    return convert(merge(to_mapping(run), changes), TokenizerRun | PriorRun)
+
+
+@pytest.fixture(scope="session")
+def small_presets() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for key, preset in list(PRESETS.items()):
+            patch.setitem(PRESETS, key, Preset(lambda make=preset.make: tiny(make()), preset.summary))
+        yield
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory, small_presets, write_images) -> Path:
+    """The folder that the pages speak of, with its runs."""
+    root = tmp_path_factory.mktemp("workplace")
+    for number, place in enumerate(("cats", "dogs")):
+        write_images(root / "photos" / place, count=4, size=(140, 150), low=60 * number)
+    Image.open(root / "photos" / "cats" / "0.png").save(root / "photo.jpg")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(root / "mask.png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for run in RUNS:
+            vqgan.train(
+                "small-tokenizer" if run == "tokenizer" else "small-prior",
+                data="photos/",
+                out=f"runs/photos/{run}",
+                tokenizer=None if run == "tokenizer" else "runs/photos/tokenizer",
+                overrides=["conditioner.kind=class_label"] if run == "classes" else (),
+                device="cpu",
+            )
+    return root
+
+
+def commands(block: str) -> list[list[str]]:
+    lines = [line for line in block.replace("\\\n", " ").splitlines() if line.startswith("vqgan ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name)
+def test_the_blocks_of_a_page_run(page, workplace, small_presets, tmp_path, monkeypatch, capsys):
+    text = re.sub(r"steps([ =])\d{3,}", r"steps\g<1>3", page.read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    for run in RUNS:
+        if re.search(rf"(--out |out=\")runs/photos/{run}\b", text):
+            shutil.rmtree(tmp_path / "runs" / "photos" / run)
+    space: dict[str, object] = {"__name__": "page"}
+    for kind, block in BLOCK.findall(text):
+        if kind == "yaml":
+            parse_yaml(block)
+            Path("mine.yaml").write_text(block, encoding="utf-8")
+        elif kind == "python":
+            exec(compile(block, name(page), "exec"), space)
+        else:
+            for words in commands(block):
+                assert main(words) == 0, f"vqgan {shlex.join(words)}\n{capsys.readouterr().err}"
+
+
+def test_the_pages_with_blocks_are_seen():
+    assert {"README.md", "docs/guides/use-from-python.md", "docs/guides/sample-and-complete.md"} <= {
+        name(page) for page in WITH_BLOCKS
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_file_of_the_source_that_is_named_exists(page):
+    named = re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8"))
+    places = (ROOT, ROOT / "src", ROOT / "src" / "vqgan", ROOT / "benchmarks")
+    assert [file for file in named if not any((place / file).exists() for place in places)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_command_and_preset_that_is_named_exists(page, capsys):
+    text = page.read_text(encoding="utf-8")
+    for command in re.findall(r"`vqgan ([a-z]+)", text):
+        words = ["train", "tokenizer"] if command == "train" else [command]
+        assert main([*words, "--help"]) == 0
+    assert set(re.findall(r"\b(?:demo|digits|mnist|small|f16)-(?:tokenizer|prior)\b", text)) <= set(PRESETS)
+
+
+def test_every_dependency_has_its_decision():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    decisions = "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "decisions").glob("*.md")
+    )
+    missing = [need for need in wanted if f"`{re.split('[><=]', need)[0]} >=" not in decisions]
+    assert missing == []
+
+
+def test_decisions_are_numbered_without_gaps():
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    for number, page in enumerate(pages, start=1):
+        assert page.name.startswith(f"{number:04d}-")
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith(f"# {number}. ")
+        assert "**What it costs.**" in text

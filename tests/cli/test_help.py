@@ -1,0 +1,98 @@
+"""Help and version: quick, without PyTorch, on stdout."""
+
+import ast
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tyro
+
+import vqgan.cli
+from vqgan.cli.main import COMMANDS, command_class, main
+from vqgan.version import __version__
+
+WITHOUT_TORCH = """
+import sys
+from vqgan.cli.main import COMMANDS, main
+
+for words in (["--help"], ["--version"], ["train", "--help"], *([*name.split(), "--help"] for name in COMMANDS)):
+    assert main(words) == 0, words
+    heavy = {"torch", "numpy", "PIL", "yaml", "tqdm", "typeguard", "asyncio"} & set(sys.modules)
+    assert not heavy, f"vqgan {' '.join(words)} imports {heavy}"
+"""
+
+
+def test_no_help_imports_torch_or_anything_else_that_is_slow():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: vqgan") == len(COMMANDS) + 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, run):
+    result = run(*name.split(), "--help")
+    assert result.code == 0
+    assert result.err == ""
+    assert result.out.startswith(f"usage: vqgan {name} ")
+    summary = (command_class(name).__doc__ or "").splitlines()[0]
+    assert summary in result.out
+
+
+def test_every_flag_has_a_description():
+    checked = 0
+    for path in sorted(Path(vqgan.cli.__file__).parent.glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(node, ast.ClassDef) or "dataclass(kw_only=True)" not in [
+                ast.unparse(decorator) for decorator in node.decorator_list
+            ]:
+                continue
+            for flag, after in itertools.pairwise(node.body):
+                if isinstance(flag, ast.AnnAssign):
+                    described = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                    assert described, f"{path.name}: {ast.unparse(flag)}"
+                    checked += 1
+    assert checked > 40
+
+
+def test_the_overview_lists_every_command(run):
+    result = run("--help")
+    assert result.code == 0
+    assert all(f"  {name} " in result.out for name in COMMANDS)
+
+
+def test_the_version_is_that_of_the_package(run):
+    assert run("--version").out == f"vqgan {__version__}\n"
+
+
+def test_the_package_can_be_run_as_a_module():
+    words = [sys.executable, "-m", "vqgan", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"vqgan {__version__}\n", "")
+
+
+@pytest.mark.parametrize(("words", "usage"), [([], "vqgan COMMAND"), (["train"], "vqgan train STAGE")])
+def test_without_a_command_the_overview_goes_to_stderr(words, usage, run):
+    result = run(*words)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"usage: {usage}")
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_colours_are_for_terminals_and_can_be_turned_off(no_color, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    else:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setitem(tyro._experimental_options, "ansi_codes", True)
+    main(["sample", "--help"])
+    assert ("\x1b[" in capsys.readouterr().out) != no_color
+
+
+def test_an_error_has_no_colours_even_on_a_terminal(monkeypatch, run):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b" not in run("sample").err

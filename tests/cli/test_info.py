@@ -1,0 +1,105 @@
+"""`vqgan info`, `presets`, `doctor` and `demo`."""
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+import vqgan.demo
+from vqgan.config import parse_yaml
+from vqgan.presets import PRESETS
+
+
+def rows(text):
+    head, _, config = text.partition("config:\n")
+    return {line[:12].strip(): line[12:] for line in head.splitlines()}, parse_yaml(config)
+
+
+def test_info_of_a_tokenizer(trained, run):
+    result = run("info", trained.tokenizer / "tokenizer.safetensors")
+    found, config = rows(result.out)
+    assert result.code == 0
+    assert result.err == ""
+    assert found["holds"] == "tokenizer"
+    assert found["codebook"] == "16 codes, 4 pixels per token side"
+    assert found["weights"].startswith("raw, after 4 steps, digest ")
+    assert config["quantizer"]["codebook_size"] == 16
+
+
+def test_info_of_a_prior_counts_the_parameters_of_its_parts(trained, run):
+    found, config = rows(run("info", trained.classes).out)
+    assert found["holds"] == "synthesizer"
+    assert found["window"] == "4x4 tokens, 16x16 pixels"
+    assert found["condition"] == "class"
+    assert config["conditioner"]["class_names"] == ["dark", "light"]
+    parts = dict(part.rsplit(" ", 1) for part in found["parameters"].split(", "))
+    model = vqgan.load(trained.classes, device="cpu")
+    for name in ("tokenizer", "prior"):
+        count = sum(parameter.numel() for parameter in getattr(model, name).parameters())
+        assert parts[name] == f"{count:,}".replace(", ", ",")
+
+
+def test_info_of_a_run_says_where_it_can_be_continued(trained, run):
+    found, _ = rows(run("info", trained.tokenizer).out)
+    assert found["run"] == f"{trained.tokenizer}, can be continued from step 4"
+    assert found["file"] == str(trained.tokenizer / "tokenizer.safetensors")
+
+
+def test_a_folder_of_runs_means_its_prior(trained, run):
+    found, _ = rows(run("info", trained.prior.parent).out)
+    assert found["file"] == str(trained.prior / "prior.safetensors")
+
+
+def test_presets_lists_all_with_a_line_each(run):
+    lines = run("presets").out.splitlines()
+    assert [line.split()[0] for line in lines] == list(PRESETS)
+    assert all(preset.summary in line for preset, line in zip(PRESETS.values(), lines, strict=True))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_printed_as_yaml(name, run):
+    assert parse_yaml(run("presets", name).out)["kind"] in ("tokenizer", "prior")
+
+
+def test_doctor_shows_versions_and_checks_the_device(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("VQGAN_CACHE", str(tmp_path / "not" / "yet"))
+    result = run("doctor")
+    assert result.code == 0
+    found = {line.split()[0]: line for line in result.out.splitlines()}
+    assert found["torch"].split()[1] == importlib.metadata.version("torch")
+    assert "computes right" in found["device"]
+    assert f"{tmp_path / 'not' / 'yet'} (will be made when needed, " in found["cache"]
+    assert not (tmp_path / "not").exists()
+
+
+def test_doctor_names_the_extra_of_what_is_missing_and_fails_only_for_the_core(run, monkeypatch):
+    installed = importlib.metadata.version
+
+    def version(name):
+        if name in ("ale-py", "safetensors"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    result = run("doctor")
+    assert 'ale-py        not installed: pip install "vqgan[demo]"' in result.out
+    assert result.code == 2
+    assert (
+        result.err == "vqgan: not in order: safetensors\nhint: reinstall the package in a new environment\n"
+    )
+
+
+def test_demo_passes_its_flags_on_and_prints_the_report(run, monkeypatch, tmp_path):
+    seen = {}
+
+    def run_demo(folder, *, quick, seed, device, on_progress):
+        seen.update(folder=folder, quick=quick, seed=seed, device=device)
+        return {"reconstruction_psnr": 30.0, "nearest_frame_psnr": 20.5}
+
+    monkeypatch.setattr(vqgan.demo, "run_demo", run_demo)
+    result = run("demo", "--quick", "--out", tmp_path, "--seed", 4, "--device", "cpu")
+    assert seen == {"folder": Path(tmp_path), "quick": True, "seed": 4, "device": "cpu"}
+    assert result.out.splitlines() == [
+        "reconstruction 30.0 dB, nearest training frame 20.5 dB",
+        str(tmp_path / "report.html"),
+    ]

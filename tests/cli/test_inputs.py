@@ -1,0 +1,45 @@
+"""What the commands are given: names of results, parts of images, flags in tyro's frames."""
+
+import pytest
+import torch
+from PIL import Image
+
+from vqgan.cli.flags import plain_text
+from vqgan.cli.inputs import find_images, known_tokens
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ("top=0.5", [[1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]]),
+        ("bottom=0.25", [[0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 1, 1]]),
+        ("left=0.34", [[1, 0, 0]] * 4),
+        ("right=0.7", [[0, 1, 1]] * 4),
+        ("bottom=0", [[0, 0, 0]] * 4),
+    ],
+)
+def test_a_part_of_an_image_is_a_part_of_its_tokens(part, expected):
+    assert torch.equal(known_tokens(part, (4, 3)), torch.tensor(expected, dtype=torch.bool))
+
+
+def test_what_is_white_in_a_picture_is_kept(tmp_path):
+    picture = Image.new("L", (4, 4), 0)
+    picture.paste(255, (2, 0, 4, 4))
+    picture.save(tmp_path / "mask.png")
+    assert known_tokens(str(tmp_path / "mask.png"), (2, 2)).tolist() == [[False, True], [False, True]]
+
+
+def test_results_are_named_by_their_path_in_the_given_folder(tmp_path):
+    for name in ("b10.png", "b2.jpg", "sub/a.png", "B2.PNG", ".hidden.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = dict(find_images([str(tmp_path), str(tmp_path / "b2.jpg")]))
+    assert set(found) == {"B2", "b2-2", "b10", "sub/a", "b2-3"}
+    assert found["b2-3"] == tmp_path / "b2.jpg"
+
+
+def test_a_frame_that_is_none_is_still_a_message():
+    assert plain_text("") == "the flags cannot be read"
+    assert (
+        plain_text(" Title \n ------\n  \x1b[1mBad\x1b[0m  \n  -----\n  For full helptext, run x \n") == "bad"
+    )

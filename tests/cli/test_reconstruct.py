@@ -1,0 +1,91 @@
+"""`vqgan reconstruct`, `encode` and `decode`."""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_reconstruct_keeps_names_and_sizes(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in" / "deep" / "er", count=1, size=(24, 32))
+    write_images(tmp_path / "in", count=1)
+    result = run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "out")
+    assert result.code == 0
+    assert result.paths == [tmp_path / "out" / "0.png", tmp_path / "out" / "deep" / "er" / "0.png"]
+    assert [pixels(path).shape for path in result.paths] == [(16, 16, 3), (24, 32, 3)]
+    assert Image.open(result.paths[0]).text["command"] == "reconstruct"
+
+
+def test_a_prior_lends_its_tokenizer(trained, tmp_path, run):
+    image = trained.images / "dark" / "0.png"
+    for model in ("tokenizer", "prior"):
+        assert run("reconstruct", getattr(trained, model), image, "--out", tmp_path / model).code == 0
+    assert np.array_equal(pixels(tmp_path / "tokenizer" / "0.png"), pixels(tmp_path / "prior" / "0.png"))
+
+
+def test_crop_takes_the_centre_and_pad_gives_the_size_back(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=1, size=(18, 23))
+    shapes = {}
+    for fit in ("crop", "pad"):
+        result = run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", tmp_path / fit, "--fit", fit)
+        assert result.code == 0
+        shapes[fit] = pixels(result.paths[0]).shape
+    assert shapes == {"crop": (16, 20, 3), "pad": (18, 23, 3)}
+
+
+def test_size_brings_all_images_to_one(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=2, size=(19, 50))
+    result = run(
+        "reconstruct", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "out", "--size", "8x12"
+    )
+    assert [pixels(path).shape for path in result.paths] == [(8, 12, 3)] * 2
+
+
+def test_a_bad_file_among_good_ones_is_named_and_left_out(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=3)
+    (tmp_path / "in" / "1.png").write_bytes(b"no picture")
+    result = run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "out")
+    assert result.code == 0
+    assert [path.name for path in result.paths] == ["0.png", "2.png"]
+    assert f"skipped `{tmp_path / 'in' / '1.png'}`: " in result.err
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(trained, tmp_path, write_images, run):
+    for folder in ("a", "b"):
+        write_images(tmp_path / folder, count=1)
+    Image.open(tmp_path / "a" / "0.png").save(tmp_path / "a" / "0.bmp")
+    words = [tmp_path / "a" / "0.png", tmp_path / "a" / "0.bmp", tmp_path / "b", "--out", tmp_path / "out"]
+    assert [path.name for path in run("reconstruct", trained.tokenizer, *words).paths] == [
+        "0.png",
+        "0-2.png",
+        "0-3.png",
+    ]
+
+
+def test_decode_inverts_encode_up_to_the_tokenizer(trained, tmp_path, run):
+    encoded = run("encode", trained.tokenizer, trained.images, "--out", tmp_path / "codes")
+    assert encoded.code == 0
+    assert encoded.paths == [tmp_path / "codes" / "codes.npy"]
+    codes = np.load(tmp_path / "codes" / "codes.npy")
+    assert (codes.shape, codes.dtype) == ((20, 4, 4), np.uint16)
+    names = json.loads((tmp_path / "codes" / "codes.json").read_text())["names"]
+    assert names == [f"{place}/{number}" for place in ("dark", "light") for number in range(10)]
+    decoded = run(
+        "decode", trained.tokenizer, tmp_path / "codes", "--out", tmp_path / "out", "--batch-size", 3
+    )
+    assert decoded.code == 0
+    assert decoded.paths == [tmp_path / "out" / f"{name}.png" for name in names]
+    run("reconstruct", trained.tokenizer, trained.images, "--out", tmp_path / "same")
+    for name in names:
+        result, expected = (pixels(tmp_path / folder / f"{name}.png") for folder in ("out", "same"))
+        assert np.abs(result - expected).max() <= 1
+    assert Image.open(decoded.paths[0]).text["command"] == "decode"
+
+
+def test_the_prior_that_was_trained_on_a_tokenizer_reads_its_codes(trained, tmp_path, run):
+    run("encode", trained.tokenizer, trained.images / "dark", "--out", tmp_path / "codes")
+    assert run("decode", trained.prior, tmp_path / "codes", "--out", tmp_path / "out").code == 0

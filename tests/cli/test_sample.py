@@ -1,0 +1,131 @@
+"""`vqgan sample` and `vqgan complete`."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_sample_writes_images_of_the_trained_size_and_an_overview(trained, tmp_path, run):
+    result = run("sample", trained.prior, "--out", tmp_path, "--count", 3)
+    assert result.code == 0
+    assert [path.name for path in result.paths] == ["000000.png", "000001.png", "000002.png", "grid.png"]
+    assert sorted(result.paths) == sorted(tmp_path.iterdir())
+    assert pixels(tmp_path / "000002.png").shape == (16, 16, 3)
+
+
+def test_every_image_says_what_made_it(trained, tmp_path, run):
+    run(
+        "sample",
+        trained.classes,
+        "--out",
+        tmp_path,
+        "--count",
+        1,
+        "--class",
+        "dark,1",
+        "--seed",
+        5,
+        "--top-k",
+        9,
+    )
+    text = Image.open(tmp_path / "000001.png").text
+    digest = run("info", trained.classes).out.split("digest ")[1].split()[0]
+    assert text == {
+        "model": digest,
+        "command": "sample",
+        "temperature": "1.0",
+        "top_k": "9",
+        "top_p": "None",
+        "precision": "fp32",
+        "seed": "6",
+        "class": "1",
+    }
+
+
+def test_the_batch_size_does_not_change_the_images(trained, tmp_path, run):
+    for size in (1, 4):
+        folder = tmp_path / str(size)
+        assert run("sample", trained.prior, "--out", folder, "--count", 4, "--batch-size", size).code == 0
+    for number in range(4):
+        one, four = (pixels(tmp_path / str(size) / f"{number:06d}.png") for size in (1, 4))
+        assert np.abs(one - four).max() <= 1
+
+
+def test_image_i_has_the_seed_plus_i(trained, tmp_path, run):
+    run("sample", trained.prior, "--out", tmp_path / "a", "--count", 3, "--seed", 7)
+    run("sample", trained.prior, "--out", tmp_path / "b", "--count", 1, "--seed", 9)
+    same, other = pixels(tmp_path / "a" / "000002.png"), pixels(tmp_path / "a" / "000001.png")
+    assert np.abs(same - pixels(tmp_path / "b" / "000000.png")).max() <= 1
+    assert np.abs(other - pixels(tmp_path / "b" / "000000.png")).max() > 1
+
+
+def test_count_is_per_class_and_classes_come_one_after_the_other(trained, tmp_path, run):
+    words = ["--out", tmp_path, "--count", 2, "--class", "light,dark", "--batch-size", 3]
+    assert run("sample", trained.classes, *words).code == 0
+    texts = [Image.open(tmp_path / f"{number:06d}.png").text for number in range(4)]
+    assert [text["class"] for text in texts] == ["light", "light", "dark", "dark"]
+    assert [text["seed"] for text in texts] == ["0", "1", "2", "3"]
+    assert not (tmp_path / "000004.png").exists()
+
+
+def test_a_class_by_number_is_the_class_by_name(trained, tmp_path, run):
+    for value in ("light", "1"):
+        run("sample", trained.classes, "--out", tmp_path / value, "--count", 1, "--class", value)
+    first, second = (pixels(tmp_path / value / "000000.png") for value in ("light", "1"))
+    assert np.array_equal(first, second)
+
+
+def test_larger_images_are_sampled_by_the_sliding_window(trained, tmp_path, run):
+    assert run("sample", trained.prior, "--out", tmp_path, "--count", 1, "--size", "24x20").code == 0
+    assert pixels(tmp_path / "000000.png").shape == (24, 20, 3)
+
+
+def test_progress_counts_the_tokens_of_all_images(trained, tmp_path, run):
+    result = run("sample", trained.prior, "--out", tmp_path, "--count", 5, "--batch-size", 2)
+    assert "tokens: 100%" in result.err
+    assert "80/80" in result.err
+
+
+def test_completing_nothing_is_reconstruction(trained, tmp_path, run):
+    run("reconstruct", trained.tokenizer, trained.images / "dark", "--out", tmp_path / "all")
+    result = run(
+        "complete", trained.prior, trained.images / "dark", "--out", tmp_path / "kept", "--keep", "top=1"
+    )
+    assert result.code == 0
+    assert [path.name for path in result.paths] == [f"{number}.png" for number in range(10)]
+    for path in result.paths:
+        assert np.abs(pixels(path) - pixels(tmp_path / "all" / path.name)).max() <= 1
+
+
+def test_completing_everything_is_sampling(trained, tmp_path, run):
+    images = [trained.images / "dark" / "3.png", trained.images / "light" / "4.png"]
+    run("sample", trained.prior, "--out", tmp_path / "new", "--count", 2)
+    result = run("complete", trained.prior, *images, "--out", tmp_path / "done", "--keep", "left=0")
+    for number, path in enumerate(result.paths):
+        assert np.abs(pixels(path) - pixels(tmp_path / "new" / f"{number:06d}.png")).max() <= 1
+
+
+def test_a_picture_says_what_is_kept(trained, tmp_path, run):
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, :16] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    image = trained.images / "dark" / "0.png"
+    for keep in ("left=0.5", tmp_path / "mask.png"):
+        words = ["--out", tmp_path / str(keep).partition("=")[0].strip("/").replace("/", "-"), "--keep", keep]
+        assert run("complete", trained.prior, image, *words).code == 0
+    first, second = sorted(tmp_path.glob("*/0.png"))
+    assert np.array_equal(pixels(first), pixels(second))
+
+
+@pytest.mark.parametrize("keep", ["bottom=0.25", "right=1"])
+def test_complete_with_a_class_and_a_larger_size(keep, trained, tmp_path, run):
+    words = ["--out", tmp_path, "--keep", keep, "--class", "dark", "--size", "20x16"]
+    result = run("complete", trained.classes, trained.images / "dark", *words)
+    assert result.code == 0
+    assert pixels(result.paths[0]).shape == (20, 16, 3)
+    assert Image.open(result.paths[3]).text["seed"] == "3"
+    assert Image.open(result.paths[3]).text["keep"] == keep

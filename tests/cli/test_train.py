@@ -1,0 +1,137 @@
+"""`vqgan train tokenizer` and `vqgan train prior`."""
+
+import json
+import shutil
+import signal
+
+import pytest
+
+from vqgan.config import dump_yaml, read_yaml
+from vqgan.runs import resolve
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_train_tokenizer_prints_the_run_that_it_wrote(trained, tmp_path, run):
+    out = tmp_path / "run"
+    words = [
+        "--data",
+        trained.images,
+        "--out",
+        out,
+        "--steps",
+        2,
+        "--batch-size",
+        3,
+        "--set",
+        "training.log_every=1",
+    ]
+    result = run("train", "tokenizer", trained.tokenizer_file, *words, "--seed", 3, "--image-size", "12x8")
+    assert (result.code, result.paths) == (0, [out])
+    assert (out / "tokenizer.safetensors").is_file()
+    config = read_yaml(out / "config.yaml")
+    assert config["training"]["steps"] == 2
+    assert config["training"]["batch_size"] == 3
+    assert config["data"]["image_size"] == [12, 8]
+    assert json.loads((out / "env.json").read_text())["seed"] == 3
+    assert [row["step"] for row in metrics(out)] == [1, 2]
+    assert "tokenizer: 100%" in result.err
+
+
+@pytest.mark.parametrize("name", ["prior", "classes"])
+def test_train_prior_on_a_trained_tokenizer(name, trained, tmp_path, run):
+    file = getattr(trained, f"{name}_file")
+    words = [
+        "--tokenizer",
+        trained.tokenizer,
+        "--data",
+        trained.images,
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        1,
+    ]
+    assert run("train", "prior", file, *words).code == 0
+    assert run("sample", tmp_path / "run", "--out", tmp_path / "new", "--count", 1, *_class(name)).code == 0
+    names = read_yaml(tmp_path / "run" / "config.yaml")["conditioner"].get("class_names")
+    assert names == (["dark", "light"] if name == "classes" else None)
+
+
+def _class(name):
+    return ["--class", "dark"] if name == "classes" else []
+
+
+def test_resume_goes_on_for_more_steps(trained, tmp_path, run):
+    shutil.copytree(trained.tokenizer, tmp_path / "run")
+    words = ["--resume", tmp_path / "run", "--steps", 6, "--workers", 0, "--data", trained.images]
+    result = run("train", "tokenizer", *words)
+    assert (result.code, result.paths) == (0, [tmp_path / "run"])
+    assert "going on from step 4 of 6" in result.err
+    assert metrics(tmp_path / "run")[-1]["step"] == 6
+
+
+def test_resume_of_a_prior_needs_no_tokenizer(trained, tmp_path, run):
+    shutil.copytree(trained.classes, tmp_path / "run")
+    assert run("train", "prior", "--resume", tmp_path / "run", "--steps", 4).code == 0
+    assert run("info", tmp_path / "run").out.count("after 4 steps") == 1
+
+
+def test_an_interrupted_run_ends_with_its_code_and_can_be_resumed(trained, tmp_path, run, monkeypatch):
+    out = tmp_path / "run"
+    before = signal.getsignal(signal.SIGTERM)
+    from vqgan.cli.progress import ProgressBar
+
+    def interrupt(self, progress):
+        if progress.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ProgressBar, "__call__", interrupt)
+    result = run("train", "tokenizer", trained.tokenizer_file, "--data", trained.images, "--out", out)
+    assert result.code == 75
+    assert f"hint: go on with `vqgan train tokenizer --resume {out}`" in result.err
+    assert signal.getsignal(signal.SIGTERM) is before
+    monkeypatch.undo()
+    assert run("train", "tokenizer", "--resume", out).code == 0
+    assert run("info", out).out.count("after 4 steps") == 1
+
+
+def test_from_begins_with_the_weights_of_another_run(trained, tmp_path, run):
+    words = ["--data", trained.images, "--out", tmp_path / "run", "--steps", 1]
+    slow = ["--set", "task.optimizer.learning_rate=1e-9"]
+    assert (
+        run("train", "tokenizer", trained.tokenizer_file, *words, *slow, "--from", trained.tokenizer).code
+        == 0
+    )
+    run("reconstruct", trained.tokenizer, trained.images / "dark" / "0.png", "--out", tmp_path / "a")
+    run("reconstruct", tmp_path / "run", trained.images / "dark" / "0.png", "--out", tmp_path / "b")
+    from vqgan import read_images
+
+    first, second = (read_images(tmp_path / name / "0.png") for name in "ab")
+    assert float((first - second).abs().max()) < 0.05
+
+
+def test_a_printed_preset_is_a_run_file(trained, tmp_path, run):
+    (tmp_path / "mine.yaml").write_text(run("presets", "small-tokenizer").out, encoding="utf-8")
+    assert dump_yaml(resolve(tmp_path / "mine.yaml")) == dump_yaml(resolve("small-tokenizer"))
+    tiny = {
+        "tokenizer.autoencoder.base_channels": 32,
+        "tokenizer.autoencoder.channel_multipliers": [1],
+        "tokenizer.autoencoder.num_residual_blocks": 1,
+        "tokenizer.autoencoder.latent_channels": 32,
+        "tokenizer.autoencoder.attention_resolutions": [],
+        "task.adversary.base_channels": 8,
+        "training.evaluate_images": 1,
+        "training.pictures": 0,
+    }
+    words = [word for key, value in tiny.items() for word in ("--set", f"{key}={value}")]
+    out = ["--out", tmp_path / "run", "--steps", 1, "--batch-size", 2, "--image-size", 16, "--workers", 0]
+    assert run("train", "tokenizer", tmp_path / "mine.yaml", "--data", trained.images, *out, *words).code == 0
+
+
+def test_a_run_file_may_change_a_preset(tmp_path, run):
+    (tmp_path / "mine.yaml").write_text("preset: digits-prior\nprior: {depth: 2}\n", encoding="utf-8")
+    printed = run("presets", tmp_path / "mine.yaml").out
+    expected = run("presets", "digits-prior").out.replace("depth: 3", "depth: 2")
+    assert printed == expected

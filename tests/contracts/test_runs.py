@@ -1,0 +1,201 @@
+"""Every named run, and how a request becomes a run: preset < YAML < overrides."""
+
+import msgspec
+import pytest
+import torch
+
+import tiny
+from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
+from vqgan.config import dump_yaml, parse_yaml, to_mapping
+from vqgan.data import FolderConfig, IdxConfig
+from vqgan.errors import ConfigError
+from vqgan.nn.discriminator import PatchDiscriminator
+from vqgan.presets import PRESETS
+from vqgan.runs import resolve, train, with_data
+from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer import Tokenizer
+from vqgan.training.build import synthesizer_config
+from vqgan.training.run import PriorRun, TokenizerRun, convert_run, refuse_changes
+
+TOKENIZERS = [name for name in PRESETS if isinstance(PRESETS[name].make(), TokenizerRun)]
+PRIORS = [name for name in PRESETS if isinstance(PRESETS[name].make(), PriorRun)]
+
+
+def refused(*arguments, **keywords):
+    with pytest.raises(ConfigError) as caught:
+        resolve(*arguments, **keywords)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_comes_back_from_its_yaml(name):
+    run = resolve(name)
+    assert run == PRESETS[name].make()
+    assert convert_run(parse_yaml(dump_yaml(run)), where="here") == run
+    assert PRESETS[name].summary
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_tokenizers_preset_can_be_built_for_its_images(name):
+    run = resolve(name)
+    with torch.device("meta"):
+        tokenizer = Tokenizer(run.tokenizer)
+        images = torch.empty(2, run.tokenizer.autoencoder.image_channels, *run.data.image_size)
+        assert tokenizer(images).images.shape == images.shape
+        adversary = run.task.adversary
+        if adversary is not None:
+            judge = PatchDiscriminator(
+                image_channels=images.shape[1],
+                base_channels=adversary.base_channels,
+                num_layers=adversary.num_layers,
+            )
+            assert judge(images).shape[:2] == (2, 1)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_priors_preset_can_be_built_on_the_tokenizer_of_its_name(name):
+    run, tokenizer = resolve(name), resolve(name.replace("-prior", "-tokenizer"))
+    assert run.data.image_size == tokenizer.data.image_size
+    with torch.device("meta"):
+        synthesizer = Synthesizer(synthesizer_config(run, Tokenizer(tokenizer.tokenizer)))
+    grid = synthesizer.tokenizer.grid_size(run.data.image_size)
+    assert synthesizer.config.window == grid
+
+
+def test_overrides_win_over_the_file_and_the_file_over_its_preset(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "preset: digits-prior\ntraining: {steps: 7, batch_size: 8}\ntask: {optimizer: {learning_rate: 1e-4}}\n"
+    )
+    run = resolve(path, ["training.steps=9"])
+    preset = PRESETS["digits-prior"].make()
+    assert (run.training.steps, run.training.batch_size) == (9, 8)
+    assert run.task.optimizer.learning_rate == 1e-4
+    assert run.prior == preset.prior
+    assert run.training.ema_decay == preset.training.ema_decay
+
+
+def test_a_file_may_say_everything_itself(tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text(dump_yaml(tiny.tokenizer_run()))
+    assert resolve(str(path)) == tiny.tokenizer_run()
+    path.write_text("training: {steps: 7}")
+    assert refused(path).endswith(
+        "has no `kind`\nhint: write `kind: tokenizer`, `kind: prior` or `preset: NAME`"
+    )
+
+
+def test_a_run_itself_can_be_changed_too():
+    assert resolve(tiny.prior_run(), ["training.steps=9"]).training.steps == 9
+
+
+def test_another_kind_drops_the_fields_of_the_old_one():
+    run = resolve("digits-prior", ["conditioner.kind=unconditional"])
+    assert run.conditioner == UnconditionalConfig()
+    run = resolve("demo-prior", ["conditioner.kind=class_label"])
+    assert run.conditioner == ClassLabelConfig()
+    run = resolve("demo-prior", ["conditioner.num_classes=3", "conditioner.kind=class_label"])
+    assert run.conditioner == ClassLabelConfig(num_classes=3)
+
+
+def test_parts_can_be_taken_away():
+    assert resolve("demo-tokenizer", ["task.adversary=null"]).task.adversary is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "overrides", "message"),
+    [
+        (
+            "digit-prior",
+            (),
+            "unknown preset `digit-prior`, and no YAML file of that name\nhint: did you mean `digits-prior`?; "
+            "`vqgan presets` lists them",
+        ),
+        (
+            "digits-prior",
+            ["training.stepz=3"],
+            "`training` of preset `digits-prior`: unknown key `stepz`\nhint: did you mean `steps`?",
+        ),
+        ("digits-prior", ["training.steps"], "override `training.steps` is not of the form `key=value`"),
+        ("digits-prior", ["prior.width=97"], None),
+        (None, (), "no run was given"),
+        ("absent.yaml", (), "cannot read `absent.yaml`: no such file or directory"),
+    ],
+)
+def test_mistakes_are_named_with_what_was_probably_meant(request_, overrides, message):
+    if message is None:
+        resolve(request_, overrides)  # sizes that must agree are compared when the model is built
+    else:
+        assert refused(request_, overrides).startswith(message)
+
+
+def test_an_unknown_preset_in_a_file_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("preset: demo\n")
+    assert refused(path).startswith("unknown preset `demo`")
+
+
+def test_data_given_apart_replaces_that_of_the_run():
+    run = with_data(resolve("digits-prior"), "some/folder", IdxConfig(path="x"))
+    assert run.data.source == FolderConfig(path="some/folder")
+    assert run.data.eval_source == IdxConfig(path="x")
+    assert with_data(run, None, None) == run
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "task.optimizer.learning_rate=0.5",
+            "`task.optimizer.learning_rate` is `0.5`, but the run was begun with `0.001`",
+        ),
+        ("training.batch_size=8", "`training.batch_size` is `8`, but the run was begun with `4`"),
+        ("task.adversary=null", "`task.adversary` is `None`, but the run was begun with nothing"),
+        ("training.steps=3", "`training.steps` is `3`, but the run was begun with `4`"),
+    ],
+)
+def test_a_resumed_run_may_not_differ_and_both_values_are_named(override, message):
+    run = tiny.tokenizer_run()
+    with pytest.raises(ConfigError) as caught:
+        refuse_changes(run, resolve(run, [override]))
+    assert message in caught.value.message
+
+
+def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
+    run = tiny.tokenizer_run(IdxConfig(path="a"))
+    changed = with_data(resolve(run, ["data.workers=3", "training.steps=5"]), "elsewhere", "folder:x")
+    refuse_changes(run, changed)
+    with pytest.raises(ConfigError, match=r"`data\.flip` is `False`"):
+        refuse_changes(run, msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, flip=False)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "expected exactly one of `out` and `resume`"),
+        ({"out": "a", "resume": "b"}, "expected exactly one of `out` and `resume`"),
+        ({"out": "OUT"}, "no images were given\nhint: give `--data FOLDER`, or `data=` in Python"),
+        ({"out": "OUT", "data": "DATA", "seed": -1}, "`seed` is -1, expected 0 to 2^63 - 1"),
+        ({"out": "OUT", "data": "DATA", "tokenizer": "x"}, "a tokenizer is not trained on a tokenizer"),
+        ({"out": "OUT", "data": "DATA", "precision": "fp16"}, "training in `fp16` is not supported"),
+        ({"out": "OUT", "data": "DATA", "overrides": ["data.image_size=[6, 8]"]}, "6"),
+        (
+            {"out": "OUT", "data": "DATA", "overrides": ["task.adversary.num_layers=4"]},
+            "images of 8 x 8 pixels are too small for a discriminator with `num_layers` = 4",
+        ),
+        (
+            {"out": "OUT", "data": "DATA", "overrides": ["task.perceptual={}"]},
+            "images of 8 x 8 pixels are too small for the perceptual loss",
+        ),
+    ],
+)
+def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(tmp_path, arguments, message):
+    source = tiny.data(tmp_path / "data")
+    given = {**arguments, **({"data": source} if "data" in arguments else {})}
+    if given.get("out") == "OUT":
+        given["out"] = tmp_path / "run"
+    with pytest.raises(ConfigError) as caught:
+        train(tiny.tokenizer_run(), device="cpu", **given)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    assert to_mapping(tiny.tokenizer_run())["data"]["source"] is None

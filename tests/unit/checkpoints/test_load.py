@@ -1,0 +1,108 @@
+import logging
+import os
+
+import pytest
+import torch
+
+import tiny
+from vqgan.checkpoints.format import save_model
+from vqgan.checkpoints.load import find_file, load, pick_device, pick_precision
+from vqgan.errors import CheckpointError, ConfigError
+from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "prior").mkdir()
+    (tmp_path / "tokenizer").mkdir()
+    save_model(tiny.tokenizer(), tmp_path / "tokenizer" / "tokenizer.safetensors")
+    save_model(tiny.synthesizer(), tmp_path / "prior" / "prior.safetensors")
+    return tmp_path
+
+
+def test_content_decides_and_not_the_name(run):
+    odd = run / "weights.ckpt"
+    (run / "tokenizer" / "tokenizer.safetensors").rename(odd)
+    assert isinstance(load(odd, device="cpu"), Tokenizer)
+
+
+def test_a_folder_means_its_prior_and_else_its_tokenizer(run):
+    assert isinstance(load(run, device="cpu"), Synthesizer)
+    assert isinstance(load(str(run / "tokenizer"), device="cpu"), Tokenizer)
+    (run / "prior" / "prior.safetensors").unlink()
+    assert isinstance(load(run, device="cpu"), Tokenizer)
+
+
+def test_a_folder_without_a_model_says_what_was_tried(tmp_path):
+    with pytest.raises(
+        CheckpointError, match=r"holds no model: tried `prior\.safetensors` and `tokenizer\.saf"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"PK\x05\x06" + b"\0" * 18, "a zip archive, as PyTorch pickles are"), (b"GIF89a", "an unknown kind")],
+)
+def test_other_files_are_told_apart(tmp_path, content, what):
+    path = tmp_path / "model"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"tried a run folder and our safetensors; it is {what}"):
+        load(path)
+
+
+def test_what_is_not_there_or_no_file_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load(tmp_path / "absent")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="holds no model that can be read"):
+        find_file(tmp_path / "pipe")
+
+
+def test_our_files_need_no_configuration(run):
+    with pytest.raises(ConfigError, match="carries its own configuration"):
+        load(run, "model.yaml", device="cpu")
+
+
+def test_facts_about_the_model_are_logged_and_what_was_left_out(tmp_path, caplog):
+    path = tmp_path / "a.safetensors"
+    save_model(tiny.tokenizer(), path, training={"discriminator": ({}, torch.nn.Linear(1, 1))})
+    with caplog.at_level(logging.INFO):
+        load(path, device="cpu")
+    left_out, loaded = (record.getMessage() for record in caplog.records)
+    assert left_out == f"left out of `{path}`, for training only: discriminator"
+    assert loaded.startswith("loaded tokenizer: 0.2M parameters, cpu, float32 (")
+
+
+def test_precision_is_that_of_the_weights(run):
+    assert {p.dtype for p in load(run, device="cpu", precision="bf16").parameters()} == {torch.bfloat16}
+
+
+def test_unknown_devices_and_precisions_are_refused():
+    with pytest.raises(ConfigError, match=r"unknown device `cudda`\nhint: did you mean `cuda`\?"):
+        pick_device("cudda")
+    with pytest.raises(ConfigError, match="device `meta` is not supported"):
+        pick_device("meta")
+    with pytest.raises(ConfigError, match=r"unknown precision `fp64`\nhint: did you mean `fp16`\?"):
+        pick_precision("fp64", torch.device("cpu"), torch.nn.Linear(1, 1))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with CUDA has the device")
+def test_an_absent_device_is_refused():
+    with pytest.raises(ConfigError, match="device `cuda:3` is not available here"):
+        pick_device("cuda:3")
+
+
+def test_automatic_precision_goes_by_device_and_size():
+    small = torch.nn.Linear(1, 1)
+    with torch.device("meta"):
+        large = torch.nn.Linear(10_000, 10_000)
+    kinds = {
+        ("cpu", small): torch.float32,
+        ("cpu", large): torch.bfloat16,
+        ("cuda", small): torch.bfloat16,
+        ("mps", small): torch.float16,
+    }
+    for (device, model), expected in kinds.items():
+        assert pick_precision("auto", torch.device(device), model) == expected

@@ -1,0 +1,276 @@
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from vqgan.checkpoints import files, run_folder, tensors
+from vqgan.checkpoints.run_folder import KEPT_STEPS, RunFolder, find_weights, verify
+from vqgan.errors import CheckpointError, ConfigError, OutputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+def state(number):
+    return {
+        "model": {"weight": torch.full((3, 5), float(number)), "count": torch.tensor(number)},
+        "optimizer": {"weight|exp_avg": torch.arange(4.0) * number},
+    }
+
+
+def commit(folder, *numbers):
+    for number in numbers:
+        folder.commit(number, state(number), {"seed": 7, "number": number})
+
+
+def assert_newest(folder, number):
+    step = folder.newest()
+    assert step.number == number
+    assert step.values == {"seed": 7, "number": number, "step": number}
+    assert step.tensors.keys() == state(number).keys()
+    for name, group in state(number).items():
+        assert step.tensors[name].keys() == group.keys()
+        assert all(torch.equal(step.tensors[name][key], tensor) for key, tensor in group.items())
+
+
+def leftovers(folder):
+    return [path for path in folder.path.rglob("*") if "tmp" in path.name]
+
+
+def test_a_new_run_has_its_folders(folder):
+    assert folder.images.is_dir()
+    assert folder.state.is_dir()
+    assert folder.numbers() == []
+
+
+def test_an_empty_folder_may_become_a_run_and_a_full_one_may_not(tmp_path):
+    (tmp_path / "empty").mkdir()
+    RunFolder(tmp_path / "empty").create()
+    with pytest.raises(
+        ConfigError, match=r"`.*empty` is not empty\nhint: .* continue the run with `--resume "
+    ):
+        RunFolder(tmp_path / "empty").create()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        RunFolder(tmp_path / "file").create()
+
+
+def test_the_newest_step_comes_back_bit_by_bit(folder):
+    commit(folder, 1, 2)
+    assert_newest(folder, 2)
+    assert json.loads((folder.state / "latest.json").read_text()) == {"folder": "step-00000002", "step": 2}
+
+
+def test_only_the_newest_steps_stay(folder):
+    commit(folder, 3, 5, 8, 13)
+    assert folder.numbers() == [8, 13][-KEPT_STEPS:]
+
+
+def test_a_failure_to_remove_an_old_step_is_only_a_warning(folder, monkeypatch, caplog):
+    commit(folder, 1, 2)
+
+    def refuse(path, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    commit(folder, 3)
+    assert "could not remove the old step" in caplog.text
+    assert_newest(folder, 3)
+
+
+def steps_of_a_commit():
+    """Every call that touches the disk while a step is committed, as (module, function, how many calls)."""
+    return [
+        (tensors, "save_file", 2),
+        (files, "sync", 10),
+        (os, "replace", 5),
+        (run_folder, "sync", 1),
+        (os, "rename", 1),
+        (Path, "mkdir", 1),
+        (Path, "write_text", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [(owner, name, call) for owner, name, calls in steps_of_a_commit() for call in range(calls)],
+)
+def test_a_step_is_committed_whole_or_not_at_all(folder, monkeypatch, owner, name, call):
+    commit(folder, 1)
+    before = {path: path.read_bytes() for path in folder.state.rglob("*") if path.is_file()}
+    real, calls = getattr(owner, name), []
+
+    def failing(*arguments, **keywords):
+        calls.append(arguments)
+        if len(calls) == call + 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing)
+        with pytest.raises(OutputError, match="no space left on device") as caught:
+            commit(folder, 2)
+    assert len(calls) == call + 1
+    assert caught.value.exit_code == 6
+    assert leftovers(folder) == []
+    committed = folder.numbers()[-1]
+    assert_newest(folder, committed)  # the second step counts once it was renamed
+    if committed == 1:
+        assert before == {path: path.read_bytes() for path in folder.state.rglob("*") if path.is_file()}
+    commit(folder, 2)
+    assert_newest(folder, 2)
+
+
+def test_that_list_of_calls_is_complete(folder, monkeypatch):
+    counts = {}
+    for owner, name, _ in steps_of_a_commit():
+        real = getattr(owner, name)
+
+        def counting(*arguments, _real=real, _key=(owner, name), **keywords):
+            counts[_key] = counts.get(_key, 0) + 1
+            return _real(*arguments, **keywords)
+
+        monkeypatch.setattr(owner, name, counting)
+    commit(folder, 1)
+    assert counts == {(owner, name): calls for owner, name, calls in steps_of_a_commit()}
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
+)
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "empty"])
+def test_any_damage_is_seen_and_the_step_before_is_taken(folder, caplog, file, damage):
+    commit(folder, 1, 2)
+    path = folder.state / "step-00000002" / file
+    data = path.read_bytes()
+    match damage:
+        case "flip":
+            place = data.index(b"sha256") + 12 if file == "manifest.json" else len(data) // 2
+            path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        case "truncate":
+            path.write_bytes(data[:-3])
+        case "remove":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+    assert_newest(folder, 1)
+    assert str(path) in caplog.text or str(path.parent) in caplog.text
+    assert caplog.text.rstrip().endswith("going on from step 1")
+
+
+def test_every_single_flipped_bit_is_seen(folder):
+    commit(folder, 1)
+    path = folder.state / "step-00000001" / "optimizer.safetensors"
+    data = path.read_bytes()
+    for place in range(0, len(data), 7):
+        path.write_bytes(data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :])
+        assert verify(path.parent) is not None
+    path.write_bytes(data)
+    assert verify(path.parent) is None
+
+
+def test_the_message_names_the_file_and_both_digests(folder):
+    commit(folder, 1)
+    path = folder.state / "step-00000001" / "model.safetensors"
+    manifest = json.loads((path.parent / "manifest.json").read_text())
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    problem = verify(path.parent)
+    assert problem.startswith(f"`{path}` is damaged: ")
+    assert manifest["model.safetensors"]["sha256"] in problem
+
+
+def test_files_of_two_steps_cannot_be_swapped(folder):
+    commit(folder, 1, 2)
+    one, two = (folder.state / f"step-0000000{n}" for n in (1, 2))
+    shutil.copy(one / "model.safetensors", two / "model.safetensors")
+    assert "is damaged" in verify(two)
+    shutil.rmtree(two)
+    one.rename(two)
+    assert verify(two) == f"`{two}` holds step 1"
+
+
+def test_a_file_too_many_is_seen(folder):
+    commit(folder, 1)
+    (folder.state / "step-00000001" / "more.safetensors").write_bytes(b"x")
+    assert "is not part of the step" in verify(folder.state / "step-00000001")
+
+
+def test_without_an_undamaged_step_every_problem_is_told(folder):
+    with pytest.raises(CheckpointError, match=r"has no step to continue from\nhint: "):
+        folder.newest()
+    commit(folder, 1, 2)
+    for number in (1, 2):
+        (folder.state / f"step-0000000{number}" / "state.json").write_text("{}")
+    with pytest.raises(CheckpointError) as caught:
+        folder.newest()
+    assert caught.value.message.count("\n") == 2
+
+
+def test_a_damaged_step_stays_until_a_newer_one_is_committed_and_never_ousts_good_ones(folder):
+    commit(folder, 1, 2)
+    (folder.state / "step-00000002" / "model.safetensors").write_bytes(b"")
+    folder.clean(1)
+    assert folder.numbers() == [1, 2]
+    folder.commit(1, state(1), {"seed": 7, "number": 1})
+    assert folder.numbers() == [1]
+    assert_newest(folder, 1)
+
+
+def test_a_step_found_damaged_can_be_written_again(folder):
+    commit(folder, 1, 2)
+    (folder.state / "step-00000002" / "model.safetensors").write_bytes(b"")
+    commit(folder, 2)
+    assert_newest(folder, 2)
+    assert folder.numbers() == [1, 2]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(folder):
+    commit(folder, 1)
+    kept = set(folder.path.rglob("*"))
+    partial = folder.state / ".tmp-step-00000002-123"
+    partial.mkdir()
+    (partial / ".model.safetensors.1.tmp").write_bytes(b"x")
+    for name in (".prior.safetensors.9.tmp", ".tmpAb3xYz", "state/.latest.json.3.tmp", "images/.a.png.3.tmp"):
+        (folder.path / name).write_bytes(b"x")
+    folder.clean(1)
+    assert set(folder.path.rglob("*")) == kept
+
+
+def test_metrics_after_the_resumed_step_and_half_lines_are_cut(folder):
+    rows = [f'{{"step": {number}, "loss": NaN}}\n' for number in range(1, 6)]
+    folder.metrics.write_text("".join(rows) + '{"step": 2, "lo')
+    folder.skipped.write_text('{"path": "a}", "reason": "b"}\n{"path": "c}')
+    folder.clean(3)
+    assert folder.metrics.read_text() == "".join(rows[:3])
+    assert folder.skipped.read_text() == '{"path": "a}", "reason": "b"}\n'
+
+
+def test_a_disk_that_cannot_be_cleaned_is_an_output_error(folder, monkeypatch):
+    folder.metrics.write_text('{"step": 1}\n')
+
+    def failing(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OutputError, match="read-only file system"):
+        folder.clean(1)
+    assert folder.metrics.read_text() == '{"step": 1}\n'
+
+
+def test_the_prior_is_found_before_the_tokenizer_and_the_folder_before_those_below(tmp_path):
+    assert find_weights(tmp_path) is None
+    places = ["tokenizer/tokenizer", "prior/prior", "tokenizer", "prior"]
+    for place in places:
+        path = tmp_path / f"{place}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        assert find_weights(tmp_path) == path

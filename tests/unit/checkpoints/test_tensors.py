@@ -1,0 +1,88 @@
+import os
+import stat
+
+import pytest
+import torch
+
+from vqgan.checkpoints.tensors import is_safetensors, read_description, read_tensors, write_tensors
+from vqgan.errors import CheckpointError, OutputError
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "some.safetensors"
+    write_tensors(path, {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(3)}, {"x": "y"})
+    return path
+
+
+def test_tensors_and_metadata_come_back_bit_by_bit(path):
+    tensors = read_tensors(path)
+    assert torch.equal(tensors["b"], torch.arange(6.0).view(2, 3))
+    assert tensors["a"].dtype == torch.int64
+    assert read_description(path) == ({"x": "y"}, {"a": (), "b": (2, 3)})
+    assert is_safetensors(path)
+
+
+def test_the_file_has_the_permissions_of_any_other_new_file(path, tmp_path):
+    (tmp_path / "other").write_text("")
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+
+
+def test_changing_a_tensor_never_changes_the_file(path):
+    before = path.read_bytes()
+    for tensor in read_tensors(path).values():
+        tensor.add_(1)
+    assert path.read_bytes() == before
+
+
+def test_tensors_that_share_memory_are_stored_once_for_each_name(tmp_path):
+    whole = torch.arange(8.0)
+    shared = {"whole": whole, "again": whole, "part": whole[2:5], "turned": whole.view(2, 4).T}
+    write_tensors(tmp_path / "a", shared, {})
+    for name, tensor in read_tensors(tmp_path / "a").items():
+        assert torch.equal(tensor, shared[name])
+
+
+@pytest.mark.parametrize("length", [0, 4, 8, 9, 60, 170])
+def test_a_file_that_was_cut_off_is_refused(path, length):
+    data = path.read_bytes()
+    assert length < len(data)
+    path.write_bytes(data[:length])
+    with pytest.raises(CheckpointError, match=r"is truncated|cannot be read"):
+        read_tensors(path)
+    with pytest.raises(CheckpointError, match=r"is truncated|cannot be read"):
+        read_description(path)
+
+
+def test_a_header_of_two_gigabytes_is_not_read(path):
+    path.write_bytes((2 << 30).to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(
+        CheckpointError, match=r"announces a header of 2,147,483,648 bytes; at most 100,000,000"
+    ):
+        read_tensors(path)
+
+
+def test_what_is_no_file_of_tensors_is_refused(tmp_path):
+    text = tmp_path / "text"
+    text.write_bytes((20).to_bytes(8, "little") + b"{" + b"x" * 40)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_tensors(text)
+    with pytest.raises(CheckpointError, match=r"cannot read .*: no such file or directory"):
+        read_tensors(tmp_path / "absent")
+    with pytest.raises(CheckpointError, match="is not a file"):
+        read_tensors(tmp_path)
+    assert not is_safetensors(tmp_path)
+    assert not is_safetensors(tmp_path / "absent")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert not is_safetensors(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="is not a file"):
+        read_tensors(tmp_path / "pipe")
+
+
+def test_a_folder_that_is_not_there_is_an_output_error_and_nothing_is_left(tmp_path):
+    with pytest.raises(OutputError, match="no such file or directory"):
+        write_tensors(tmp_path / "absent" / "a", {"a": torch.zeros(1)}, {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,86 @@
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from vqgan.training.ema import WeightAverage, averaged
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def change(model):
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.add_(1)
+
+
+def test_it_starts_as_the_weights_and_does_not_share_their_memory(model):
+    average = WeightAverage(model, 0.5)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    change(model)
+    assert all(torch.equal(average.tensors[name], tensor) for name, tensor in before.items())
+
+
+def test_it_moves_by_one_minus_the_decay_and_faster_at_first(model):
+    average = WeightAverage(model, 0.5)
+    expected = average.tensors["0.weight"].clone()
+    for step, decay in enumerate((1 / 10, 2 / 11, 3 / 12, 4 / 13)):
+        change(model)
+        average.update(model, step)
+        expected = decay * expected + (1 - decay) * model[0].weight
+        assert_close(average.tensors["0.weight"], expected.detach())
+    change(model)
+    average.update(model, 1000)
+    assert_close(average.tensors["0.weight"], (0.5 * (expected + model[0].weight)).detach())
+
+
+def test_counts_are_copied(model):
+    average = WeightAverage(model, 0.999)
+    change(model)
+    average.update(model, 1000)
+    assert torch.equal(average.tensors["1.num_batches_tracked"], model[1].num_batches_tracked)
+
+
+def test_replaced_rows_are_overwritten(model):
+    average = WeightAverage(model, 0.5)
+    before = average.tensors["0.weight"].clone()
+    average.overwrite_rows("0.weight", torch.tensor([2]), torch.full((1, 2), 7.0))
+    assert torch.equal(average.tensors["0.weight"][2], torch.full((2,), 7.0))
+    assert torch.equal(average.tensors["0.weight"][:2], before[:2])
+
+
+def test_stored_averages_come_back_bit_by_bit(model):
+    average = WeightAverage(model, 0.5)
+    stored = {name: tensor + 1 for name, tensor in average.tensors.items()}
+    average.load(stored)
+    assert all(torch.equal(average.tensors[name], tensor) for name, tensor in stored.items())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_has_the_average_inside_the_block_only(model, fails, training):
+    model.train(training)
+    average = WeightAverage(model, 0.5)
+    change(model)
+    raw = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    try:
+        with averaged(model, average):
+            assert not model.training
+            for name, tensor in model.state_dict().items():
+                assert torch.equal(tensor, average.tensors[name])
+            if fails:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert model.training == training
+    assert all(torch.equal(tensor, raw[name]) for name, tensor in model.state_dict().items())
+
+
+def test_without_an_average_only_the_mode_changes(model):
+    with averaged(model, None):
+        assert not model.training
+    assert model.training

@@ -1,0 +1,188 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from vqgan.errors import CheckpointError, ConfigError
+from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig, decaying, learning_rate
+
+CONFIG = OptimizerConfig(learning_rate=0.1, betas=(0.5, 0.9))
+
+
+class Small(nn.Module):
+    """One of each kind of layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(4, 3)
+        self.linear = nn.Linear(3, 3)
+        self.norm = nn.LayerNorm(3)
+        self.place = nn.Parameter(torch.randn(3))
+        self.conv = nn.Conv2d(1, 2, 1)
+
+    def forward(self, indices):
+        hidden = self.norm(self.linear(self.table(indices)) + self.place)
+        return self.conv(hidden[:, None, None]).square().sum()
+
+
+def model(dtype=torch.float32):
+    torch.manual_seed(0)
+    return Small().to(dtype)
+
+
+def give_gradients(network, seed=0, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.grad = (scale * torch.randn(parameter.shape, generator=generator)).to(parameter.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_steps_are_those_of_torchs_plain_adamw(dtype, decay):
+    ours, theirs = model(dtype), model(dtype)
+    optimizer = NamedOptimizer(ours, OptimizerConfig(learning_rate=0.1, betas=(0.5, 0.9), weight_decay=decay))
+    decays = decaying(theirs)
+    groups = [
+        {"params": [p for n, p in theirs.named_parameters() if n in decays], "weight_decay": decay},
+        {"params": [p for n, p in theirs.named_parameters() if n not in decays], "weight_decay": 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, lr=0.1, betas=(0.5, 0.9), foreach=False, fused=False)
+    for step, rate in enumerate((0.1, 0.05, 0.2)):
+        for network in (ours, theirs):
+            give_gradients(network, step)
+        optimizer.step(rate)
+        for group in reference.param_groups:
+            group["lr"] = rate
+        reference.step()
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    for name, parameter in theirs.named_parameters():
+        assert_close(ours.get_parameter(name), parameter, rtol=tolerance, atol=tolerance)
+
+
+def test_only_the_weights_of_linear_layers_and_convolutions_decay():
+    network = model()
+    before = copy.deepcopy(network.state_dict())
+    optimizer = NamedOptimizer(
+        network, OptimizerConfig(learning_rate=0.1, betas=(0.5, 0.9), weight_decay=0.5)
+    )
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(0.1)
+    for name, tensor in network.state_dict().items():
+        factor = 0.95 if name in ("linear.weight", "conv.weight") else 1.0
+        assert_close(tensor, before[name] * factor)
+
+
+def test_frozen_parameters_are_left_out():
+    network = model()
+    network.table.requires_grad_(False)
+    assert "table.weight" not in NamedOptimizer(network, CONFIG).parameters
+
+
+def test_the_norm_is_that_before_clipping_and_the_update_that_after():
+    network = model()
+    optimizer = NamedOptimizer(network, OptimizerConfig(learning_rate=0.1, betas=(0.0, 0.0), clip_norm=0.5))
+    give_gradients(network, scale=10)
+    expected = torch.cat([p.grad.flatten() for p in network.parameters()]).norm()
+    assert_close(optimizer.step(0.1), expected)
+    clipped = torch.cat([p.grad.flatten() for p in network.parameters()])
+    assert_close(clipped.norm(), torch.tensor(0.5))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_not_finite_touches_nothing_and_is_remembered(bad, clip):
+    network = model()
+    optimizer = NamedOptimizer(network, OptimizerConfig(learning_rate=0.1, betas=(0.5, 0.9), clip_norm=clip))
+    give_gradients(network)
+    optimizer.step(0.1)
+    assert optimizer.diverged == 0
+    weights, state = copy.deepcopy(network.state_dict()), copy.deepcopy(optimizer.tensors())
+    give_gradients(network)
+    network.linear.weight.grad[0, 0] = bad
+    optimizer.step(0.1)
+    assert optimizer.skipped == optimizer.diverged == 1
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+    for name, tensor in optimizer.tensors().items():
+        assert torch.equal(tensor, state[name])
+    give_gradients(network)
+    optimizer.step(0.1)
+    assert (optimizer.skipped, optimizer.diverged) == (0, 1)
+    assert not torch.equal(network.linear.weight, weights["linear.weight"])
+
+
+def test_the_state_comes_back_bit_by_bit_and_training_goes_on_as_if_nothing_had_been():
+    network = model().to(memory_format=torch.channels_last)
+    optimizer = NamedOptimizer(network, CONFIG)
+    for step in range(3):
+        give_gradients(network, step)
+        optimizer.step(0.1)
+    again = copy.deepcopy(network)
+    resumed = NamedOptimizer(again, CONFIG)
+    assert resumed.tensors() == {}
+    resumed.load({name: tensor.clone().contiguous() for name, tensor in optimizer.tensors().items()})
+    assert resumed.tensors().keys() == optimizer.tensors().keys()
+    for both in ((network, optimizer), (again, resumed)):
+        give_gradients(both[0], 9)
+        both[1].step(0.1)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+    for name, tensor in optimizer.tensors().items():
+        assert torch.equal(resumed.tensors()[name], tensor)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("odd|exp_avg", (3, 3)), ("linear.weight|exp_avg", (3, 4))])
+def test_a_state_of_other_parameters_is_refused(name, shape):
+    with pytest.raises(CheckpointError, match="which belongs to no parameter"):
+        NamedOptimizer(model(), CONFIG).load({name: torch.zeros(shape)})
+
+
+def test_moments_of_replaced_rows_are_cleared_and_no_others():
+    network = model()
+    optimizer = NamedOptimizer(network, CONFIG)
+    optimizer.forget_rows("table.weight", torch.tensor([1]))  # before the first step there are none
+    give_gradients(network)
+    optimizer.step(0.1)
+    before = {name: tensor.clone() for name, tensor in optimizer.tensors().items()}
+    optimizer.forget_rows("table.weight", torch.tensor([1, 3]))
+    for name, tensor in optimizer.tensors().items():
+        if name in ("table.weight|exp_avg", "table.weight|exp_avg_sq"):
+            assert tensor[[1, 3]].count_nonzero() == 0
+            assert torch.equal(tensor[[0, 2]], before[name][[0, 2]])
+        else:
+            assert torch.equal(tensor, before[name])
+
+
+def test_the_rate_rises_and_falls_as_its_settings_say():
+    config = OptimizerConfig(
+        learning_rate=2.0, betas=(0.9, 0.99), warmup_steps=2, decay="cosine", final_share=0.5
+    )
+    rates = [learning_rate(config, step, 6) for step in range(8)]
+    fall = [1.5 + 0.5 * math.cos(math.pi * share) for share in (0, 0.25, 0.5, 0.75, 1.0, 1.0)]
+    assert rates == pytest.approx([1.0, 2.0, *fall])
+    constant = OptimizerConfig(learning_rate=2.0, betas=(0.9, 0.99))
+    assert [learning_rate(constant, step, 6) for step in (0, 5)] == [2.0, 2.0]
+    only_warm = OptimizerConfig(learning_rate=2.0, betas=(0.9, 0.99), warmup_steps=9, decay="cosine")
+    assert learning_rate(only_warm, 3, 4) == pytest.approx(2.0 * 4 / 9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.0}, "`learning_rate` is 0.0, expected a number above 0"),
+        ({"learning_rate": math.inf}, "`learning_rate` is inf"),
+        ({"learning_rate": math.nan}, "`learning_rate` is nan"),
+        ({"betas": (0.9, 1.0)}, r"`betas` are \(0.9, 1.0\), expected 0 <= beta < 1"),
+        ({"weight_decay": -1.0}, "`weight_decay` is -1.0"),
+        ({"warmup_steps": -1}, "`warmup_steps` is -1"),
+        ({"final_share": 2.0}, "`final_share` is 2.0, expected 0 to 1"),
+        ({"clip_norm": 0.0}, "`clip_norm` is 0.0, expected a number above 0, or none"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        OptimizerConfig(**{"learning_rate": 0.1, "betas": (0.5, 0.9), **changes})

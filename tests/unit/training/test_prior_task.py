@@ -1,0 +1,148 @@
+import copy
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import tiny
+from vqgan.checkpoints.format import load_model
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.errors import ConfigError
+from vqgan.training.engine import Engine
+from vqgan.training.prior_task import PriorTask, PriorTaskConfig
+from vqgan.types import Batch
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine("cpu")
+
+
+def make(engine, *, keep=1.0, seed=0, dropout=0.0, **loop):
+    config = PriorTaskConfig(optimizer=tiny.OPTIMIZER, token_keep_probability=keep)
+    synthesizer = tiny.synthesizer(dropout=dropout)
+    return PriorTask(synthesizer, config, loop=tiny.loop(**loop), engine=engine, seed=seed)
+
+
+def reads(task, monkeypatch):
+    """What the prior reads and what it is scored on, call by call."""
+    calls = []
+    score = task.prior.log_probability
+
+    def noting(tokens, condition_tokens, *, read=None):
+        calls.append((tokens, read))
+        return score(tokens, condition_tokens, read=read)
+
+    monkeypatch.setattr(task.prior, "log_probability", noting)
+    return calls
+
+
+def test_the_loss_is_the_log_probability_of_the_images_tokens(engine):
+    task, data = make(engine), tiny.batch(4)
+    expected = -copy.deepcopy(task.synthesizer).log_probability(data.images, data.condition).mean()
+    measured = task.train_step([data], 0)
+    assert_close(measured["loss"], expected.detach())
+    assert measured["gradient_norm"] > 0
+    assert measured["learning_rate"] == pytest.approx(1e-3)
+
+
+def test_only_the_prior_learns(engine):
+    task = make(engine)
+    before = {name: tensor.clone() for name, tensor in task.synthesizer.state_dict().items()}
+    task.train_step([tiny.batch(4)], 0)
+    changed = {n for n, tensor in task.synthesizer.state_dict().items() if not torch.equal(tensor, before[n])}
+    assert changed
+    assert all(name.startswith("prior.") for name in changed)
+    assert not any(p.requires_grad for p in task.synthesizer.tokenizer.parameters())
+    assert not task.synthesizer.tokenizer.training
+    assert task.prior.training
+
+
+def test_two_micro_batches_are_one_batch(engine):
+    whole, parts, data = make(engine), make(engine), tiny.batch(4)
+    for step in range(2):
+        one, two = whole.train_step([data], step), parts.train_step(tiny.split(data, 2), step)
+        assert_close(one["loss"], two["loss"])
+        assert_close(one["gradient_norm"], two["gradient_norm"])
+
+
+def test_corrupted_tokens_are_read_and_true_ones_are_scored(engine, monkeypatch):
+    task, data = make(engine, keep=0.5), tiny.batch(64)
+    calls = reads(task, monkeypatch)
+    task.train_step([data], 0)
+    ((scored, read),) = calls
+    assert torch.equal(scored, task.synthesizer.tokenizer.encode(data.images).flatten(1))
+    share = (scored != read).float().mean()
+    assert 0.35 < share < 0.6  # half of them, less those that drew their own code
+    assert read.min() >= 0
+    assert read.max() < tiny.CODES
+
+
+def test_corruption_follows_from_the_seed_and_the_samples_number_alone(engine, monkeypatch):
+    def corrupted(seed, data):
+        task = make(engine, keep=0.5, seed=seed)
+        calls = reads(task, monkeypatch)
+        torch.manual_seed(len(data))
+        task.train_step(data, 0)
+        return torch.cat([read for _, read in calls])
+
+    data = tiny.batch(6, first=10)
+    whole = corrupted(0, [data])
+    assert torch.equal(corrupted(0, tiny.split(data, 3)), whole)
+    turned = Batch(data.images.flip(0), {"class": data.condition["class"].flip(0)}, data.sample.flip(0))
+    assert torch.equal(corrupted(0, [turned]), whole.flip(0))
+    later = Batch(data.images, data.condition, data.sample + 6)
+    assert not torch.equal(corrupted(0, [later]), whole)
+    assert not torch.equal(corrupted(1, [data]), whole)
+
+
+def test_evaluation_is_without_corruption_and_dropout_and_with_the_averaged_weights(engine, monkeypatch):
+    task, data = make(engine, keep=0.3, dropout=0.5, ema_decay=0.9), tiny.batch(5)
+    task.train_step([data], 0)
+    averaged = copy.deepcopy(task.synthesizer)
+    averaged.prior.load_state_dict(task.state.average.tensors)
+    expected = -averaged.eval().log_probability(data.images, data.condition).mean()
+    calls = reads(task, monkeypatch)
+    held_out = task.evaluate([*tiny.split(data, 2)])
+    assert held_out["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert all(torch.equal(scored, read) for scored, read in calls)
+    assert task.evaluate([]) == {}
+    assert task.prior.training
+
+
+def test_pictures_are_samples_a_greedy_one_and_completions_always_the_same(engine):
+    task, data = make(engine), tiny.batch(3)
+    reports = []
+    first, second = (task.pictures(data, reports.append) for _ in range(2))
+    assert {name: tuple(images.shape) for name, images in first.items()} == {
+        "samples": (3, 1, 8, 8),
+        "greedy": (1, 1, 8, 8),
+        "completed": (6, 1, 8, 8),
+    }
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(first["completed"][:3], data.images)
+    assert len(reports) >= 2 * 3 * 2
+
+
+def test_conditions_that_the_model_does_not_read_are_left_aside(engine):
+    data = tiny.batch(4)
+    more = Batch(data.images, {**data.condition, "depth": torch.zeros(4)}, data.sample)
+    assert_close(make(engine).train_step([more], 0)["loss"], make(engine).train_step([data], 0)["loss"])
+
+
+def test_the_file_holds_the_whole_synthesizer_with_the_averaged_prior(engine, tmp_path):
+    task = make(engine, ema_decay=0.9)
+    task.train_step([tiny.batch(4)], 0)
+    task.export(RunFolder(tmp_path), 1)
+    model, header = load_model(tmp_path / "prior.safetensors")
+    assert (header.kind, header.weights, header.step) == ("synthesizer", "ema", 1)
+    for name, tensor in model.state_dict().items():
+        own = task.state.average.tensors.get(name.removeprefix("prior."))
+        expected = own if name.startswith("prior.") else task.synthesizer.state_dict()[name]
+        assert torch.equal(tensor, expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_an_impossible_share_of_kept_tokens_is_refused(share):
+    with pytest.raises(ConfigError, match=f"`token_keep_probability` is {share}, expected more than 0"):
+        PriorTaskConfig(optimizer=tiny.OPTIMIZER, token_keep_probability=share)

@@ -1,0 +1,73 @@
+import pytest
+
+import tiny
+from vqgan.data.transforms import TransformConfig
+from vqgan.errors import ConfigError
+from vqgan.training.settings import DataConfig, LoopConfig, open_sources
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["steps", "batch_size", "accumulate", "log_every", "evaluate_every", "evaluate_images", "save_every"],
+)
+def test_counts_below_one_are_refused(name):
+    with pytest.raises(ConfigError, match=f"`{name}` is 0, expected at least 1"):
+        tiny.loop(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pictures": -1}, "`pictures` is -1, expected at least 0"),
+        ({"ema_decay": 1.0}, "`ema_decay` is 1.0, expected a number between 0 and 1, or none"),
+        ({"ema_decay": 0.0}, "`ema_decay` is 0.0"),
+        (
+            {"batch_size": 6, "accumulate": 4},
+            "`batch_size` 6 cannot be cut into 4 equal micro-batches\nhint: make it a multiple of `accumulate`",
+        ),
+    ],
+)
+def test_impossible_settings_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny.loop(**changes)
+
+
+def test_a_batch_is_shared_by_processes_and_micro_batches():
+    config = LoopConfig(steps=1, batch_size=12, accumulate=2)
+    assert (config.share(1), config.share(3)) == (6, 2)
+    with pytest.raises(
+        ConfigError, match=r"`batch_size` 12 cannot be shared by 4 processes with 2 micro-batches"
+    ):
+        config.share(4)
+
+
+def test_held_out_images_are_never_augmented():
+    config = DataConfig(image_size=(8, 6), crop="random", flip=True)
+    assert config.transform(3, training=True) == TransformConfig(
+        image_size=(8, 6), image_channels=3, crop="random", flip=True
+    )
+    assert config.transform(3, training=False) == TransformConfig(
+        image_size=(8, 6), image_channels=3, crop="center", flip=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"image_size": (0, 8)}, r"`image_size` is \(0, 8\)"), ({"workers": -1}, "`workers` is -1")],
+)
+def test_impossible_data_settings_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        DataConfig(**{"image_size": (8, 8), **changes})
+
+
+def test_a_part_of_the_images_is_held_out_unless_others_are_given(tmp_path):
+    source, other = tiny.data(tmp_path / "a", count=7), tiny.data(tmp_path / "b", count=5)
+    train, held_out = open_sources(DataConfig(image_size=(8, 8), source=source))
+    assert (len(train), len(held_out)) == (7, 4)
+    train, held_out = open_sources(DataConfig(image_size=(8, 8), source=source, eval_source=other))
+    assert (len(train), len(held_out)) == (11, 9)
+
+
+def test_a_run_without_images_says_so():
+    with pytest.raises(ConfigError, match="no images were given\nhint: give `--data FOLDER`"):
+        open_sources(DataConfig(image_size=(8, 8)))

@@ -1,0 +1,327 @@
+import copy
+import math
+
+import msgspec
+import pytest
+import torch
+from torch.testing import assert_close
+
+import tiny
+from vqgan.checkpoints.format import load_model
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.errors import ConfigError
+from vqgan.nn import lpips
+from vqgan.nn.discriminator import PatchDiscriminator
+from vqgan.nn.lpips import LPIPS
+from vqgan.training.adversarial import Adversary, generator_objective
+from vqgan.training.engine import Engine
+from vqgan.training.losses import pixel_loss
+from vqgan.training.opponent import AdversaryConfig
+from vqgan.training.tokenizer_task import CODEBOOK, PerceptualConfig, TokenizerTask, TokenizerTaskConfig
+from vqgan.types import Batch
+
+PLAIN = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER)
+ADVERSARY = AdversaryConfig(base_channels=4, num_layers=1)
+EXACT = {"rtol": 1e-10, "atol": 1e-12}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine("cpu")
+
+
+def make(engine, config=PLAIN, *, seed=0, precision=torch.float64, perceptual=None, **loop):
+    """A task, always with the same initial weights, in float64: then what should be equal is."""
+    tokenizer = tiny.tokenizer().to(precision)
+    judge = None
+    if config.adversary is not None:
+        torch.manual_seed(1)
+        judge = PatchDiscriminator(image_channels=1, base_channels=4, num_layers=1).to(precision)
+    return TokenizerTask(
+        tokenizer, config, loop=tiny.loop(**loop), engine=engine, seed=seed, judges=(judge, perceptual)
+    )
+
+
+def batch(count=4, precision=torch.float64, **settings):
+    return in_precision(tiny.batch(count, **settings), precision)
+
+
+def in_precision(whole, precision):
+    return Batch(whole.images.to(precision), whole.condition, whole.sample)
+
+
+def with_adversary(**changes):
+    adversary = msgspec.structs.replace(ADVERSARY, **changes)
+    return msgspec.structs.replace(PLAIN, adversary=adversary)
+
+
+def weights(module):
+    return copy.deepcopy(module.state_dict())
+
+
+def changed(module, before):
+    return {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def test_without_discriminator_and_perceptual_network_it_is_a_vq_vae(engine):
+    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, pixels="l2", codebook_weight=0.5)
+    task, data = make(engine, config), batch()
+    output = copy.deepcopy(task.tokenizer)(data.images)
+    before = weights(task.tokenizer)
+    measured = task.train_step([data], 0)
+    reconstruction = (output.images - data.images).square().mean()
+    assert_close(measured["reconstruction_loss"], reconstruction.detach(), **EXACT)
+    assert_close(measured["loss"], (reconstruction + 0.5 * output.quantized.loss).detach(), **EXACT)
+    assert measured["adaptive_weight"] == measured["adversarial_loss"] == 0
+    assert measured["learning_rate"] == pytest.approx(1e-3)
+    assert "discriminator_loss" not in measured
+    assert task.state.modules.keys() == {"tokenizer"}
+    assert changed(task.tokenizer, before) == before.keys()
+
+
+@pytest.mark.parametrize("reseed_after", [None, 1])
+def test_two_micro_batches_are_one_batch(engine, reseed_after):
+    config = TokenizerTaskConfig(
+        optimizer=tiny.OPTIMIZER, pixels="l1+l2", hard_share=0.1, reseed_after=reseed_after
+    )
+    whole, parts = make(engine, config), make(engine, config)
+    for step in range(2):
+        data = batch(first=4 * step, seed=step)
+        one, two = whole.train_step([data], step), parts.train_step(tiny.split(data, 2), step)
+        for name in ("loss", "reconstruction_loss", "quantizer_loss", "gradient_norm", "usage", "perplexity"):
+            assert_close(one[name], two[name], rtol=1e-10, atol=1e-10, check_dtype=False)
+    # Adam makes much of rounding errors in gradients that are nearly zero.
+    for name, tensors in whole.state.tensors().items():
+        for key, tensor in parts.state.tensors()[name].items():
+            assert_close(tensors[key], tensor, rtol=1e-6, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
+
+
+def test_the_adaptive_weight_of_micro_batches_is_that_of_their_unscaled_losses(engine):
+    task, data = make(engine, with_adversary()), batch()
+    parts = tiny.split(data, 2)
+    expected = []
+    for part in parts:
+        tokenizer, judge = (
+            copy.deepcopy(task.state.modules[name]) for name in ("tokenizer", "discriminator")
+        )
+        result = tokenizer(part.images)
+        objective = generator_objective(
+            result.images,
+            distance=lambda images, part=part: pixel_loss(part.images, images, kind="l1"),
+            auxiliary=result.quantized.loss,
+            last_weight=tokenizer.decoder.last_weight,
+            adversary=Adversary(judge, scale=0.8),
+        )
+        expected.append(objective.weight)
+    assert_close(task.train_step(parts, 0)["adaptive_weight"], torch.stack(expected).mean(), **EXACT)
+
+
+def test_the_discriminator_learns_from_its_own_start_and_is_felt_from_the_adversarys(engine):
+    task = make(engine, with_adversary(start=2, discriminator_start=1))
+    judge = task.state.modules["discriminator"]
+    for step, (learns, felt) in enumerate([(False, False), (True, False), (True, True)]):
+        before = weights(judge)
+        measured = task.train_step([batch(seed=step)], step)
+        assert bool(changed(judge, before)) == learns == ("discriminator_loss" in measured)
+        assert bool(measured["adaptive_weight"] != 0) == felt
+
+
+def test_the_discriminator_learns_from_the_start_of_the_adversary_unless_told_otherwise(engine):
+    task = make(engine, with_adversary(start=1))
+    assert [task.opponent.is_trained(step) for step in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize("reconstruction", ["same", "updated"])
+def test_the_discriminator_sees_the_reconstruction_of_the_tokenizer_before_or_after_its_step(
+    engine, reconstruction, monkeypatch
+):
+    task, data = make(engine, with_adversary(reconstruction=reconstruction)), batch()
+    seen = []
+    learn = task.opponent.learn
+    monkeypatch.setattr(
+        task.opponent,
+        "learn",
+        lambda images, fake, *rest, **more: seen.append(fake) or learn(images, fake, *rest, **more),
+    )
+    forwards = []
+    task.tokenizer.register_forward_hook(lambda *arguments: forwards.append(1))
+    before = copy.deepcopy(task.tokenizer)(data.images).images
+    forwards.clear()
+    task.train_step([data], 0)
+    assert len(forwards) == (1 if reconstruction == "same" else 2)
+    after = copy.deepcopy(task.tokenizer)(data.images).images
+    expected = before if reconstruction == "same" else after
+    assert_close(seen[0], expected.detach(), **EXACT)
+    assert not torch.equal(before, after)
+
+
+def test_the_discriminators_rate_is_a_share_of_the_tokenizers(engine):
+    steps = []
+    for share in (1.0, 0.5):
+        task = make(engine, with_adversary(learning_rate_share=share))
+        judge = task.state.modules["discriminator"]
+        before = judge.layers[0].weight.detach().clone()
+        task.train_step([batch()], 0)
+        steps.append(judge.layers[0].weight.detach() - before)
+    assert_close(steps[1], 0.5 * steps[0], **EXACT)
+
+
+def test_the_perceptual_distance_is_added_with_its_weight(engine, monkeypatch):
+    monkeypatch.setattr(lpips, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
+    network = LPIPS()
+    torch.manual_seed(3)
+    for parameter in network.parameters():
+        torch.nn.init.uniform_(parameter, 0, 0.3)
+    network = network.double()
+    data = batch(side=16)
+    plain = make(engine).train_step([data], 0)["reconstruction_loss"]
+    config = TokenizerTaskConfig(
+        optimizer=tiny.OPTIMIZER, perceptual=PerceptualConfig(weight=0.25, weights="x")
+    )
+    task = make(engine, config, perceptual=network)
+    distance = network(data.images, copy.deepcopy(task.tokenizer)(data.images).images).mean().detach()
+    assert distance > 0
+    assert_close(task.train_step([data], 0)["reconstruction_loss"], plain + 0.25 * distance, **EXACT)
+
+
+def make_one_code_dead(task):
+    """The last code is out of reach of every latent."""
+    with torch.no_grad():
+        task.tokenizer.get_parameter(CODEBOOK)[-1] = 1000.0
+        if task.state.average is not None:
+            task.state.average.tensors[CODEBOOK][-1] = 1000.0
+
+
+def test_dead_codes_are_replaced_by_latents_with_average_and_moments(engine):
+    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, reseed_after=2)
+    task = make(engine, config, ema_decay=0.9)
+    make_one_code_dead(task)
+    for step in range(2):
+        assert task.tokenizer.get_parameter(CODEBOOK)[-1, 0] > 900
+        data = batch(seed=step)
+        latents = copy.deepcopy(task.tokenizer).latents(data.images).detach()
+        task.train_step([data], step)
+    codebook = task.tokenizer.get_parameter(CODEBOOK).detach()
+    candidates = latents.permute(0, 2, 3, 1).flatten(0, 2)
+    assert (candidates == codebook[-1]).all(dim=1).any()
+    assert torch.equal(task.state.average.tensors[CODEBOOK][-1], codebook[-1])
+    moments = task.state.optimizers["tokenizer"].tensors()
+    for key in ("exp_avg", "exp_avg_sq"):
+        assert moments[f"{CODEBOOK}|{key}"][-1].count_nonzero() == 0
+        assert moments[f"{CODEBOOK}|{key}"].count_nonzero() > 0
+    assert task.usage.counters["unused"][-1] == 0
+
+
+def test_re_seeding_draws_from_the_runs_seed_and_the_step(engine):
+    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, reseed_after=1)
+
+    def codebook(seed, step):
+        task = make(engine, config, seed=seed)
+        make_one_code_dead(task)
+        torch.manual_seed(step)  # whatever chance has been before
+        task.train_step([batch()], step)
+        return task.tokenizer.get_parameter(CODEBOOK).detach()
+
+    assert torch.equal(codebook(0, 3), codebook(0, 3))
+    assert not torch.equal(codebook(0, 3), codebook(1, 3))
+    assert not torch.equal(codebook(0, 3), codebook(0, 4))
+
+
+def test_without_re_seeding_dead_codes_stay(engine):
+    task = make(engine)
+    make_one_code_dead(task)
+    for step in range(3):
+        task.train_step([batch(seed=step)], step)
+    assert task.tokenizer.get_parameter(CODEBOOK)[-1, 0] > 900
+
+
+@pytest.mark.parametrize("reconstruction", ["same", "updated"])
+def test_an_image_that_is_not_finite_touches_no_weight_and_is_noticed(engine, reconstruction):
+    config = msgspec.structs.replace(with_adversary(reconstruction=reconstruction), reseed_after=1)
+    task, data = make(engine, config), batch()
+    task.train_step([data], 0)
+    before = {name: dict(tensors) for name, tensors in copy.deepcopy(task.state.tensors()).items()}
+    parameters = {
+        f"{name}.{key}" for name, module in task.state.modules.items() for key, _ in module.named_parameters()
+    }
+    assert not task.state.diverged()
+    data.images[0, 0, 0, 0] = math.nan
+    measured = task.train_step([data], 1)
+    assert measured["loss"].isnan()
+    assert task.state.diverged()
+    after = task.state.tensors()
+    for key in parameters:
+        assert torch.equal(after["model"][key], before["model"][key])
+    assert all(tensor.isfinite().all() for tensor in after["ema"].values())
+
+
+def test_the_average_follows_the_tokenizer(engine):
+    task = make(engine, ema_decay=0.9)
+    before = task.state.average.tensors["to_codebook.weight"].clone()
+    task.train_step([batch()], 0)
+    expected = 0.1 * before + 0.9 * task.tokenizer.to_codebook.weight.detach()
+    assert_close(task.state.average.tensors["to_codebook.weight"], expected, **EXACT)
+
+
+def test_held_out_metrics_and_pictures_are_those_of_the_averaged_weights(engine):
+    task, data = make(engine, ema_decay=0.9), batch(2)
+    task.train_step([batch(seed=3)], 0)
+    averaged = tiny.tokenizer().double().eval()
+    averaged.load_state_dict(task.state.average.tensors)
+    with torch.no_grad():
+        output = averaged(data.images)
+    levels = [((images.clamp(-1, 1) + 1) * 127.5).round() for images in (data.images, output.images)]
+    error = (levels[0] - levels[1]).square().mean()
+    held_out = task.evaluate([data])
+    assert held_out["psnr"] == pytest.approx(10 * math.log10(255**2 / float(error)), abs=1e-2)
+    assert held_out["usage"] == len(output.quantized.indices.unique()) / tiny.CODES
+    pictures = task.pictures(data, lambda progress: None)["reconstructions"]
+    assert_close(pictures, torch.cat([data.images, output.images]), **EXACT)
+    assert task.tokenizer.training
+    assert task.evaluate([]) == {}
+
+
+@pytest.mark.parametrize("decay", [None, 0.9])
+def test_the_file_holds_the_averaged_weights_if_there_are_any(engine, tmp_path, decay):
+    task = make(engine, precision=torch.float32, ema_decay=decay)
+    task.train_step([batch(precision=torch.float32)], 0)
+    task.export(RunFolder(tmp_path), 1)
+    model, header = load_model(tmp_path / "tokenizer.safetensors")
+    assert (header.step, header.weights) == (1, "ema" if decay else "raw")
+    expected = task.state.average.tensors if decay else task.tokenizer.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_half_precision_computes_and_weights_stay_fp32():
+    task = make(Engine("cpu", "bf16"), with_adversary(), precision=torch.float32)
+    measured = task.train_step([batch(2, precision=torch.float32)], 0)
+    assert all(value.isfinite().all() for value in measured.values())
+    assert {parameter.dtype for parameter in task.tokenizer.parameters()} == {torch.float32}
+
+
+def test_a_discriminator_is_given_exactly_when_there_is_an_adversary(engine):
+    with pytest.raises(ValueError, match="exactly when"):
+        TokenizerTask(tiny.tokenizer(), with_adversary(), loop=tiny.loop(), engine=engine, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (TokenizerTaskConfig, {"hard_share": 1.0}, "`hard_share` is 1.0"),
+        (TokenizerTaskConfig, {"codebook_weight": -1.0}, "`codebook_weight` is -1.0"),
+        (TokenizerTaskConfig, {"reseed_after": 0}, "`reseed_after` is 0, expected at least 1, or none"),
+        (AdversaryConfig, {"start": -1}, "`start` is -1"),
+        (
+            AdversaryConfig,
+            {"start": 2, "discriminator_start": 3},
+            "`discriminator_start` is 3, expected 0 to `start` = 2",
+        ),
+        (AdversaryConfig, {"weight": 0.0}, "`weight` is 0.0, expected a number above 0"),
+        (AdversaryConfig, {"learning_rate_share": -1.0}, "`learning_rate_share` is -1.0"),
+        (AdversaryConfig, {"num_layers": 0}, "`num_layers` is 0"),
+        (PerceptualConfig, {"weight": 0.0}, "`weight` is 0.0"),
+    ],
+)
+def test_impossible_settings_are_refused(kind, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        kind(**({"optimizer": tiny.OPTIMIZER} if kind is TokenizerTaskConfig else {}), **changes)
