@@ -180,7 +180,7 @@ def _measure(
         None if classes is None else classes[chosen],
         seed,
     )
-    _save(folder / "codes.png", codebook_mosaic(tokenizer, grids), columns=32)
+    _save(folder / "codes.png", codebook_mosaic(reconstructions, grids, tokenizer.codebook_size), columns=32)
     return numbers
 
 

@@ -9,16 +9,18 @@ import re
 import shlex
 import shutil
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import vqgan
 from vqgan.cli.main import main
 from vqgan.config import convert, merge, parse_yaml, to_mapping
 from vqgan.presets import PRESETS, Preset
+from vqgan.prior import Prior, PriorConfig
+from vqgan.tokenizer import Tokenizer
 from vqgan.training.run import PriorRun, Run, TokenizerRun
 
 ROOT = Path(__file__).parents[2]
@@ -63,16 +65,13 @@ def tiny(run: Run) -> Run:
     return convert(merge(to_mapping(run), changes), TokenizerRun | PriorRun)
 
 
-@pytest.fixture(scope="session")
-def small_presets() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for key, preset in list(PRESETS.items()):
-            patch.setitem(PRESETS, key, Preset(lambda make=preset.make: tiny(make()), preset.summary))
-        yield
+def shrink_presets(patch: pytest.MonkeyPatch) -> None:
+    for key, preset in list(PRESETS.items()):
+        patch.setitem(PRESETS, key, Preset(lambda make=preset.make: tiny(make()), preset.summary))
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory, small_presets, write_images) -> Path:
+def workplace(tmp_path_factory, write_images) -> Path:
     """The folder that the pages speak of, with its runs."""
     root = tmp_path_factory.mktemp("workplace")
     for number, place in enumerate(("cats", "dogs")):
@@ -83,6 +82,7 @@ def workplace(tmp_path_factory, small_presets, write_images) -> Path:
     mask.save(root / "mask.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        shrink_presets(patch)
         for run in RUNS:
             vqgan.train(
                 "small-tokenizer" if run == "tokenizer" else "small-prior",
@@ -101,9 +101,10 @@ def commands(block: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name)
-def test_the_blocks_of_a_page_run(page, workplace, small_presets, tmp_path, monkeypatch, capsys):
+def test_the_blocks_of_a_page_run(page, workplace, tmp_path, monkeypatch, capsys):
     text = re.sub(r"steps([ =])\d{3,}", r"steps\g<1>3", page.read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
+    shrink_presets(monkeypatch)
     shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
     for run in RUNS:
         if re.search(rf"(--out |out=\")runs/photos/{run}\b", text):
@@ -147,6 +148,41 @@ def test_every_command_and_preset_that_is_named_exists(page, capsys):
         words = ["train", "tokenizer"] if command == "train" else [command]
         assert main([*words, "--help"]) == 0
     assert set(re.findall(r"\b(?:demo|digits|mnist|small|f16)-(?:tokenizer|prior)\b", text)) <= set(PRESETS)
+
+
+def test_the_parameters_in_the_table_of_presets_are_right():
+    text = (ROOT / "docs" / "guides" / "which-preset.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)-(tokenizer|prior)` \| ([\d.]+) M \| (\d+)×(\d+) \| ([\d,]+) × (\d+) ", text, re.MULTILINE
+    )
+    assert len(rows) == 8
+    for family, stage, millions, height, width, steps, batch in rows:
+        first, second = (PRESETS[f"{family}-{each}"].make() for each in ("tokenizer", "prior"))
+        assert isinstance(first, TokenizerRun)
+        assert isinstance(second, PriorRun)
+        run = first if stage == "tokenizer" else second
+        assert (run.training.steps, run.training.batch_size) == (int(steps.replace(",", "")), int(batch))
+        with torch.device("meta"):
+            tokenizer = Tokenizer(first.tokenizer)
+            model = tokenizer if stage == "tokenizer" else build_prior(second, tokenizer)
+        assert tokenizer.grid_size(run.data.image_size) == (int(height), int(width))
+        count = sum(parameter.numel() for parameter in model.parameters())
+        assert float(f"{count / 1e6:.3g}") == pytest.approx(float(millions), rel=0.01)
+
+
+def build_prior(run: PriorRun, tokenizer: Tokenizer) -> Prior:
+    rows, columns = tokenizer.grid_size(run.data.image_size)
+    classes = 10 if run.conditioner.vocabulary_size != 1 else 1
+    shape = run.prior
+    config = PriorConfig(
+        codebook_size=tokenizer.codebook_size,
+        condition_size=classes,
+        context_length=rows * columns,
+        depth=shape.depth,
+        width=shape.width,
+        num_heads=shape.num_heads,
+    )
+    return Prior(config)
 
 
 def test_every_dependency_has_its_decision():

@@ -4,6 +4,7 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 import vqgan.demo
 from vqgan.config import parse_yaml
@@ -37,6 +38,20 @@ def test_info_of_a_prior_counts_the_parameters_of_its_parts(trained, run):
     for name in ("tokenizer", "prior"):
         count = sum(parameter.numel() for parameter in getattr(model, name).parameters())
         assert parts[name] == f"{count:,}".replace(", ", ",")
+
+
+def test_info_counts_what_an_image_costs(trained, run):
+    found, _ = rows(run("info", trained.prior).out)
+    assert found["compute"].startswith("GFLOP for 16x16 pixels: encoder ")
+    model = vqgan.load(trained.prior, device="cpu")
+    products = sum(
+        layer.weight.numel() for layer in model.prior.modules() if isinstance(layer, torch.nn.Linear)
+    )
+    attention = 2 * 16 * 16 * model.config.prior.width * model.config.prior.depth
+    operations = 2 * (16 * products + attention)
+    assert float(found["compute"].split("prior ")[1]) * 1e9 == pytest.approx(operations, rel=0.01)
+    weights = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert found["memory"].startswith(f"{weights / 1e6:.1f} MB of weights in fp32")
 
 
 def test_info_of_a_run_says_where_it_can_be_continued(trained, run):

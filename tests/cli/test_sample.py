@@ -104,7 +104,9 @@ def test_completing_nothing_is_reconstruction(trained, tmp_path, run):
 def test_completing_everything_is_sampling(trained, tmp_path, run):
     images = [trained.images / "dark" / "3.png", trained.images / "light" / "4.png"]
     run("sample", trained.prior, "--out", tmp_path / "new", "--count", 2)
-    result = run("complete", trained.prior, *images, "--out", tmp_path / "done", "--keep", "left=0")
+    result = run(
+        "complete", trained.prior, *images, "--out", tmp_path / "done", "--keep", "left=0", "--batch-size", 1
+    )
     for number, path in enumerate(result.paths):
         assert np.abs(pixels(path) - pixels(tmp_path / "new" / f"{number:06d}.png")).max() <= 1
 

@@ -122,6 +122,7 @@ def test_a_printed_preset_is_a_run_file(trained, tmp_path, run):
         "tokenizer.autoencoder.latent_channels": 32,
         "tokenizer.autoencoder.attention_resolutions": [],
         "task.adversary.base_channels": 8,
+        "task.adversary.num_layers": 1,
         "training.evaluate_images": 1,
         "training.pictures": 0,
     }

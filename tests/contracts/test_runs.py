@@ -41,7 +41,7 @@ def test_a_tokenizers_preset_can_be_built_for_its_images(name):
     with torch.device("meta"):
         tokenizer = Tokenizer(run.tokenizer)
         images = torch.empty(2, run.tokenizer.autoencoder.image_channels, *run.data.image_size)
-        assert tokenizer(images).images.shape == images.shape
+        assert tokenizer.decode_latents(tokenizer.latents(images)).shape == images.shape
         adversary = run.task.adversary
         if adversary is not None:
             judge = PatchDiscriminator(
@@ -117,16 +117,12 @@ def test_parts_can_be_taken_away():
             "`training` of preset `digits-prior`: unknown key `stepz`\nhint: did you mean `steps`?",
         ),
         ("digits-prior", ["training.steps"], "override `training.steps` is not of the form `key=value`"),
-        ("digits-prior", ["prior.width=97"], None),
         (None, (), "no run was given"),
         ("absent.yaml", (), "cannot read `absent.yaml`: no such file or directory"),
     ],
 )
 def test_mistakes_are_named_with_what_was_probably_meant(request_, overrides, message):
-    if message is None:
-        resolve(request_, overrides)  # sizes that must agree are compared when the model is built
-    else:
-        assert refused(request_, overrides).startswith(message)
+    assert refused(request_, overrides).startswith(message)
 
 
 def test_an_unknown_preset_in_a_file_is_refused(tmp_path):
@@ -147,11 +143,11 @@ def test_data_given_apart_replaces_that_of_the_run():
     [
         (
             "task.optimizer.learning_rate=0.5",
-            "`task.optimizer.learning_rate` is `0.5`, but the run was begun with `0.001`",
+            "`task.optimizer.learning_rate` is 0.5, but the run was begun with 0.001",
         ),
-        ("training.batch_size=8", "`training.batch_size` is `8`, but the run was begun with `4`"),
-        ("task.adversary=null", "`task.adversary` is `None`, but the run was begun with nothing"),
-        ("training.steps=3", "`training.steps` is `3`, but the run was begun with `4`"),
+        ("training.batch_size=8", "`training.batch_size` is 8, but the run was begun with 4"),
+        ("task.adversary=null", "`task.adversary` is None, but the run was begun with {'loss': 'hinge', "),
+        ("training.steps=3", "`training.steps` is 3, but the run was begun with 4"),
     ],
 )
 def test_a_resumed_run_may_not_differ_and_both_values_are_named(override, message):
@@ -165,7 +161,7 @@ def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
     run = tiny.tokenizer_run(IdxConfig(path="a"))
     changed = with_data(resolve(run, ["data.workers=3", "training.steps=5"]), "elsewhere", "folder:x")
     refuse_changes(run, changed)
-    with pytest.raises(ConfigError, match=r"`data\.flip` is `False`"):
+    with pytest.raises(ConfigError, match=r"`data\.flip` is False"):
         refuse_changes(run, msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, flip=False)))
 
 
@@ -178,7 +174,10 @@ def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
         ({"out": "OUT", "data": "DATA", "seed": -1}, "`seed` is -1, expected 0 to 2^63 - 1"),
         ({"out": "OUT", "data": "DATA", "tokenizer": "x"}, "a tokenizer is not trained on a tokenizer"),
         ({"out": "OUT", "data": "DATA", "precision": "fp16"}, "training in `fp16` is not supported"),
-        ({"out": "OUT", "data": "DATA", "overrides": ["data.image_size=[6, 8]"]}, "6"),
+        (
+            {"out": "OUT", "data": "DATA", "overrides": ["data.image_size=[6, 8]"]},
+            "images of 6x8 pixels do not fit the tokenizer",
+        ),
         (
             {"out": "OUT", "data": "DATA", "overrides": ["task.adversary.num_layers=4"]},
             "images of 8 x 8 pixels are too small for a discriminator with `num_layers` = 4",

@@ -63,6 +63,7 @@ class RunFolder:
         self.images = path / "images"
         self.report = path / "report.html"
         self.state = path / "state"
+        self._damaged: set[int] = set()
 
     def weights(self, stage: Stage) -> Path:
         """The model's file of a stage."""
@@ -129,6 +130,7 @@ class RunFolder:
             problem = verify(folder)
             if problem is not None:
                 problems.append(problem)
+                self._damaged.add(number)
                 continue
             if problems:
                 logger.warning("%s; going on from step %d", "; ".join(problems), number)
@@ -163,8 +165,10 @@ class RunFolder:
         return self.state / f"step-{number:08d}"
 
     def _prune(self, newest: int) -> None:
-        """Removes all but the newest steps; what has a higher number was damaged, else it had been resumed."""
-        kept = [number for number in self.numbers() if number <= newest][-KEPT_STEPS:]
+        """Removes all but the newest good steps; what has a higher number was found damaged, too."""
+        self._damaged.discard(newest)
+        good = [number for number in self.numbers() if number <= newest and number not in self._damaged]
+        kept = good[-KEPT_STEPS:]
         for number in set(self.numbers()) - set(kept):
             try:
                 shutil.rmtree(self._step(number))

@@ -40,7 +40,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         # safetensors renames a file of its own into place that only its owner may read.
         temporary.touch()
         mode = temporary.stat().st_mode
-        save_file(own, temporary, metadata=dict(metadata))
+        # Without tensors and with empty metadata safetensors 0.8 writes a header that it cannot read.
+        save_file(own, temporary, metadata=dict(metadata) or None)
         temporary.chmod(mode)
 
     replace_file(path, write)

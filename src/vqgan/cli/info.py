@@ -1,6 +1,6 @@
 """``vqgan info``: what a file or run folder holds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,3 +65,39 @@ def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str,
         part = name.split(".")[0]
         counts[part] = counts.get(part, 0) + prod(shape)
     yield "parameters", ", ".join(f"{part} {count:,}" for part, count in counts.items())
+    weights = 4 * sum(parameter.numel() for parameter in model.parameters())
+    yield "memory", f"{weights / 1e6:.1f} MB of weights in fp32, half of it in bf16 or fp16"
+    yield "compute", _compute(model)
+
+
+def _compute(model: "Model") -> str:
+    """Floating-point operations of each network for one image of the size it was made for."""
+    import torch
+
+    from vqgan.synthesizer import Synthesizer
+
+    prior = model if isinstance(model, Synthesizer) else None
+    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
+    factor, side = tokenizer.downsample_factor, tokenizer.config.autoencoder.resolution
+    rows, columns = prior.config.window if prior else (side // factor, side // factor)
+    with torch.no_grad(), torch.device("meta"):
+        images = torch.empty(1, tokenizer.image_channels, rows * factor, columns * factor)
+        vectors = torch.empty(1, tokenizer.config.quantizer.codebook_dim, rows, columns)
+        parts = {
+            "encoder": _operations(lambda: tokenizer.latents(images)),
+            "decoder": _operations(lambda: tokenizer.decode_latents(vectors)),
+        }
+        if prior is not None:
+            tokens = torch.zeros(1, rows * columns, dtype=torch.int64)
+            condition = torch.zeros(1, prior.conditioner.num_tokens((rows, columns)), dtype=torch.int64)
+            parts["prior"] = _operations(lambda: prior.prior(tokens, condition))
+    text = ", ".join(f"{name} {count / 1e9:.3g}" for name, count in parts.items())
+    return f"GFLOP for {rows * factor}x{columns * factor} pixels: {text}"
+
+
+def _operations(work: Callable[[], object]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()

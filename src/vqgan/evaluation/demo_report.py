@@ -15,7 +15,8 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
     height, width = numbers["image_size"]
     paragraphs = [
         f"Both stages, trained on {numbers['training_frames']:,} frames of {height} x {width} pixels "
-        f"({numbers['data']}, {len(numbers['rooms'])} rooms or classes) in {numbers['seconds_total'] / 60:.1f} minutes. "
+        f"({numbers['data']}, {len(numbers['rooms'])} rooms or classes) in "
+        f"{numbers['seconds_total'] / 60:.1f} minutes. "
         f"Every number is measured on {numbers['heldout_frames']:,} held-out frames of another seed; "
         f"{numbers['heldout_frames_seen_in_training']:,} more equalled a training frame and were left out.",
         "No perceptual loss is used here: its network would have to be downloaded. Pixels, the worst pixels of each "
@@ -90,7 +91,7 @@ def _curves(folder: Path) -> list[Curves]:
         text = RunFolder(folder / stage).metrics.read_text(encoding="utf-8")
         rows = [json.loads(line) for line in text.splitlines()]
         lines = {
-            name: [(row["step"], row[name]) for row in rows if isinstance(row.get(name), float)]
+            name: [(float(row["step"]), row[name]) for row in rows if isinstance(row.get(name), float)]
             for name in names
         }
         curves.append(Curves(title, lines))

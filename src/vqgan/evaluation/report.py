@@ -18,7 +18,7 @@ img { max-width: 100%; image-rendering: pixelated; } svg { max-width: 100%; heig
 """
 
 _COLOURS = ("#3366cc", "#dc3912", "#109618", "#990099")
-_WIDTH, _HEIGHT, _LEFT, _TOP = 640, 240, 60, 16
+_WIDTH, _HEIGHT, _LEFT, _TOP = 640.0, 240.0, 60.0, 16.0
 
 
 @dataclass(frozen=True)

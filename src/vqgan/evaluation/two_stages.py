@@ -33,6 +33,7 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 
 Grids = Int[np.ndarray, "n h w"]
+TrainGrids = Int[np.ndarray, "k h w"]
 OnFrames = Callable[[str, int, int], None]
 """Told the phase, the frames done and all frames."""
 
@@ -112,7 +113,7 @@ def reconstruction_numbers(
 
 @torch.no_grad()
 def prior_numbers(
-    synthesizer: Synthesizer, train: Grids, heldout: Grids, classes: Labels | None, report: OnFrames
+    synthesizer: Synthesizer, train: TrainGrids, heldout: Grids, classes: Labels | None, report: OnFrames
 ) -> dict[str, float]:
     """Nats per token of the prior on held-out codes, and of the tables made from training codes."""
     total = 0.0
@@ -134,13 +135,23 @@ def prior_numbers(
     }
 
 
-@torch.no_grad()
-def codebook_mosaic(tokenizer: Tokenizer, grids: Grids) -> UInt8[np.ndarray, "n H W c"]:
-    """A picture of each code, the most frequent first: the centre of an image that consists of it alone."""
-    factor, side = tokenizer.downsample_factor, 4
-    counts = np.bincount(grids.ravel(), minlength=tokenizer.codebook_size)
-    order = np.argsort(-counts, kind="stable")
-    uniform = np.broadcast_to(order[:, None, None], (len(order), side, side)).copy()
-    images = decode_grids(tokenizer, uniform, lambda *_: None)
-    centre = slice(side // 2 * factor, (side // 2 + 1) * factor)
-    return images[:, centre, centre]
+def codebook_mosaic(frames: Frames, grids: Grids, codebook_size: int) -> UInt8[np.ndarray, "k s s c"]:
+    """A picture of each code, the most frequent first: the mean of the squares at which it stands.
+
+    Args:
+        frames: Frames (best: reconstructions), whose sides are multiples of the token grid's.
+        grids: Their codes.
+        codebook_size: Number of codes; one that never occurs is grey.
+    """
+    count, rows, columns = grids.shape
+    side = frames.shape[1] // rows
+    squares = frames.reshape(count, rows, side, columns, side, -1).transpose(0, 1, 3, 2, 4, 5)
+    codes = grids.ravel()
+    order = np.argsort(codes, kind="stable")
+    flat = squares.reshape(len(codes), -1)
+    starts = np.searchsorted(codes[order], np.arange(codebook_size + 1))
+    means = np.full((codebook_size, flat.shape[1]), 128, dtype=np.uint8)
+    for code in np.flatnonzero(np.diff(starts)):
+        means[code] = np.rint(flat[order[starts[code] : starts[code + 1]]].mean(axis=0))
+    frequent = np.argsort(-np.diff(starts), kind="stable")
+    return means[frequent].reshape(codebook_size, side, side, -1)

@@ -85,8 +85,9 @@ def demo_source(*, quick: bool) -> SourceConfig:
         ConfigError: If neither ale-py nor scikit-learn is installed.
     """
     if find_spec("ale_py") is not None:
-        frames = QUICK_FRAMES if quick else AtariConfig(games=("MontezumaRevenge",)).frames
-        return AtariConfig(games=("MontezumaRevenge",), frames=frames)
+        if quick:
+            return AtariConfig(games=("MontezumaRevenge",), frames=QUICK_FRAMES, max_frames=200)
+        return AtariConfig(games=("MontezumaRevenge",))
     if find_spec("sklearn") is not None:
         return DigitsConfig()
     raise ConfigError(
@@ -99,5 +100,5 @@ def quick_overrides(stage: str) -> list[str]:
     """What makes a stage of the demo small."""
     common = ["training.evaluate_every=1000", "training.evaluate_images=64", "training.save_every=1000"]
     if stage == "tokenizer":
-        return [*common, "training.steps=40", "training.batch_size=8", "training.pictures=4"]
-    return [*common, "training.steps=30", "training.batch_size=8", "training.pictures=2", "prior.depth=2"]
+        return [*common, "training.steps=30", "training.batch_size=8", "training.pictures=4"]
+    return [*common, "training.steps=20", "training.batch_size=8", "training.pictures=2", "prior.depth=2"]

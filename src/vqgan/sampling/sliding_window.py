@@ -91,7 +91,7 @@ def sample_sliding(
         prior: The distribution.
         condition_tokens: In front of the image's tokens; for spatial conditions those of the whole grid.
         indices: The given tokens; what stands where ``known`` is false plays no part.
-        known: Which tokens are given; they are kept as they are.
+        known: Which tokens are kept as they are.
         window: Rows and columns that the prior sees.
         is_spatial: Whether the condition has a token for each cell, to be cut out with the window.
         decoding: Temperature and filters.
@@ -102,8 +102,7 @@ def sample_sliding(
         The full grid.
 
     Raises:
-        ConfigError: If the grid is smaller than the window, condition and window exceed the prior's context
-            length, or a seed is out of range.
+        ConfigError: If the grid is smaller than the window, the context too short or a seed out of range.
     """
     batch, rows, columns = indices.shape
     height, width = window

@@ -1,7 +1,7 @@
 """The types of a run: what is trained, how, on what, for how long; and what may change while it lasts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vqgan.checkpoints.run_folder import RunFolder
@@ -73,8 +73,8 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise CheckpointError(error.message, hint=error.hint) from None
 
 
-_MAY_DIFFER = ("data.workers", "data.source", "data.eval_source", "training.steps")
-"""What may change on resuming, besides the device; the data's fingerprint must stay, the steps may only grow."""
+_MAY_DIFFER = ("data.workers", "data.source", "data.eval_source")
+"""What may change on resuming, besides the device; the data's fingerprint must stay."""
 
 
 def refuse_changes(recorded: Run, settings: Run) -> None:
@@ -83,27 +83,23 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
     Raises:
         ConfigError: If it differs in more than a resumed run may; with both values.
     """
-    old, new = _flat(to_mapping(recorded)), _flat(to_mapping(settings))
-    for key in sorted({*old, *new}):
+    for key, old, new in _differences(to_mapping(recorded), to_mapping(settings)):
+        grows = key == "training.steps" and new > old
         require(
-            old.get(key) == new.get(key) or key.startswith(_MAY_DIFFER),
-            f"`{key}` is {_shown(new, key)}, but the run was begun with {_shown(old, key)}",
-            hint="a resumed run keeps its configuration; begin a new one with `--from`",
+            grows or key.startswith(_MAY_DIFFER),
+            f"`{key}` is {new}, but the run was begun with {old}",
+            hint="a resumed run keeps its configuration, only `training.steps` may grow; "
+            "begin a new one with `--from`",
         )
-    require(
-        settings.training.steps >= recorded.training.steps,
-        f"`training.steps` is {settings.training.steps}, but the run was begun with {recorded.training.steps}",
-        hint="steps may only grow",
-    )
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in mapping.items():
-        name = f"{prefix}{key}"
-        result |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return result
-
-
-def _shown(values: Mapping[str, Any], key: str) -> str:
-    return f"`{values[key]}`" if key in values else "nothing"
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Key, old and new value of whatever differs."""
+    for name in sorted({*old, *new}):
+        key, before, after = f"{prefix}{name}", old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{key}.")
+        elif before != after:
+            yield key, before, after

@@ -216,13 +216,15 @@ def test_without_an_undamaged_step_every_problem_is_told(folder):
 
 
 def test_a_damaged_step_stays_until_a_newer_one_is_committed_and_never_ousts_good_ones(folder):
-    commit(folder, 1, 2)
-    (folder.state / "step-00000002" / "model.safetensors").write_bytes(b"")
-    folder.clean(1)
-    assert folder.numbers() == [1, 2]
-    folder.commit(1, state(1), {"seed": 7, "number": 1})
-    assert folder.numbers() == [1]
+    commit(folder, 1, 3)
+    (folder.state / "step-00000003" / "model.safetensors").write_bytes(b"")
     assert_newest(folder, 1)
+    folder.clean(1)
+    assert folder.numbers() == [1, 3]
+    commit(folder, 2)
+    assert folder.numbers() == [1, 2]
+    commit(folder, 4)
+    assert folder.numbers() == [2, 4]
 
 
 def test_a_step_found_damaged_can_be_written_again(folder):

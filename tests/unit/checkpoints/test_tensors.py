@@ -43,6 +43,13 @@ def test_tensors_that_share_memory_are_stored_once_for_each_name(tmp_path):
         assert torch.equal(tensor, shared[name])
 
 
+@pytest.mark.parametrize("metadata", [{}, {"x": "y"}])
+def test_a_file_without_tensors_can_be_read(tmp_path, metadata):
+    write_tensors(tmp_path / "a", {}, metadata)
+    assert read_tensors(tmp_path / "a") == {}
+    assert read_description(tmp_path / "a") == (metadata, {})
+
+
 @pytest.mark.parametrize("length", [0, 4, 8, 9, 60, 170])
 def test_a_file_that_was_cut_off_is_refused(path, length):
     data = path.read_bytes()

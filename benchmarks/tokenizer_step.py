@@ -1,0 +1,173 @@
+"""How much a training step of the tokenizer gains from passing through every network once.
+
+The reference is the step as it is usually written down, and as the original has it, on the same networks: a
+forward pass of the tokenizer for each player, the adaptive weight by two gradients at the last layer through
+the perceptual network and the discriminator, and then the backward pass of each player's loss.
+
+    python benchmarks/tokenizer_step.py [--quick] [--json PATH]
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from timing import Row, Timing, compare, parse_arguments, report
+from vqgan.nn.discriminator import PatchDiscriminator
+from vqgan.nn.lpips import LPIPS
+from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.training.engine import Engine
+from vqgan.training.losses import adaptive_weight, generator_loss, hinge_loss
+from vqgan.training.opponent import AdversaryConfig
+from vqgan.training.optimizers import OptimizerConfig
+from vqgan.training.settings import LoopConfig
+from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTask, TokenizerTaskConfig
+from vqgan.types import Batch
+
+RATE, BETAS, WEIGHT = 1e-4, (0.5, 0.9), 0.8
+
+
+class Players:
+    """Three networks and images, the same for both sides."""
+
+    def __init__(self, *, quick: bool, device: torch.device) -> None:
+        torch.manual_seed(0)
+        self.side, self.batch = (32, 1) if quick else (128, 4)
+        autoencoder = AutoencoderConfig(
+            image_channels=3,
+            base_channels=32 if quick else 64,
+            channel_multipliers=(1, 1) if quick else (1, 2, 2),
+            num_residual_blocks=1 if quick else 2,
+            latent_channels=32 if quick else 128,
+            resolution=self.side,
+            attention_resolutions=(),
+        )
+        quantizer = VectorQuantizerConfig(codebook_size=1024, codebook_dim=64)
+        self.tokenizer = Tokenizer(TokenizerConfig(autoencoder=autoencoder, quantizer=quantizer)).to(device)
+        self.judge = PatchDiscriminator(base_channels=32 if quick else 64, num_layers=2 if quick else 3).to(
+            device
+        )
+        self.perceptual = LPIPS()
+        for parameter in self.perceptual.parameters():  # what they are does not matter for the time
+            torch.nn.init.uniform_(parameter, 0, 1e-2)
+        self.perceptual.to(device)
+        self.images = (torch.rand(self.batch, 3, self.side, self.side) * 2 - 1).to(device)
+
+
+def ours(players: Players) -> Callable[[], object]:
+    """A step of the task, as training runs it."""
+    config = TokenizerTaskConfig(
+        optimizer=OptimizerConfig(learning_rate=RATE, betas=BETAS),
+        perceptual=PerceptualConfig(),
+        adversary=AdversaryConfig(weight=WEIGHT),
+    )
+    task = TokenizerTask(
+        players.tokenizer,
+        config,
+        loop=LoopConfig(steps=1, batch_size=players.batch),
+        engine=Engine(players.images.device.type),
+        seed=0,
+        judges=(players.judge, players.perceptual),
+    )
+    batch = Batch(players.images, {}, torch.arange(players.batch))
+    return lambda: task.train_step([batch], 0)
+
+
+def reference(players: Players) -> Callable[[], object]:
+    """The step written down loss by loss."""
+    tokenizer, judge, images = players.tokenizer.train(), players.judge.train(), players.images
+    adams = [torch.optim.Adam(network.parameters(), lr=RATE, betas=BETAS) for network in (tokenizer, judge)]
+    last = tokenizer.decoder.last_weight
+
+    def step() -> Tensor:
+        result = tokenizer(images)
+        distance = (images - result.images).abs().mean() + players.perceptual(images, result.images).mean()
+        adversarial = generator_loss(judge(result.images))
+        (pull,) = torch.autograd.grad(distance, last, retain_graph=True)
+        (push,) = torch.autograd.grad(adversarial, last, retain_graph=True)
+        weight = adaptive_weight(pull, push, scale=WEIGHT)
+        adams[0].zero_grad()
+        (distance + result.quantized.loss + weight * adversarial).backward()
+        adams[0].step()
+        reconstruction = tokenizer(images).images.detach()
+        loss = hinge_loss(judge(images), judge(reconstruction))
+        adams[1].zero_grad()
+        loss.backward()
+        adams[1].step()
+        return loss
+
+    return step
+
+
+SIDES = {"ours": ours, "reference": reference}
+
+
+def peak_memory(side: str, *, quick: bool) -> tuple[float, float]:
+    """What two steps in a process of their own add to its memory, in MB, and how many seconds they take."""
+    command = [sys.executable, __file__, "--peak", side, *(["--quick"] if quick else [])]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    megabytes, seconds = json.loads(result.stdout)
+    return megabytes, seconds
+
+
+def print_peak_memory(side: str, *, quick: bool) -> None:
+    """The work of that process."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    step = SIDES[side](Players(quick=quick, device=device))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        before = pages * resource.getpagesize()
+    begun = time.perf_counter()
+    for _ in range(2):
+        step()
+    seconds = time.perf_counter() - begun
+    most = torch.cuda.max_memory_allocated() if device.type == "cuda" else _most_resident()
+    print(json.dumps([(most - before) / 1e6, seconds]))
+
+
+def _most_resident() -> int:
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def main() -> None:
+    if "--peak" in sys.argv:
+        print_peak_memory(sys.argv[sys.argv.index("--peak") + 1], quick="--quick" in sys.argv)
+        return
+    arguments = parse_arguments(__doc__.splitlines()[0])
+    quick = arguments.quick
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    players = [Players(quick=quick, device=device) for _ in SIDES]
+    work = f"tokenizer step, {players[0].batch} x {players[0].side}x{players[0].side}"
+    time_row = compare(
+        work,
+        ours=ours(players[0]),
+        reference=reference(players[1]),
+        amount=players[0].batch,
+        unit="images/s",
+        repeats=2 if quick else 5,
+    )
+    peaks = {side: peak_memory(side, quick=quick) for side in SIDES}
+    memory_row = Row(
+        work="its peak memory (less is better)",
+        unit="MB",
+        ours=peaks["ours"][0],
+        reference=peaks["reference"][0],
+        ratio=peaks["ours"][0] / peaks["reference"][0],
+        ours_seconds=Timing(*[peaks["ours"][1]] * 3),
+        reference_seconds=Timing(*[peaks["reference"][1]] * 3),
+    )
+    report([time_row, memory_row], quick=quick, path=arguments.json)
+
+
+if __name__ == "__main__":
+    main()

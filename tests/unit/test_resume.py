@@ -1,0 +1,294 @@
+"""A run that was stopped and resumed is, bit by bit, the run that was not."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.checkpoints.tensors import read_tensors
+from vqgan.config import dump_yaml
+from vqgan.errors import CheckpointError, ConfigError, Preempted
+from vqgan.runs import train
+
+STEPS = 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums depend on the number of threads: here and in the processes that are started it is one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)  # nobody cuts the power here
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Ten images: an epoch ends within the third step."""
+    return tiny.data(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def runs(source, tmp_path_factory):
+    """Both stages, uninterrupted, and what is needed to begin them again."""
+    folder = tmp_path_factory.mktemp("whole")
+    training = {"steps": STEPS, "evaluate_every": 2, "pictures": 1}
+    requests = {
+        "tokenizer": (tiny.tokenizer_run(source, **training), None),
+        "prior": (tiny.prior_run(source, **training), folder / "tokenizer"),
+    }
+    for stage, (run, tokenizer) in requests.items():
+        train(run, out=folder / stage, tokenizer=tokenizer, device="cpu", seed=3)
+    return folder, requests
+
+
+def stopped(run, folder, step, **arguments):
+    """Trains until a signal comes during ``step``."""
+
+    def stop(progress):
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted, match=f"stopped at step {step} of "):
+        train(run, **arguments, device="cpu", on_progress=stop)
+    assert RunFolder(folder).newest().number == step
+
+
+def rows(folder):
+    """All numbers but the speed."""
+    lines = RunFolder(folder).metrics.read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]
+
+
+def assert_equal_runs(folder, expected):
+    ours, theirs = RunFolder(folder).newest(), RunFolder(expected).newest()
+    assert ours.number == theirs.number
+    assert ours.values == theirs.values
+    assert ours.tensors.keys() == theirs.tensors.keys() == {"model", "ema", "optimizer"}
+    for file, tensors in theirs.tensors.items():
+        assert ours.tensors[file].keys() == tensors.keys()
+        different = [
+            name for name, tensor in tensors.items() if not torch.equal(ours.tensors[file][name], tensor)
+        ]
+        assert different == []
+    assert rows(folder) == rows(expected)
+
+
+@pytest.mark.parametrize(("stage", "step"), [("tokenizer", 2), ("tokenizer", 3), ("prior", 2)])
+def test_stopping_once_changes_nothing(runs, tmp_path, stage, step):
+    whole, requests = runs
+    run, tokenizer = requests[stage]
+    folder = tmp_path / stage
+    stopped(run, folder, step, out=folder, tokenizer=tokenizer, seed=3)
+    train(None, resume=folder, device="cpu")
+    assert_equal_runs(folder, whole / stage)
+    ours, theirs = (read_tensors(each / f"{stage}.safetensors") for each in (folder, whole / stage))
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "prior"])
+def test_stopping_at_every_step_with_other_workers_each_time_changes_nothing(runs, tmp_path, stage):
+    whole, requests = runs
+    run, tokenizer = requests[stage]
+    folder = tmp_path / stage
+    stopped(run, folder, 1, out=folder, tokenizer=tokenizer, seed=3)
+    for step, workers in ((2, 2), (3, 0), (4, 1)):
+        stopped(None, folder, step, resume=folder, overrides=[f"data.workers={workers}"])
+    train(None, resume=folder, overrides=["data.workers=0"], device="cpu")
+    assert_equal_runs(folder, whole / stage)
+
+
+def test_a_damaged_step_costs_only_the_steps_since_the_one_before(runs, tmp_path, caplog):
+    whole, requests = runs
+    folder = tmp_path / "run"
+    stopped(requests["tokenizer"][0], folder, 2, out=folder, seed=3)
+    stopped(None, folder, 4, resume=folder)
+    damaged = folder / "state" / "step-00000004" / "optimizer.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    train(None, resume=folder, device="cpu")
+    assert "step-00000004/optimizer.safetensors` is damaged" in caplog.text
+    assert_equal_runs(folder, whole / "tokenizer")
+    assert RunFolder(folder).numbers() == [2, STEPS]
+
+
+def test_a_run_that_never_took_a_step_can_be_resumed(runs, tmp_path, monkeypatch):
+    whole, requests = runs
+    for stage, (run, tokenizer) in requests.items():
+        folder = tmp_path / stage
+        with monkeypatch.context() as patch:
+            patch.setattr("vqgan.training.loop.step_seed", _fail)
+            with pytest.raises(RuntimeError, match="the power went"):
+                train(run, out=folder, tokenizer=tokenizer, device="cpu", seed=3)
+        train(None, resume=folder, device="cpu")
+        assert_equal_runs(folder, whole / stage)
+
+
+def _fail(*arguments):
+    raise RuntimeError("the power went")
+
+
+def test_steps_may_grow_after_the_end(runs, source, tmp_path):
+    training = {"evaluate_every": 2, "pictures": 0}
+    train(tiny.tokenizer_run(source, steps=4, **training), out=tmp_path / "grown", device="cpu")
+    train(None, resume=tmp_path / "grown", device="cpu")  # there is nothing to do
+    train(None, resume=tmp_path / "grown", overrides=["training.steps=6"], device="cpu")
+    train(tiny.tokenizer_run(source, steps=6, **training), out=tmp_path / "whole", device="cpu")
+    assert_equal_runs(tmp_path / "grown", tmp_path / "whole")
+
+
+def test_two_runs_with_the_same_seed_are_equal_and_with_another_not(runs, tmp_path):
+    whole, requests = runs
+    train(requests["tokenizer"][0], out=tmp_path / "same", device="cpu", seed=3)
+    assert_equal_runs(tmp_path / "same", whole / "tokenizer")
+    train(requests["tokenizer"][0], out=tmp_path / "other", device="cpu", seed=4)
+    assert rows(tmp_path / "other") != rows(whole / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def first_step(source, tmp_path_factory):
+    """Runs of both stages that were stopped after one step."""
+    folder = tmp_path_factory.mktemp("begun")
+    stopped(tiny.tokenizer_run(source), folder / "tokenizer", 1, out=folder / "tokenizer")
+    tokenizer = folder / "tokenizer"
+    stopped(tiny.prior_run(source), folder / "prior", 1, out=folder / "prior", tokenizer=tokenizer)
+    return folder
+
+
+@pytest.fixture
+def begun(first_step, tmp_path):
+    return shutil.copytree(first_step / "tokenizer", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"overrides": ["training.batch_size=8"]},
+            "`training.batch_size` is 8, but the run was begun with 4",
+        ),
+        ({"overrides": ["training.steps=2"]}, "`training.steps` is 2, but the run was begun with 4"),
+        ({"precision": "bf16"}, "`precision` is bf16, but the run was begun with fp32"),
+        ({"seed": 9}, "`seed` is 9, but the run was begun with 0"),
+        ({"start_from": "x"}, "`start_from` is `x`, but a resumed run takes everything from its folder"),
+        ({"run": "demo-prior"}, "`run` is `demo-prior`, but a resumed run takes everything from its folder"),
+    ],
+)
+def test_other_changes_are_refused_with_both_values(begun, arguments, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        train(arguments.pop("run", None), resume=begun, device="cpu", **arguments)
+
+
+def test_the_same_images_may_lie_elsewhere_and_others_are_refused(begun, tmp_path):
+    other = tiny.data(tmp_path / "other", count=11)
+    with pytest.raises(ConfigError, match=r"the data has fingerprint [0-9a-f]{12}, the run was trained on "):
+        train(None, resume=begun, data=other, device="cpu")
+    train(None, resume=begun, data=tiny.data(tmp_path / "moved"), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "env.json"])
+def test_what_is_no_run_or_a_damaged_one_is_refused(begun, name):
+    (begun / name).write_text("{")
+    with pytest.raises(CheckpointError, match=re.escape(name)):
+        train(None, resume=begun, device="cpu")
+    (begun / name).unlink()
+    with pytest.raises(CheckpointError, match="is not a run folder"):
+        train(None, resume=begun, device="cpu")
+
+
+def test_a_damaged_prior_file_is_seen_before_training_goes_on(first_step, tmp_path):
+    folder = shutil.copytree(first_step / "prior", tmp_path / "run")
+    data = bytearray((folder / "prior.safetensors").read_bytes())
+    data[-100] ^= 1
+    (folder / "prior.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match="its tensors do not have its digest"):
+        train(None, resume=folder, device="cpu")
+
+
+SIGNALS = {"SIGINT": 75, "SIGTERM": 75, "SIGKILL": -9}
+"""Signal and exit code of the command line."""
+
+ENDLESS = {"steps": 100_000, "save_every": 3, "evaluate_every": 7, "pictures": 2}
+
+
+@pytest.fixture(scope="module")
+def processes(source, tmp_path_factory):
+    """The command line, trained for a moment and then sent each of the signals: exit codes and messages."""
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "run.yaml").write_text(dump_yaml(tiny.tokenizer_run(source, **ENDLESS)))
+    command = ["train", "tokenizer", "run.yaml", "--device", "cpu"]
+    workers = {"SIGINT": ["--workers", "1"]}
+    requests = {name: [*command, *workers.get(name, []), "--out", str(folder / name)] for name in SIGNALS}
+    launcher = subprocess.Popen(
+        [sys.executable, str(Path(tiny.__file__).with_name("launcher.py"))],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with launcher:
+        launcher.stdin.write(json.dumps(requests))
+        launcher.stdin.close()
+        started = json.loads(launcher.stdout.readline())
+        try:
+            for name in trained(folder, set(started)):
+                # Ctrl-C goes to the whole group, with the processes that read.
+                (os.killpg if name == "SIGINT" else os.kill)(started[name], getattr(signal, name))
+            codes = json.loads(launcher.stdout.readline())
+        except BaseException:
+            for number in started.values():
+                os.kill(number, signal.SIGKILL)
+            raise
+    return {name: (folder / name, code, (folder / f"{name}.log").read_text()) for name, code in codes.items()}
+
+
+def trained(folder, waiting):
+    """Yields the name of each run as soon as it has trained for some steps."""
+    deadline = time.monotonic() + 100
+    while waiting:
+        assert time.monotonic() < deadline, [path.read_text() for path in folder.glob("*.log")]
+        for name in sorted(waiting):
+            log = folder / name / "metrics.jsonl"
+            if log.exists() and log.read_bytes().count(b"\n") >= 8:
+                waiting.remove(name)
+                yield name
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(processes, source, tmp_path_factory):
+    """The same run in this process, to a step that none of the others has reached."""
+    step = 2 + max(RunFolder(folder).newest().number for folder, _, _ in processes.values())
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    stopped(tiny.tokenizer_run(source, **ENDLESS), folder, step, out=folder)
+    return folder, step
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_the_command_line_can_be_stopped_by_any_signal_and_goes_on_exactly(processes, uninterrupted, name):
+    folder, code, errors = processes[name]
+    assert code == SIGNALS[name]
+    last = RunFolder(folder).newest().number
+    if name == "SIGKILL":
+        assert last % ENDLESS["save_every"] == 0
+    else:
+        assert f"vqgan: stopped at step {last} of 100000; everything is saved in `{folder}`" in errors
+        assert f"hint: go on with `vqgan train tokenizer --resume {folder}`" in errors
+        assert "Traceback" not in errors
+        assert not list(folder.rglob("*tmp*"))
+    expected, step = uninterrupted
+    stopped(None, folder, step, resume=folder)
+    assert not list(folder.rglob("*tmp*"))
+    assert_equal_runs(folder, expected)

@@ -1,0 +1,182 @@
+import logging
+
+import msgspec
+import pytest
+import torch
+
+import tiny
+from vqgan.checkpoints.format import save_model
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
+from vqgan.errors import CheckpointError, ConfigError, DataError
+from vqgan.nn import lpips
+from vqgan.nn.discriminator import PatchDiscriminator
+from vqgan.nn.lpips import LPIPS
+from vqgan.training.build import build_prior_task, build_tokenizer_task, load_tokenizer, resume_prior_task
+from vqgan.training.engine import Engine
+from vqgan.training.tokenizer_task import PerceptualConfig
+
+NAMES = ("cat", "dog", "fox")
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return Engine("cpu")
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A tokenizer with another codebook than the run's."""
+    path = tmp_path / "first" / "tokenizer.safetensors"
+    path.parent.mkdir()
+    save_model(tiny.tokenizer(seed=3, normalize=True), path)
+    return path
+
+
+@pytest.fixture
+def prior_file(tmp_path):
+    path = tmp_path / "prior.safetensors"
+    save_model(tiny.synthesizer(seed=3), path)
+    return path
+
+
+def judge(seed=7, layers=1):
+    torch.manual_seed(seed)
+    return PatchDiscriminator(image_channels=1, base_channels=4, num_layers=layers)
+
+
+def assert_equal(module, state):
+    assert module.state_dict().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+
+
+def tokenizer_task(engine, run=None, *, seed=0, start_from=None):
+    return build_tokenizer_task(run or tiny.tokenizer_run(), engine, seed=seed, start_from=start_from)
+
+
+def prior_task(engine, run=None, *, names=NAMES, tokenizer=None, start_from=None):
+    return build_prior_task(
+        run or tiny.prior_run(), engine, seed=0, tokenizer=tokenizer, start_from=start_from, class_names=names
+    )
+
+
+def test_fresh_weights_follow_from_the_seed(engine):
+    one, same, other = (tokenizer_task(engine, seed=seed)[1].state.tensors()["model"] for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    for name in ("tokenizer.to_codebook.weight", "discriminator.layers.0.weight"):
+        assert not torch.equal(one[name], other[name])
+
+
+def test_a_run_from_a_file_takes_its_model_and_says_so(engine, file, caplog):
+    with caplog.at_level(logging.INFO):
+        run, task = tokenizer_task(engine, start_from=file)
+    assert run.tokenizer == tiny.tokenizer_config(normalize=True)
+    assert_equal(task.tokenizer, tiny.tokenizer(seed=3, normalize=True).state_dict())
+    assert f"the model is that of `{file}`, not that of the run's configuration" in caplog.text
+    assert run.task == tiny.tokenizer_run().task
+
+
+def test_a_discriminator_in_the_file_goes_on(engine, file):
+    save_model(tiny.tokenizer(), file, training={"discriminator": ({}, judge())})
+    assert_equal(
+        tokenizer_task(engine, start_from=file)[1].state.modules["discriminator"], judge().state_dict()
+    )
+
+
+def test_a_run_from_a_run_takes_the_discriminator_of_its_newest_step(engine, file):
+    folder = RunFolder(file.parent)
+    state = {f"discriminator.{name}": tensor for name, tensor in judge().state_dict().items()}
+    folder.commit(5, {"model": {"tokenizer.x": torch.zeros(1), **state}, "optimizer": {}}, {})
+    _, task = tokenizer_task(engine, start_from=file.parent)
+    assert_equal(task.state.modules["discriminator"], judge().state_dict())
+
+
+def test_a_discriminator_of_other_sizes_is_refused(engine, file):
+    save_model(tiny.tokenizer(), file, training={"discriminator": ({}, judge(layers=2))})
+    with pytest.raises(CheckpointError, match=r"does not fit the discriminator of `task\.adversary`"):
+        tokenizer_task(engine, start_from=file)
+
+
+def test_a_perceptual_network_in_the_file_is_used_and_remembered(engine, file, monkeypatch):
+    monkeypatch.setattr(lpips, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
+    network = LPIPS()
+    network.load_state_dict({name: torch.rand(tensor.shape) for name, tensor in network.state_dict().items()})
+    save_model(tiny.tokenizer(), file, training={"perceptual": ({}, network)})
+    plain = tiny.tokenizer_run()
+    run = msgspec.structs.replace(
+        plain,
+        task=msgspec.structs.replace(plain.task, perceptual=PerceptualConfig(weight=0.5)),
+        data=msgspec.structs.replace(plain.data, image_size=(16, 16)),
+    )
+    run, task = tokenizer_task(engine, run, start_from=file)
+    assert_equal(task.perceptual, network.state_dict())
+    assert run.task.perceptual == PerceptualConfig(weight=0.5, weights=str(file.resolve()))
+    _, resumed = tokenizer_task(engine, run)
+    assert_equal(resumed.perceptual, network.state_dict())
+
+
+def test_a_tokenizer_can_be_taken_from_a_priors_file(prior_file):
+    assert_equal(load_tokenizer(prior_file), tiny.synthesizer(seed=3).tokenizer.state_dict())
+
+
+@pytest.mark.parametrize(
+    "given", [ClassLabelConfig(), ClassLabelConfig(num_classes=10), ClassLabelConfig(class_names=NAMES)]
+)
+def test_classes_are_filled_in_from_the_data(engine, file, given):
+    run, task = prior_task(
+        engine, msgspec.structs.replace(tiny.prior_run(), conditioner=given), tokenizer=file
+    )
+    assert run.conditioner == ClassLabelConfig(num_classes=3, class_names=NAMES)
+    assert task.synthesizer.config.conditioner == run.conditioner
+    assert task.synthesizer.config.tokenizer == tiny.tokenizer_config(normalize=True)
+    assert task.synthesizer.config.window == (2, 2)
+    assert task.synthesizer.config.prior.context_length == 4
+    assert_equal(task.synthesizer.tokenizer, tiny.tokenizer(seed=3, normalize=True).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), "the condition is a class, but the images have none\nhint: put the images of each class into"),
+        (("a", "b"), "the images have the classes `a`, `b`, the prior is to know `cat`, `dog`, `fox`"),
+        (tuple("abcdefgh"), "the images have the classes `a`, `b`, `c`, `d`, `e` and 3 more, the prior"),
+    ],
+)
+def test_images_without_the_classes_are_refused(engine, file, names, message):
+    run = msgspec.structs.replace(tiny.prior_run(), conditioner=ClassLabelConfig(class_names=NAMES))
+    with pytest.raises(DataError, match=message):
+        prior_task(engine, run, names=names, tokenizer=file)
+
+
+def test_classes_of_the_images_do_no_harm_where_nothing_asks_for_them(engine, file):
+    run = msgspec.structs.replace(tiny.prior_run(), conditioner=UnconditionalConfig())
+    assert prior_task(engine, run, tokenizer=file)[0] == run
+
+
+def test_a_prior_from_a_file_takes_the_whole_model(engine, prior_file):
+    run, task = prior_task(engine, start_from=prior_file)
+    assert_equal(task.synthesizer, tiny.synthesizer(seed=3).state_dict())
+    assert run.conditioner == ClassLabelConfig(num_classes=3)
+    assert (run.prior.depth, run.prior.width, run.prior.dropout) == (1, 16, 0.0)
+    resumed = resume_prior_task(run, engine, seed=0, folder=RunFolder(prior_file.parent))
+    assert_equal(resumed.synthesizer, task.synthesizer.state_dict())
+
+
+def test_a_prior_from_a_file_refuses_other_classes_and_sizes(engine, prior_file):
+    with pytest.raises(DataError, match="the images have 2 classes, the prior 3"):
+        prior_task(engine, names=("a", "b"), start_from=prior_file)
+    run = tiny.prior_run()
+    large = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, image_size=(8, 16)))
+    with pytest.raises(ConfigError, match=r"have a token grid of \(2, 4\), the prior reads \(2, 2\)"):
+        prior_task(engine, large, start_from=prior_file)
+
+
+def test_a_prior_needs_a_tokenizer_exactly_when_it_begins_anew(engine, file, prior_file):
+    with pytest.raises(
+        ConfigError, match="a prior is trained on a tokenizer's codes\nhint: give `--tokenizer"
+    ):
+        prior_task(engine)
+    with pytest.raises(ConfigError, match="brings its tokenizer along"):
+        prior_task(engine, tokenizer=file, start_from=prior_file)
+    with pytest.raises(CheckpointError, match="holds a tokenizer, expected a prior"):
+        prior_task(engine, start_from=file)

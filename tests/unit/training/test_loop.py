@@ -1,0 +1,296 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+import tiny
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.errors import DivergedError, OutputError, Preempted
+from vqgan.training.engine import Engine
+from vqgan.training.loop import UNFINISHED, Loop, step_seed
+from vqgan.training.observer import Observer
+from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig
+from vqgan.training.state import TrainingState
+from vqgan.types import Batch
+
+STEPS = 6
+
+
+class Counting:
+    """A task of one number that rises by its learning rate; what it is asked for is noted in ``calls``."""
+
+    phase = "tokenizer"
+    image_channels = 1
+
+    def __init__(self, **loop):
+        self.loop = tiny.loop(steps=STEPS, batch_size=2, **loop)
+        self.module = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.module.weight)
+        config = OptimizerConfig(learning_rate=1.0, betas=(0.0, 0.0))
+        self.state = TrainingState({"one": self.module}, {"one": NamedOptimizer(self.module, config)})
+        self.calls = []
+        self.during = {}
+
+    def note(self, what):
+        self.calls.append(what)
+        self.during.pop(what, lambda: None)()
+
+    def train_step(self, batches, step):
+        self.note(f"train {step}")
+        assert len(batches) == self.loop.accumulate
+        bad = f"bad {step}" in self.during
+        self.module.weight.grad = torch.full((1, 1), torch.nan if bad else -1.0)
+        self.state.optimizers["one"].step(1.0)
+        return {"loss": torch.tensor(float(step)), "chance": torch.rand(())}
+
+    def evaluate(self, batches):
+        self.note("evaluate")
+        return {"count": float(sum(len(batch.images) for batch in batches))}
+
+    def pictures(self, batch, on_progress):
+        self.note("pictures")
+        on_progress(None)
+        return {"shown": batch.images}
+
+    def export(self, folder, step):
+        self.note(f"export {step}")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+def batches(skipped=()):
+    while True:
+        whole = tiny.batch(2)
+        yield Batch(whole.images, whole.condition, whole.sample, skipped)
+
+
+def held_out(limit, size):
+    for first in range(0, limit, size):
+        yield tiny.batch(min(size, limit - first), first=first)
+
+
+def run(task, folder, start=0, unfinished=None, progress=None, train=None):
+    observer = Observer(
+        task=task,
+        folder=folder,
+        heldout=held_out,
+        device=torch.device("cpu"),
+        start=start,
+        on_progress=None if progress is None else progress.append,
+    )
+    values = {"seed": 5, "fingerprint": "f"}
+    loop = Loop(task=task, folder=folder, engine=Engine("cpu"), values=values, observer=observer)
+    try:
+        loop.run(train or batches(), start, unfinished)
+    finally:
+        observer.close()
+
+
+def rows(folder):
+    return [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+
+
+def test_numbers_pictures_evaluations_and_checkpoints_come_when_they_are_due(folder):
+    task, progress = Counting(log_every=2, evaluate_every=4, evaluate_images=3, save_every=3, pictures=2), []
+    run(task, folder, progress=progress)
+    assert task.calls == [
+        "train 0",
+        "pictures",
+        "train 1",
+        "train 2",
+        "export 3",
+        "train 3",
+        "evaluate",
+        "train 4",
+        "train 5",
+        "pictures",
+        "evaluate",
+        "export 6",
+    ]
+    assert [row["step"] for row in rows(folder)] == [2, 4, 6]
+    assert [row["loss"] for row in rows(folder)] == [1.0, 3.0, 5.0]
+    assert [row.get("heldout_count") for row in rows(folder)] == [None, 3.0, 3.0]
+    assert all(row["images_per_second"] > 0 for row in rows(folder))
+    assert folder.numbers() == [3, 6]
+    assert [(report.step, report.total, report.phase) for report in progress] == [
+        (step, STEPS, "tokenizer") for step in range(1, 7)
+    ]
+    assert [bool(report.values) for report in progress] == [False, True, False, True, False, True]
+    assert (folder.images / "training.png").exists()
+    assert sorted(path.name for path in folder.images.glob("shown-*")) == [
+        "shown-00000001.png",
+        "shown-00000006.png",
+    ]
+
+
+def test_before_the_first_step_the_run_can_already_be_resumed(folder):
+    def boom():
+        raise RuntimeError("the machine broke")
+
+    task = Counting()
+    task.during["train 0"] = boom
+    with pytest.raises(RuntimeError):
+        run(task, folder)
+    step = folder.newest()
+    assert (step.number, step.values["seed"], step.values["fingerprint"]) == (0, 5, "f")
+
+
+def test_the_model_is_written_before_the_step_that_says_so(folder):
+    task = Counting(save_every=3)
+    task.during["export 3"] = lambda: task.calls.append(list(folder.numbers()))
+    run(task, folder)
+    assert task.calls[task.calls.index("export 3") + 1] == [0]
+
+
+def test_a_step_takes_as_many_micro_batches_as_it_is_cut_into(folder):
+    taken = []
+
+    def counting():
+        for batch in batches():
+            taken.append(batch)
+            yield batch
+
+    run(Counting(accumulate=2), folder, train=counting())
+    assert len(taken) == 2 * STEPS
+
+
+def test_chance_in_a_step_follows_from_seed_and_step_alone(folder, tmp_path):
+    run(Counting(), folder)
+    other = RunFolder(tmp_path / "other")
+    other.create()
+    torch.rand(17)
+    run(Counting(), other, start=3)
+    drawn = [row["chance"] for row in rows(folder)]
+    assert [row["chance"] for row in rows(other)] == drawn[3:]
+    assert len(set(drawn)) == STEPS
+    assert len({step_seed(seed, step, rank) for seed in (0, 1) for step in (0, 1) for rank in (0, 1)}) == 8
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("moment", "step", "unfinished"),
+    [
+        ("train 2", 3, False),
+        ("export 3", 4, False),  # during a save: noticed after the next step
+        ("pictures", 1, True),
+        ("evaluate", 5, True),
+    ],
+)
+def test_a_signal_at_any_moment_leads_to_a_committed_step_and_a_hint(folder, moment, step, unfinished):
+    task = Counting(evaluate_every=5, save_every=3, pictures=2)
+    task.during[moment] = interrupt
+    with pytest.raises(Preempted) as caught:
+        run(task, folder)
+    assert caught.value.exit_code == 75
+    assert (
+        caught.value.message == f"stopped at step {step} of {STEPS}; everything is saved in `{folder.path}`"
+    )
+    assert caught.value.hint == f"go on with `vqgan train tokenizer --resume {folder.path}`"
+    newest = folder.newest()
+    assert newest.number == step
+    assert (UNFINISHED in newest.values) == unfinished
+    assert task.calls[-1] == f"export {step}"
+    written = [row["step"] for row in rows(folder)] if folder.metrics.exists() else []
+    assert written == list(range(1, step + (not unfinished)))
+
+
+@pytest.mark.parametrize("moment", ["pictures", "evaluate"])
+def test_an_evaluation_that_was_broken_off_is_made_up_for_on_resuming(folder, tmp_path, moment):
+    settings = {"evaluate_every": 4, "pictures": 2}
+    whole = RunFolder(tmp_path / "whole")
+    whole.create()
+    run(Counting(**settings), whole)
+    task = Counting(**settings)
+    task.during[moment] = interrupt
+    with pytest.raises(Preempted):
+        run(task, folder)
+    step = folder.newest()
+    folder.clean(step.number - 1)
+    again = Counting(**settings)
+    again.state.load(step.tensors, where="here")
+    run(again, folder, step.number, step.values[UNFINISHED])
+    timeless = [[{**row, "images_per_second": 0} for row in rows(each)] for each in (folder, whole)]
+    assert timeless[0] == timeless[1]
+    assert {p.name for p in folder.images.rglob("*.png")} == {p.name for p in whole.images.rglob("*.png")}
+    assert again.module.weight == STEPS
+
+
+def test_a_signal_in_the_last_evaluation_is_no_end_and_one_after_it_is(folder, tmp_path):
+    task = Counting()
+    task.during["evaluate"] = interrupt
+    with pytest.raises(Preempted):
+        run(task, folder)
+    assert folder.newest().number == STEPS
+    other = RunFolder(tmp_path / "other")
+    other.create()
+    task = Counting()
+    task.during[f"export {STEPS}"] = interrupt
+    run(task, other)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_step(folder):
+    task = Counting(save_every=2)
+
+    def impatient():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    task.during["train 3"] = impatient
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder)
+    assert folder.newest().number == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_at_the_next_row_and_nothing_of_it_is_saved(folder):
+    task = Counting(log_every=4, save_every=2)
+    task.during["bad 2"] = None
+    with pytest.raises(DivergedError) as caught:
+        run(task, folder)
+    assert caught.value.exit_code == 4
+    assert "was not finite before step 4" in caught.value.message
+    assert f"--from {folder.path}" in caught.value.hint
+    assert [row["step"] for row in rows(folder)] == [4]
+    assert folder.numbers() == [0, 2]
+    assert task.module.weight == 3
+
+
+def test_a_full_disk_ends_the_run_and_the_last_step_stands(folder, monkeypatch):
+    task = Counting(save_every=2)
+
+    def full(*arguments):
+        raise OutputError("the disk is full")
+
+    task.during["train 3"] = lambda: monkeypatch.setattr(folder, "commit", full)
+    with pytest.raises(OutputError):
+        run(task, folder)
+    assert folder.newest().number == 2
+
+
+def test_skipped_files_of_training_and_evaluation_are_recorded_once(folder):
+    def skipping(limit, size):
+        whole = tiny.batch(limit)
+        yield Batch(whole.images, whole.condition, whole.sample, (("c.png", "z"),))
+
+    task = Counting()
+    observer = Observer(
+        task=task, folder=folder, heldout=skipping, device=torch.device("cpu"), start=0, on_progress=None
+    )
+    loop = Loop(task=task, folder=folder, engine=Engine("cpu"), values={"seed": 0}, observer=observer)
+    loop.run(batches((("a.png", "x"), ("b.png", "y"))))
+    observer.close()
+    assert [json.loads(line)["path"] for line in folder.skipped.read_text().splitlines()] == [
+        "a.png",
+        "b.png",
+        "c.png",
+    ]
