@@ -124,8 +124,7 @@ def print_peak_memory(side: str, *, quick: bool) -> None:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        before = pages * resource.getpagesize()
+        before = _most_resident()
     begun = time.perf_counter()
     for _ in range(2):
         step()
@@ -135,6 +134,9 @@ def print_peak_memory(side: str, *, quick: bool) -> None:
 
 
 def _most_resident() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # elsewhere the number of a process begins with that of its parent
+        return 1024 * int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 

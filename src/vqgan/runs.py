@@ -12,10 +12,11 @@ import torch
 
 from vqgan.checkpoints.files import write_json, write_text
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
 from vqgan.data import Source, SourceConfig, parse_source
 from vqgan.data.loader import Loader, evaluation_batches
-from vqgan.errors import ConfigError, closest
+from vqgan.errors import ConfigError, DataError, closest
 from vqgan.presets import PRESETS
 from vqgan.training.build import build_prior_task, build_tokenizer_task, resume_prior_task
 from vqgan.training.engine import Engine
@@ -158,7 +159,7 @@ def _begin(
 ) -> _Prepared:
     require(0 <= seed < 1 << 63, f"`seed` is {seed}, expected 0 to 2^63 - 1")
     settings.training.share(engine.world)
-    sources = open_sources(settings.data)
+    sources = _sources(settings)
     task: Task
     if isinstance(settings, TokenizerRun):
         require(tokenizer is None, "a tokenizer is not trained on a tokenizer", hint="leave `tokenizer` away")
@@ -204,7 +205,7 @@ def _continue(
     step = folder.newest()
     engine = Engine(device, environment["precision"])
     settings.training.share(engine.world)
-    sources = open_sources(settings.data)
+    sources = _sources(settings)
     values = {name: step.values[name] for name in ("seed", "fingerprint")}
     fingerprint = sources[0].fingerprint()
     require(
@@ -226,6 +227,17 @@ def _continue(
     engine.barrier()
     logger.info("going on from step %d of %d", step.number, settings.training.steps)
     return _Prepared(settings, task, folder, engine, sources, values, step.number, unfinished)
+
+
+def _sources(settings: Run) -> tuple[Source, Source]:
+    train_source, heldout = open_sources(settings.data)
+    by_class = isinstance(settings, PriorRun) and isinstance(settings.conditioner, ClassLabelConfig)
+    if by_class and train_source.class_names != heldout.class_names:
+        raise DataError(
+            "the held-out images have other classes than the training images",
+            hint="give held-out images in folders of the same names, or leave `--eval-data` away",
+        )
+    return train_source, heldout
 
 
 def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 import tiny
+from vqgan.checkpoints.load import load
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.config import dump_yaml, parse_yaml, to_mapping
 from vqgan.data import FolderConfig, IdxConfig
-from vqgan.errors import ConfigError
+from vqgan.errors import ConfigError, DataError
+from vqgan.images import save_png
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.presets import PRESETS
 from vqgan.runs import resolve, train, with_data
@@ -198,3 +200,30 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(tmp_pa
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
     assert to_mapping(tiny.tokenizer_run())["data"]["source"] is None
+
+
+def test_held_out_images_of_other_classes_are_refused_where_classes_matter(tmp_path):
+    source = tiny.data(tmp_path / "data")
+    for name in ("0", "1", "other"):
+        save_png(torch.zeros(1, 8, 8), tmp_path / "folder" / name / "a.png")
+    request = {"data": source, "eval_data": tmp_path / "folder", "device": "cpu"}
+    with pytest.raises(DataError, match="the held-out images have other classes than the training images"):
+        train(tiny.prior_run(), out=tmp_path / "prior", tokenizer=tmp_path / "x", **request)
+    assert not (tmp_path / "prior").exists()
+    train(tiny.tokenizer_run(steps=1), out=tmp_path / "tokenizer", **request)
+
+
+def test_a_class_is_asked_for_by_one_word_and_the_names_come_from_the_folders(tmp_path):
+    for name in ("cat", "dog"):
+        for index in range(4):
+            save_png(torch.zeros(1, 8, 8), tmp_path / "data" / name / f"{index}.png")
+    data = {"data": tmp_path / "data", "device": "cpu"}
+    train(tiny.tokenizer_run(steps=1), out=tmp_path / "tokenizer", **data)
+    run = msgspec.structs.replace(tiny.prior_run(steps=1), conditioner=UnconditionalConfig())
+    override = ["conditioner.kind=class_label"]
+    train(run, out=tmp_path / "prior", tokenizer=tmp_path / "tokenizer", overrides=override, **data)
+    expected = ClassLabelConfig(num_classes=2, class_names=("cat", "dog"))
+    assert resolve(tmp_path / "prior" / "config.yaml").conditioner == expected
+    synthesizer = load(tmp_path / "prior", device="cpu")
+    assert synthesizer.config.conditioner == expected
+    assert synthesizer.sample(1, condition={"class": "dog"}).shape == (1, 1, 8, 8)

@@ -50,7 +50,8 @@ def build_tokenizer_task(
         tokenizer = load_tokenizer(file)
         if tokenizer.config != run.tokenizer:
             logger.info("the model is that of `%s`, not that of the run's configuration", file)
-        run = msgspec.structs.replace(run, tokenizer=tokenizer.config, task=_own_judge(run.task, file))
+        run = msgspec.structs.replace(run, tokenizer=tokenizer.config)
+    run = msgspec.structs.replace(run, task=_with_judge(run.task, file))
     tokenizer.grid_size(run.data.image_size)  # says what does not fit before anything is written
     task = TokenizerTask(
         tokenizer.to(engine.device),
@@ -98,11 +99,16 @@ def _stored_discriminator(file: Path) -> dict[str, torch.Tensor]:
     return stored
 
 
-def _own_judge(task: TokenizerTaskConfig, file: Path) -> TokenizerTaskConfig:
-    """The task with the perceptual network of the file it starts from, if there is one in it."""
-    if task.perceptual is None or task.perceptual.weights or not read_training(file, "perceptual"):
+def _with_judge(task: TokenizerTaskConfig, file: Path | None) -> TokenizerTaskConfig:
+    """The task with the whole path of its perceptual network: that of the file it starts from, if it has one."""
+    if task.perceptual is None:
         return task
-    perceptual = msgspec.structs.replace(task.perceptual, weights=str(file.resolve()))
+    path = Path(task.perceptual.weights) if task.perceptual.weights else None
+    if path is None and file is not None and read_training(file, "perceptual"):
+        path = file
+    if path is None:
+        return task
+    perceptual = msgspec.structs.replace(task.perceptual, weights=str(path.expanduser().resolve()))
     return msgspec.structs.replace(task, perceptual=perceptual)
 
 

@@ -73,8 +73,8 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise CheckpointError(error.message, hint=error.hint) from None
 
 
-_MAY_DIFFER = ("data.workers", "data.source", "data.eval_source")
-"""What may change on resuming, besides the device; the data's fingerprint must stay."""
+_MAY_DIFFER = ("data.workers", "data.source", "data.eval_source", "task.perceptual.weights")
+"""What may change on resuming, besides the device: where things lie. The data's fingerprint must stay."""
 
 
 def refuse_changes(recorded: Run, settings: Run) -> None:
