@@ -90,16 +90,21 @@ def test_a_size_that_the_factor_does_not_divide(trained, tmp_path, write_images,
     refused(
         run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", out), 2, message, "add `--fit pad`"
     )
-    for command in (
-        ["encode", trained.tokenizer, tmp_path / "in"],
-        ["sample", trained.prior, "--size", "18x16"],
-    ):
-        result = run(*command, "--out", out)
-        refused(result, 2, "images of 18x16 pixels do not fit the tokenizer", "")
+    result = run("encode", trained.tokenizer, tmp_path / "in", "--out", out)
+    refused(result, 2, message, "give the images a common size with `--size HEIGHTxWIDTH`")
+    message = "`--size` has 18x16 pixels; height and width must be multiples of 4"
+    for command in (["sample", trained.prior], ["complete", trained.prior, tmp_path / "in"]):
+        result = run(*command, "--size", "18x16", "--out", out)
+        refused(result, 2, message, "the next sizes are 16x16 and 20x16")
+    write_images(tmp_path / "thin", count=1, size=(3, 16))
+    result = run("reconstruct", trained.tokenizer, tmp_path / "thin", "--out", out, "--fit", "crop")
+    refused(
+        result, 2, f"`{tmp_path / 'thin' / '0.png'}` has 3x16 pixels", "there is nothing to crop: `--fit pad`"
+    )
     words = ["--data", trained.images, "--image-size", 18, "--out", tmp_path / "run"]
     result = run("train", "tokenizer", trained.tokenizer_file, *words)
     refused(result, 2, "images of 18x18 pixels do not fit the tokenizer", "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "thin"]
 
 
 @pytest.mark.parametrize("size", ["big", "16x", "0x16", "16x16x16", "-4"])

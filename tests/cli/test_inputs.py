@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from vqgan.cli.flags import plain_text
-from vqgan.cli.inputs import find_images, known_tokens
+from vqgan.cli.inputs import find_images, known_tokens, load_tokenizer, on_device
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,12 @@ def test_results_are_named_by_their_path_in_the_given_folder(tmp_path):
     found = dict(find_images([str(tmp_path), str(tmp_path / "b2.jpg")]))
     assert set(found) == {"B2", "b2-2", "b10", "sub/a", "b2-3"}
     assert found["b2-3"] == tmp_path / "b2.jpg"
+
+
+def test_images_go_where_the_tokenizer_is_in_its_precision(trained):
+    tokenizer, _ = load_tokenizer(str(trained.tokenizer), device="cpu", precision="fp32")
+    images = torch.zeros(1, 3, 16, 16)
+    assert on_device(images, tokenizer.double()).dtype == torch.float64
 
 
 def test_a_frame_that_is_none_is_still_a_message():

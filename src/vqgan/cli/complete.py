@@ -52,7 +52,7 @@ class Complete(Decoding):
         import torch
 
         from vqgan.cli.drawing import DrawnImages, check_condition, class_values, share_of
-        from vqgan.cli.inputs import find_images, known_tokens, load_synthesizer, read_named
+        from vqgan.cli.inputs import check_multiples, find_images, known_tokens, load_synthesizer, read_named
         from vqgan.cli.progress import ProgressBar
 
         check_batch_size(self.batch_size)
@@ -62,6 +62,7 @@ class Complete(Decoding):
         check_condition(synthesizer, self.classes)
         tokenizer, (rows, columns) = synthesizer.tokenizer, synthesizer.config.window
         size = given or (rows * tokenizer.downsample_factor, columns * tokenizer.downsample_factor)
+        check_multiples("`--size`", size, tokenizer.downsample_factor)
         known = known_tokens(self.keep, tokenizer.grid_size(size))
         named = read_named(found, size=size, channels=tokenizer.image_channels)
         drawn, done = DrawnImages(Path(self.out), flags=self, header=header, command="complete"), 0

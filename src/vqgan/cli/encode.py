@@ -29,7 +29,7 @@ class Encode(Compute):
         import torch
 
         from vqgan.checkpoints.codes import save_codes
-        from vqgan.cli.inputs import find_images, load_tokenizer, on_device, read_named
+        from vqgan.cli.inputs import check_multiples, find_images, load_tokenizer, on_device, read_named
         from vqgan.cli.progress import ProgressBar
         from vqgan.errors import DataError
         from vqgan.images import printable
@@ -39,7 +39,7 @@ class Encode(Compute):
         size = parse_size(self.size)
         tokenizer, _ = load_tokenizer(self.model, device=self.device, precision=self.precision)
         codes: dict[str, np.ndarray] = {}
-        shape: tuple[int, ...] = ()
+        shape = (0, 0)
         with ProgressBar() as bar, torch.no_grad():
             for each in read_named(found, size=size, channels=tokenizer.image_channels):
                 height, width = each.images.shape[2:]
@@ -50,6 +50,8 @@ class Encode(Compute):
                         hint="bring them to one size with `--size HEIGHTxWIDTH`",
                     )
                 shape = (height, width)
+                hint = "give the images a common size with `--size HEIGHTxWIDTH`"
+                check_multiples(f"`{printable(each.path)}`", shape, tokenizer.downsample_factor, hint=hint)
                 codes[each.name] = tokenizer.encode(on_device(each.images, tokenizer))[0].cpu().numpy()
                 bar(Progress("encode", len(codes), len(found)))
         print(save_codes(Path(self.out), np.stack(list(codes.values())), list(codes), tokenizer))

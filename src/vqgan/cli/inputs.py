@@ -55,6 +55,28 @@ def on_device(images: Images, tokenizer: Tokenizer) -> Images:
     return images.to(tokenizer.to_codebook.weight)
 
 
+def check_multiples(what: str, size: tuple[int, int], factor: int, *, hint: str = "") -> None:
+    """Raises ConfigError if ``factor`` does not divide height and width; by default its hint names the next sizes.
+
+    Example:
+        >>> check_multiples("`--size`", (16, 32), 8)
+        >>> check_multiples("`--size`", (18, 16), 8)
+        Traceback (most recent call last):
+            ...
+        vqgan.errors.ConfigError: `--size` has 18x16 pixels; height and width must be multiples of 8
+        hint: the next sizes are 16x16 and 24x16
+    """
+    height, width = size
+    if height % factor == 0 and width % factor == 0:
+        return
+    smaller = "x".join(str(max(1, side // factor) * factor) for side in size)
+    larger = "x".join(str(-(-side // factor) * factor) for side in size)
+    raise ConfigError(
+        f"{what} has {height}x{width} pixels; height and width must be multiples of {factor}",
+        hint=hint or f"the next sizes are {smaller} and {larger}",
+    )
+
+
 def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
     """The image files of the given files and folders (read with their sub-folders), each with its result's name.
 

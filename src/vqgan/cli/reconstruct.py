@@ -67,24 +67,22 @@ def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit) -> "Images"
     """What comes back of one image.
 
     Raises:
-        ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` is ``"exact"``.
+        ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` does not help.
     """
-    from vqgan.cli.inputs import on_device
-    from vqgan.errors import ConfigError
+    from vqgan.cli.inputs import check_multiples, on_device
     from vqgan.images import printable
     from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
 
     images, factor = on_device(named.images, tokenizer), tokenizer.downsample_factor
     height, width = images.shape[2:]
-    match fit:
-        case "crop":
-            images = crop_to_multiple(images, factor)
-        case "pad":
-            images, _ = pad_to_multiple(images, factor)
-        case "exact" if height % factor or width % factor:
-            raise ConfigError(
-                f"`{printable(named.path)}` has {height}x{width} pixels; "
-                f"height and width must be multiples of {factor}",
-                hint="add `--fit pad`, `--fit crop` or `--size HEIGHTxWIDTH`",
-            )
+    what = f"`{printable(named.path)}`"
+    if fit == "exact":
+        hint = "add `--fit pad`, `--fit crop` or `--size HEIGHTxWIDTH`"
+        check_multiples(what, (height, width), factor, hint=hint)
+    elif fit == "crop" and min(height, width) < factor:
+        check_multiples(what, (height, width), factor, hint="there is nothing to crop: `--fit pad`")
+    if fit == "crop":
+        images = crop_to_multiple(images, factor)
+    elif fit == "pad":
+        images, _ = pad_to_multiple(images, factor)
     return tokenizer.decode(tokenizer.encode(images))[:, :, :height, :width]

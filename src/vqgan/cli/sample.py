@@ -37,7 +37,7 @@ class Sample(Decoding):
         from pathlib import Path
 
         from vqgan.cli.drawing import DrawnImages, check_condition, class_values, share_of
-        from vqgan.cli.inputs import load_synthesizer
+        from vqgan.cli.inputs import check_multiples, load_synthesizer
         from vqgan.cli.progress import ProgressBar
         from vqgan.config import require
 
@@ -46,6 +46,8 @@ class Sample(Decoding):
         size = parse_size(self.size)
         synthesizer, header = load_synthesizer(self.model, device=self.device, precision=self.precision)
         check_condition(synthesizer, self.classes)
+        if size is not None:
+            check_multiples("`--size`", size, synthesizer.tokenizer.downsample_factor)
         wanted = [value for value in class_values(self.classes) for _ in range(self.count)]
         drawn = DrawnImages(Path(self.out), flags=self, header=header, command="sample")
         with ProgressBar() as bar:
