@@ -9,7 +9,11 @@ import os
 import sys
 import traceback
 
-import vqgan.runs  # noqa: F401  (before the processes part, so that it is paid for once)
+# What takes long to import is paid for once, before the processes part.
+import torch._dynamo
+import torch.utils.tensorboard  # noqa: F401
+
+import vqgan.runs  # noqa: F401
 from vqgan.cli.main import main
 
 

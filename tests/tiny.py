@@ -115,6 +115,7 @@ def tokenizer_run(source: IdxConfig | None = None, **training: Any) -> Tokenizer
             pixels="l1+l2",
             adversary=AdversaryConfig(start=3, discriminator_start=2, base_channels=4, num_layers=1),
             reseed_after=2,
+            reseed_until=1.0,
         ),
         data=DataConfig(source=source, image_size=(SIDE, SIDE), flip=True),
         training=loop(**training),

@@ -16,6 +16,8 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+import torch._dynamo  # what takes long to import is paid for once, before the processes part
+import torch.utils.tensorboard
 
 import tiny
 from vqgan.checkpoints.format import digest_of

@@ -18,7 +18,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.checkpoints.tensors import read_tensors
 from vqgan.config import dump_yaml
 from vqgan.errors import CheckpointError, ConfigError, Preempted
-from vqgan.runs import train
+from vqgan.runs import resolve, train
 
 STEPS = 5
 
@@ -30,6 +30,7 @@ def one_thread():
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)  # nobody cuts the power here
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         yield
     torch.set_num_threads(before)
 
@@ -38,6 +39,18 @@ def one_thread():
 def source(tmp_path_factory):
     """Ten images: an epoch ends within the third step."""
     return tiny.data(tmp_path_factory.mktemp("images"))
+
+
+def stopped(run, folder, step, **arguments):
+    """Trains until a signal comes during ``step``."""
+
+    def stop(progress):
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted, match=f"stopped at step {step} of "):
+        train(run, **arguments, device="cpu", on_progress=stop)
+    assert RunFolder(folder).newest().number == step
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +67,13 @@ def runs(source, tmp_path_factory):
     return folder, requests
 
 
-def stopped(run, folder, step, **arguments):
-    """Trains until a signal comes during ``step``."""
-
-    def stop(progress):
-        if progress.step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Preempted, match=f"stopped at step {step} of "):
-        train(run, **arguments, device="cpu", on_progress=stop)
-    assert RunFolder(folder).newest().number == step
+@pytest.fixture(scope="module")
+def first_step(runs, tmp_path_factory):
+    """The same runs, stopped after their first step."""
+    folder = tmp_path_factory.mktemp("begun")
+    for stage, (run, tokenizer) in runs[1].items():
+        stopped(run, folder / stage, 1, out=folder / stage, tokenizer=tokenizer, seed=3)
+    return folder
 
 
 def rows(folder):
@@ -86,84 +96,67 @@ def assert_equal_runs(folder, expected):
     assert rows(folder) == rows(expected)
 
 
-@pytest.mark.parametrize(("stage", "step"), [("tokenizer", 2), ("tokenizer", 3), ("prior", 2)])
-def test_stopping_once_changes_nothing(runs, tmp_path, stage, step):
-    whole, requests = runs
-    run, tokenizer = requests[stage]
-    folder = tmp_path / stage
-    stopped(run, folder, step, out=folder, tokenizer=tokenizer, seed=3)
-    train(None, resume=folder, device="cpu")
+@pytest.mark.parametrize("stage", ["tokenizer", "prior"])
+def test_stopping_at_every_step_with_other_workers_each_time_changes_nothing(
+    runs, first_step, tmp_path, stage
+):
+    whole, _ = runs
+    folder = shutil.copytree(first_step / stage, tmp_path / stage)
+    for step, workers in ((2, 2), (3, 0), (4, 1)):
+        stopped(None, folder, step, resume=folder, overrides=[f"data.workers={workers}"])
+    train(None, resume=folder, overrides=["data.workers=0"], device="cpu")
     assert_equal_runs(folder, whole / stage)
     ours, theirs = (read_tensors(each / f"{stage}.safetensors") for each in (folder, whole / stage))
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
 
-@pytest.mark.parametrize("stage", ["tokenizer", "prior"])
-def test_stopping_at_every_step_with_other_workers_each_time_changes_nothing(runs, tmp_path, stage):
-    whole, requests = runs
-    run, tokenizer = requests[stage]
-    folder = tmp_path / stage
-    stopped(run, folder, 1, out=folder, tokenizer=tokenizer, seed=3)
-    for step, workers in ((2, 2), (3, 0), (4, 1)):
-        stopped(None, folder, step, resume=folder, overrides=[f"data.workers={workers}"])
-    train(None, resume=folder, overrides=["data.workers=0"], device="cpu")
-    assert_equal_runs(folder, whole / stage)
-
-
-def test_a_damaged_step_costs_only_the_steps_since_the_one_before(runs, tmp_path, caplog):
-    whole, requests = runs
-    folder = tmp_path / "run"
-    stopped(requests["tokenizer"][0], folder, 2, out=folder, seed=3)
-    stopped(None, folder, 4, resume=folder)
-    damaged = folder / "state" / "step-00000004" / "optimizer.safetensors"
+def test_a_damaged_step_costs_only_the_steps_since_the_one_before(runs, first_step, tmp_path, caplog):
+    folder = shutil.copytree(first_step / "tokenizer", tmp_path / "run")
+    stopped(None, folder, 3, resume=folder)
+    damaged = folder / "state" / "step-00000003" / "optimizer.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     train(None, resume=folder, device="cpu")
-    assert "step-00000004/optimizer.safetensors` is damaged" in caplog.text
-    assert_equal_runs(folder, whole / "tokenizer")
-    assert RunFolder(folder).numbers() == [2, STEPS]
+    assert "step-00000003/optimizer.safetensors` is damaged" in caplog.text
+    assert_equal_runs(folder, runs[0] / "tokenizer")
+    assert RunFolder(folder).numbers() == [1, STEPS]
 
 
 def test_a_run_that_never_took_a_step_can_be_resumed(runs, tmp_path, monkeypatch):
     whole, requests = runs
-    for stage, (run, tokenizer) in requests.items():
-        folder = tmp_path / stage
-        with monkeypatch.context() as patch:
-            patch.setattr("vqgan.training.loop.step_seed", _fail)
-            with pytest.raises(RuntimeError, match="the power went"):
-                train(run, out=folder, tokenizer=tokenizer, device="cpu", seed=3)
-        train(None, resume=folder, device="cpu")
-        assert_equal_runs(folder, whole / stage)
+    run, tokenizer = requests["prior"]
+    folder = tmp_path / "prior"
+    with monkeypatch.context() as patch:
+        patch.setattr("vqgan.training.loop.step_seed", _fail)
+        with pytest.raises(RuntimeError, match="the power went"):
+            train(run, out=folder, tokenizer=tokenizer, device="cpu", seed=3)
+    train(None, resume=folder, device="cpu")
+    assert_equal_runs(folder, whole / "prior")
 
 
 def _fail(*arguments):
     raise RuntimeError("the power went")
 
 
-def test_steps_may_grow_after_the_end(runs, source, tmp_path):
-    training = {"evaluate_every": 2, "pictures": 0}
-    train(tiny.tokenizer_run(source, steps=4, **training), out=tmp_path / "grown", device="cpu")
-    train(None, resume=tmp_path / "grown", device="cpu")  # there is nothing to do
-    train(None, resume=tmp_path / "grown", overrides=["training.steps=6"], device="cpu")
-    train(tiny.tokenizer_run(source, steps=6, **training), out=tmp_path / "whole", device="cpu")
-    assert_equal_runs(tmp_path / "grown", tmp_path / "whole")
-
-
-def test_two_runs_with_the_same_seed_are_equal_and_with_another_not(runs, tmp_path):
+def test_steps_may_grow_after_the_end(runs, tmp_path):
     whole, requests = runs
-    train(requests["tokenizer"][0], out=tmp_path / "same", device="cpu", seed=3)
-    assert_equal_runs(tmp_path / "same", whole / "tokenizer")
+    grown = shutil.copytree(whole / "tokenizer", tmp_path / "grown")
+    train(None, resume=grown, device="cpu")  # there is nothing to do
+    assert_equal_runs(grown, whole / "tokenizer")
+    train(None, resume=grown, overrides=["training.steps=7"], device="cpu")
+    run = resolve(requests["tokenizer"][0], ["training.steps=7"])
+    train(run, out=tmp_path / "whole", device="cpu", seed=3)
+    without = [{k: v for k, v in row.items() if "heldout" not in k} for row in rows(tmp_path / "whole")]
+    assert [{k: v for k, v in row.items() if "heldout" not in k} for row in rows(grown)] == without
+    ours, theirs = (RunFolder(folder).newest().tensors for folder in (grown, tmp_path / "whole"))
+    for file, tensors in theirs.items():
+        assert all(torch.equal(ours[file][name], tensor) for name, tensor in tensors.items())
+
+
+def test_another_seed_gives_another_run(runs, tmp_path):
+    whole, requests = runs
     train(requests["tokenizer"][0], out=tmp_path / "other", device="cpu", seed=4)
-    assert rows(tmp_path / "other") != rows(whole / "tokenizer")
-
-
-@pytest.fixture(scope="module")
-def first_step(source, tmp_path_factory):
-    """Runs of both stages that were stopped after one step."""
-    folder = tmp_path_factory.mktemp("begun")
-    stopped(tiny.tokenizer_run(source), folder / "tokenizer", 1, out=folder / "tokenizer")
-    tokenizer = folder / "tokenizer"
-    stopped(tiny.prior_run(source), folder / "prior", 1, out=folder / "prior", tokenizer=tokenizer)
-    return folder
+    for one, other in zip(rows(tmp_path / "other"), rows(whole / "tokenizer"), strict=True):
+        assert one["loss"] != other["loss"]
 
 
 @pytest.fixture
@@ -178,9 +171,9 @@ def begun(first_step, tmp_path):
             {"overrides": ["training.batch_size=8"]},
             "`training.batch_size` is 8, but the run was begun with 4",
         ),
-        ({"overrides": ["training.steps=2"]}, "`training.steps` is 2, but the run was begun with 4"),
+        ({"overrides": ["training.steps=2"]}, "`training.steps` is 2, but the run was begun with 5"),
         ({"precision": "bf16"}, "`precision` is bf16, but the run was begun with fp32"),
-        ({"seed": 9}, "`seed` is 9, but the run was begun with 0"),
+        ({"seed": 9}, "`seed` is 9, but the run was begun with 3"),
         ({"start_from": "x"}, "`start_from` is `x`, but a resumed run takes everything from its folder"),
         ({"run": "demo-prior"}, "`run` is `demo-prior`, but a resumed run takes everything from its folder"),
     ],

@@ -12,6 +12,12 @@ from vqgan.checkpoints.run_folder import KEPT_STEPS, RunFolder, find_weights, ve
 from vqgan.errors import CheckpointError, ConfigError, OutputError
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Nobody cuts the power here: there is no need to wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
 @pytest.fixture
 def folder(tmp_path):
     folder = RunFolder(tmp_path / "run")

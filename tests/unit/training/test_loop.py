@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import sys
 
 import pytest
 import torch
@@ -56,6 +57,13 @@ class Counting:
 
     def export(self, folder, step):
         self.note(f"export {step}")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Without what has tests of its own: TensorBoard's events, and waiting for the disk."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture

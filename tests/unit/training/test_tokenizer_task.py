@@ -193,7 +193,7 @@ def make_one_code_dead(task):
 
 
 def test_dead_codes_are_replaced_by_latents_with_average_and_moments(engine):
-    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, reseed_after=2)
+    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, reseed_after=2, reseed_until=1.0)
     task = make(engine, config, ema_decay=0.9)
     make_one_code_dead(task)
     for step in range(2):
@@ -213,7 +213,7 @@ def test_dead_codes_are_replaced_by_latents_with_average_and_moments(engine):
 
 
 def test_re_seeding_draws_from_the_runs_seed_and_the_step(engine):
-    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, reseed_after=1)
+    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, reseed_after=1, reseed_until=1.0)
 
     def codebook(seed, step):
         task = make(engine, config, seed=seed)
@@ -225,6 +225,16 @@ def test_re_seeding_draws_from_the_runs_seed_and_the_step(engine):
     assert torch.equal(codebook(0, 3), codebook(0, 3))
     assert not torch.equal(codebook(0, 3), codebook(1, 3))
     assert not torch.equal(codebook(0, 3), codebook(0, 4))
+
+
+def test_towards_the_end_no_code_is_replaced_any_more(engine):
+    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, reseed_after=1, reseed_until=0.5)
+    for step, replaced in ((1, True), (2, False)):
+        task = make(engine, config)
+        assert task.loop.steps == 4
+        make_one_code_dead(task)
+        task.train_step([batch()], step)
+        assert bool(task.tokenizer.get_parameter(CODEBOOK)[-1, 0] < 900) == replaced
 
 
 def test_without_re_seeding_dead_codes_stay(engine):
@@ -310,6 +320,7 @@ def test_a_discriminator_is_given_exactly_when_there_is_an_adversary(engine):
         (TokenizerTaskConfig, {"hard_share": 1.0}, "`hard_share` is 1.0"),
         (TokenizerTaskConfig, {"codebook_weight": -1.0}, "`codebook_weight` is -1.0"),
         (TokenizerTaskConfig, {"reseed_after": 0}, "`reseed_after` is 0, expected at least 1, or none"),
+        (TokenizerTaskConfig, {"reseed_until": 1.5}, "`reseed_until` is 1.5, expected 0 to 1"),
         (AdversaryConfig, {"start": -1}, "`start` is -1"),
         (
             AdversaryConfig,
