@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -16,7 +17,7 @@ from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.data import DigitsConfig, Source, SourceConfig, open_source
 from vqgan.data.atari import AtariSource
-from vqgan.errors import CheckpointError
+from vqgan.errors import CheckpointError, ConfigError
 from vqgan.evaluation.baselines import room_medians
 from vqgan.evaluation.demo_report import write_demo_report
 from vqgan.evaluation.reconstruction import moving_mask
@@ -31,8 +32,9 @@ from vqgan.evaluation.two_stages import (
 )
 from vqgan.images import grid, save_png, to_float, to_uint8
 from vqgan.presets.demo import demo_source, quick_overrides
-from vqgan.runs import train
+from vqgan.runs import read_run, resolve, train, with_data
 from vqgan.synthesizer import Synthesizer
+from vqgan.training.run import PriorRun, Run
 from vqgan.types import OnProgress, Progress
 
 DEMO_PRECISION = "auto"
@@ -67,66 +69,84 @@ def run_demo(
         The numbers of ``report.json``.
 
     Raises:
-        ConfigError: If neither ale-py nor scikit-learn is installed.
+        ConfigError: If neither ale-py nor scikit-learn is installed, or the folder holds another demo.
         Preempted: After a signal; everything is saved.
     """
-    clock = _Clock(folder / "seconds.json")
     source = demo_source(quick=quick)
-    with clock("collection"):
+    digits, changes = isinstance(source, DigitsConfig), quick_overrides if quick else lambda stage: []
+    wanted = {
+        stage: with_data(resolve(f"{'digits' if digits else 'demo'}-{stage}", changes(stage)), source, None)
+        for stage in ("tokenizer", "prior")
+    }
+    for stage, run in wanted.items():
+        _refuse_another(RunFolder(folder / stage), run, seed)
+    meter = _Meter(folder / "resources.json")
+    with meter("collection"):
         sources = open_source(source, "train", on_progress), open_source(source, "heldout", on_progress)
-    for stage in ("tokenizer", "prior"):
-        with clock(stage):
-            _train_stage(folder, stage, source, quick, seed, device, on_progress)
-    with clock("measurement"):
+    for stage, run in wanted.items():
+        with meter(stage, resumed=True):
+            _train_stage(folder, stage, run, seed, device, on_progress)
+    with meter("measurement"):
         numbers = _measure(folder, source, sources, seed, on_progress)
-    numbers["seconds"] = clock.seconds
-    numbers["seconds_total"] = sum(clock.seconds.values())
-    numbers["peak_memory_bytes"] = peak_memory()
+    numbers["seconds"] = meter.seconds
+    numbers["seconds_total"] = sum(meter.seconds.values())
+    numbers["peak_memory_bytes"] = meter.peak
     write_json(folder / "report.json", numbers)
     write_demo_report(folder, numbers)
     return numbers
 
 
-class _Clock:
-    """Adds up how long each phase took, over interruptions too."""
+class _Meter:
+    """Time of each phase and the most memory of a process, over interruptions too."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.seconds: dict[str, float] = {}
+        self.peak = 0
         if path.exists():
-            self.seconds = json.loads(path.read_text(encoding="utf-8"))
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            self.seconds, self.peak = kept["seconds"], kept["peak_memory_bytes"]
 
     @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
+    def __call__(self, phase: str, *, resumed: bool = False) -> Iterator[None]:
+        """Measures a block; what is ``resumed`` goes on where it was, everything else is done again from the start."""
         begun = time.perf_counter()
+        before = self.seconds.get(phase, 0.0) if resumed else 0.0
         try:
             yield
         finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - begun
+            self.seconds[phase] = before + time.perf_counter() - begun
+            self.peak = max(self.peak, peak_memory())
             if self._path.parent.is_dir():
-                write_json(self._path, self.seconds)
+                write_json(self._path, {"seconds": self.seconds, "peak_memory_bytes": self.peak})
+
+
+def _refuse_another(folder: RunFolder, wanted: Run, seed: int) -> None:
+    """Raises ConfigError if the folder holds a run of another demo: quick or not, other data, seed or version."""
+    if not folder.numbers():
+        return
+    recorded, environment = read_run(folder)
+    if isinstance(recorded, PriorRun) and isinstance(wanted, PriorRun):  # its classes come from the data
+        recorded = msgspec.structs.replace(recorded, conditioner=wanted.conditioner)
+    if recorded != wanted or environment["seed"] != seed:
+        raise ConfigError(
+            f"`{folder.path}` holds a run of another demo (quick or not, other images, seed or version)",
+            hint="give another folder with `--out`, or remove this one",
+        )
 
 
 def _train_stage(
-    folder: Path,
-    stage: str,
-    source: SourceConfig,
-    quick: bool,
-    seed: int,
-    device: str,
-    on_progress: OnProgress | None,
+    folder: Path, stage: str, run: Run, seed: int, device: str, on_progress: OnProgress | None
 ) -> None:
     """Begins the stage's run, or goes on with it if it has saved before."""
-    run = folder / stage
-    if RunFolder(run).numbers():
-        train(None, resume=run, device=device, on_progress=on_progress)
+    out = folder / stage
+    if RunFolder(out).numbers():
+        train(None, resume=out, device=device, on_progress=on_progress)
         return
     train(
-        f"digits-{stage}" if isinstance(source, DigitsConfig) else f"demo-{stage}",
-        data=source,
-        out=run,
+        run,
+        out=out,
         tokenizer=folder / "tokenizer" if stage == "prior" else None,
-        overrides=quick_overrides(stage) if quick else (),
         device=device,
         precision=DEMO_PRECISION,
         seed=seed,

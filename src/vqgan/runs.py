@@ -173,7 +173,8 @@ def _begin(
             start_from=start_from,
             class_names=sources[0].class_names,
         )
-    values = {"seed": seed, "fingerprint": sources[0].fingerprint()}
+    settings.data.transform(task.image_channels, training=True)  # images that cannot be made leave no folder
+    values = {"seed": seed, **_fingerprints(sources)}
     if engine.is_main:
         folder.create()
         write_text(folder.config, dump_yaml(settings))
@@ -206,13 +207,14 @@ def _continue(
     engine = Engine(device, environment["precision"])
     settings.training.share(engine.world)
     sources = _sources(settings)
-    values = {name: step.values[name] for name in ("seed", "fingerprint")}
-    fingerprint = sources[0].fingerprint()
-    require(
-        fingerprint == values["fingerprint"],
-        f"the data has fingerprint {fingerprint[:12]}, the run was trained on {values['fingerprint'][:12]}",
-        hint="resume with the same images; to train on others, begin a new run with `--from`",
-    )
+    prints = _fingerprints(sources)
+    values = {name: step.values[name] for name in ("seed", *prints)}
+    for (name, found), which in zip(prints.items(), ("data has", "held-out images have"), strict=True):
+        require(
+            found == values[name],
+            f"the {which} fingerprint {found[:12]}, the run was begun with {values[name][:12]}",
+            hint="resume with the same images; to train on others, begin a new run with `--from`",
+        )
     task: Task
     if isinstance(settings, TokenizerRun):
         _, task = build_tokenizer_task(settings, engine, seed=values["seed"], start_from=None)
@@ -227,6 +229,10 @@ def _continue(
     engine.barrier()
     logger.info("going on from step %d of %d", step.number, settings.training.steps)
     return _Prepared(settings, task, folder, engine, sources, values, step.number, unfinished)
+
+
+def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
+    return {"fingerprint": sources[0].fingerprint(), "heldout_fingerprint": sources[1].fingerprint()}
 
 
 def _sources(settings: Run) -> tuple[Source, Source]:

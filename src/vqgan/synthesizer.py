@@ -70,7 +70,7 @@ class Synthesizer(nn.Module):
         Raises:
             ConfigError: If the size is not divisible by the downsample factor.
         """
-        return self.tokenizer.decode(self.tokenizer.encode(self._on_device(images)))
+        return self.tokenizer.decode(self.tokenizer.encode(images))
 
     @torch.no_grad()
     def sample(
@@ -143,12 +143,9 @@ class Synthesizer(nn.Module):
                 range.
         """
         decoding = Decoding(temperature, top_k, top_p)
-        indices = self.tokenizer.encode(self._on_device(images))
-        if known.shape != indices.shape:
-            raise ConfigError(
-                f"`known` has the shape {tuple(known.shape)}, expected {tuple(indices.shape)}",
-                hint="it is a mask (b, h, w) on the token grid, not on pixels",
-            )
+        require(len(images) >= 1, "there are no images to complete", hint="give at least one")
+        indices = self.tokenizer.encode(images)
+        check_known(known, indices)
         filled = self._fill(indices, known.to(indices.device), condition, decoding, seed, on_progress)
         return self.tokenizer.decode(filled)
 
@@ -160,7 +157,7 @@ class Synthesizer(nn.Module):
                 condition does not fit.
         """
         with torch.no_grad():
-            indices = self.tokenizer.encode(self._on_device(images))
+            indices = self.tokenizer.encode(images)
         grid = (indices.shape[1], indices.shape[2])
         window = self._window(grid)
         if window != grid:
@@ -228,10 +225,26 @@ class Synthesizer(nn.Module):
         )
         return self.conditioner.tokens(condition, count, grid).to(self._weight.device)
 
-    def _on_device(self, images: Images) -> Images:
-        return images.to(self._weight)
-
     @property
     def _weight(self) -> Tensor:
         """A weight, for its device and type."""
         return self.prior.head.weight
+
+
+def check_known(known: Tensor, indices: Tensor) -> None:
+    """Raises ConfigError unless ``known`` is a mask on the grid of ``indices``.
+
+    Example:
+        >>> check_known(torch.ones(1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 2))
+        >>> check_known(torch.ones(1, 2, 2), torch.zeros(1, 2, 2))
+        Traceback (most recent call last):
+            ...
+        vqgan.errors.ConfigError: `known` holds torch.float32 of the shape (1, 2, 2), expected torch.bool (1, 2, 2)
+        hint: it is a mask (b, h, w) on the token grid, not on pixels: True where the token is kept
+    """
+    require(
+        known.dtype == torch.bool and known.shape == indices.shape,
+        f"`known` holds {known.dtype} of the shape {tuple(known.shape)}, "
+        f"expected torch.bool {tuple(indices.shape)}",
+        hint="it is a mask (b, h, w) on the token grid, not on pixels: True where the token is kept",
+    )

@@ -165,7 +165,10 @@ def test_the_check_finds_each_danger(code):
 
 
 def test_names_of_the_original_appear_only_where_its_checkpoints_are_read():
-    names = r"\b(n_embed|z_channels|quant_conv|post_quant_conv|first_stage|Net2NetTransformer|ch_mult|lossconfig)\b"
+    names = (
+        r"\b(n_embed|embed_dim|z_channels|z_q|ch_mult|quant_conv|post_quant_conv|lossconfig|legacy|VQModel"
+        r"|first_stage|cond_stage|cond_stage_model|Net2NetTransformer|n_layer|n_head|n_embd|block_size|pkeep|permuter)\b"
+    )
     found = {}
     for path in FILES:
         relative = path.relative_to(SOURCE).as_posix()

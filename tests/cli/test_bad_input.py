@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -221,6 +222,8 @@ def test_an_unknown_class(trained, tmp_path, run):
     words = ["sample", trained.classes, "--out", tmp_path]
     refused(run(*words, "--class", "ligth"), 2, "unknown class `ligth`", "did you mean `light`?")
     refused(run(*words, "--class", "7"), 2, "class 7 does not exist", "give a number from 0 to 1 or a name")
+    many = ["complete", trained.classes, trained.images, "--out", tmp_path, "--class", "dark,light"]
+    refused(run(*many), 2, "`--class` is `dark,light`, expected one class for all images", "name one")
     refused(run(*words), 2, "this prior draws images of a class", "name one or several: `--class 0,1`")
     result = run("sample", trained.prior, "--out", tmp_path, "--class", "0")
     refused(
@@ -256,7 +259,9 @@ def test_an_absent_device_or_precision(trained, tmp_path, run):
 
 
 def test_no_checkpoint(trained, tmp_path, run):
-    refused(run("info", tmp_path / "x"), 5, f"`{tmp_path / 'x'}` does not exist", "give a run folder")
+    for name, reason in (("x", "no such file or directory"), ("x" * 300, "file name too long")):
+        path = tmp_path / name
+        refused(run("info", path), 5, f"`{path}` cannot be read: {reason}", "give a run folder")
     refused(run("info", trained.images), 5, f"`{trained.images}` holds no model", "give a run folder")
 
 
@@ -318,6 +323,51 @@ def test_codes_of_another_tokenizer(trained, tmp_path, run):
     refused(
         result, 3, f"cannot read codes from `{trained.images}`", "give a folder that `vqgan encode` wrote"
     )
+
+
+def test_an_array_without_codes(trained, tmp_path, run):
+    run("encode", trained.tokenizer, trained.images / "dark", "--out", tmp_path / "codes")
+    (tmp_path / "codes" / "codes.npy").unlink()
+    np.save(tmp_path / "codes" / "codes.npy", np.zeros((10, 0, 4), np.uint16))
+    result = run("decode", trained.tokenizer, tmp_path / "codes", "--out", tmp_path / "out")
+    message = f"`{tmp_path / 'codes' / 'codes.npy'}` holds no codes: its shape is (10, 0, 4)"
+    refused(result, 3, message, "give a folder that `vqgan encode` wrote")
+
+
+# Results
+
+
+def test_results_in_the_folder_of_the_images(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=2)
+    photo = tmp_path / "in" / "1.png"
+    before = photo.read_bytes()
+    for command, model in (("reconstruct", trained.tokenizer), ("complete", trained.prior)):
+        result = run(command, model, photo, "--out", tmp_path / "in")
+        refused(
+            result, 2, f"the result `{photo}` would replace the input `{photo}`", "give another folder with "
+        )
+    assert photo.read_bytes() == before
+    mask = tmp_path / "0.png"
+    photo.rename(mask)
+    result = run("complete", trained.prior, tmp_path / "in" / "0.png", "--keep", mask, "--out", tmp_path)
+    refused(
+        result, 2, f"the result `{mask}` would replace the input `{mask}`", "give another folder with `--out`"
+    )
+    assert mask.read_bytes() == before
+
+
+def test_decoding_into_the_folder_that_was_encoded(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=2)
+    before = (tmp_path / "in" / "1.png").read_bytes()
+    run("encode", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "codes")
+    (tmp_path / "in" / "0.png").unlink()
+    words = ["decode", trained.tokenizer, tmp_path / "codes", "--out"]
+    message = f"the result `{tmp_path / 'in' / '1.png'}` would replace an image that vqgan did not write"
+    refused(run(*words, tmp_path / "in"), 2, message, "give another folder with `--out`")
+    assert (tmp_path / "in" / "1.png").read_bytes() == before
+    assert not (tmp_path / "in" / "0.png").exists()
+    for _ in range(2):  # a second time over its own results
+        assert run(*words, tmp_path / "out").code == 0
 
 
 # Runs

@@ -65,3 +65,13 @@ def test_finished_demo_run_again_only_measures(demo, monkeypatch):
     assert RunFolder(demo / "tokenizer").newest().number == before
     assert (demo / "tokenizer" / "metrics.jsonl").read_text() == metrics
     assert again["reconstruction_psnr"] == numbers["reconstruction_psnr"]
+    assert again["seconds_total"] < numbers["seconds_total"]
+    assert again["peak_memory_bytes"] >= numbers["peak_memory_bytes"]
+
+
+@pytest.mark.parametrize("words", [[], ["--quick", "--seed", "5"]])
+def test_another_demo_in_the_same_folder_is_refused_before_anything_is_done(demo, capsys, words):
+    report = (demo / "report.json").read_bytes()
+    assert main(["demo", *words, "--out", str(demo)]) == 2
+    assert "holds a run of another demo" in capsys.readouterr().err
+    assert (demo / "report.json").read_bytes() == report

@@ -4,8 +4,10 @@ import pytest
 import torch
 from PIL import Image
 
+from vqgan.cli.drawing import class_values
 from vqgan.cli.flags import plain_text
-from vqgan.cli.inputs import find_images, known_tokens, load_tokenizer, on_device
+from vqgan.cli.inputs import check_targets, find_images, known_tokens
+from vqgan.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,11 @@ from vqgan.cli.inputs import find_images, known_tokens, load_tokenizer, on_devic
 )
 def test_a_part_of_an_image_is_a_part_of_its_tokens(part, expected):
     assert torch.equal(known_tokens(part, (4, 3)), torch.tensor(expected, dtype=torch.bool))
+
+
+def test_the_name_of_a_class_comes_before_its_number():
+    assert class_values("1, 2,0,fox", ["1", "2"]) == ["1", "2", 0, "fox"]
+    assert class_values("1") == [1]
 
 
 def test_what_is_white_in_a_picture_is_kept(tmp_path):
@@ -38,10 +45,23 @@ def test_results_are_named_by_their_path_in_the_given_folder(tmp_path):
     assert found["b2-3"] == tmp_path / "b2.jpg"
 
 
-def test_images_go_where_the_tokenizer_is_in_its_precision(trained):
-    tokenizer, _ = load_tokenizer(str(trained.tokenizer), device="cpu", precision="fp32")
-    images = torch.zeros(1, 3, 16, 16)
-    assert on_device(images, tokenizer.double()).dtype == torch.float64
+def test_a_result_never_replaces_what_it_is_made_from_however_that_is_named(tmp_path):
+    photo, mask, link = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "in" / "link.png"
+    link.parent.mkdir()
+    photo.touch()
+    mask.touch()
+    link.symlink_to(photo)
+    check_targets(tmp_path, [("new", photo), ("other", tmp_path / "absent.png")], tmp_path / "top=0.5")
+    for folder, name, *inputs in (
+        (tmp_path, "photo", photo),
+        (tmp_path / "in" / "..", "photo", photo),
+        (tmp_path, "photo", link),
+        (tmp_path, "in/link", photo),
+        (tmp_path, "mask", photo, mask),
+    ):
+        with pytest.raises(ConfigError, match="would replace the input") as caught:
+            check_targets(folder, [(name, inputs[0])], *inputs[1:])
+        assert caught.value.hint == "give another folder with `--out`"
 
 
 def test_a_frame_that_is_none_is_still_a_message():

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 
@@ -89,3 +90,30 @@ def test_decode_inverts_encode_up_to_the_tokenizer(trained, tmp_path, run):
 def test_the_prior_that_was_trained_on_a_tokenizer_reads_its_codes(trained, tmp_path, run):
     run("encode", trained.tokenizer, trained.images / "dark", "--out", tmp_path / "codes")
     assert run("decode", trained.prior, tmp_path / "codes", "--out", tmp_path / "out").code == 0
+
+
+@pytest.mark.parametrize(("first", "second"), [("bf16", "fp32"), ("fp32", "bf16"), ("fp16", "auto")])
+def test_codes_belong_to_a_tokenizer_in_every_precision(first, second, trained, tmp_path, run):
+    where = ["--device", "cpu", "--precision"]
+    words = [trained.tokenizer, trained.images / "dark", "--out", tmp_path / "codes", *where, first]
+    assert run("encode", *words).code == 0
+    for model in (trained.tokenizer, trained.prior):
+        result = run("decode", model, tmp_path / "codes", "--out", tmp_path / "out", *where, second)
+        assert result.code == 0, result.err
+        used = "fp32" if second == "auto" else second
+        assert Image.open(result.paths[0]).text["precision"] == used
+
+
+def test_the_precision_that_was_used_is_recorded(trained, tmp_path, run):
+    for given, used in (("auto", "fp32"), ("bf16", "bf16")):
+        words = [
+            trained.images / "dark" / "0.png",
+            "--out",
+            tmp_path,
+            "--device",
+            "cpu",
+            "--precision",
+            given,
+        ]
+        result = run("reconstruct", trained.tokenizer, *words)
+        assert Image.open(result.paths[0]).text["precision"] == used

@@ -1,8 +1,16 @@
 """`vqgan sample` and `vqgan complete`."""
 
+import os
+import shutil
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from vqgan.images import printable
 
 
 def pixels(path):
@@ -43,7 +51,9 @@ def test_every_image_says_what_made_it(trained, tmp_path, run):
         "precision": "fp32",
         "seed": "6",
         "class": "1",
+        "size": "16x16",
     }
+    assert Image.open(tmp_path / "grid.png").text == {**text, "seed": "5", "class": "dark,1"}
 
 
 def test_the_batch_size_does_not_change_the_images(trained, tmp_path, run):
@@ -129,5 +139,59 @@ def test_complete_with_a_class_and_a_larger_size(keep, trained, tmp_path, run):
     result = run("complete", trained.classes, trained.images / "dark", *words)
     assert result.code == 0
     assert pixels(result.paths[0]).shape == (20, 16, 3)
-    assert Image.open(result.paths[3]).text["seed"] == "3"
-    assert Image.open(result.paths[3]).text["keep"] == keep
+    text = Image.open(result.paths[3]).text
+    assert {key: text[key] for key in ("seed", "keep", "class", "size")} == {
+        "seed": "3",
+        "keep": keep,
+        "class": "dark",
+        "size": "20x16",
+    }
+
+
+def test_the_precision_that_was_used_is_recorded(trained, tmp_path, run):
+    for given, used in (("auto", "fp32"), ("bf16", "bf16")):
+        words = ["--out", tmp_path, "--precision", given, "--device", "cpu"]
+        assert run("sample", trained.prior, "--count", 1, *words).code == 0
+        assert run("complete", trained.prior, trained.images / "dark" / "0.png", *words).code == 0
+        for name in ("000000", "grid", "0"):
+            assert Image.open(tmp_path / f"{name}.png").text["precision"] == used
+
+
+def test_a_class_that_is_called_by_a_number_is_meant_by_it(trained, tmp_path, run):
+    file = trained.classes / "prior.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    metadata["vqgan.config"] = metadata["vqgan.config"].replace('"dark"', '"7"').replace('"light"', '"8"')
+    save_file(tensors, tmp_path / "numbers.safetensors", metadata=metadata)
+    words = ["--count", 1, "--out"]
+    for model, name in ((trained.classes, "dark"), (tmp_path / "numbers.safetensors", "7")):
+        assert run("sample", model, "--class", name, *words, tmp_path / name).code == 0
+        image = trained.images / "dark" / "0.png"
+        assert run("complete", model, image, "--class", name, "--out", tmp_path / name).code == 0
+    for image in ("000000.png", "0.png"):
+        assert np.array_equal(pixels(tmp_path / "dark" / image), pixels(tmp_path / "7" / image))
+    refused = run("sample", tmp_path / "numbers.safetensors", "--class", "3", *words, tmp_path / "none")
+    assert "class 3 does not exist" in refused.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf_8_is_kept_and_printed(trained, tmp_path, run):
+    folder, name = tmp_path / os.fsdecode(b"in-\xe9"), os.fsdecode(b"caf\xe9.png")
+    folder.mkdir()
+    shutil.copy(trained.images / "dark" / "0.png", folder / name)
+    codes, out = folder / "codes", folder / "out"
+    for words, result in (
+        (["reconstruct", trained.tokenizer, folder], out / name),
+        (["complete", trained.prior, folder / name, "--keep", folder / name], out / name),
+        (["sample", trained.prior, "--count", 1], out / "000000.png"),
+    ):
+        done = run(*words, "--out", out)
+        assert done.code == 0, done.err
+        assert done.out.splitlines()[0] == printable(result)
+        assert result.exists()
+        shutil.rmtree(out)
+    assert (
+        run("encode", trained.tokenizer, folder, "--out", codes).out == printable(codes / "codes.npy") + "\n"
+    )
+    assert run("decode", trained.tokenizer, codes, "--out", out).out == printable(out / name) + "\n"

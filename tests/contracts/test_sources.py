@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from vqgan.config import Config, convert, to_mapping
-from vqgan.data import Source, SourceConfig, open_source
+from vqgan.data import DigitsConfig, Source, SourceConfig, brings_heldout, open_source
 from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.data.transforms import TransformConfig
+from vqgan.training.settings import DataConfig, open_sources
 
 
 class Holder(Config, frozen=True):
@@ -64,6 +65,15 @@ def test_training_and_held_out_images_are_all_images_once(opened: Opener) -> Non
     assert train
     assert held_out
     assert Counter(train + held_out) == Counter(everything)
+
+
+def test_held_out_images_of_its_own_are_never_trained_on(config: SourceConfig, opened: Opener) -> None:
+    other = DigitsConfig()
+    train, _ = open_sources(DataConfig(image_size=(8, 8), source=config, eval_source=other))
+    _, held_out = open_sources(DataConfig(image_size=(8, 8), source=other, eval_source=config))
+    own = brings_heldout(config)
+    assert contents(train) == contents(opened("train" if own else "all"))
+    assert contents(held_out) == contents(opened("heldout" if own else "all"))
 
 
 def test_images_have_the_sources_channels_and_a_class_exactly_when_there_are_classes(opened: Opener) -> None:

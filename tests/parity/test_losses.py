@@ -12,8 +12,9 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 # The procedural weights leave a few ReLUs and max-poolings so near a tie that a rounding error of 1e-7 in the
-# reconstruction moves the gradient of the perceptual loss by 2e-4. Computed in float64 it cannot tip over.
-DTYPES = {"hinge": torch.float32, "vanilla": torch.float32, "lpips": torch.float64}
+# reconstruction can move the gradient of the perceptual loss by 2e-4, and with it the adaptive weight. In float64
+# it cannot tip over: everything is compared there, and in fp32 what does not depend on that gradient.
+TIPPING = {"lpips": ("total_loss", "d_weight", "grad_last", "grad_conv_in", "grad_codebook")}
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,10 @@ def test_perceptual_distance_matches_the_original(reference, lpips):
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("record", ["hinge", "vanilla", "lpips"])
-def test_losses_and_gradients_match_the_original(reference, lpips, record, factor):
-    case, model, dtype = reference("loss"), reference("vqmodel_tiny"), DTYPES[record]
+def test_losses_and_gradients_match_the_original(reference, lpips, record, dtype, factor):
+    case, model = reference("loss"), reference("vqmodel_tiny")
     tokenizer = original.tokenizer(model.config["model"]["params"], model.state, dtype=dtype)
     judge = original.discriminator(case.state, dtype=dtype).train()
     images = case.tensor("image").to(dtype)
@@ -79,10 +81,13 @@ def test_losses_and_gradients_match_the_original(reference, lpips, record, facto
         "dgrad0": judge.layers[0].weight,
     }
     assert ours.keys() == log.keys()
+    tipping = TIPPING.get(record, ()) if dtype == torch.float32 else ()
     for key, value in ours.items():
-        assert_recorded(key, value, torch.tensor(log[key]))
+        if key not in tipping:
+            assert_recorded(key, value, torch.tensor(log[key]))
     for key, parameter in gradients.items():
-        assert_recorded(key, parameter.grad, case.tensor(f"{step}_{key}"))
+        if key not in tipping:
+            assert_recorded(key, parameter.grad, case.tensor(f"{step}_{key}"))
     assert_recorded("recon", result.images, case.tensor("recon"))
 
 

@@ -185,8 +185,10 @@ def test_other_changes_are_refused_with_both_values(begun, arguments, message):
 
 def test_the_same_images_may_lie_elsewhere_and_others_are_refused(begun, tmp_path):
     other = tiny.data(tmp_path / "other", count=11)
-    with pytest.raises(ConfigError, match=r"the data has fingerprint [0-9a-f]{12}, the run was trained on "):
+    with pytest.raises(ConfigError, match=r"the data has fingerprint [0-9a-f]{12}, the run was begun with "):
         train(None, resume=begun, data=other, device="cpu")
+    with pytest.raises(ConfigError, match=r"the held-out images have fingerprint [0-9a-f]{12}, the run was "):
+        train(None, resume=begun, eval_data=other, device="cpu")
     train(None, resume=begun, data=tiny.data(tmp_path / "moved"), device="cpu")
 
 

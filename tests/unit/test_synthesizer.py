@@ -212,7 +212,7 @@ def test_spatial_conditions_need_the_whole_window():
 
 def test_a_mask_on_pixels_is_refused(model):
     with pytest.raises(
-        ConfigError, match=r"`known` has the shape \(2, 8, 8\), expected \(2, 4, 4\)\nhint: it is"
+        ConfigError, match=r"of the shape \(2, 8, 8\), expected torch.bool \(2, 4, 4\)\nhint: it is"
     ):
         model.complete(pictures(), torch.ones(2, 8, 8, dtype=torch.bool), {"class": 0})
 

@@ -16,12 +16,21 @@ Codes = Integer[np.ndarray, "b h w"]
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """Names a tokenizer by its weights, wherever they are stored and in whatever precision they are used."""
-    return digest_of({name: tensor.float() for name, tensor in tokenizer.state_dict().items()})
+    """Names a tokenizer by its weights, wherever they are stored; take it before they are cast from fp32."""
+    return digest_of(tokenizer.state_dict())
 
 
-def save_codes(folder: Path, codes: Codes, names: Sequence[str], tokenizer: Tokenizer) -> Path:
+def save_codes(
+    folder: Path, codes: Codes, names: Sequence[str], tokenizer: Tokenizer, *, digest: str
+) -> Path:
     """Writes codes, in 16 bits where the codebook allows.
+
+    Args:
+        folder: Where the two files go.
+        codes: What is written.
+        names: One for each image.
+        tokenizer: What made them, in any precision.
+        digest: Its :func:`tokenizer_digest`.
 
     Returns:
         The path of the array.
@@ -46,7 +55,7 @@ def save_codes(folder: Path, codes: Codes, names: Sequence[str], tokenizer: Toke
     replace_file(path, write)
     description = {
         "names": list(names),
-        "tokenizer": tokenizer_digest(tokenizer),
+        "tokenizer": digest,
         "codebook_size": tokenizer.codebook_size,
         "downsample_factor": tokenizer.downsample_factor,
     }
@@ -54,15 +63,19 @@ def save_codes(folder: Path, codes: Codes, names: Sequence[str], tokenizer: Toke
     return path
 
 
-def load_codes(folder: Path, tokenizer: Tokenizer) -> tuple[Codes, list[str]]:
+def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str]]:
     """Reads codes and the names of their images.
 
+    Args:
+        folder: Where the two files are.
+        digest: The :func:`tokenizer_digest` of the tokenizer that will decode them.
+
     Raises:
-        DataError: If the files are missing or damaged, or another tokenizer made the codes.
+        DataError: If the files are missing, empty or damaged, or another tokenizer made the codes.
     """
     try:
         description = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
-        names, digest = [str(name) for name in description["names"]], str(description["tokenizer"])
+        names, made_by = [str(name) for name in description["names"]], str(description["tokenizer"])
         # Mapped first: a header that announces more than the file holds costs no memory.
         mapped = np.lib.format.open_memmap(folder / "codes.npy", mode="r")
     except OSError as error:
@@ -72,13 +85,18 @@ def load_codes(folder: Path, tokenizer: Tokenizer) -> tuple[Codes, list[str]]:
         ) from None
     except (ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(f"the codes in `{folder}` are damaged: {type(error).__name__} {error}") from None
-    if digest != tokenizer_digest(tokenizer):
+    if made_by != digest:
         raise DataError(
-            f"the codes in `{folder}` were made by another tokenizer ({digest[:12]})",
-            hint="decode with the tokenizer that encoded them; in bf16 its weights are others, use fp32",
+            f"the codes in `{folder}` were made by another tokenizer ({made_by[:12]})",
+            hint="decode with the tokenizer that encoded them",
         )
     if mapped.ndim != 3 or mapped.dtype.kind not in "iu":
         raise DataError(f"`{folder / 'codes.npy'}` is no array (images, rows, columns) of integers")
+    if 0 in mapped.shape:
+        raise DataError(
+            f"`{folder / 'codes.npy'}` holds no codes: its shape is {mapped.shape}",
+            hint="give a folder that `vqgan encode` wrote",
+        )
     if len(mapped) != len(names):
         raise DataError(f"`{folder}` holds codes of {len(mapped)} images and {len(names)} names")
     for name in names:

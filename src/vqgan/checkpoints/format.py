@@ -136,6 +136,8 @@ def read_header(path: Path) -> Header:
 def _header(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Header:
     try:
         written = int(metadata["vqgan.format"])
+        if written < 1:
+            raise ValueError(f"the format is {written}")
         if written > FORMAT:
             raise CheckpointError(
                 f"`{path}` has format {written}; this version reads up to {FORMAT}",
@@ -145,7 +147,7 @@ def _header(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Header:
             kind=_kind(metadata["vqgan.kind"], path),
             config=_mapping(metadata["vqgan.config"]),
             shapes=shapes,
-            weights=metadata["vqgan.weights"],
+            weights=_weights(metadata["vqgan.weights"]),
             step=int(metadata["vqgan.step"]),
             digest=metadata["vqgan.digest"],
             version=metadata["vqgan.version"],
@@ -167,6 +169,12 @@ def _kind(word: str, path: Path) -> Kind:
                 f"`{path}` holds an unknown kind of model: `{word}`",
                 hint="known: `tokenizer`, `synthesizer`",
             )
+
+
+def _weights(word: str) -> str:
+    if word not in ("ema", "raw"):
+        raise ValueError(f"the weights are `{word}`")
+    return word
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -191,7 +199,7 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
         raise CheckpointError(
             f"{where} holds an invalid configuration: {error.message}", hint=error.hint
         ) from None
-    except (RuntimeError, TypeError, OverflowError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{where} describes a model that cannot be built: {reason}") from None
 

@@ -4,6 +4,7 @@ import logging
 import time
 import zipfile
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,10 +13,16 @@ from vqgan.checkpoints.format import Header, Model, load_model
 from vqgan.checkpoints.run_folder import find_weights
 from vqgan.checkpoints.tensors import is_safetensors
 from vqgan.errors import CheckpointError, ConfigError, closest
+from vqgan.images import printable
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS: tuple[str, ...] = ("fp32", "bf16", "fp16", "auto")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions by the name that users give them."""
+
+PRECISIONS: tuple[str, ...] = (*DTYPES, "auto")
+
+M = TypeVar("M", bound=nn.Module)
 
 _LARGE = 100_000_000
 """Parameters from which half the bytes mean half the time on a CPU, where reading weights is the limit."""
@@ -53,15 +60,25 @@ def load_with_header(
     model, header = load_model(file)
     if header.training:
         logger.info("left out of `%s`, for training only: %s", file, ", ".join(sorted(header.training)))
-    dtype = pick_precision(precision, target, model)
-    model = model.to(device=target, dtype=dtype)
+    model = place(model, target, precision)
     count = sum(parameter.numel() for parameter in model.parameters())
     seconds = time.perf_counter() - started
-    name = str(dtype).removeprefix("torch.")
+    name = precision_of(model)
     logger.info(
         "loaded %s: %.1fM parameters, %s, %s (%.1f s)", header.kind, count / 1e6, target, name, seconds
     )
     return model, header
+
+
+def place(model: M, device: torch.device, precision: str) -> M:
+    """Takes the model to a device, in the precision of a name (see :func:`pick_precision`)."""
+    return model.to(device=device, dtype=pick_precision(precision, device, model))
+
+
+def precision_of(model: nn.Module) -> str:
+    """The name of the precision that a model is in."""
+    dtype = next(model.parameters()).dtype
+    return {dtype: name for name, dtype in DTYPES.items()}[dtype]
 
 
 def find_file(path: Path) -> Path:
@@ -70,8 +87,13 @@ def find_file(path: Path) -> Path:
     Raises:
         CheckpointError: If there is none, with what was tried.
     """
-    if not path.exists():
-        raise CheckpointError(f"`{path}` does not exist", hint="give a run folder or a `.safetensors` file")
+    try:
+        path.stat()
+    except OSError as error:  # absent, forbidden, or a name too long for the file system
+        raise CheckpointError(
+            f"`{printable(path)}` cannot be read: {(error.strerror or str(error)).lower()}",
+            hint="give a run folder or a `.safetensors` file",
+        ) from None
     if path.is_dir():
         found = find_weights(path)
         if found is None:
@@ -124,4 +146,4 @@ def pick_precision(name: str, device: torch.device, model: nn.Module) -> torch.d
         large = sum(parameter.numel() for parameter in model.parameters()) >= _LARGE
         name = {"cuda": "bf16", "mps": "fp16"}.get(device.type, "bf16" if large else "fp32")
         logger.info("precision `auto` is `%s` here", name)
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    return DTYPES[name]

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import logging
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,15 +87,17 @@ def _download(folder: Path, network: LPIPS) -> dict[str, Tensor]:
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     state = {"shift": network.shift, "scale": network.scale}
-    for address, digest, table in (
-        (_HEADS, _HEADS_SHA256, PERCEPTUAL_KEYS),
-        (_VGG16, _VGG16_SHA256, VGG16_KEYS),
-    ):
-        file = folder / f"{digest[:8]}.pth"
-        fetch(address, file, digest)
-        parts = {key: t for key, t in read_pickle(file).items() if not key.startswith("classifier.")}
-        state |= {key: t.clone() for key, t in rename(parts, table).items()}
-        file.unlink()
+    # A folder of its own: another run may be downloading the same files.
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+        for address, digest, table in (
+            (_HEADS, _HEADS_SHA256, PERCEPTUAL_KEYS),
+            (_VGG16, _VGG16_SHA256, VGG16_KEYS),
+        ):
+            file = Path(temporary) / f"{digest[:8]}.pth"
+            fetch(address, file, digest)
+            parts = {key: t for key, t in read_pickle(file).items() if not key.startswith("classifier.")}
+            state |= {key: t.clone() for key, t in rename(parts, table).items()}
+            file.unlink()
     return state
 
 

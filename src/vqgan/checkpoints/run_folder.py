@@ -70,13 +70,15 @@ class RunFolder:
         return self.path / f"{stage}.safetensors"
 
     def create(self) -> None:
-        """Makes the folder.
+        """Makes the folder; what is left of a run that was stopped before it saved anything makes room.
 
         Raises:
             ConfigError: If it already holds something; nothing is ever overwritten without being asked.
             OutputError: If it cannot be made.
         """
         with output_errors(self.path):
+            if self._is_stillborn():
+                shutil.rmtree(self.path)
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise ConfigError(
                     f"`{self.path}` is not empty",
@@ -84,6 +86,18 @@ class RunFolder:
                 )
             self.images.mkdir(parents=True)
             self.state.mkdir()
+
+    def _is_stillborn(self) -> bool:
+        """Whether there are only files from the beginning of a run, and none of a step, a picture or a number."""
+        if not self.state.is_dir() or self.numbers() or self.metrics.exists():
+            return False
+        names = {path.name for path in self.path.iterdir()}
+        first = {self.config.name, self.environment.name, self.weights("prior").name}
+        known = first | {self.images.name, self.state.name}
+        beginnings = (".tmp", ".config", ".env", ".prior", "events.out.tfevents")
+        return all(name in known or name.startswith(beginnings) for name in names) and not any(
+            path.is_file() for path in self.images.rglob("*")
+        )
 
     def commit(
         self, number: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]

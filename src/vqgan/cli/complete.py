@@ -51,27 +51,49 @@ class Complete(Decoding):
 
         import torch
 
-        from vqgan.cli.drawing import DrawnImages, check_condition, class_values, share_of
-        from vqgan.cli.inputs import check_multiples, find_images, known_tokens, load_synthesizer, read_named
+        from vqgan.checkpoints.load import precision_of
+        from vqgan.cli.drawing import DrawnImages, check_condition, class_names, class_values, share_of
+        from vqgan.cli.inputs import (
+            check_multiples,
+            check_targets,
+            find_images,
+            known_tokens,
+            load_synthesizer,
+            read_named,
+        )
         from vqgan.cli.progress import ProgressBar
+        from vqgan.config import require
+        from vqgan.images import printable
 
         check_batch_size(self.batch_size)
         found = find_images(self.images)
+        check_targets(Path(self.out), found, Path(self.keep))
         given = parse_size(self.size)
         synthesizer, header = load_synthesizer(self.model, device=self.device, precision=self.precision)
         check_condition(synthesizer, self.classes)
+        value, *more = class_values(self.classes, class_names(synthesizer))
+        require(
+            not more, f"`--class` is `{self.classes}`, expected one class for all images", hint="name one"
+        )
         tokenizer, (rows, columns) = synthesizer.tokenizer, synthesizer.config.window
         size = given or (rows * tokenizer.downsample_factor, columns * tokenizer.downsample_factor)
         check_multiples("`--size`", size, tokenizer.downsample_factor)
         known = known_tokens(self.keep, tokenizer.grid_size(size))
         named = read_named(found, size=size, channels=tokenizer.image_channels)
-        drawn, done = DrawnImages(Path(self.out), flags=self, header=header, command="complete"), 0
+        drawn = DrawnImages(
+            Path(self.out),
+            flags=self,
+            header=header,
+            precision=precision_of(synthesizer),
+            command="complete",
+        )
+        done, info = 0, {"keep": printable(self.keep)} | ({} if value is None else {"class": str(value)})
         with ProgressBar() as bar:
             while part := list(islice(named, self.batch_size)):
                 images = synthesizer.complete(
                     torch.cat([each.images for each in part]),
                     known.expand(len(part), -1, -1),
-                    condition={"class": class_values(self.classes)} if self.classes is not None else None,
+                    condition=None if value is None else {"class": value},
                     temperature=self.temperature,
                     top_k=self.top_k,
                     top_p=self.top_p,
@@ -79,6 +101,6 @@ class Complete(Decoding):
                     on_progress=share_of(bar, done=done, part=len(part), count=len(found)),
                 )
                 for image, each in zip(images, part, strict=True):
-                    drawn.add(image, each.name, {"keep": self.keep})
+                    drawn.add(image, each.name, info)
                 done += len(part)
         drawn.print_paths()

@@ -1,11 +1,15 @@
 """``vqgan decode``: codes to images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from vqgan.cli.options import Compute, Folder, Model, check_batch_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(kw_only=True)
@@ -31,22 +35,44 @@ class Decode(Compute):
         import torch
 
         from vqgan.checkpoints.codes import load_codes
+        from vqgan.checkpoints.load import precision_of
         from vqgan.cli.inputs import load_tokenizer
         from vqgan.cli.progress import ProgressBar
-        from vqgan.images import save_png
+        from vqgan.images import printable, save_png
         from vqgan.types import Progress
 
         check_batch_size(self.batch_size)
-        tokenizer, header = load_tokenizer(self.model, device=self.device, precision=self.precision)
-        codes, names = load_codes(Path(self.codes), tokenizer)
+        tokenizer, header, digest = load_tokenizer(self.model, device=self.device, precision=self.precision)
+        codes, names = load_codes(Path(self.codes), digest=digest)
+        _check_replaced(Path(self.out), names)
         grids = torch.from_numpy(codes.astype("int64"))
-        info = {"model": header.digest[:12], "command": "decode", "precision": self.precision}
+        info = {"model": header.digest[:12], "command": "decode", "precision": precision_of(tokenizer)}
         paths: list[Path] = []
         with ProgressBar() as bar, torch.no_grad():
             for part in grids.split(self.batch_size):
-                for image in tokenizer.decode(part.to(tokenizer.to_codebook.weight.device)):
+                for image in tokenizer.decode(part):
                     path = Path(self.out) / f"{names[len(paths)]}.png"
                     paths.append(save_png(image.float().cpu(), path, info))
                 bar(Progress("decode", len(paths), len(grids)))
         for path in paths:
-            print(path)
+            print(printable(path))
+
+
+def _check_replaced(folder: "Path", names: Sequence[str]) -> None:
+    """Raises ConfigError if a result would replace a file that is none of ours: perhaps what was encoded."""
+    from vqgan.errors import ConfigError
+    from vqgan.images import printable
+
+    for name in names:
+        path = folder / f"{name}.png"
+        if path.is_file() and not _is_ours(path):
+            raise ConfigError(
+                f"the result `{printable(path)}` would replace an image that vqgan did not write",
+                hint="give another folder with `--out`",
+            )
+
+
+def _is_ours(path: "Path") -> bool:
+    """Whether a command wrote this image: its first text chunks say which one."""
+    with path.open("rb") as file:
+        return b"tEXtcommand\0" in file.read(1024)

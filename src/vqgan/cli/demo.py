@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from vqgan.cli.options import Folder
+from vqgan.cli.options import OptionalText
 
 
 @dataclass(kw_only=True)
@@ -16,8 +16,8 @@ class Demo:
     command goes on where it was.
     """
 
-    out: Folder = "runs/demo"
-    """Where everything goes."""
+    out: Annotated[OptionalText, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Where everything goes; by default `runs/demo`, or `runs/demo-quick`."""
 
     quick: tyro.conf.FlagCreatePairsOff[bool] = False
     """Everything small, in under a minute: shows that it works, not what it can do."""
@@ -35,7 +35,7 @@ class Demo:
         from vqgan.cli.progress import ProgressBar
         from vqgan.demo import run_demo
 
-        folder = Path(self.out)
+        folder = Path(self.out or ("runs/demo-quick" if self.quick else "runs/demo"))
         with ProgressBar() as bar:
             numbers = run_demo(folder, quick=self.quick, seed=self.seed, device=self.device, on_progress=bar)
         print(

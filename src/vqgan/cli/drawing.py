@@ -1,6 +1,6 @@
 """What ``sample`` and ``complete`` share: classes, progress, and writing what was drawn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from vqgan.checkpoints.format import Header
 from vqgan.cli.options import Decoding
+from vqgan.conditioning import ClassLabel
 from vqgan.config import require
-from vqgan.images import grid, save_png
+from vqgan.images import grid, printable, save_png
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import OnProgress, Progress
 
@@ -18,17 +19,27 @@ GRID_IMAGES = 64
 """The overview shows at most so many images: all of thousands would be larger than what can be looked at."""
 
 
-def class_values(text: str | None) -> list[int | str | None]:
-    """Classes from ``--class``: numbers where they are digits, else names; one None without classes.
+def class_values(text: str | None, names: Sequence[str] = ()) -> list[int | str | None]:
+    """Classes from ``--class``: digits are a number unless a class is called so; one None without classes.
+
+    Args:
+        text: What was given.
+        names: The model's classes.
 
     Example:
-        >>> class_values("9,fox"), class_values(None)
-        ([9, 'fox'], [None])
+        >>> class_values("9,fox"), class_values("1,2", names=["0", "1"]), class_values(None)
+        ([9, 'fox'], ['1', 2], [None])
     """
     if text is None:
         return [None]
     words = [word.strip() for word in text.split(",")]
-    return [int(word) if word.isdecimal() else word for word in words]
+    return [int(word) if word.isdecimal() and word not in names else word for word in words]
+
+
+def class_names(synthesizer: Synthesizer) -> Sequence[str]:
+    """The names of a model's classes; none where it has none."""
+    conditioner = synthesizer.conditioner
+    return conditioner.config.class_names if isinstance(conditioner, ClassLabel) else ()
 
 
 def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
@@ -63,10 +74,13 @@ class DrawnImages:
         folder: Where they go.
         flags: How they are drawn; image ``i`` has the seed ``flags.seed + i``.
         header: Of the model that draws them.
+        precision: That it computes in.
         command: Its name.
     """
 
-    def __init__(self, folder: Path, *, flags: Decoding, header: Header, command: str) -> None:
+    def __init__(
+        self, folder: Path, *, flags: Decoding, header: Header, precision: str, command: str
+    ) -> None:
         self._folder = folder
         self._seed = flags.seed
         self._settings = {
@@ -75,7 +89,7 @@ class DrawnImages:
             "temperature": str(flags.temperature),
             "top_k": str(flags.top_k),
             "top_p": str(flags.top_p),
-            "precision": flags.precision,
+            "precision": precision,
         }
         self._paths: list[Path] = []
         self._shown: list[Tensor] = []
@@ -83,18 +97,22 @@ class DrawnImages:
     def add(self, image: Float[Tensor, "c H W"], name: str, info: Mapping[str, str]) -> None:
         """Writes the next image as ``name.png``, with ``info`` beside the settings."""
         image = image.float().cpu()
-        text = {**self._settings, "seed": str(self._seed + len(self._paths)), **info}
+        text = {**self._text(image, len(self._paths)), **info}
         self._paths.append(save_png(image, self._folder / f"{name}.png", text))
         if len(self._shown) < GRID_IMAGES:
             self._shown.append(image)
 
-    def write_grid(self) -> None:
-        """Writes the first images side by side as ``grid.png``."""
+    def write_grid(self, info: Mapping[str, str]) -> None:
+        """Writes the first images side by side as ``grid.png``, with ``info`` beside the first one's settings."""
         picture = grid(torch.stack(self._shown), columns=min(8, len(self._shown)))
-        text = {**self._settings, "seed": str(self._seed)}
+        text = {**self._text(self._shown[0], 0), **info}
         self._paths.append(save_png(picture, self._folder / "grid.png", text))
 
     def print_paths(self) -> None:
         """Prints the path of everything that was written."""
         for path in self._paths:
-            print(path)
+            print(printable(path))
+
+    def _text(self, image: Float[Tensor, "c H W"], number: int) -> dict[str, str]:
+        height, width = image.shape[1:]
+        return {**self._settings, "size": f"{height}x{width}", "seed": str(self._seed + number)}

@@ -29,7 +29,7 @@ class Encode(Compute):
         import torch
 
         from vqgan.checkpoints.codes import save_codes
-        from vqgan.cli.inputs import check_multiples, find_images, load_tokenizer, on_device, read_named
+        from vqgan.cli.inputs import check_multiples, find_images, load_tokenizer, read_named
         from vqgan.cli.progress import ProgressBar
         from vqgan.errors import DataError
         from vqgan.images import printable
@@ -37,7 +37,7 @@ class Encode(Compute):
 
         found = find_images(self.images)
         size = parse_size(self.size)
-        tokenizer, _ = load_tokenizer(self.model, device=self.device, precision=self.precision)
+        tokenizer, _, digest = load_tokenizer(self.model, device=self.device, precision=self.precision)
         codes: dict[str, np.ndarray] = {}
         shape = (0, 0)
         with ProgressBar() as bar, torch.no_grad():
@@ -52,6 +52,7 @@ class Encode(Compute):
                 shape = (height, width)
                 hint = "give the images a common size with `--size HEIGHTxWIDTH`"
                 check_multiples(f"`{printable(each.path)}`", shape, tokenizer.downsample_factor, hint=hint)
-                codes[each.name] = tokenizer.encode(on_device(each.images, tokenizer))[0].cpu().numpy()
+                codes[each.name] = tokenizer.encode(each.images)[0].cpu().numpy()
                 bar(Progress("encode", len(codes), len(found)))
-        print(save_codes(Path(self.out), np.stack(list(codes.values())), list(codes), tokenizer))
+        array = np.stack(list(codes.values()))
+        print(printable(save_codes(Path(self.out), array, list(codes), tokenizer, digest=digest)))

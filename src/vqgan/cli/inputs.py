@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vqgan.checkpoints.codes import tokenizer_digest
 from vqgan.checkpoints.format import Header
-from vqgan.checkpoints.load import load_with_header
+from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
 from vqgan.data.image_folder import scan
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.images import printable, read_images
@@ -29,10 +30,18 @@ class Named:
     images: Images
 
 
-def load_tokenizer(path: str, *, device: str, precision: str) -> tuple[Tokenizer, Header]:
-    """The tokenizer of a file or run; a synthesizer lends its own."""
-    model, header = load_with_header(Path(path), device=device, precision=precision)
-    return (model.tokenizer if isinstance(model, Synthesizer) else model), header
+def load_tokenizer(path: str, *, device: str, precision: str) -> tuple[Tokenizer, Header, str]:
+    """The tokenizer of a file or run (a synthesizer lends its own), the file's header, and its digest in codes.
+
+    The digest is that of the weights as they are stored: in every precision it is the same tokenizer.
+    """
+    target = pick_device(device)  # before the weights are read
+    model, header = load_with_header(Path(path), device="cpu")
+    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
+    digest = tokenizer_digest(tokenizer)
+    tokenizer = place(tokenizer, target, precision)
+    logger.info("the tokenizer computes on %s in %s", target, precision_of(tokenizer))
+    return tokenizer, header, digest
 
 
 def load_synthesizer(path: str, *, device: str, precision: str) -> tuple[Synthesizer, Header]:
@@ -48,11 +57,6 @@ def load_synthesizer(path: str, *, device: str, precision: str) -> tuple[Synthes
             hint=f"train one: `vqgan train prior PRESET --tokenizer {path} ...`",
         )
     return model, header
-
-
-def on_device(images: Images, tokenizer: Tokenizer) -> Images:
-    """The images where the tokenizer is, in its precision."""
-    return images.to(tokenizer.to_codebook.weight)
 
 
 def check_multiples(what: str, size: tuple[int, int], factor: int, *, hint: str = "") -> None:
@@ -118,6 +122,35 @@ def _different(names: Sequence[str]) -> list[str]:
         taken.add(free.casefold())
         result.append(free)
     return result
+
+
+def check_targets(folder: Path, found: Sequence[tuple[str, Path]], *others: Path) -> None:
+    """Raises ConfigError if a result ``folder/NAME.png`` would replace one of the files that it is made from.
+
+    Args:
+        folder: Where the results go.
+        found: Names and images as from :func:`find_images`.
+        others: What else is read; what is no file does not matter.
+    """
+    inputs = [*(path for _, path in found), *others]
+    given = {identity: path for path in inputs if (identity := _identity(path)) is not None}
+    for name, _ in found:
+        target = folder / f"{name}.png"
+        identity = _identity(target)
+        if identity is not None and identity in given:
+            raise ConfigError(
+                f"the result `{printable(target)}` would replace the input `{printable(given[identity])}`",
+                hint="give another folder with `--out`",
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What all names of one file share (links; in capitals or not); None where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def read_named(

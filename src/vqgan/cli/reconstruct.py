@@ -38,29 +38,31 @@ class Reconstruct(Compute):
 
         import torch
 
-        from vqgan.cli.inputs import find_images, load_tokenizer, read_named
+        from vqgan.checkpoints.load import precision_of
+        from vqgan.cli.inputs import check_targets, find_images, load_tokenizer, read_named
         from vqgan.cli.progress import ProgressBar
-        from vqgan.images import save_png
+        from vqgan.images import printable, save_png
         from vqgan.types import Progress
 
         found = find_images(self.images)
+        check_targets(Path(self.out), found)
         size = parse_size(self.size)
-        tokenizer, header = load_tokenizer(self.model, device=self.device, precision=self.precision)
-        info = {"model": header.digest[:12], "command": "reconstruct", "precision": self.precision}
+        tokenizer, header, _ = load_tokenizer(self.model, device=self.device, precision=self.precision)
+        info = {
+            "model": header.digest[:12],
+            "command": "reconstruct",
+            "precision": precision_of(tokenizer),
+            "fit": self.fit,
+        }
         paths = []
         with ProgressBar() as bar, torch.no_grad():
             for each in read_named(found, size=size, channels=tokenizer.image_channels):
                 result = reconstruction(tokenizer, each, self.fit)
-                paths.append(
-                    save_png(
-                        result[0].float().cpu(),
-                        Path(self.out) / f"{each.name}.png",
-                        {**info, "fit": self.fit},
-                    )
-                )
+                path = Path(self.out) / f"{each.name}.png"
+                paths.append(save_png(result[0].float().cpu(), path, info))
                 bar(Progress("reconstruct", len(paths), len(found)))
         for path in paths:
-            print(path)
+            print(printable(path))
 
 
 def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit) -> "Images":
@@ -69,11 +71,11 @@ def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit) -> "Images"
     Raises:
         ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` does not help.
     """
-    from vqgan.cli.inputs import check_multiples, on_device
+    from vqgan.cli.inputs import check_multiples
     from vqgan.images import printable
     from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
 
-    images, factor = on_device(named.images, tokenizer), tokenizer.downsample_factor
+    images, factor = named.images, tokenizer.downsample_factor
     height, width = images.shape[2:]
     what = f"`{printable(named.path)}`"
     if fit == "exact":

@@ -36,7 +36,8 @@ class Sample(Decoding):
         """Samples; prints the paths of the images."""
         from pathlib import Path
 
-        from vqgan.cli.drawing import DrawnImages, check_condition, class_values, share_of
+        from vqgan.checkpoints.load import precision_of
+        from vqgan.cli.drawing import DrawnImages, check_condition, class_names, class_values, share_of
         from vqgan.cli.inputs import check_multiples, load_synthesizer
         from vqgan.cli.progress import ProgressBar
         from vqgan.config import require
@@ -48,8 +49,11 @@ class Sample(Decoding):
         check_condition(synthesizer, self.classes)
         if size is not None:
             check_multiples("`--size`", size, synthesizer.tokenizer.downsample_factor)
-        wanted = [value for value in class_values(self.classes) for _ in range(self.count)]
-        drawn = DrawnImages(Path(self.out), flags=self, header=header, command="sample")
+        values = class_values(self.classes, class_names(synthesizer))
+        wanted = [value for value in values for _ in range(self.count)]
+        drawn = DrawnImages(
+            Path(self.out), flags=self, header=header, precision=precision_of(synthesizer), command="sample"
+        )
         with ProgressBar() as bar:
             for start in range(0, len(wanted), self.batch_size):
                 part = wanted[start : start + self.batch_size]
@@ -65,5 +69,5 @@ class Sample(Decoding):
                 )
                 for number, (image, value) in enumerate(zip(images, part, strict=True), start=start):
                     drawn.add(image, f"{number:06d}", {} if value is None else {"class": str(value)})
-        drawn.write_grid()
+        drawn.write_grid({} if self.classes is None else {"class": self.classes})
         drawn.print_paths()

@@ -7,7 +7,7 @@ from typing import assert_never
 from vqgan.data.atari import AtariConfig, AtariSource, open_atari
 from vqgan.data.base import Item, Source, Split
 from vqgan.data.digits import DigitsConfig, open_digits
-from vqgan.data.idx import IdxConfig, open_idx
+from vqgan.data.idx import IdxConfig, find_test_images, open_idx
 from vqgan.data.image_folder import FolderConfig, open_folder
 from vqgan.data.image_list import ListConfig, open_list
 from vqgan.errors import ConfigError, closest
@@ -84,6 +84,23 @@ def open_source(config: SourceConfig, split: Split, on_progress: OnProgress | No
             assert_never(config)
 
 
+def brings_heldout(config: SourceConfig) -> bool:
+    """Whether the held-out images are the source's own (other files, other games) and no share of its images.
+
+    Raises:
+        DataError: If the source cannot be read.
+    """
+    match config:
+        case AtariConfig():
+            return True
+        case IdxConfig():
+            return find_test_images(config) is not None
+        case FolderConfig() | ListConfig() | DigitsConfig():
+            return False
+        case _:
+            assert_never(config)
+
+
 __all__ = [
     "AtariConfig",
     "AtariSource",
@@ -95,6 +112,7 @@ __all__ = [
     "Source",
     "SourceConfig",
     "Split",
+    "brings_heldout",
     "open_source",
     "parse_source",
 ]

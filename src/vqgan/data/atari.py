@@ -6,13 +6,13 @@ played side by side by :mod:`vqgan.data.atari_explorer`.
 
 import hashlib
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -24,6 +24,8 @@ from vqgan.data.atari_explorer import Played
 from vqgan.data.base import ArraySource, Split
 from vqgan.errors import ConfigError, DataError, OutputError, closest
 from vqgan.types import OnProgress, Progress
+
+logger = logging.getLogger(__name__)
 
 
 class AtariConfig(Config, frozen=True, tag_field="kind", tag="atari"):
@@ -96,6 +98,8 @@ class AtariSource(ArraySource):
 def open_atari(config: AtariConfig, split: Split, on_progress: OnProgress | None = None) -> AtariSource:
     """Loads the frames from the cache, after playing those that are not there (both seeds of every game).
 
+    A file in the cache that is damaged is played again.
+
     Args:
         config: What to play.
         split: Frames of ``seed``, of ``heldout_seed``, or of both.
@@ -120,7 +124,7 @@ def open_atari(config: AtariConfig, split: Split, on_progress: OnProgress | None
         if missing:
             _make(folder)
             _play(missing, on_progress)
-        parts += [(number, _load(Path(pair[seed]["path"]))) for seed in seeds]
+        parts += [(number, _cached(pair[seed], on_progress)) for seed in seeds]
     require(
         {played.frames.shape[1] for _, played in parts} == {config.rows[1] - config.rows[0]},
         f"`rows` is {config.rows}, but not every screen has that many",
@@ -195,6 +199,9 @@ def _play(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> Non
             _, errors = player.communicate()
             if player.returncode:
                 reason = (errors.strip().splitlines() or [f"exit code {player.returncode}"])[-1]
+                if player.returncode == atari_explorer.CANNOT_WRITE:
+                    hint = "free some space, or set `VQGAN_CACHE` to a folder that is yours"
+                    raise OutputError(f"cannot write `{jobs[0]['path']}`: {reason.lower()}", hint=hint)
                 raise DataError(f"a player of `{jobs[0]['rom']}` failed: {reason}")
     finally:
         for player in players:
@@ -208,9 +215,21 @@ def _start(job: dict[str, Any]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def _cached(job: dict[str, Any], on_progress: OnProgress | None) -> Played:
+    path = Path(job["path"])
+    try:
+        return _load(path)
+    except DataError as error:
+        logger.warning("%s; these frames are played again", error.message)
+    _play([job], on_progress)
+    return _load(path)
+
+
 def _load(path: Path) -> Played:
     try:
-        with np.load(path) as file:
-            return Played(file["frames"], file["rooms"])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(f"cannot read `{path}`: {error}", hint="delete the file; it is made again") from None
+        with path.open("rb") as file, np.load(file) as arrays:
+            return Played(arrays["frames"], arrays["rooms"])
+    except Exception as error:
+        # A damaged file raises anything: EOFError, BadZipFile, zlib.error, ValueError, KeyError, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"cannot read `{path}`: {reason}", hint="delete the file; it is made again") from None

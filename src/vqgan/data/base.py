@@ -1,6 +1,7 @@
 """What every data source offers, and how a part of it is held out."""
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from vqgan.images import Pixels
+
+logger = logging.getLogger(__name__)
 
 Split = Literal["train", "heldout", "all"]
 """A part of a source: what is trained on, what is never trained on, or both."""
@@ -143,8 +146,10 @@ def split_source(source: Source, split: Split, keys: Sequence[bytes] | None = No
     """The part of ``source`` that ``split`` names; which one an image belongs to depends on its key alone.
 
     Held out is every image whose key's hash falls into the lowest 5 %, so images that are added later move no
-    other image from one part to the other. Both parts always hold something: the image with the smallest hash
-    is held out in any case and the one with the largest never is. A single image is in both parts.
+    other image from one part to the other. Small sources are the exception, since both parts always hold
+    something: where no hash falls there (in one of three sources of 20 images, one of 170 with 100) the image
+    with the smallest is held out, where every hash does that with the largest is not, and either may change
+    sides when images are added. A single image is in both parts. Opening ``"heldout"`` logs a warning then.
 
     Args:
         source: The whole.
@@ -156,9 +161,17 @@ def split_source(source: Source, split: Split, keys: Sequence[bytes] | None = No
     names = [str(index).encode() for index in range(len(source))] if keys is None else keys
     hashes = np.array([_hash(name) for name in names], dtype=np.uint64)
     low, high = hashes.min(), hashes.max()
+    below = hashes < np.uint64(HELD_OUT * 2**64)
+    if split == "heldout" and (low == high or below.all() or not below.any()):
+        logger.warning(
+            "`%s` has too few images (%d) to hold some out for good: when more are added, a held-out image may be "
+            "trained on; `--eval-data` names held-out images of your own",
+            source.name,
+            len(source),
+        )
     if low == high:
         return source
-    held_out = ((hashes < np.uint64(HELD_OUT * 2**64)) | (hashes == low)) & (hashes != high)
+    held_out = (below | (hashes == low)) & (hashes != high)
     return Part(source, np.flatnonzero(held_out == (split == "heldout")).astype(np.int64))
 
 

@@ -27,8 +27,8 @@ class IdxConfig(Config, frozen=True, tag_field="kind", tag="idx"):
 
     Attributes:
         path: A folder with ``train-images-idx3-ubyte``, or a file of images. The labels lie beside it under
-            the same name with ``labels`` and ``idx1``; without them there are no classes. Files that begin
-            with ``t10k`` in place of ``train`` are the held-out part; without them 5 % of the images are.
+            the same name with ``labels`` and ``idx1``; without them there are no classes. A folder's files
+            that begin with ``t10k`` are the held-out part; without them, and of a file, 5 % of the images are.
     """
 
     path: str
@@ -53,8 +53,8 @@ def open_idx(config: IdxConfig, split: Split) -> Source:
     path = Path(config.path).expanduser()
     images = _find_images(path)
     train, train_labels = _read_pair(images)
-    held_out = _with_ending(images.with_name(images.name.replace("train", "t10k", 1)))
-    if held_out is None or held_out == images:
+    held_out = find_test_images(config)
+    if held_out is None:
         return split_source(_source(printable(path), train, train_labels), split)
     test, test_labels = _read_pair(held_out)
     if test.shape[1:] != train.shape[1:] or (test_labels is None) != (train_labels is None):
@@ -70,6 +70,19 @@ def open_idx(config: IdxConfig, split: Split) -> Source:
     numbers = np.arange(len(everything), dtype=np.int64)
     parts = {"train": numbers[: len(train)], "heldout": numbers[len(train) :]}
     return everything if split == "all" else Part(everything, parts[split])
+
+
+def find_test_images(config: IdxConfig) -> Path | None:
+    """The file with the held-out images that a folder brings, if it does.
+
+    Raises:
+        DataError: If the folder has no training images.
+    """
+    folder = Path(config.path).expanduser()
+    if not folder.is_dir():
+        return None
+    images = _find_images(folder)
+    return _with_ending(images.with_name(images.name.replace("train", "t10k", 1)))
 
 
 def _source(

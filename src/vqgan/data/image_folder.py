@@ -71,7 +71,7 @@ def scan(root: Path) -> tuple[list[str], Counter[str]]:
         found: list[str] = []
         for entry in _entries(root / relative):
             path = f"{relative}/{entry.name}" if relative else entry.name
-            if entry.is_dir():
+            if _is_folder(entry):
                 (found if entry.is_symlink() else folders).append(path)
             elif os.path.splitext(entry.name)[1].lower() in ENDINGS:
                 paths.append(path)
@@ -102,6 +102,13 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as error:
         hint = "make it readable or move it away"
         raise DataError(f"cannot list folder `{printable(folder)}`: {error.strerror}", hint=hint) from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where we may not look: as a file, it is skipped with its reason
+        return False
 
 
 def _no_images(root: Path, others: Counter[str]) -> DataError:

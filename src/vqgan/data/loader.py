@@ -9,7 +9,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 
 import msgspec
 import torch
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from vqgan.config import require
 from vqgan.data.base import Source
 from vqgan.data.order import augmentation, candidates
-from vqgan.data.skipping import SkippedImages
+from vqgan.data.skipping import Read, SkippedImages
 from vqgan.data.transforms import TransformConfig, transform
 from vqgan.errors import DataError, VqganError
 from vqgan.types import Batch
@@ -30,7 +30,8 @@ class Loader:
     """An endless sequence of batches; every iteration begins anew at ``start``.
 
     Batch t of size B holds the samples ``start + tB`` to ``start + (t + 1)B - 1``. An image that cannot be
-    read is reported in ``Batch.skipped``, and the next one in the epoch's order takes its place.
+    read is reported in ``Batch.skipped``, and the next one in the epoch's order takes its place. Too many of
+    them are a DataError of the iteration, see :class:`SkippedImages`.
 
     Attributes:
         source: The images.
@@ -72,9 +73,10 @@ class Loader:
         share = self.batch_size // self.world
         firsts = itertools.count(self.start + self.rank * share, self.batch_size)
         samples = (range(first, first + share) for first in firsts)
-        return _batches(
-            _Reader(self.source, self.transform, self.seed), samples, self.workers, len(self.source)
-        )
+        watch = SkippedImages(len(self.source))
+        for read in _read(_Reader(self.source, self.transform, self.seed), samples, self.workers):
+            watch.add(read)
+            yield read.batch
 
 
 def evaluation_batches(
@@ -82,8 +84,9 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Every image once, in the source's order, cropped at the centre and never mirrored.
 
-    The last batch may be smaller, and so is a batch with images that cannot be read. ``Batch.sample`` is the
-    number of the image in the source.
+    The last batch may be smaller, and so is a batch with images that cannot be read: these are in
+    ``Batch.skipped``, never an error and not logged, so that a batch may hold no image at all.
+    ``Batch.sample`` is the number of the image in the source.
 
     Args:
         source: The images.
@@ -93,7 +96,7 @@ def evaluation_batches(
         workers: Processes that read; 0 reads in this process.
 
     Raises:
-        DataError: If too many images cannot be read.
+        ConfigError: If a number is out of its range.
     """
     require(batch_size >= 1, f"`batch_size` is {batch_size}, expected at least 1")
     require(limit is None or limit >= 1, f"`limit` is {limit}, expected at least 1")
@@ -101,12 +104,8 @@ def evaluation_batches(
     numbers = [i * len(source) // count for i in range(count)]
     plain = msgspec.structs.replace(transform, crop="center", flip=False)
     samples = (numbers[first : first + batch_size] for first in range(0, count, batch_size))
-    skipped: tuple[tuple[str, str], ...] = ()
-    for batch in _batches(_Reader(source, plain, None), samples, workers, count):
-        skipped += batch.skipped
-        if len(batch.sample):
-            yield replace(batch, skipped=skipped)
-            skipped = ()
+    for read in _read(_Reader(source, plain, None), samples, workers):
+        yield read.batch
 
 
 @dataclass(frozen=True)
@@ -117,16 +116,20 @@ class _Reader:
     transform: TransformConfig
     seed: int | None
 
-    def __call__(self, samples: Sequence[int]) -> Batch:
+    def __call__(self, samples: Sequence[int]) -> Read:
         images: list[Tensor] = []
         classes: list[int] = []
         numbers: list[int] = []
+        tried: list[int] = []
+        bad: list[int] = []
         skipped: list[tuple[str, str]] = []
         for sample in samples:
             for index in self._candidates(sample):
+                tried.append(index)
                 try:
                     item = self.source.read(index)
                 except DataError as error:
+                    bad.append(index)
                     label = self.source.label(index)
                     skipped.append((label, error.message.removeprefix(f"cannot read `{label}`: ")))
                     continue
@@ -136,38 +139,36 @@ class _Reader:
                     classes.append(item.class_index)
                 break
         shape = (0, self.transform.image_channels, *self.transform.image_size)
-        return Batch(
+        batch = Batch(
             images=torch.stack(images) if images else torch.empty(shape),
             condition={"class": torch.tensor(classes, dtype=torch.int64)} if self.source.class_names else {},
             sample=torch.tensor(numbers, dtype=torch.int64),
             skipped=tuple(skipped),
         )
+        return Read(batch, tuple(tried), tuple(bad))
 
     def _candidates(self, sample: int) -> Iterable[int]:
         return (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
 
 
-class _Tasks(Dataset[Batch | VqganError]):
+class _Tasks(Dataset[Read | VqganError]):
     """A reader as torch's loader wants it: an error of ours is handed back whole, not as text."""
 
     def __init__(self, reader: _Reader) -> None:
         self._reader = reader
 
-    def __getitem__(self, samples: Sequence[int]) -> Batch | VqganError:
+    def __getitem__(self, samples: Sequence[int]) -> Read | VqganError:
         try:
             return self._reader(samples)
         except VqganError as error:
             return error
 
 
-def _batches(reader: _Reader, samples: Iterable[Sequence[int]], workers: int, total: int) -> Iterator[Batch]:
-    watch = SkippedImages(total)
-    for batch in map(reader, samples) if workers == 0 else _from_workers(reader, samples, workers):
-        watch.add(batch)
-        yield batch
+def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[Read]:
+    return map(reader, samples) if workers == 0 else _from_workers(reader, samples, workers)
 
 
-def _from_workers(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[Batch]:
+def _from_workers(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[Read]:
     """Reads ahead in processes, which end with this iterator."""
     with warnings.catch_warnings():
         # More workers than processors is the caller's choice: a slow disk is waited for, not computed.
@@ -193,7 +194,7 @@ def _from_workers(reader: _Reader, samples: Iterable[Sequence[int]], workers: in
         del results  # ends the workers now: the traceback of an error would keep them until it is collected
 
 
-def _next(results: Iterator[Batch | VqganError]) -> Batch | VqganError | None:
+def _next(results: Iterator[Read | VqganError]) -> Read | VqganError | None:
     try:
         return next(results, None)
     except RuntimeError as error:
@@ -204,7 +205,7 @@ def _next(results: Iterator[Batch | VqganError]) -> Batch | VqganError | None:
         return DataError(f"a process that reads images died: {reason}", hint=hint)
 
 
-def _unchanged(result: Batch | VqganError) -> Batch | VqganError:
+def _unchanged(result: Read | VqganError) -> Read | VqganError:
     return result
 
 

@@ -2,6 +2,9 @@
 
 import logging
 from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
 
 from vqgan.errors import DataError
 from vqgan.types import Batch
@@ -12,38 +15,56 @@ MAX_SHARE = 0.05
 """Tolerated share of images that cannot be read."""
 
 ENOUGH_TRIED = 100
-"""Below this number of tried images, one bad file says nothing about the share."""
+"""Before so many images (or all there are) were tried, nothing is said about the share."""
+
+ENOUGH_BAD = 5
+"""Fewer bad images are tolerated in any case: in a small folder, one alone can be more than the share."""
+
+
+class Read(NamedTuple):
+    """A batch and the numbers of the images that were tried for it; ``bad`` are those in ``batch.skipped``."""
+
+    batch: Batch
+    tried: tuple[int, ...]
+    bad: tuple[int, ...]
 
 
 class SkippedImages:
-    """Watches over the batches of one loader.
+    """Watches over the batches of one loader. An image counts once, however often it is met again.
 
     Args:
         total: How many images there are.
     """
 
     def __init__(self, total: int) -> None:
-        self._total = total
-        self._tried = 0
-        self._bad = 0
+        self._tried = np.zeros(total, dtype=np.bool_)
+        self._bad = np.zeros(total, dtype=np.bool_)
         self._reasons: dict[str, str] = {}
 
-    def add(self, batch: Batch) -> None:
-        """Counts a batch and logs each file the first time that it is skipped.
+    def add(self, read: Read) -> None:
+        """Counts what was read and logs each file the first time that it is skipped.
 
         Raises:
-            DataError: If more than 5 % of at least 100 tried images, or all there are, could not be read.
+            DataError: If 5 images and more than 5 % of at least 100 tried (or of all there are) cannot be
+                read, or none of them can.
         """
-        self._tried += len(batch.sample) + len(batch.skipped)
-        self._bad += len(batch.skipped)
-        for path, reason in batch.skipped:
+        self._tried[list(read.tried)] = True
+        if not read.bad:
+            return
+        self._bad[list(read.bad)] = True
+        for path, reason in read.batch.skipped:
             if path not in self._reasons:
                 self._reasons[path] = reason
                 logger.warning("skipped `%s`: %s", path, reason)
-        limit = MAX_SHARE * self._tried if self._tried >= ENOUGH_TRIED else self._tried - 1
-        if self._bad > limit and self._tried >= min(ENOUGH_TRIED, self._total):
+        self._check()
+
+    def _check(self) -> None:
+        tried, bad = np.count_nonzero(self._tried), np.count_nonzero(self._bad)
+        if tried < min(ENOUGH_TRIED, len(self._tried)):
+            return
+        if bad == tried or (bad >= ENOUGH_BAD and bad > MAX_SHARE * tried):
             raise DataError(
-                f"too many images cannot be read: {self._bad} of {self._tried} tried, "
+                f"too many images cannot be read: {bad} of {tried} tried, "
                 f"at most {MAX_SHARE:.0%} are skipped\n{self._table()}",
                 hint="repair or remove these files, or give a list that leaves them out",
             )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqgan.checkpoints.files import output_errors
+from vqgan.checkpoints.files import write_text
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.evaluation.report import Curves, Picture, Row, render_report
 
@@ -13,14 +13,17 @@ from vqgan.evaluation.report import Curves, Picture, Row, render_report
 def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
     """``report.html``: the numbers with their baselines, the pictures, the curves of both stages."""
     height, width = numbers["image_size"]
+    digits = numbers["data"] == "digits"
     paragraphs = [
         f"Both stages, trained on {numbers['training_frames']:,} frames of {height} x {width} pixels "
         f"({numbers['data']}, {len(numbers['rooms'])} rooms or classes) in "
         f"{numbers['seconds_total'] / 60:.1f} minutes. "
-        f"Every number is measured on {numbers['heldout_frames']:,} held-out frames of another seed; "
+        f"Every number is measured on {numbers['heldout_frames']:,} held-out "
+        f"{'images' if digits else 'frames of another seed'}; "
         f"{numbers['heldout_frames_seen_in_training']:,} more equalled a training frame and were left out.",
-        "No perceptual loss is used here: its network would have to be downloaded. Pixels, the worst pixels of each "
-        "image and a discriminator do the work.",
+        "No perceptual loss is used here: its network would have to be downloaded. "
+        + ("Pixels do" if digits else "Pixels, the worst pixels of each image and a discriminator do")
+        + " the work.",
     ]
     pictures = [
         Picture(folder / "reconstructions.png", "Held-out frames above, their reconstructions below"),
@@ -35,8 +38,7 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
     text = render_report(
         "vqgan demo", paragraphs=paragraphs, rows=_rows(numbers), pictures=pictures, curves=_curves(folder)
     )
-    with output_errors(folder / "report.html"):
-        (folder / "report.html").write_text(text, encoding="utf-8")
+    write_text(folder / "report.html", text)
 
 
 def _rows(numbers: Mapping[str, Any]) -> list[Row]:
@@ -71,7 +73,7 @@ def _rows(numbers: Mapping[str, Any]) -> list[Row]:
             f"{nats('position_frequency_loss')}, uniform {nats('uniform_loss')}",
         ),
         Row("time", f"{numbers['seconds_total']:.0f} s", _phases(numbers["seconds"])),
-        Row("memory", f"{numbers['peak_memory_bytes'] / 1e9:.2f} GB", "the most at any time"),
+        Row("memory", f"{numbers['peak_memory_bytes'] / 1e9:.2f} GB", "the most of one process"),
     ]
 
 

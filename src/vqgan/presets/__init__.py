@@ -27,8 +27,8 @@ PRESETS: dict[str, Preset] = {
         demo_tokenizer, "Atari frames 96x80, factor 8: the demo's first stage, 5 minutes on 2 cores"
     ),
     "demo-prior": Preset(demo_prior, "the demo's second stage, 3 minutes on 2 cores"),
-    "digits-tokenizer": Preset(digits_tokenizer, "grey 8x8 digits, factor 2: a minute on 2 cores"),
-    "digits-prior": Preset(digits_prior, "classes of 8x8 digits: a minute on 2 cores"),
+    "digits-tokenizer": Preset(digits_tokenizer, "grey 8x8 digits, factor 2: minutes on a CPU"),
+    "digits-prior": Preset(digits_prior, "classes of 8x8 digits: minutes on a CPU"),
     "mnist-tokenizer": Preset(mnist_tokenizer, "grey 28x28 digits, factor 4, 49 tokens"),
     "mnist-prior": Preset(mnist_prior, "classes of 28x28 digits"),
     "small-tokenizer": Preset(

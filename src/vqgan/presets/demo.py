@@ -27,8 +27,8 @@ def demo_tokenizer() -> TokenizerRun:
         tokenizer=TokenizerConfig(
             autoencoder=AutoencoderConfig(
                 image_channels=3,
-                base_channels=32,
-                channel_multipliers=(1, 2),
+                base_channels=64,
+                channel_multipliers=(1, 1),
                 num_residual_blocks=1,
                 latent_channels=64,
                 resolution=96,
@@ -39,18 +39,18 @@ def demo_tokenizer() -> TokenizerRun:
         ),
         task=TokenizerTaskConfig(
             optimizer=OptimizerConfig(
-                learning_rate=2e-3, betas=(0.9, 0.99), warmup_steps=50, decay="cosine", clip_norm=1.0
+                learning_rate=2e-3, betas=(0.8, 0.9), warmup_steps=50, decay="cosine", clip_norm=1.0
             ),
             pixels="l1+l2",
             hard_share=0.05,
             adversary=AdversaryConfig(
-                start=4000, discriminator_start=3800, base_channels=16, num_layers=2, weight=0.1
+                start=2700, discriminator_start=2600, base_channels=16, num_layers=2, weight=0.1
             ),
             reseed_after=250,
         ),
         data=DataConfig(image_size=IMAGE_SIZE, crop="center"),
         training=LoopConfig(
-            steps=4500, batch_size=4, ema_decay=0.998, log_every=25, save_every=1000, evaluate_every=900
+            steps=2900, batch_size=4, ema_decay=0.998, log_every=25, save_every=1000, evaluate_every=1000
         ),
     )
 
@@ -73,7 +73,7 @@ def demo_prior() -> PriorRun:
         ),
         data=DataConfig(image_size=IMAGE_SIZE, crop="center"),
         training=LoopConfig(
-            steps=600, batch_size=16, ema_decay=0.99, pictures=4, save_every=300, evaluate_every=200
+            steps=450, batch_size=16, ema_decay=0.99, pictures=4, save_every=300, evaluate_every=150
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Handwritten digits: small enough for a minute on a CPU."""
+"""Handwritten digits: small enough for a few minutes on a CPU."""
 
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.data import DigitsConfig

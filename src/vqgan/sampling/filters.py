@@ -11,6 +11,9 @@ from vqgan.config import require
 
 NextLogits = Float[Tensor, "b K"]
 
+LEAST_TEMPERATURE = 1e-3
+"""Below it, logits divided by the temperature no longer fit half precision; what is meant is greedy."""
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -18,7 +21,7 @@ class Decoding:
 
     Attributes:
         temperature: Above 1 flattens the distribution, below 1 sharpens it; 0 takes the most probable code
-            (no noise, no filter, the lowest code among equals).
+            (no noise, no filter, the lowest code among equals). Numbers between 0 and 0.001 are refused.
         top_k: Keep the ``top_k`` most probable codes, and all that equal the last of them; None keeps all.
         top_p: Keep the fewest most probable codes that together have at least this probability; None or 1
             keeps all. After ``top_k``, of what it left.
@@ -33,13 +36,13 @@ class Decoding:
 
     def __post_init__(self) -> None:
         require(
-            0 <= self.temperature < math.inf,
-            f"`temperature` is {self.temperature}, expected a number of at least 0",
+            self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf,
+            f"`temperature` is {self.temperature}, expected 0 or a number from {LEAST_TEMPERATURE}",
             hint="0 is greedy, 1 is the distribution as learned",
         )
         require(
-            self.top_k is None or self.top_k >= 1,
-            f"`top_k` is {self.top_k}, expected at least 1",
+            self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1),
+            f"`top_k` is {self.top_k}, expected a whole number of at least 1",
             hint="leave it out to keep all codes",
         )
         require(

@@ -61,7 +61,7 @@ class GridNoise:
         device: torch.device,
         purpose: int = SAMPLING,
     ) -> None:
-        if not 0 <= seed <= 2**63 - count:
+        if not (isinstance(seed, int) and 0 <= seed <= 2**63 - count):
             raise ConfigError(
                 f"`seed` is {seed}, expected 0 <= seed < 2**63 for each of {count} images",
                 hint="image i takes the seed `seed + i`",

@@ -8,6 +8,9 @@ from vqgan.nn.convolution import NORM_GROUPS, Downsample, group_norm
 from vqgan.nn.level import Level, middle
 from vqgan.types import Images, Latents
 
+MOST_BLOCKS, MOST_LEVELS = 64, 16
+"""More would only be built from a damaged or hostile file, and take all memory."""
+
 
 class AutoencoderConfig(Config, frozen=True):
     """The sizes of encoder and decoder.
@@ -46,6 +49,16 @@ class AutoencoderConfig(Config, frozen=True):
             "patch_size",
         ):
             require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        blocks, levels = self.num_residual_blocks, len(self.channel_multipliers)
+        require(blocks <= MOST_BLOCKS, f"`num_residual_blocks` is {blocks}, expected at most {MOST_BLOCKS}")
+        require(
+            levels <= MOST_LEVELS,
+            f"`channel_multipliers` names {levels} levels, expected at most {MOST_LEVELS}",
+        )
+        require(
+            self.base_channels % NORM_GROUPS == 0,
+            f"`base_channels` is {self.base_channels}, expected a multiple of {NORM_GROUPS}",
+        )
         require(0 <= self.dropout < 1, f"`dropout` is {self.dropout}, expected a number from 0 to below 1")
         require(len(self.channel_multipliers) >= 1, "`channel_multipliers` is empty, expected one per level")
         for multiplier in self.channel_multipliers:

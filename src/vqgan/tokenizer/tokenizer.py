@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from jaxtyping import Integer
+from torch import Tensor, nn
 
-from vqgan.config import Config
+from vqgan.config import Config, require
 from vqgan.errors import ConfigError
 from vqgan.tokenizer.decoder import Decoder
 from vqgan.tokenizer.encoder import AutoencoderConfig, Encoder
@@ -80,19 +82,16 @@ class Tokenizer(nn.Module):
         """What the quantizer gets: the encoder's output at the width of the codebook.
 
         Args:
-            images: Values in [-1, 1]; height and width multiples of ``downsample_factor``.
+            images: Values in [-1, 1]; height and width multiples of ``downsample_factor``. They are taken to
+                the device and the precision of the weights.
 
         Raises:
-            ConfigError: If size or channels do not fit; ``tokenizer/sizes.py`` has ways to make them fit.
+            ConfigError: If size or channels do not fit (``tokenizer/sizes.py`` has ways to make them fit), or
+                the images are not a batch of numbers in [-1, 1].
         """
-        channels, height, width = images.shape[1:]
-        if channels != self.image_channels:
-            raise ConfigError(
-                f"the images have {channels} channels; the tokenizer was built for {self.image_channels}",
-                hint="convert the images, or use a tokenizer that was trained on such images",
-            )
-        self.grid_size((height, width))
-        return self.to_codebook(self.encoder(images))
+        check_images(images, self.image_channels)
+        self.grid_size((images.shape[2], images.shape[3]))
+        return self.to_codebook(self.encoder(images.to(self.to_codebook.weight)))
 
     def forward(self, images: Images) -> Reconstruction:
         """Encodes, quantizes and decodes, for training. Raises as :meth:`latents`."""
@@ -104,12 +103,13 @@ class Tokenizer(nn.Module):
         """The images as grids of codebook indices. Arguments and errors as in :meth:`latents`."""
         return self.quantizer.encode(self.latents(images))
 
-    def decode(self, indices: Indices) -> Images:
-        """The images of grids of codebook indices, not clamped to [-1, 1].
+    def decode(self, indices: Integer[Tensor, "b h w"]) -> Images:
+        """The images of grids of codebook indices of any integer type, not clamped to [-1, 1].
 
         Raises:
             ConfigError: If an index is negative or not below ``codebook_size``.
         """
+        indices = indices.to(self.from_codebook.weight.device, torch.int64)
         if indices.numel():
             low, high = (int(bound) for bound in indices.aminmax())
             if low < 0 or high >= self.codebook_size:
@@ -121,4 +121,29 @@ class Tokenizer(nn.Module):
 
     def decode_latents(self, quantized: Latents) -> Images:
         """The images of codebook vectors (b d h w), ``d = codebook_dim``, not clamped to [-1, 1]."""
-        return self.decoder(self.from_codebook(quantized))
+        return self.decoder(self.from_codebook(quantized.to(self.from_codebook.weight.dtype)))
+
+
+def check_images(images: Tensor, channels: int) -> None:
+    """Raises ConfigError unless these are images as the tokenizer takes them: (b c H W), floating point.
+
+    Example:
+        >>> check_images(torch.zeros(1, 3, 8, 8), 3)
+        >>> check_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 3)
+        Traceback (most recent call last):
+            ...
+        vqgan.errors.ConfigError: the images hold torch.uint8, expected floating-point values in [-1, 1]
+        hint: `vqgan.read_images` gives such images
+    """
+    hint = "`vqgan.read_images` gives such images"
+    require(images.ndim == 4, f"the images have {images.ndim} dimensions, expected 4 (b c H W)", hint=hint)
+    require(
+        images.is_floating_point(),
+        f"the images hold {images.dtype}, expected floating-point values in [-1, 1]",
+        hint=hint,
+    )
+    require(
+        images.shape[1] == channels,
+        f"the images have {images.shape[1]} channels; the tokenizer was built for {channels}",
+        hint="convert the images, or use a tokenizer that was trained on such images",
+    )

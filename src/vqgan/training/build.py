@@ -179,9 +179,20 @@ def _prior_task(run: PriorRun, engine: Engine, seed: int, synthesizer: Synthesiz
 def _start_synthesizer(
     run: PriorRun, start_from: str | Path, class_names: tuple[str, ...]
 ) -> tuple[PriorRun, Synthesizer]:
-    """The model of a file, and the run with that model's configuration."""
-    synthesizer = _synthesizer(find_file(Path(start_from)))
-    config = synthesizer.config
+    """The model of a file, and the run with that model's configuration; dropout is the run's, it has no weights."""
+    file = find_file(Path(start_from))
+    model = _synthesizer(file)
+    kind, wanted = (each.__struct_config__.tag for each in (model.config.conditioner, run.conditioner))
+    require(
+        kind == wanted,
+        f"the prior of `{file}` is steered by `{kind}`, the run's by `{wanted}`",
+        hint=f"set `conditioner.kind` to that of the file, or train a new prior with `--tokenizer {file}`",
+    )
+    config = msgspec.structs.replace(
+        model.config, prior=msgspec.structs.replace(model.config.prior, dropout=run.prior.dropout)
+    )
+    synthesizer = Synthesizer(config)
+    synthesizer.load_state_dict(model.state_dict(), strict=True)
     grid = synthesizer.tokenizer.grid_size(run.data.image_size)
     require(
         grid == config.window,
@@ -195,6 +206,8 @@ def _start_synthesizer(
             hint="give images of the classes that it was trained on",
         )
     shape = PriorShape(**{name: getattr(config.prior, name) for name in PriorShape.__struct_fields__})
+    if shape != run.prior:
+        logger.info("the model is that of `%s`, not that of the run's configuration", file)
     return msgspec.structs.replace(run, conditioner=config.conditioner, prior=shape), synthesizer
 
 

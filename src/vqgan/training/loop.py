@@ -11,6 +11,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import DivergedError, Preempted
 from vqgan.training.engine import Engine
 from vqgan.training.observer import Observed, Observer, to_device
+from vqgan.training.run_report import write_run_report
 from vqgan.training.signals import Interrupted, StopRequest, stop_on_signals
 from vqgan.training.state import TrainingState
 from vqgan.types import Batch
@@ -130,6 +131,7 @@ class Loop:
         last = done == self.task.loop.steps
         if last and finished and self.observer is not None:
             self.observer.finish()
+            write_run_report(self.folder)
         if (last or stopping or done % self.task.loop.save_every == 0) and done != self._saved:
             self._save(done, {} if finished else {UNFINISHED: dict(row)})
         if stopping and not (last and finished):
@@ -143,9 +145,11 @@ class Loop:
             return
         if self.observer is not None:
             self.observer.write(done, row)
+        saved = self.folder.weights(self.task.phase).is_file()
         raise DivergedError(
             f"a gradient of the {self.task.phase} was not finite before step {done}; it was not applied",
-            hint=f"begin a new run with `--from {self.folder.path}` and a lower `task.optimizer.learning_rate`",
+            hint=f"begin a new run {f'with `--from {self.folder.path}` and' if saved else 'with'} "
+            "a lower `task.optimizer.learning_rate`",
         )
 
     def _save(self, done: int, values: Mapping[str, Any]) -> None:

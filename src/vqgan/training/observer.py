@@ -1,5 +1,6 @@
 """What is seen of a run on the way: rows of numbers, held-out metrics, pictures, skipped files."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
@@ -12,8 +13,10 @@ from vqgan.training.records import SkippedFiles
 from vqgan.training.settings import LoopConfig
 from vqgan.types import Batch, Images, OnProgress, Progress
 
+logger = logging.getLogger(__name__)
+
 Heldout = Callable[[int, int], Iterable[Batch]]
-"""Held-out images, anew at every call: how many at most, and how many in a batch."""
+"""Held-out images, anew at every call: how many at most, and how many in a batch. A batch may be empty."""
 
 MOST_COLUMNS = 8
 """A picture has at most so many images in a row."""
@@ -115,8 +118,11 @@ class Observer:
     def _batches(self, limit: int, size: int, poll: Callable[[], None]) -> Iterator[Batch]:
         for batch in self.heldout(limit, size):
             poll()
-            self.skipped(batch)
-            yield to_device(batch, self.device)
+            # The same files are met at every evaluation; the list knows which were named before.
+            for path, reason in self._skipped.add(batch):
+                logger.warning("skipped `%s`, which is held out: %s", path, reason)
+            if len(batch.images):
+                yield to_device(batch, self.device)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

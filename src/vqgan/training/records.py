@@ -19,14 +19,20 @@ class SkippedFiles:
         rows = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self._known: set[str] = {json.loads(row)["path"] for row in rows}
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> list[tuple[str, str]]:
         """Takes note of what a batch skipped.
+
+        Returns:
+            What is new in the list, as (path, reason).
 
         Raises:
             OutputError: If the disk refuses.
         """
+        new = []
         for name, reason in batch.skipped:
             if name not in self._known:
                 self._known.add(name)
+                new.append((name, reason))
                 with output_errors(self._path), self._path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"path": name, "reason": reason}) + "\n")
+        return new

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from vqgan.config import Config, require
-from vqgan.data import Source, SourceConfig, open_source
+from vqgan.data import Source, SourceConfig, Split, brings_heldout, open_source
 from vqgan.data.transforms import TransformConfig
 from vqgan.errors import ConfigError
 
@@ -13,7 +13,8 @@ class DataConfig(Config, frozen=True):
 
     Attributes:
         source: Where the images come from; usually given by ``--data``.
-        eval_source: Held-out images; by default a fixed part of ``source``.
+        eval_source: Held-out images, in place of a fixed part of ``source``. Of a source that brings held-out
+            images of its own, only these; and such images of ``source`` are still not trained on.
         image_size: Rows and columns of a training image.
         crop: ``"random"`` or ``"center"``; held-out images are always cropped at the centre.
         flip: Mirrors half of the training images.
@@ -52,7 +53,9 @@ def open_sources(data: DataConfig) -> tuple[Source, Source]:
         raise ConfigError("no images were given", hint="give `--data FOLDER`, or `data=` in Python")
     if data.eval_source is None:
         return open_source(data.source, "train"), open_source(data.source, "heldout")
-    return open_source(data.source, "all"), open_source(data.eval_source, "all")
+    train: Split = "train" if brings_heldout(data.source) else "all"
+    heldout: Split = "heldout" if brings_heldout(data.eval_source) else "all"
+    return open_source(data.source, train), open_source(data.eval_source, heldout)
 
 
 class LoopConfig(Config, frozen=True):

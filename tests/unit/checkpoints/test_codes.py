@@ -5,7 +5,7 @@ import pytest
 
 import tiny
 from vqgan.checkpoints import codes
-from vqgan.checkpoints.codes import load_codes, save_codes
+from vqgan.checkpoints.codes import load_codes, save_codes, tokenizer_digest
 from vqgan.errors import ConfigError, DataError, OutputError
 
 NAMES = ["a.png", "more/b.png"]
@@ -16,15 +16,23 @@ def tokenizer():
     return tiny.tokenizer()
 
 
+def save(folder, array, names, tokenizer):
+    return save_codes(folder, array, names, tokenizer, digest=tokenizer_digest(tokenizer))
+
+
+def load(folder, tokenizer):
+    return load_codes(folder, digest=tokenizer_digest(tokenizer))
+
+
 @pytest.fixture
 def folder(tmp_path, tokenizer):
-    save_codes(tmp_path / "codes", tokenizer.encode(tiny.images(2)).numpy(), NAMES, tokenizer)
+    save(tmp_path / "codes", tokenizer.encode(tiny.images(2)).numpy(), NAMES, tokenizer)
     return tmp_path / "codes"
 
 
 def refused(folder, tokenizer):
     with pytest.raises(DataError) as caught:
-        load_codes(folder, tokenizer)
+        load(folder, tokenizer)
     return str(caught.value)
 
 
@@ -34,7 +42,7 @@ def describe(folder, **changes):
 
 
 def test_codes_and_names_come_back(folder, tokenizer):
-    array, names = load_codes(folder, tokenizer)
+    array, names = load(folder, tokenizer)
     assert names == NAMES
     assert np.array_equal(array, tokenizer.encode(tiny.images(2)).numpy())
     assert array.dtype == np.uint16
@@ -44,14 +52,14 @@ def test_codes_and_names_come_back(folder, tokenizer):
 def test_large_codebooks_need_32_bits(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(type(tokenizer), "codebook_size", 1 << 17)
     array = np.full((1, 2, 2), 100_000)
-    path = save_codes(tmp_path, array, ["x"], tokenizer)
+    path = save(tmp_path, array, ["x"], tokenizer)
     assert np.load(path).dtype == np.uint32
-    assert np.array_equal(load_codes(tmp_path, tokenizer)[0], array)
+    assert np.array_equal(load(tmp_path, tokenizer)[0], array)
 
 
 def test_every_image_needs_a_name(tmp_path, tokenizer):
     with pytest.raises(ConfigError, match="2 images have 1 names, expected one for each"):
-        save_codes(tmp_path, np.zeros((2, 2, 2), np.int64), ["a"], tokenizer)
+        save(tmp_path, np.zeros((2, 2, 2), np.int64), ["a"], tokenizer)
 
 
 def test_another_tokenizers_codes_are_refused(folder):
@@ -63,7 +71,22 @@ def test_another_tokenizers_codes_are_refused(folder):
 def test_the_same_weights_are_the_same_tokenizer_wherever_they_are(folder, tokenizer):
     copy = tiny.tokenizer(seed=5)
     copy.load_state_dict(tokenizer.state_dict())
-    assert load_codes(folder, copy.double())[1] == NAMES
+    assert load(folder, copy)[1] == NAMES
+
+
+def test_codes_can_be_saved_by_a_tokenizer_in_another_precision(tmp_path, tokenizer):
+    digest = tokenizer_digest(tokenizer)
+    half = tokenizer.bfloat16()
+    save_codes(tmp_path, half.encode(tiny.images(2)).numpy(), NAMES, half, digest=digest)
+    assert load(tmp_path, tiny.tokenizer())[1] == NAMES
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 4), (2, 4, 0)])
+def test_an_array_without_codes_is_refused(folder, tokenizer, shape):
+    np.save(folder / "codes.npy", np.zeros(shape, np.uint16))
+    message = refused(folder, tokenizer)
+    assert f"codes.npy` holds no codes: its shape is {shape}" in message
+    assert "hint: give a folder that `vqgan encode` wrote" in message
 
 
 @pytest.mark.parametrize(
@@ -80,7 +103,7 @@ def test_an_array_that_was_interrupted_is_never_taken_for_complete(folder, token
 
     monkeypatch.setattr(codes, "write_json", failing)
     with pytest.raises(OutputError):
-        save_codes(folder, np.zeros((2, 2, 2), np.int64), NAMES, tokenizer)
+        save(folder, np.zeros((2, 2, 2), np.int64), NAMES, tokenizer)
     assert "cannot read codes from" in refused(folder, tokenizer)
 
 

@@ -183,6 +183,8 @@ def test_foreign_files_of_tensors_are_told_apart(path):
         ({"config": "[1]"}, "damaged metadata: ValueError expected a JSON object"),
         ({"config": "[" * 100_000}, "damaged metadata: RecursionError"),
         ({"format": "²"}, "damaged metadata"),
+        ({"format": "-3"}, "damaged metadata: ValueError the format is -3"),
+        ({"weights": "best"}, "damaged metadata: ValueError the weights are `best`"),
         ({"step": "many"}, "damaged metadata"),
         ({"training": "3"}, "damaged metadata"),
         ({"digest": "0" * 64}, "is damaged: its tensors do not have its digest"),

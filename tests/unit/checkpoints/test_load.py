@@ -6,7 +6,7 @@ import torch
 
 import tiny
 from vqgan.checkpoints.format import save_model
-from vqgan.checkpoints.load import find_file, load, pick_device, pick_precision
+from vqgan.checkpoints.load import find_file, load, pick_device, pick_precision, place, precision_of
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
@@ -53,8 +53,11 @@ def test_other_files_are_told_apart(tmp_path, content, what):
 
 
 def test_what_is_not_there_or_no_file_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="does not exist"):
-        load(tmp_path / "absent")
+    for name, reason in (("absent", "no such file or directory"), ("x" * 300, "file name too long")):
+        with pytest.raises(
+            CheckpointError, match=f"{name}` cannot be read: {reason}\nhint: give a run folder or"
+        ):
+            load(tmp_path / name)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="holds no model that can be read"):
         find_file(tmp_path / "pipe")
@@ -72,11 +75,16 @@ def test_facts_about_the_model_are_logged_and_what_was_left_out(tmp_path, caplog
         load(path, device="cpu")
     left_out, loaded = (record.getMessage() for record in caplog.records)
     assert left_out == f"left out of `{path}`, for training only: discriminator"
-    assert loaded.startswith("loaded tokenizer: 0.2M parameters, cpu, float32 (")
+    assert loaded.startswith("loaded tokenizer: 0.2M parameters, cpu, fp32 (")
 
 
 def test_precision_is_that_of_the_weights(run):
     assert {p.dtype for p in load(run, device="cpu", precision="bf16").parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_model_can_be_placed_and_asked_for_its_precision(precision):
+    assert precision_of(place(tiny.tokenizer(), torch.device("cpu"), precision)) == precision
 
 
 def test_unknown_devices_and_precisions_are_refused():

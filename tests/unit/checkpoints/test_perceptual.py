@@ -139,3 +139,18 @@ def test_a_disk_that_refuses_is_no_network_error(tmp_path):
     (tmp_path / "source").write_bytes(b"x")
     with pytest.raises(OutputError, match="cannot write"):
         fetch((tmp_path / "source").as_uri(), tmp_path / "absent" / "x", "0" * 64)
+
+
+def test_two_downloads_at_once_do_not_disturb_each_other(published, state, tmp_path, monkeypatch):
+    network, folder, others = LPIPS(), tmp_path / "cache", []
+
+    def twice(address, path, digest):
+        if not others:
+            others.append(None)
+            others.append(perceptual._download(folder, network))
+        fetch(address, path, digest)
+
+    monkeypatch.setattr(perceptual, "fetch", twice)
+    for found in (perceptual._download(folder, network), others[1]):
+        assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+    assert list(folder.iterdir()) == []

@@ -60,6 +60,7 @@ def test_a_new_run_has_its_folders(folder):
 def test_an_empty_folder_may_become_a_run_and_a_full_one_may_not(tmp_path):
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "empty").create()
+    (tmp_path / "empty" / "metrics.jsonl").touch()
     with pytest.raises(
         ConfigError, match=r"`.*empty` is not empty\nhint: .* continue the run with `--resume "
     ):
@@ -67,6 +68,26 @@ def test_an_empty_folder_may_become_a_run_and_a_full_one_may_not(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="is not empty"):
         RunFolder(tmp_path / "file").create()
+
+
+def test_what_a_run_left_that_never_saved_makes_room_for_a_new_one(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    for name in ("config.yaml", "env.json", "prior.safetensors", "events.out.tfevents.1", ".tmp123456"):
+        (folder.path / name).touch()
+    folder.create()
+    assert sorted(path.name for path in folder.path.iterdir()) == ["images", "state"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "images/a.png", "state/step-00000001/x", "notes.txt"])
+def test_anything_else_in_the_folder_stays(tmp_path, name):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    (folder.path / name).parent.mkdir(exist_ok=True)
+    (folder.path / name).touch()
+    with pytest.raises(ConfigError, match="is not empty"):
+        folder.create()
+    assert (folder.path / name).exists()
 
 
 def test_the_newest_step_comes_back_bit_by_bit(folder):

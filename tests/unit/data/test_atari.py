@@ -1,3 +1,5 @@
+import errno
+import json
 import sys
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 
 from vqgan.config import convert, to_mapping
-from vqgan.data import atari
+from vqgan.data import atari, atari_explorer
 from vqgan.data.atari import AtariConfig, open_atari
 from vqgan.data.atari_explorer import play, spread
 from vqgan.errors import ConfigError, DataError, OutputError
@@ -130,11 +132,63 @@ def test_rows_outside_the_screen_are_refused(cache):
         open_atari(config(rows=(50, 146)), "train")
 
 
-def test_a_damaged_cache_file_is_named(cache):
+def damaged(data):
+    """Ways in which a file breaks: not one at all, empty, cut short, other bytes in its middle."""
+    middle = len(data) // 4
+    return [b"PK damaged", b"", data[:-100], data[:middle] + b"\xff" * 64 + data[middle + 64 :]]
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_a_damaged_cache_file_is_played_again(case, cache, monkeypatch, caplog):
+    whole = np.random.default_rng(0).integers(0, 256, (3, 96, 80, 3), np.uint8)
+    path, heldout = cached(cache)
+    for each in (path, heldout):
+        np.savez_compressed(each, frames=whole, rooms=np.ones(3, np.int64))
+    good = path.read_bytes()
+    path.write_bytes(damaged(good)[case])
+    played = []
+
+    def play_again(jobs, on_progress):
+        played.extend(Path(job["path"]) for job in jobs)
+        path.write_bytes(good)
+
+    monkeypatch.setattr(atari, "_play", play_again)
+    np.testing.assert_array_equal(open_atari(config(), "train").images, whole)
+    assert played == [path]
+    assert f"cannot read `{path}`" in caplog.text
+    assert "played again" in caplog.text
+
+
+def test_a_cache_file_that_stays_damaged_is_named(cache, monkeypatch):
     for path in cached(cache):
-        path.write_bytes(b"PK damaged")
-    with pytest.raises(DataError, match="cannot read"):
+        path.write_bytes(b"")
+    monkeypatch.setattr(atari, "_play", lambda *_: None)
+    with pytest.raises(DataError, match=r"cannot read `.*\.npz`") as caught:
         open_atari(config(), "train")
+    assert caught.value.hint == "delete the file; it is made again"
+
+
+def test_frames_that_cannot_be_saved_are_an_output_error(cache):
+    job = atari._job(config(), "montezuma_revenge", 7, "0", cache / "absent")
+    with pytest.raises(OutputError, match=r"cannot write `.*npz`: no such file or directory") as caught:
+        atari._play([job], None)
+    assert "free some space, or set `VQGAN_CACHE`" in caught.value.hint
+
+
+def test_a_player_that_finds_the_disk_full_says_so_and_leaves_nothing(cache, monkeypatch, capsys):
+    def full(file, **arrays):
+        file.write(b"a part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache.mkdir()
+    job = atari._job(config(), "montezuma_revenge", 7, "0", cache)
+    monkeypatch.setattr(sys, "argv", ["atari_explorer.py", json.dumps(job)])
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(SystemExit) as caught:
+        atari_explorer.main()
+    assert caught.value.code == atari_explorer.CANNOT_WRITE
+    assert capsys.readouterr().err == "No space left on device\n"
+    assert list(cache.iterdir()) == []
 
 
 def test_a_failing_player_says_why(cache, monkeypatch):

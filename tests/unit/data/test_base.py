@@ -1,3 +1,4 @@
+import logging
 import pickle
 
 import numpy as np
@@ -43,6 +44,18 @@ def test_images_that_are_added_move_no_other_image() -> None:
     few = set(contents(split_source(numbered(150), "heldout")))
     many = set(contents(split_source(numbered(250), "heldout")))
     assert few == {number for number in many if number < 150}
+
+
+@pytest.mark.parametrize(("count", "warned"), [(1, True), (10, True), (150, False)])
+def test_too_few_images_to_hold_some_out_for_good_are_warned_about(count, warned, caplog):
+    with caplog.at_level(logging.WARNING):
+        split_source(numbered(count), "train")
+        split_source(numbered(count), "all")
+        assert caplog.messages == []
+        split_source(numbered(count), "heldout")
+    assert [message.split(":")[0] for message in caplog.messages] == warned * [
+        f"`n` has too few images ({count}) to hold some out for good"
+    ]
 
 
 def test_equal_keys_stay_on_one_side() -> None:

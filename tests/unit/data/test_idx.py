@@ -36,6 +36,16 @@ def test_the_test_files_are_the_held_out_part(ending: str, tmp_path: Path) -> No
     assert train.channels == 1
 
 
+def test_a_named_file_is_that_file_only(tmp_path: Path) -> None:
+    for name, count, start in (("train", 60, 0), ("t10k", 2, 100)):
+        write_idx(tmp_path / f"{name}-images-idx3-ubyte", numbered(count, start))
+        write_idx(tmp_path / f"{name}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 2)
+    path = tmp_path / "train-images-idx3-ubyte"
+    assert values(opened(path)) == list(range(60))
+    assert sorted(values(opened(path, "train")) + values(opened(path, "heldout"))) == list(range(60))
+    assert values(opened(tmp_path / "t10k-images-idx3-ubyte")) == [100, 101]
+
+
 def test_without_test_files_a_part_is_held_out_and_without_labels_there_are_no_classes(
     tmp_path: Path,
 ) -> None:

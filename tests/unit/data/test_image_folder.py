@@ -51,6 +51,17 @@ def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
     assert names(tmp_path / "data") == ["a/1.png", "outside/2.png"]
 
 
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "loop").symlink_to("loop")
+    assert names(tmp_path) == ["a.png", "loop.png"]
+    source = opened(tmp_path)
+    assert len(source.fingerprint()) == 64
+    with pytest.raises(DataError, match="too many levels of symbolic links"):
+        source.read(1)
+
+
 def test_what_cannot_be_read_is_listed_and_refused_when_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "missing")

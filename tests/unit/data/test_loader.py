@@ -195,8 +195,28 @@ def test_a_source_without_one_good_image_stops_at_once(size: int) -> None:
     source = Watched(size, bad=frozenset(range(size)))
     with pytest.raises(DataError, match="too many images cannot be read"):
         next(iter(Loader(source, PLAIN, batch_size=2, seed=0)))
-    with pytest.raises(DataError, match="too many images cannot be read"):
-        list(evaluation_batches(source, PLAIN, batch_size=1))
+
+
+def test_one_bad_image_of_few_never_stops_a_run_however_long_it_is() -> None:
+    loader = Loader(Watched(19, bad=frozenset({4})), PLAIN, batch_size=4, seed=0)
+    batches = first(loader, 200)
+    assert all(len(batch.images) == 4 for batch in batches)
+    assert {path for batch in batches for path, _ in batch.skipped} == {"file 4"}
+    assert sum(len(batch.skipped) for batch in batches) > 40
+
+
+@pytest.mark.parametrize(
+    ("size", "bad", "stops"), [(19, 4, False), (19, 5, True), (60, 5, True), (101, 5, False)]
+)
+def test_a_run_stops_at_five_bad_images_if_they_are_more_than_one_in_twenty(
+    size: int, bad: int, stops: bool
+) -> None:
+    loader = Loader(Watched(size, bad=frozenset(range(bad))), PLAIN, batch_size=10, seed=0)
+    if not stops:
+        assert len(first(loader, 100)) == 100
+        return
+    with pytest.raises(DataError, match=f"cannot be read: {bad} of {size} tried"):
+        first(loader, 100)
 
 
 class Broken(Watched):
@@ -290,5 +310,15 @@ def test_evaluation_leaves_bad_images_out_and_reports_them() -> None:
     source = Watched(12, bad=frozenset({0, 1, 7}))
     batches = list(evaluation_batches(source, PLAIN, 2))
     assert shown(batches) == [2, 3, 4, 5, 6, 8, 9, 10, 11]
-    assert [len(batch.images) for batch in batches] == [2, 2, 1, 2, 2]
+    assert [len(batch.images) for batch in batches] == [0, 2, 2, 1, 2, 2]
     assert [path for batch in batches for path, _ in batch.skipped] == ["file 0", "file 1", "file 7"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+def test_an_evaluation_without_one_good_image_is_empty_and_reports_them_all(
+    size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = list(evaluation_batches(Watched(size, bad=frozenset(range(size))), PLAIN, 4))
+    assert shown(batches) == []
+    assert sum(len(batch.skipped) for batch in batches) == size
+    assert caplog.messages == []  # whoever evaluates again and again says so once

@@ -139,6 +139,7 @@ def test_a_sequence_without_condition_is_refused():
     ("changes", "message"),
     [
         ({"depth": 0}, "`depth` is 0, expected at least 1"),
+        ({"depth": 10**9}, "`depth` is 1000000000, expected at most 1024"),
         ({"width": 9}, "`width` is 9, expected a multiple of `num_heads` = 2"),
         ({"dropout": 1.0}, "`dropout` is 1.0"),
         ({"vocabulary": "shared", "condition_size": 12}, "a shared vocabulary has only 11 entries"),

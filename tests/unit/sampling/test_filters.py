@@ -90,10 +90,14 @@ def test_open_settings_change_nothing(decoding):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": -1.0}, "`temperature` is -1.0, expected a number of at least 0\nhint: 0 is greedy"),
+        (
+            {"temperature": -1.0},
+            "`temperature` is -1.0, expected 0 or a number from 0.001\nhint: 0 is greedy",
+        ),
+        ({"temperature": 1e-45}, "`temperature` is 1e-45"),
         ({"temperature": math.nan}, "`temperature` is nan"),
         ({"temperature": math.inf}, "`temperature` is inf"),
-        ({"top_k": 0}, "`top_k` is 0, expected at least 1\nhint: leave it out"),
+        ({"top_k": 0}, "`top_k` is 0, expected a whole number of at least 1\nhint: leave it out"),
         ({"top_p": 0.0}, "`top_p` is 0.0, expected 0 < top_p <= 1"),
         ({"top_p": 1.1}, "`top_p` is 1.1"),
         ({"top_p": math.nan}, "`top_p` is nan"),

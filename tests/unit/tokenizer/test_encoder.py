@@ -49,7 +49,9 @@ def test_configuration_survives_the_way_through_plain_mappings():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("base_channels", 48, "a level is 48 channels wide, expected a positive multiple of 32"),
+        ("base_channels", 48, "`base_channels` is 48, expected a multiple of 32"),
+        ("num_residual_blocks", 10**9, "`num_residual_blocks` is 1000000000, expected at most 64"),
+        ("channel_multipliers", (1,) * 17, "`channel_multipliers` names 17 levels, expected at most 16"),
         ("channel_multipliers", (), "`channel_multipliers` is empty"),
         ("channel_multipliers", (1, 0), "a level is 0 channels wide"),
         ("num_residual_blocks", 0, "`num_residual_blocks` is 0, expected at least 1"),
@@ -63,6 +65,11 @@ def test_sizes_that_cannot_be_built_are_refused(field, value, message):
     with pytest.raises(ConfigError) as caught:
         AutoencoderConfig(**{**SIZES, field: value})
     assert message in caught.value.message
+
+
+def test_the_first_width_counts_too_where_every_level_is_wider():
+    with pytest.raises(ConfigError, match="`base_channels` is 16, expected a multiple of 32"):
+        AutoencoderConfig(**{**SIZES, "base_channels": 16, "channel_multipliers": (2, 2)})
 
 
 def test_the_hint_for_attention_names_the_resolutions_there_are():

@@ -97,6 +97,19 @@ def test_autocast_trains_with_a_quantizer_in_fp32(tokenizer):
 
 
 def test_weights_in_half_precision_encode_and_decode():
-    half = Tokenizer(config()).to(torch.bfloat16)
-    indices = half.encode(torch.randn(1, 3, 8, 8, dtype=torch.bfloat16))
-    assert half.decode(indices).dtype == torch.bfloat16
+    half = Tokenizer(config(normalize=True)).to(torch.bfloat16)
+    images = torch.randn(1, 3, 8, 8)
+    indices = half.encode(images)
+    assert torch.equal(indices, half.encode(images.bfloat16()))
+    assert half.decode(indices).dtype == half(images).images.dtype == torch.bfloat16
+
+
+def test_a_normalized_codebook_has_length_1_in_half_precision_too():
+    vectors = Tokenizer(config(normalize=True)).to(torch.bfloat16).quantizer.codebook_vectors()
+    assert vectors.dtype == torch.float32
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(len(vectors)), atol=1e-6)
+
+
+def test_indices_of_any_integer_type_are_decoded(tokenizer):
+    indices = torch.arange(4).view(1, 2, 2)
+    assert torch.equal(tokenizer.decode(indices.to(torch.uint16)), tokenizer.decode(indices))

@@ -157,7 +157,7 @@ def test_a_prior_from_a_file_takes_the_whole_model(engine, prior_file):
     run, task = prior_task(engine, start_from=prior_file)
     assert_equal(task.synthesizer, tiny.synthesizer(seed=3).state_dict())
     assert run.conditioner == ClassLabelConfig(num_classes=3)
-    assert (run.prior.depth, run.prior.width, run.prior.dropout) == (1, 16, 0.0)
+    assert (run.prior.depth, run.prior.width, run.prior.dropout) == (1, 16, 0.2)
     resumed = resume_prior_task(run, engine, seed=0, folder=RunFolder(prior_file.parent))
     assert_equal(resumed.synthesizer, task.synthesizer.state_dict())
 
@@ -180,3 +180,21 @@ def test_a_prior_needs_a_tokenizer_exactly_when_it_begins_anew(engine, file, pri
         prior_task(engine, tokenizer=file, start_from=prior_file)
     with pytest.raises(CheckpointError, match="holds a tokenizer, expected a prior"):
         prior_task(engine, start_from=file)
+
+
+def test_a_prior_from_a_file_has_the_dropout_of_the_run_and_says_whose_sizes_it_has(
+    engine, prior_file, caplog
+):
+    run = tiny.prior_run()
+    run = msgspec.structs.replace(run, prior=msgspec.structs.replace(run.prior, dropout=0.3, depth=2))
+    with caplog.at_level(logging.INFO):
+        recorded, task = prior_task(engine, run, start_from=prior_file)
+    assert task.prior.config.dropout == recorded.prior.dropout == 0.3
+    assert recorded.prior.depth == 1
+    assert f"the model is that of `{prior_file}`" in caplog.text
+
+
+def test_a_prior_from_a_file_that_is_steered_otherwise_is_refused(engine, prior_file):
+    run = msgspec.structs.replace(tiny.prior_run(), conditioner=UnconditionalConfig())
+    with pytest.raises(ConfigError, match="is steered by `class_label`, the run's by `unconditional`"):
+        prior_task(engine, run, start_from=prior_file)

@@ -263,6 +263,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_step(folder):
 def test_a_gradient_that_is_not_finite_ends_the_run_at_the_next_row_and_nothing_of_it_is_saved(folder):
     task = Counting(log_every=4, save_every=2)
     task.during["bad 2"] = None
+    folder.weights("tokenizer").touch()
     with pytest.raises(DivergedError) as caught:
         run(task, folder)
     assert caught.value.exit_code == 4
@@ -271,6 +272,14 @@ def test_a_gradient_that_is_not_finite_ends_the_run_at_the_next_row_and_nothing_
     assert [row["step"] for row in rows(folder)] == [4]
     assert folder.numbers() == [0, 2]
     assert task.module.weight == 3
+
+
+def test_a_run_that_diverged_before_it_saved_is_no_place_to_start_from(folder):
+    task = Counting(log_every=4, save_every=8)
+    task.during["bad 2"] = None
+    with pytest.raises(DivergedError) as caught:
+        run(task, folder)
+    assert caught.value.hint == "begin a new run with a lower `task.optimizer.learning_rate`"
 
 
 def test_a_full_disk_ends_the_run_and_the_last_step_stands(folder, monkeypatch):

@@ -15,9 +15,10 @@ def batch(*skipped):
 def test_every_file_is_listed_once_also_over_a_resumption(tmp_path):
     path = tmp_path / "skipped.jsonl"
     files = SkippedFiles(path)
-    files.add(batch(("a\udcff.png", "truncated"), ("b.png", "too large")))
-    files.add(batch(("a\udcff.png", "truncated")))
-    SkippedFiles(path).add(batch(("b.png", "too large"), ("c.png", "empty")))
+    first, second = ("a\udcff.png", "truncated"), ("b.png", "too large")
+    assert files.add(batch(first, second)) == [first, second]
+    assert files.add(batch(first)) == []
+    assert SkippedFiles(path).add(batch(second, ("c.png", "empty"))) == [("c.png", "empty")]
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
         {"path": "a\udcff.png", "reason": "truncated"},
         {"path": "b.png", "reason": "too large"},

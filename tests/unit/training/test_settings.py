@@ -1,6 +1,7 @@
 import pytest
 
 import tiny
+from vqgan.data import IdxConfig
 from vqgan.data.transforms import TransformConfig
 from vqgan.errors import ConfigError
 from vqgan.training.settings import DataConfig, LoopConfig, open_sources
@@ -65,7 +66,18 @@ def test_a_part_of_the_images_is_held_out_unless_others_are_given(tmp_path):
     train, held_out = open_sources(DataConfig(image_size=(8, 8), source=source))
     assert (len(train), len(held_out)) == (7, 4)
     train, held_out = open_sources(DataConfig(image_size=(8, 8), source=source, eval_source=other))
-    assert (len(train), len(held_out)) == (11, 9)
+    assert (len(train), len(held_out)) == (7, 4)
+
+
+def test_a_named_training_file_is_not_joined_by_the_held_out_file_beside_it(tmp_path):
+    tiny.data(tmp_path, count=7)
+    train, held_out = (
+        IdxConfig(path=str(tmp_path / f"{name}-images-idx3-ubyte")) for name in ("train", "t10k")
+    )
+    sources = open_sources(DataConfig(image_size=(8, 8), source=train, eval_source=held_out))
+    assert [len(source) for source in sources] == [7, 4]
+    pixels = [{source.read(i).pixels.tobytes() for i in range(len(source))} for source in sources]
+    assert not pixels[0] & pixels[1]
 
 
 def test_a_run_without_images_says_so():

@@ -94,8 +94,9 @@ class VectorQuantizer(Quantizer):
         return F.embedding(indices, self.codebook_vectors()).permute(0, 3, 1, 2)
 
     def codebook_vectors(self) -> Float[Tensor, "K d"]:
-        """The vectors that latents are replaced by, of length 1 if ``normalize``."""
-        return F.normalize(self.codebook.weight, dim=1) if self.config.normalize else self.codebook.weight
+        """The vectors that latents are replaced by, of length 1 if ``normalize``, in at least fp32."""
+        weight = self.codebook.weight.to(torch.promote_types(self.codebook.weight.dtype, torch.float32))
+        return F.normalize(weight, dim=1) if self.config.normalize else weight
 
     @torch.no_grad()
     def reseed(
