@@ -24,9 +24,9 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "demo-tokenizer": Preset(
-        demo_tokenizer, "Atari frames 96x80, factor 8: the demo's first stage, 5 minutes on 2 cores"
+        demo_tokenizer, "Atari frames 96x80, factor 8: the demo's first stage, 6 minutes on 2 cores"
     ),
-    "demo-prior": Preset(demo_prior, "the demo's second stage, 3 minutes on 2 cores"),
+    "demo-prior": Preset(demo_prior, "the demo's second stage, 2 minutes on 2 cores"),
     "digits-tokenizer": Preset(digits_tokenizer, "grey 8x8 digits, factor 2: minutes on a CPU"),
     "digits-prior": Preset(digits_prior, "classes of 8x8 digits: minutes on a CPU"),
     "mnist-tokenizer": Preset(mnist_tokenizer, "grey 28x28 digits, factor 4, 49 tokens"),
