@@ -155,7 +155,7 @@ def test_the_parameters_in_the_table_of_presets_are_right():
     rows = re.findall(
         r"^\| `(\w+)-(tokenizer|prior)` \| ([\d.]+) M \| (\d+)×(\d+) \| ([\d,]+) × (\d+) ", text, re.MULTILINE
     )
-    assert len(rows) == 8
+    assert len(rows) == 10
     for family, stage, millions, height, width, steps, batch in rows:
         first, second = (PRESETS[f"{family}-{each}"].make() for each in ("tokenizer", "prior"))
         assert isinstance(first, TokenizerRun)
