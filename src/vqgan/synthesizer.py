@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from vqgan.conditioning import ConditionerConfig, build_conditioner
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
-from vqgan.prior import Prior, PriorConfig
+from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
 from vqgan.sampling import Decoding, sample_grid, sample_sliding, usable_window
 from vqgan.tokenizer import Tokenizer, TokenizerConfig
 from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress
@@ -21,17 +21,20 @@ class SynthesizerConfig(Config, frozen=True):
         conditioner: What steers the prior.
         prior: The second stage; its sizes must agree with those of the other two.
         window: Rows and columns of the token grid that the prior sees at once.
+        token_order: The order in which the prior reads the tokens of its window.
     """
 
     tokenizer: TokenizerConfig
     conditioner: ConditionerConfig
     prior: PriorConfig
     window: tuple[int, int]
+    token_order: TokenOrder = "raster"
 
     def __post_init__(self) -> None:
+        check_token_order(self.token_order)
         rows, columns = self.window
         require(rows >= 1 and columns >= 1, f"`window` is {rows} x {columns}, expected at least 1 x 1")
-        codes = self.tokenizer.quantizer.codebook_size
+        codes = self.tokenizer.quantizer.num_codes
         require(
             self.prior.codebook_size == codes,
             f"`prior.codebook_size` is {self.prior.codebook_size}, expected the tokenizer's {codes}",
@@ -60,7 +63,7 @@ class Synthesizer(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = Tokenizer(config.tokenizer)
-        self.conditioner = build_conditioner(config.conditioner)
+        self.conditioner = build_conditioner(config.conditioner, self.tokenizer)
         self.prior = Prior(config.prior)
 
     @torch.no_grad()
@@ -124,7 +127,7 @@ class Synthesizer(nn.Module):
         seed: int = 0,
         on_progress: OnProgress | None = None,
     ) -> Images:
-        """Keeps the known tokens of images exactly and samples the others in raster order.
+        """Keeps the known tokens of images exactly and samples the others in the prior's order.
 
         The pixels near the border of what is kept may change: a token describes more than its own square.
 
@@ -150,7 +153,7 @@ class Synthesizer(nn.Module):
         return self.tokenizer.decode(filled)
 
     def log_probability(self, images: Images, condition: Condition | None = None) -> Float[Tensor, "b n"]:
-        """Natural logarithm of the probability of each of the images' tokens, in raster order.
+        """Natural logarithm of the probability of each of the images' tokens, row after row.
 
         Raises:
             ConfigError: If the images are not of the size of the window (or of its first rows), or the
@@ -166,7 +169,9 @@ class Synthesizer(nn.Module):
                 hint="score crops of the images",
             )
         condition_tokens = self._condition_tokens(condition, indices.shape[0], grid)
-        return self.prior.log_probability(indices.flatten(1), condition_tokens)
+        order = self.config.token_order
+        scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens)
+        return to_indices(scores, grid, order).flatten(1)
 
     def _fill(
         self,
@@ -190,6 +195,7 @@ class Synthesizer(nn.Module):
                 known,
                 decoding=decoding,
                 seed=seed,
+                token_order=self.config.token_order,
                 on_progress=on_progress,
             )
         return sample_sliding(
@@ -207,11 +213,18 @@ class Synthesizer(nn.Module):
     def _window(self, grid: tuple[int, int]) -> tuple[int, int]:
         """The part of the prior's window that this grid can use; what does not fit is said in pixels."""
         try:
-            return usable_window(grid, self.config.window, is_spatial=self.conditioner.is_spatial)
+            return usable_window(
+                grid,
+                self.config.window,
+                is_spatial=self.conditioner.is_spatial,
+                token_order=self.config.token_order,
+            )
         except ConfigError as error:
             height, width = (side * self.tokenizer.downsample_factor for side in self.config.window)
             least = f"{height} x {width}" if self.conditioner.is_spatial else f"a width of {width}"
             hint = f"use at least {least} pixels and crop the result"
+            if self.config.token_order != "raster":
+                hint = f"use {height} x {width} pixels; other sizes need a prior in raster order"
             raise ConfigError(error.message, hint=hint) from None
 
     def _condition_tokens(

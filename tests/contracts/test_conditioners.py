@@ -5,13 +5,17 @@ import typing
 import pytest
 import torch
 
-from vqgan.conditioning import Conditioner, ConditionerConfig, build_conditioner
+from vqgan.conditioning import Conditioner, ConditionerConfig, Layout, build_conditioner
 from vqgan.config import Config, convert, to_mapping
 from vqgan.errors import ConfigError
 
 CONFIGS = typing.get_args(ConditionerConfig)
-VALUES = {"class": 1}
-"""A valid value for each condition that has no default."""
+VALUES = {
+    "class": lambda grid: 1,
+    "image": lambda grid: torch.zeros(1, 1, 2 * grid[0], 2 * grid[1]),
+    "layout": lambda grid: Layout(),
+}
+"""A valid value for each condition that has no default, on a token grid."""
 
 
 class Holder(Config, frozen=True):
@@ -28,9 +32,9 @@ def conditioner(config):
     return build_conditioner(config)
 
 
-def valid(conditioner):
+def valid(conditioner, grid=(4, 4)):
     value = VALUES.get(conditioner.name)
-    return None if value is None else {conditioner.name: value}
+    return None if value is None else {conditioner.name: value(grid)}
 
 
 def test_the_builder_knows_every_member(config, conditioner):
@@ -55,7 +59,7 @@ def test_an_unknown_key_is_refused(config):
 @pytest.mark.parametrize("grid", [(1, 1), (4, 6), (5, 3)])
 @pytest.mark.parametrize("count", [1, 3])
 def test_tokens_have_the_promised_shape_and_range(conditioner, config, grid, count):
-    tokens = conditioner.tokens(valid(conditioner), count, grid)
+    tokens = conditioner.tokens(valid(conditioner, grid), count, grid)
     assert tokens.shape == (count, conditioner.num_tokens(grid))
     assert tokens.dtype == torch.int64
     assert tokens.min() >= 0

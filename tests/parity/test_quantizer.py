@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vqgan.tokenizer.quantizers import VectorQuantizer, VectorQuantizerConfig
+from vqgan.tokenizer.quantizers import RemapConfig, VectorQuantizer, VectorQuantizerConfig
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -26,5 +26,31 @@ def test_values_indices_and_gradients_match_the_original(reference, record, conv
     assert_close(result.quantized.detach(), case.tensor(f"{record}_zq"), **TOLERANCE)
     assert_close(result.loss.detach(), case.tensor(f"{record}_loss"), **TOLERANCE)
     assert torch.equal(result.indices.flatten(), case.tensor(f"{record}_ind").flatten())
+    assert_close(latents.grad, case.tensor(f"{record}_gz"), **TOLERANCE)
+    assert_close(quantizer.codebook.weight.grad, case.tensor(f"{record}_gw"), **TOLERANCE)
+
+
+@pytest.mark.parametrize(("record", "unknown"), [("v2_remap_extra", "extra"), ("v2_remap_int", 3)])
+def test_remapped_indices_and_what_they_stand_for_match_the_original(reference, record, unknown):
+    case = reference("quantizer")
+    codebook, used = case.tensor("codebook"), case.tensor("used")
+    quantizer = VectorQuantizer(
+        VectorQuantizerConfig(
+            codebook_size=len(codebook),
+            codebook_dim=6,
+            loss_convention="original",
+            remap=RemapConfig(num_used=len(used), unknown=unknown),
+        )
+    )
+    quantizer.load_state_dict({"codebook.weight": codebook, "used": used})
+    latents = case.tensor("z").requires_grad_()
+    result = quantizer(latents)
+    ((case.tensor("cotangent") * result.quantized).sum() + result.loss).backward()
+    expected = case.tensor(f"{record}_ind").view(2, 4, 5)
+    assert torch.equal(result.indices, expected)
+    assert torch.equal(quantizer.encode(latents), expected)
+    assert_close(quantizer.lookup(expected).detach(), case.tensor(f"{record}_entry"), **TOLERANCE)
+    assert_close(result.quantized.detach(), case.tensor(f"{record}_zq"), **TOLERANCE)
+    assert_close(result.loss.detach(), case.tensor(f"{record}_loss"), **TOLERANCE)
     assert_close(latents.grad, case.tensor(f"{record}_gz"), **TOLERANCE)
     assert_close(quantizer.codebook.weight.grad, case.tensor(f"{record}_gw"), **TOLERANCE)

@@ -1,7 +1,18 @@
+import copy
+
+import msgspec
 import pytest
 import torch
 
-from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig, UnconditionalConfig
+from vqgan.conditioning import (
+    ClassLabelConfig,
+    CoordinatesConfig,
+    Layout,
+    SceneLayoutConfig,
+    SceneObject,
+    TokenizedImageConfig,
+    UnconditionalConfig,
+)
 from vqgan.config import convert, to_mapping
 from vqgan.errors import ConfigError
 from vqgan.prior import PriorConfig
@@ -22,6 +33,22 @@ TOKENIZER = TokenizerConfig(
 )
 CLASSES = ClassLabelConfig(num_classes=3, class_names=("cat", "dog", "fox"))
 COORDINATES = CoordinatesConfig(num_values=8, downsample_factor=2)
+SHARED = TokenizedImageConfig(codebook_size=16)
+DEPTH = TokenizedImageConfig(
+    codebook_size=16,
+    image="depth",
+    tokenizer=msgspec.structs.replace(
+        TOKENIZER, autoencoder=msgspec.structs.replace(TOKENIZER.autoencoder, image_channels=1)
+    ),
+)
+SCENE = SceneLayoutConfig(
+    num_classes=3,
+    max_objects=4,
+    vocabulary_size=16,
+    encode_crop=False,
+    use_group=False,
+    use_additional=False,
+)
 
 
 def make_config(conditioner=CLASSES, window=(4, 4), **changes):
@@ -142,6 +169,61 @@ def test_coordinates_are_those_of_the_whole_picture_unless_given():
     assert not torch.equal(model.sample(2), model.sample(2, condition=lower))
 
 
+@pytest.mark.parametrize("size", [(8, 8), (8, 12)])
+def test_a_picture_through_the_models_own_tokenizer_steers_the_prior(size):
+    model, (first, second) = make(SHARED), pictures(size=size)[:, None]
+    found = model.sample(2, size=size, condition={"image": first})
+    assert found.shape == (2, 3, *size)
+    assert torch.equal(found, model.sample(2, size=size, condition={"image": first}))
+    assert not torch.equal(found, model.sample(2, size=size, condition={"image": second}))
+    completed = model.complete(
+        first, torch.ones(1, *(side // 2 for side in size), dtype=torch.bool), {"image": second}
+    )
+    assert torch.equal(completed, model.reconstruct(first))
+
+
+def test_a_shared_tokenizer_is_stored_once_and_follows_the_model():
+    model = make(SHARED)
+    assert not [name for name in model.state_dict() if name.startswith("conditioner")]
+    condition = {"image": pictures(1)}
+    expected = model.sample(1, condition=condition)
+    assert torch.equal(copy.deepcopy(model).sample(1, condition=condition), expected)
+    assert model.float().sample(1, condition=condition).dtype == torch.float32
+    other = Synthesizer(make_config(SHARED)).double().eval()
+    other.load_state_dict(model.double().state_dict())
+    assert torch.equal(
+        other.conditioner.tokens(condition, 1, (4, 4)), model.tokenizer.encode(condition["image"]).flatten(1)
+    )
+
+
+def test_a_depth_map_has_a_tokenizer_of_its_own():
+    model = make(DEPTH)
+    depth = pictures()[:, :1]
+    tokens = model.tokenizer.encode(pictures()).flatten(1)
+    codes = model.conditioner.tokenizer.encode(depth).flatten(1)
+    expected = model.prior.log_probability(tokens, codes)
+    torch.testing.assert_close(model.log_probability(pictures(), {"depth": depth}), expected)
+    assert {name.split(".")[0] for name in model.state_dict()} == {"tokenizer", "conditioner", "prior"}
+    with pytest.raises(
+        ConfigError, match="does not know the condition `image`\nhint: it is steered by: `depth`"
+    ):
+        model.sample(1, condition={"image": depth})
+
+
+@pytest.mark.parametrize("size", [(8, 8), (4, 8), (12, 8)])
+def test_a_layout_steers_the_prior(size):
+    model = make(SCENE)
+    left, right = (Layout(objects=(SceneObject(class_number=1, box=(x, 0.0, 0.5, 1.0)),)) for x in (0.0, 0.5))
+    first = model.sample(2, size=size, condition={"layout": left})
+    assert first.shape == (2, 3, *size)
+    assert not torch.equal(first, model.sample(2, size=size, condition={"layout": right}))
+
+
+def test_a_shared_tokenizer_has_as_many_codes_as_the_condition():
+    with pytest.raises(ConfigError, match=r"`conditioner\.codebook_size` is 8, expected its tokenizer's 16"):
+        Synthesizer(make_config(TokenizedImageConfig(codebook_size=8)))
+
+
 def test_an_unconditional_model_needs_no_condition():
     assert make(UnconditionalConfig()).sample(2).shape == (2, 3, 8, 8)
 
@@ -157,7 +239,7 @@ def test_sampling_keeps_no_gradient(model):
 
 
 def test_the_config_survives_plain_mappings():
-    for conditioner in (CLASSES, COORDINATES, UnconditionalConfig()):
+    for conditioner in (CLASSES, COORDINATES, UnconditionalConfig(), SHARED, DEPTH, SCENE):
         config = make_config(conditioner)
         assert convert(to_mapping(config), SynthesizerConfig) == config
 

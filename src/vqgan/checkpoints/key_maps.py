@@ -1,9 +1,12 @@
 """The names of weights in published checkpoints, and ours: tables, and one function that applies them.
 
 A row maps a module (its ``weight``, ``bias`` and running statistics keep their last word) or a single tensor.
-``{}`` stands for a number that is kept; an empty name drops a tensor that is not needed.
+``{}`` stands for a number that is kept, ``{-}`` for the row's first number counted from the other end (of the
+decoder's levels, which other families number in the order in which they run); an empty name drops a tensor that is
+not needed.
 """
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -40,6 +43,9 @@ TOKENIZER_KEYS = {
     "encoder.conv_out": "encoder.output_conv",
     "quant_conv": "to_codebook",
     "quantize.embedding": "quantizer.codebook",
+    "quantize.embed": "quantizer.codebook",
+    "quantize.proj": "quantizer.projection",
+    "quantize.used": "quantizer.used",
     "post_quant_conv": "from_codebook",
     "decoder.conv_in": "decoder.input_conv",
     "decoder.mid.block_1.norm1": "decoder.middle.0.norm1",
@@ -69,7 +75,7 @@ TOKENIZER_KEYS = {
     "decoder.norm_out": "decoder.output_norm",
     "decoder.conv_out": "decoder.output_conv",
 }
-"""A first stage with the nearest-neighbour quantizer."""
+"""A first stage with the nearest-neighbour or the Gumbel quantizer."""
 
 PRIOR_KEYS = {
     "tok_emb": "token_embedding",
@@ -133,22 +139,116 @@ VGG16_KEYS = {
 """The published weights of VGG16, without its classifier."""
 
 
-def rename(state: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+def _both_halves(rows: Mapping[str, str]) -> dict[str, str]:
+    """Rows of the encoder and, with "up" for "down" and levels from the other end, of the decoder."""
+    both = {f"encoder.{theirs}": f"encoder.{ours}" for theirs, ours in rows.items()}
+    for theirs, ours in rows.items():
+        both[f"decoder.{theirs.replace('down', 'up')}"] = "decoder." + ours.replace("levels.{}", "levels.{-}")
+    return both
+
+
+_AROUND_THE_CODEBOOK = {
+    "quant_conv": "to_codebook",
+    "quantize.embedding": "quantizer.codebook",
+    "post_quant_conv": "from_codebook",
+}
+
+DIFFUSERS_KEYS = _AROUND_THE_CODEBOOK | _both_halves(
+    {
+        "conv_in": "input_conv",
+        "down_blocks.{}.resnets.{}.norm1": "levels.{}.blocks.{}.norm1",
+        "down_blocks.{}.resnets.{}.conv1": "levels.{}.blocks.{}.conv1",
+        "down_blocks.{}.resnets.{}.norm2": "levels.{}.blocks.{}.norm2",
+        "down_blocks.{}.resnets.{}.conv2": "levels.{}.blocks.{}.conv2",
+        "down_blocks.{}.resnets.{}.conv_shortcut": "levels.{}.blocks.{}.shortcut",
+        "down_blocks.{}.attentions.{}.group_norm": "levels.{}.attentions.{}.norm",
+        "down_blocks.{}.attentions.{}.to_q": "levels.{}.attentions.{}.query",
+        "down_blocks.{}.attentions.{}.to_k": "levels.{}.attentions.{}.key",
+        "down_blocks.{}.attentions.{}.to_v": "levels.{}.attentions.{}.value",
+        "down_blocks.{}.attentions.{}.to_out.0": "levels.{}.attentions.{}.projection",
+        "down_blocks.{}.downsamplers.0.conv": "levels.{}.resample.conv",
+        "mid_block.resnets.0.norm1": "middle.0.norm1",
+        "mid_block.resnets.0.conv1": "middle.0.conv1",
+        "mid_block.resnets.0.norm2": "middle.0.norm2",
+        "mid_block.resnets.0.conv2": "middle.0.conv2",
+        "mid_block.attentions.0.group_norm": "middle.1.norm",
+        "mid_block.attentions.0.to_q": "middle.1.query",
+        "mid_block.attentions.0.to_k": "middle.1.key",
+        "mid_block.attentions.0.to_v": "middle.1.value",
+        "mid_block.attentions.0.to_out.0": "middle.1.projection",
+        "mid_block.resnets.1.norm1": "middle.2.norm1",
+        "mid_block.resnets.1.conv1": "middle.2.conv1",
+        "mid_block.resnets.1.norm2": "middle.2.norm2",
+        "mid_block.resnets.1.conv2": "middle.2.conv2",
+        "conv_norm_out": "output_norm",
+        "conv_out": "output_conv",
+    }
+)
+"""A ``VQModel`` of diffusers; its attention has linear layers where ours has 1x1 convolutions."""
+
+_OLD_WORDS = {".to_q": ".query", ".to_k": ".key", ".to_v": ".value", ".to_out.0": ".proj_attn"}
+
+OLD_DIFFUSERS_KEYS = {
+    theirs.removesuffix(word) + old: ours
+    for theirs, ours in DIFFUSERS_KEYS.items()
+    for word, old in _OLD_WORDS.items()
+    if theirs.endswith(word)
+}
+"""Attention as diffusers named it at first; early published models still do."""
+
+LLAMAGEN_KEYS = (
+    _AROUND_THE_CODEBOOK
+    | {"quantize.codebook_used": ""}
+    | _both_halves(
+        {
+            "conv_in": "input_conv",
+            "conv_blocks.{}.res.{}.norm1": "levels.{}.blocks.{}.norm1",
+            "conv_blocks.{}.res.{}.conv1": "levels.{}.blocks.{}.conv1",
+            "conv_blocks.{}.res.{}.norm2": "levels.{}.blocks.{}.norm2",
+            "conv_blocks.{}.res.{}.conv2": "levels.{}.blocks.{}.conv2",
+            "conv_blocks.{}.res.{}.nin_shortcut": "levels.{}.blocks.{}.shortcut",
+            "conv_blocks.{}.attn.{}.norm": "levels.{}.attentions.{}.norm",
+            "conv_blocks.{}.attn.{}.q": "levels.{}.attentions.{}.query",
+            "conv_blocks.{}.attn.{}.k": "levels.{}.attentions.{}.key",
+            "conv_blocks.{}.attn.{}.v": "levels.{}.attentions.{}.value",
+            "conv_blocks.{}.attn.{}.proj_out": "levels.{}.attentions.{}.projection",
+            "conv_blocks.{}.downsample.conv": "levels.{}.resample.conv",
+            "mid.{}.norm1": "middle.{}.norm1",
+            "mid.{}.conv1": "middle.{}.conv1",
+            "mid.{}.norm2": "middle.{}.norm2",
+            "mid.{}.conv2": "middle.{}.conv2",
+            "mid.1.norm": "middle.1.norm",
+            "mid.1.q": "middle.1.query",
+            "mid.1.k": "middle.1.key",
+            "mid.1.v": "middle.1.value",
+            "mid.1.proj_out": "middle.1.projection",
+            "norm_out": "output_norm",
+            "conv_out": "output_conv",
+        }
+    )
+)
+"""A tokenizer of LlamaGen; its running record of used codes is dropped."""
+
+
+def rename(
+    state: Mapping[str, Tensor], table: Mapping[str, str], *, num_levels: int = 0
+) -> dict[str, Tensor]:
     """The tensors of ``state`` under our names, in the same order.
 
     Args:
         state: Tensors by their published names, without the prefix of the part they belong to.
         table: One of the tables of this file.
+        num_levels: How many levels ``{-}`` counts; only tables with it need the number.
 
     Raises:
-        CheckpointError: If a name is in no row of the table.
+        CheckpointError: If a name is in no row of the table, or two lead to the same.
 
     Example:
         >>> import torch
         >>> list(rename({"main.3.bias": torch.zeros(1)}, DISCRIMINATOR_KEYS))
         ['layers.3.bias']
     """
-    renamed = {key: _renamed(key, table) for key in state}
+    renamed = {key: _renamed(key, table, num_levels) for key in state}
     unknown = [key for key, name in renamed.items() if name is None]
     if unknown:
         shown = ", ".join(f"`{key}`" for key in unknown[:5]) + (", …" if len(unknown) > 5 else "")
@@ -156,17 +256,38 @@ def rename(state: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, T
             f"{len(unknown)} of {len(state)} keys are not known for this kind of model: {shown}",
             hint="check that the configuration beside the checkpoint belongs to it",
         )
-    return {name: state[key] for key, name in renamed.items() if name}
+    owners: dict[str, str] = {}
+    for key, name in renamed.items():
+        if name and owners.setdefault(name, key) != key:
+            raise CheckpointError(
+                f"`{owners[name]}` and `{key}` are two names of one tensor",
+                hint="the file was put together from two models",
+            )
+    return {name: state[key] for name, key in owners.items()}
 
 
-def _renamed(key: str, table: Mapping[str, str]) -> str | None:
+def inverse(table: Mapping[str, str]) -> dict[str, str]:
+    """The table that leads back; rows that drop a tensor have no way back.
+
+    Example:
+        >>> inverse({"up.{}.res.{}": "levels.{-}.blocks.{}", "mask": ""})
+        {'levels.{}.blocks.{}': 'up.{-}.res.{}'}
+    """
+    back = {}
+    for theirs, ours in table.items():
+        if ours:
+            back[ours.replace("{-}", "{}")] = theirs.replace("{}", "{-}", 1) if "{-}" in ours else theirs
+    return back
+
+
+def _renamed(key: str, table: Mapping[str, str], num_levels: int) -> str | None:
     module, _, leaf = key.rpartition(".")
     for name, suffix in ((key, ""), (module, f".{leaf}")):
-        if name in table:
-            return table[name] + suffix
-        parts = name.split(".")
-        numbers = [part for part in parts if part.isdecimal()]
-        template = ".".join("{}" if part.isdecimal() else part for part in parts)
-        if template in table:
-            return table[template].format(*numbers) + suffix
+        for row, ours in table.items():
+            found = re.fullmatch(re.escape(row).replace(r"\{\}", "([0-9]{1,9})"), name)
+            if found is not None:
+                numbers = list(found.groups())
+                if "{-}" in ours:
+                    numbers[0] = str(num_levels - 1 - int(numbers[0]))
+                return ours.replace("{-}", "{}").format(*numbers) + suffix
     return None

@@ -2,14 +2,16 @@
 
 import logging
 import time
-import zipfile
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from vqgan.checkpoints.format import Header, Model, load_model
+from vqgan.checkpoints.foreign import load_foreign, read_foreign
+from vqgan.checkpoints.format import Header, Model, load_model, read_header
+from vqgan.checkpoints.pickles import is_pickle
+from vqgan.checkpoints.published_layout import find_checkpoint
 from vqgan.checkpoints.run_folder import find_weights
 from vqgan.checkpoints.tensors import is_safetensors
 from vqgan.errors import CheckpointError, ConfigError, closest
@@ -34,8 +36,10 @@ def load(
     """Loads a tokenizer or a synthesizer, ready for use.
 
     Args:
-        path: A run folder (its prior if there is one, else its tokenizer) or a ``.safetensors`` file of ours.
-        config: A configuration for files that do not carry one; ours do.
+        path: A run folder (its prior if there is one, else its tokenizer), a ``.safetensors`` file of ours, an
+            original checkpoint or the folder that it was published in, a LlamaGen tokenizer, or a diffusers folder.
+        config: The configuration of an original checkpoint; by default the YAML file beside it or in
+            ``configs/``. Our files carry theirs.
         device: ``"auto"`` (CUDA, MPS, CPU in that order), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: bf16 on CUDA, fp16 on MPS, and on the CPU
             bf16 from 100 M parameters, else fp32.
@@ -54,12 +58,9 @@ def load_with_header(
     """As :func:`load`, and what the file says about itself."""
     started = time.perf_counter()
     target = pick_device(device)
-    file = find_file(path)
-    if config is not None:
-        raise ConfigError(f"`{file}` carries its own configuration", hint="leave the configuration away")
-    model, header = load_model(file)
+    model, header = read_model(path, config)
     if header.training:
-        logger.info("left out of `%s`, for training only: %s", file, ", ".join(sorted(header.training)))
+        logger.info("left out of `%s`, for training only: %s", path, ", ".join(sorted(header.training)))
     model = place(model, target, precision)
     count = sum(parameter.numel() for parameter in model.parameters())
     seconds = time.perf_counter() - started
@@ -68,6 +69,29 @@ def load_with_header(
         "loaded %s: %.1fM parameters, %s, %s (%.1f s)", header.kind, count / 1e6, target, name, seconds
     )
     return model, header
+
+
+def read_model(path: Path, config: str | Path | None = None) -> tuple[Model, Header]:
+    """The model of any file that :func:`load` takes, on the CPU in fp32, and what the file says about itself."""
+    file = find_file(path)
+    if is_ours(file):
+        if config is not None:
+            raise ConfigError(f"`{file}` carries its own configuration", hint="leave the configuration away")
+        return load_model(file)
+    return load_foreign(file, Path(config) if config is not None else None)
+
+
+def find_header(path: Path, config: str | Path | None = None) -> tuple[Path, Header]:
+    """The file that a path means, and what it says about itself; weights are not read (and foreign ones not hashed)."""
+    file = find_file(path)
+    if is_ours(file):
+        return file, read_header(file)
+    return file, read_foreign(file, Path(config) if config is not None else None).header()
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file that :func:`find_file` gave is one that this package wrote."""
+    return is_safetensors(file)
 
 
 def place(model: M, device: torch.device, precision: str) -> M:
@@ -95,20 +119,20 @@ def find_file(path: Path) -> Path:
             hint="give a run folder or a `.safetensors` file",
         ) from None
     if path.is_dir():
-        found = find_weights(path)
+        found = find_weights(path) or find_checkpoint(path)
+        if found is None and (path / "config.json").is_file():
+            return path
         if found is None:
             raise CheckpointError(
-                f"`{path}` holds no model: tried `prior.safetensors` and `tokenizer.safetensors` in it, "
-                "in `prior/` and in `tokenizer/`",
-                hint="give a run folder that has saved at least once",
+                f"`{path}` holds no model: tried `prior.safetensors` and `tokenizer.safetensors` in it, in `prior/` "
+                "and in `tokenizer/`, an original checkpoint in it and in `checkpoints/`, and diffusers' `config.json`",
+                hint="give a run folder that has saved at least once, or name the file",
             )
         return found
-    if not is_safetensors(path):
-        zipped = path.is_file() and zipfile.is_zipfile(path)
-        what = "a zip archive, as PyTorch pickles are" if zipped else "an unknown kind of file"
+    if not is_safetensors(path) and not is_pickle(path):
         raise CheckpointError(
-            f"`{path}` holds no model that can be read: tried a run folder and our safetensors; it is {what}",
-            hint="give a run folder or a `.safetensors` file that vqgan wrote",
+            f"`{path}` holds no model that can be read: it is neither a safetensors file nor a PyTorch checkpoint",
+            hint="give a run folder, a `.safetensors` file that vqgan wrote, or a published checkpoint",
         )
     return path
 

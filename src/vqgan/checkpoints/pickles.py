@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,46 @@ class Inert:
 
 _STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
+    (Inert, "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor"),
+    (Inert, "main.SetupCallback"),
+    (Inert, "main.ImageLogger"),
+    (Inert, "argparse.Namespace"),
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
 ]
 
 
+@dataclass(frozen=True)
+class Pickled:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: By their names in the file; mapped, not read, where the file allows it.
+        step: The optimizer steps that it tells of, else 0.
+    """
+
+    tensors: dict[str, Tensor]
+    step: int
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether the file begins as PyTorch's checkpoints do: a zip archive, or a pickle of protocol 2 or later."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:
+        return False
+    return start == b"PK\x03\x04" or start[:1] == b"\x80"
+
+
 def read_pickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch checkpoint: those under ``state_dict``, or all of a plain mapping of tensors.
+    """The tensors of a PyTorch checkpoint, as :func:`read_checkpoint` finds them."""
+    return read_checkpoint(path).tensors
+
+
+def read_checkpoint(path: Path) -> Pickled:
+    """A PyTorch checkpoint: the tensors under ``state_dict``, ``ema`` or ``model``, or all of a plain mapping of them.
 
     Raises:
         CheckpointError: If the file is damaged or needs more than tensors and plain values.
@@ -35,15 +70,38 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_STAND_INS):
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can fail in any way; none of them is a mistake of ours
+        wanted = _unknown_names(path)
+        if wanted:
+            raise CheckpointError(
+                f"`{path}` cannot be read as a checkpoint without running code: it names "
+                f"{', '.join(f'`{name}`' for name in wanted)}; nothing was run",
+                hint="only checkpoints of tensors and plain values are read",
+            ) from None
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"`{path}` cannot be read as a checkpoint without running code: {type(error).__name__} {reason}",
             hint="the file is damaged, or not a checkpoint of this kind",
         ) from None
-    found = value.get("state_dict", value) if isinstance(value, dict) else value
+    found = value
+    for key in ("model", "ema", "state_dict"):  # the last one that is there counts
+        if isinstance(value, dict) and (
+            isinstance(value.get(key), dict) or (key == "state_dict" and key in value)
+        ):
+            found = value[key]
     if not isinstance(found, dict):
         raise CheckpointError(
             f"`{path}` holds {type(found).__name__}, expected tensors by name",
             hint="give a checkpoint of a model",
         )
-    return {str(key): tensor for key, tensor in found.items() if isinstance(tensor, Tensor)}
+    step = value.get("global_step", 0) if isinstance(value, dict) else 0
+    tensors = {str(key): tensor for key, tensor in found.items() if isinstance(tensor, Tensor)}
+    return Pickled(tensors, step if isinstance(step, int) else 0)
+
+
+def _unknown_names(path: Path) -> list[str]:
+    """The classes and functions that a checkpoint names and that are not known; the file is only parsed."""
+    try:
+        with torch.serialization.safe_globals(_STAND_INS):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))[:5]
+    except Exception:  # no zip archive, or a damaged one: then the first error says what is wrong
+        return []

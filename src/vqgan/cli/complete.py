@@ -69,7 +69,7 @@ class Complete(Decoding):
         found = find_images(self.images)
         check_targets(Path(self.out), found, Path(self.keep))
         given = parse_size(self.size)
-        synthesizer, header = load_synthesizer(self.model, device=self.device, precision=self.precision)
+        synthesizer, header = load_synthesizer(self)
         check_condition(synthesizer, self.classes)
         value, *more = class_values(self.classes, class_names(synthesizer))
         require(

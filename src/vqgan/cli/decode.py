@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vqgan.cli.options import Compute, Folder, Model, check_batch_size
+from vqgan.cli.options import Folder, Model, Use, check_batch_size
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @dataclass(kw_only=True)
-class Decode(Compute):
+class Decode(Use):
     """Writes the images of codes that `vqgan encode` wrote, as PNGs of the original names."""
 
     model: Model
@@ -42,7 +42,7 @@ class Decode(Compute):
         from vqgan.types import Progress
 
         check_batch_size(self.batch_size)
-        tokenizer, header, digest = load_tokenizer(self.model, device=self.device, precision=self.precision)
+        tokenizer, header, digest = load_tokenizer(self)
         codes, names = load_codes(Path(self.codes), digest=digest)
         _check_replaced(Path(self.out), names)
         grids = torch.from_numpy(codes.astype("int64"))

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from vqgan.cli.options import Compute, Folder, ImagePaths, Model, Size, parse_size
+from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, parse_size
 
 
 @dataclass(kw_only=True)
-class Encode(Compute):
+class Encode(Use):
     """Writes the codes of images as one array `codes.npy` (images, rows, columns) with `codes.json` beside it."""
 
     model: Model
@@ -37,7 +37,7 @@ class Encode(Compute):
 
         found = find_images(self.images)
         size = parse_size(self.size)
-        tokenizer, _, digest = load_tokenizer(self.model, device=self.device, precision=self.precision)
+        tokenizer, _, digest = load_tokenizer(self)
         codes: dict[str, np.ndarray] = {}
         shape = (0, 0)
         with ProgressBar() as bar, torch.no_grad():

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from vqgan.cli.options import OptionalText
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,10 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Info:
-    """Prints what a weights file or run folder holds, from its header alone."""
+    """Prints what a weights file, an original checkpoint or a run folder holds, from its header alone."""
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """A run folder or a weights file."""
+    """A run folder, a weights file, or a published checkpoint."""
+
+    config: Annotated[OptionalText, tyro.conf.arg(metavar="FILE.yaml", help_behavior_hint="")] = None
+    """The configuration of an original checkpoint; by default the one beside it or in `configs/`."""
 
     def run(self) -> None:
         """Reads the header and prints it."""
@@ -25,12 +30,11 @@ class Info:
 
         import torch
 
-        from vqgan.checkpoints.format import build_model, read_header
-        from vqgan.checkpoints.load import find_file
+        from vqgan.checkpoints.format import build_model
+        from vqgan.checkpoints.load import find_header
         from vqgan.config import dump_yaml
 
-        file = find_file(Path(self.path))
-        header = read_header(file)
+        file, header = find_header(Path(self.path), self.config)
         with torch.device("meta"):
             model = build_model(header.kind, header.config, where=f"`{file}`")
         for key, value in _rows(file, header, model):
@@ -48,12 +52,16 @@ def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str,
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     yield "file", str(file)
     yield "holds", header.kind
-    yield "weights", f"{header.weights}, after {header.step} steps, digest {header.digest[:12]}"
-    yield "written by", f"vqgan {header.version}"
+    digest = f", digest {header.digest[:12]}" if header.digest else ""
+    yield "weights", f"{header.weights}, after {header.step} steps{digest}"
+    yield "written by", header.version if header.version[0].isalpha() else f"vqgan {header.version}"
+    if header.training:
+        yield "beside them", f"for training: {', '.join(sorted(header.training))}"
     saved = RunFolder(file.parent).numbers()
     if saved:
         yield "run", f"{file.parent}, can be continued from step {saved[-1]}"
-    yield "size", f"{file.stat().st_size / 1e6:.1f} MB"
+    if file.is_file():
+        yield "size", f"{file.stat().st_size / 1e6:.1f} MB"
     yield "codebook", f"{tokenizer.codebook_size} codes, {tokenizer.downsample_factor} pixels per token side"
     if isinstance(model, Synthesizer):
         rows, columns = model.config.window

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,31 +31,43 @@ class Named:
     images: Images
 
 
-def load_tokenizer(path: str, *, device: str, precision: str) -> tuple[Tokenizer, Header, str]:
+@runtime_checkable
+class Flags(Protocol):
+    """The flags that say which model is used, and how."""
+
+    model: str
+    config: str | None
+    device: str
+    precision: str
+
+
+def load_tokenizer(flags: Flags) -> tuple[Tokenizer, Header, str]:
     """The tokenizer of a file or run (a synthesizer lends its own), the file's header, and its digest in codes.
 
     The digest is that of the weights as they are stored: in every precision it is the same tokenizer.
     """
-    target = pick_device(device)  # before the weights are read
-    model, header = load_with_header(Path(path), device="cpu")
+    target = pick_device(flags.device)  # before the weights are read
+    model, header = load_with_header(Path(flags.model), flags.config, device="cpu")
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     digest = tokenizer_digest(tokenizer)
-    tokenizer = place(tokenizer, target, precision)
+    tokenizer = place(tokenizer, target, flags.precision)
     logger.info("the tokenizer computes on %s in %s", target, precision_of(tokenizer))
     return tokenizer, header, digest
 
 
-def load_synthesizer(path: str, *, device: str, precision: str) -> tuple[Synthesizer, Header]:
+def load_synthesizer(flags: Flags) -> tuple[Synthesizer, Header]:
     """The synthesizer of a file or run.
 
     Raises:
         CheckpointError: If there is only a tokenizer.
     """
-    model, header = load_with_header(Path(path), device=device, precision=precision)
+    model, header = load_with_header(
+        Path(flags.model), flags.config, device=flags.device, precision=flags.precision
+    )
     if not isinstance(model, Synthesizer):
         raise CheckpointError(
-            f"`{path}` holds a tokenizer; new images need a prior",
-            hint=f"train one: `vqgan train prior PRESET --tokenizer {path} ...`",
+            f"`{flags.model}` holds a tokenizer; new images need a prior",
+            hint=f"train one: `vqgan train prior PRESET --tokenizer {flags.model} ...`",
         )
     return model, header
 

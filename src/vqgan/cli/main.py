@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "decode": "codes -> images",
     "sample": "new images",
     "complete": "the rest of given images",
+    "convert": "published checkpoints -> one file of ours",
     "info": "what a file or run folder holds",
     "presets": "list the named runs, or print one as YAML",
     "doctor": "check the environment",
@@ -65,6 +66,10 @@ def command_class(name: str) -> "type[Command]":
             from vqgan.cli.complete import Complete
 
             return Complete
+        case "convert":
+            from vqgan.cli.convert import Convert
+
+            return Convert
         case "info":
             from vqgan.cli.info import Info
 

@@ -40,7 +40,15 @@ class Compute:
 
 
 @dataclass(kw_only=True)
-class Decoding(Compute):
+class Use(Compute):
+    """What a model is read from, beside its file."""
+
+    config: Annotated[OptionalText, tyro.conf.arg(metavar="FILE.yaml", help_behavior_hint="")] = None
+    """The configuration of an original checkpoint; by default the one beside it or in `configs/`."""
+
+
+@dataclass(kw_only=True)
+class Decoding(Use):
     """How tokens are drawn."""
 
     temperature: Annotated[float, tyro.conf.arg(metavar="T")] = 1.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from vqgan.cli.options import Compute, Folder, ImagePaths, Model, Size, parse_size
+from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, parse_size
 
 if TYPE_CHECKING:
     from vqgan.cli.inputs import Named
@@ -14,7 +14,7 @@ Fit = Literal["exact", "crop", "pad"]
 
 
 @dataclass(kw_only=True)
-class Reconstruct(Compute):
+class Reconstruct(Use):
     """Sends images through a tokenizer and writes what comes back as PNGs of the same names."""
 
     model: Model
@@ -47,7 +47,7 @@ class Reconstruct(Compute):
         found = find_images(self.images)
         check_targets(Path(self.out), found)
         size = parse_size(self.size)
-        tokenizer, header, _ = load_tokenizer(self.model, device=self.device, precision=self.precision)
+        tokenizer, header, _ = load_tokenizer(self)
         info = {
             "model": header.digest[:12],
             "command": "reconstruct",

@@ -45,7 +45,7 @@ class Sample(Decoding):
         require(self.count >= 1, f"`--count` is {self.count}, expected 1 or more")
         check_batch_size(self.batch_size)
         size = parse_size(self.size)
-        synthesizer, header = load_synthesizer(self.model, device=self.device, precision=self.precision)
+        synthesizer, header = load_synthesizer(self)
         check_condition(synthesizer, self.classes)
         if size is not None:
             check_multiples("`--size`", size, synthesizer.tokenizer.downsample_factor)

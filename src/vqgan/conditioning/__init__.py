@@ -5,13 +5,27 @@ from typing import assert_never
 from vqgan.conditioning.base import Conditioner
 from vqgan.conditioning.class_label import ClassLabel, ClassLabelConfig
 from vqgan.conditioning.coordinates import Coordinates, CoordinatesConfig
+from vqgan.conditioning.layout import Layout, SceneObject
+from vqgan.conditioning.scene_layout import SceneLayout, SceneLayoutConfig
+from vqgan.conditioning.tokenized_image import TokenizedImage, TokenizedImageConfig
 from vqgan.conditioning.unconditional import Unconditional, UnconditionalConfig
+from vqgan.tokenizer import Tokenizer
 
-ConditionerConfig = UnconditionalConfig | ClassLabelConfig | CoordinatesConfig
+ConditionerConfig = (
+    UnconditionalConfig | ClassLabelConfig | CoordinatesConfig | TokenizedImageConfig | SceneLayoutConfig
+)
 
 
-def build_conditioner(config: ConditionerConfig) -> Conditioner:
-    """The conditioner that ``config`` describes."""
+def build_conditioner(config: ConditionerConfig, tokenizer: Tokenizer | None = None) -> Conditioner:
+    """The conditioner that ``config`` describes.
+
+    Args:
+        config: What to build; the weights of a tokenizer of its own are freshly initialised.
+        tokenizer: The synthesizer's, for conditions that share it.
+
+    Raises:
+        ConfigError: If the parts do not fit, or a tokenizer to share is needed and not given.
+    """
     match config:
         case UnconditionalConfig():
             return Unconditional(config)
@@ -19,6 +33,10 @@ def build_conditioner(config: ConditionerConfig) -> Conditioner:
             return ClassLabel(config)
         case CoordinatesConfig():
             return Coordinates(config)
+        case TokenizedImageConfig():
+            return TokenizedImage(config, tokenizer)
+        case SceneLayoutConfig():
+            return SceneLayout(config)
         case _:
             assert_never(config)
 
@@ -30,6 +48,12 @@ __all__ = [
     "ConditionerConfig",
     "Coordinates",
     "CoordinatesConfig",
+    "Layout",
+    "SceneLayout",
+    "SceneLayoutConfig",
+    "SceneObject",
+    "TokenizedImage",
+    "TokenizedImageConfig",
     "Unconditional",
     "UnconditionalConfig",
     "build_conditioner",

@@ -1,7 +1,7 @@
 """What every conditioner promises."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 
@@ -22,8 +22,8 @@ class Conditioner(nn.Module, ABC):
         vocabulary_size: How many different tokens it has; they are numbered from 0.
     """
 
-    name: ClassVar[str]
-    is_spatial: ClassVar[bool]
+    name: str
+    is_spatial: bool
     vocabulary_size: int
 
     @abstractmethod

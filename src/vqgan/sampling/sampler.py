@@ -1,10 +1,10 @@
 """Fills a token grid that the prior can see at once: read what is given, then one token after the other."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqgan.prior import Prior
+from vqgan.prior import Prior, TokenOrder, to_indices, to_tokens, token_positions
 from vqgan.sampling.filters import Decoding, filter_logits
 from vqgan.sampling.random import GridNoise
 from vqgan.types import ConditionTokens, Indices, Known, OnProgress, Progress
@@ -19,6 +19,7 @@ def sample_grid(
     *,
     decoding: Decoding,
     seed: int = 0,
+    token_order: TokenOrder = "raster",
     on_progress: OnProgress | None = None,
 ) -> Indices:
     """Samples the unknown tokens of a grid, each given the condition and all tokens before it.
@@ -33,6 +34,8 @@ def sample_grid(
         known: Which tokens are given; they are kept as they are.
         decoding: Temperature and filters.
         seed: Image ``i`` takes the noise of ``seed + i``.
+        token_order: The order in which the prior has learned its tokens. Grids and condition tokens are in
+            image order all the same, and the noise of a token is that of its row and column.
         on_progress: Called after each token that had to be read or sampled.
 
     Returns:
@@ -43,7 +46,8 @@ def sample_grid(
     """
     batch, rows, columns = indices.shape
     total = rows * columns
-    given, fixed = indices.reshape(batch, total), known.reshape(batch, total)
+    given, fixed = to_tokens(indices, token_order), to_tokens(known, token_order)
+    cells = token_positions(token_order, (rows, columns)).tolist()
     noise = GridNoise(
         seed=seed,
         count=batch,
@@ -52,29 +56,29 @@ def sample_grid(
         device=indices.device,
     )
     tokens = given.clone()
-    start = known_prefix(known)
+    start = known_prefix(fixed)
     if start < total:
         cache = prior.new_cache(condition_tokens.shape[1] + total - 1)
         logits = prior.next_logits(tokens[:, :start], condition_tokens, cache)
     for position in range(start, total):
-        row, column = divmod(position, columns)
+        row, column = divmod(cells[position], columns)
         chosen = choose_tokens(logits, decoding, noise, row, column)
         tokens[:, position] = torch.where(fixed[:, position], given[:, position], chosen)
         if position + 1 < total:
             logits = prior.step(tokens[:, position], cache)
         if on_progress is not None:
             on_progress(Progress("sample", position + 1, total))
-    return tokens.view(batch, rows, columns)
+    return to_indices(tokens, (rows, columns), token_order)
 
 
-def known_prefix(known: Known) -> int:
-    """How many tokens from the start, in raster order, are given in every image.
+def known_prefix(known: Bool[Tensor, "b n"]) -> int:
+    """How many tokens from the start of the sequence are given in every image.
 
     Example:
-        >>> known_prefix(torch.tensor([[[True, True], [True, False]], [[True, True], [False, True]]]))
+        >>> known_prefix(torch.tensor([[True, True, True, False], [True, True, False, True]]))
         2
     """
-    everywhere = known.flatten(1).all(dim=0)
+    everywhere = known.all(dim=0)
     return int(everywhere.cumprod(dim=0).sum())
 
 

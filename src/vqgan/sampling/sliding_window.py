@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vqgan.errors import ConfigError
-from vqgan.prior import Prior
+from vqgan.prior import Prior, TokenOrder
 from vqgan.sampling.filters import Decoding
 from vqgan.sampling.random import GridNoise
 from vqgan.sampling.sampler import choose_tokens
@@ -37,18 +37,26 @@ def window_start(position: int, size: int, window: int) -> int:
     return min(max(position - window // 2, 0), size - window)
 
 
-def usable_window(grid: tuple[int, int], window: tuple[int, int], *, is_spatial: bool) -> tuple[int, int]:
+def usable_window(
+    grid: tuple[int, int],
+    window: tuple[int, int],
+    *,
+    is_spatial: bool,
+    token_order: TokenOrder = "raster",
+) -> tuple[int, int]:
     """The window in which the prior can sample ``grid`` with every token at a position that it has learned.
 
     That is ``window`` itself on a grid at least as large. The prior knows a token by its place in raster
     order, so on a grid of fewer rows the first rows of the window are used; fewer columns would put every
     row after the first at places that mean another column. Spatial conditions stand in front of the image,
-    so with them fewer rows would move all image tokens.
+    so with them fewer rows would move all image tokens. In another order than raster only the window itself
+    will do.
 
     Args:
         grid: Rows and columns to sample.
         window: Rows and columns the prior was trained on.
         is_spatial: Whether the condition has a token for each cell.
+        token_order: The order in which the prior has learned its tokens.
 
     Raises:
         ConfigError: If no window fits.
@@ -60,6 +68,12 @@ def usable_window(grid: tuple[int, int], window: tuple[int, int], *, is_spatial:
         (8, 16)
     """
     rows, columns = window
+    if token_order != "raster" and grid != window:
+        raise ConfigError(
+            f"a prior trained on {rows} x {columns} tokens in the order `{token_order}` "
+            f"cannot work on {grid[0]} x {grid[1]}",
+            hint="use the size it was trained on; other sizes need a prior in raster order",
+        )
     if grid[1] < columns or (is_spatial and grid[0] < rows):
         least = f"{rows} x {columns} tokens" if is_spatial else f"{columns} columns of tokens"
         raise ConfigError(

@@ -62,8 +62,8 @@ class Tokenizer(nn.Module):
 
     @property
     def codebook_size(self) -> int:
-        """Number of codes."""
-        return self.config.quantizer.codebook_size
+        """Number of codes; with a remapped codebook that of the codes in use."""
+        return self.quantizer.codebook_size
 
     @property
     def image_channels(self) -> int:

@@ -7,11 +7,17 @@ from pathlib import Path
 import msgspec
 import torch
 
-from vqgan.checkpoints.format import check_keys, load_model, read_training, shapes_of
-from vqgan.checkpoints.load import find_file
+from vqgan.checkpoints.format import check_keys, read_training, shapes_of
+from vqgan.checkpoints.load import find_file, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.conditioning import ClassLabelConfig, ConditionerConfig, build_conditioner
+from vqgan.conditioning import (
+    ClassLabelConfig,
+    ConditionerConfig,
+    SceneLayoutConfig,
+    TokenizedImageConfig,
+    build_conditioner,
+)
 from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn.discriminator import PatchDiscriminator
@@ -127,7 +133,7 @@ def _perceptual(run: TokenizerRun, engine: Engine) -> LPIPS | None:
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a file or run folder, on the CPU; of a prior's file, the one that it was trained on."""
-    model, _ = load_model(find_file(Path(path)))
+    model, _ = read_model(Path(path))
     return model.tokenizer if isinstance(model, Synthesizer) else model
 
 
@@ -148,8 +154,15 @@ def build_prior_task(
     Raises:
         ConfigError: If neither a tokenizer nor a synthesizer to start from is given.
         CheckpointError: If a file holds something else than is needed.
-        DataError: If the condition is a class and the images have none, or others.
+        DataError: If the condition is a class and the images have none, or others; or a second picture or a
+            layout, which no data source has.
     """
+    if isinstance(run.conditioner, TokenizedImageConfig | SceneLayoutConfig):
+        kind = run.conditioner.__struct_config__.tag
+        raise DataError(
+            f"the condition is a `{kind}`, but the images come without one",
+            hint="set `conditioner.kind` to `unconditional`, `class_label` or `coordinates`",
+        )
     torch.manual_seed(seed)
     if start_from is not None:
         if tokenizer is not None:
@@ -212,7 +225,7 @@ def _start_synthesizer(
 
 
 def _synthesizer(file: Path) -> Synthesizer:
-    model, header = load_model(file)
+    model, header = read_model(file)
     if not isinstance(model, Synthesizer):
         raise CheckpointError(
             f"`{file}` holds a {header.kind}, expected a prior", hint="give a prior's file or run"
@@ -243,7 +256,7 @@ def _shown(names: tuple[str, ...]) -> str:
 def synthesizer_config(run: PriorRun, tokenizer: Tokenizer) -> SynthesizerConfig:
     """The complete configuration of the model that a prior's run trains on this tokenizer."""
     window = tokenizer.grid_size(run.data.image_size)
-    conditioner = build_conditioner(run.conditioner)
+    conditioner = build_conditioner(run.conditioner, tokenizer)
     prior = PriorConfig(
         codebook_size=tokenizer.codebook_size,
         condition_size=conditioner.vocabulary_size,

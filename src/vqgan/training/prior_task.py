@@ -10,6 +10,7 @@ from torch import Tensor
 from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import Config, require
+from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.ema import WeightAverage, averaged
 from vqgan.training.engine import Engine
@@ -122,7 +123,7 @@ class PriorTask:
             with torch.no_grad():
                 indices = self.synthesizer.tokenizer.encode(batch.images)
                 grid = (indices.shape[1], indices.shape[2])
-                tokens = indices.flatten(1)
+                tokens = to_tokens(indices, self.synthesizer.config.token_order)
                 count = tokens.shape[0]
                 condition = self.synthesizer.conditioner.tokens(self._condition(batch), count, grid)
             read = self._corrupted(tokens, batch.sample) if corrupt else tokens

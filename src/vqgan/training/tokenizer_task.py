@@ -15,7 +15,7 @@ from vqgan.images import to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.lpips import LPIPS
 from vqgan.tokenizer import Tokenizer
-from vqgan.tokenizer.quantizers.base import codebook_usage
+from vqgan.tokenizer.quantizers.base import NO_RESEEDING, codebook_usage
 from vqgan.training.adversarial import generator_objective
 from vqgan.training.codebook import CodebookUsage
 from vqgan.training.ema import WeightAverage, averaged
@@ -112,6 +112,11 @@ class TokenizerTask:
         seed: int,
         judges: tuple[PatchDiscriminator | None, LPIPS | None] = (None, None),
     ) -> None:
+        require(
+            config.reseed_after is None or tokenizer.quantizer.can_reseed,
+            f"`reseed_after` is {config.reseed_after}, but the codes of this quantizer cannot be re-seeded",
+            hint=NO_RESEEDING,
+        )
         self.tokenizer = tokenizer.train()
         self.config = config
         self.loop = loop

@@ -41,14 +41,11 @@ def test_a_folder_without_a_model_says_what_was_tried(tmp_path):
         load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [(b"PK\x05\x06" + b"\0" * 18, "a zip archive, as PyTorch pickles are"), (b"GIF89a", "an unknown kind")],
-)
-def test_other_files_are_told_apart(tmp_path, content, what):
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + b"\0" * 18, b"GIF89a"])
+def test_other_files_are_told_apart(tmp_path, content):
     path = tmp_path / "model"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"tried a run folder and our safetensors; it is {what}"):
+    with pytest.raises(CheckpointError, match="it is neither a safetensors file nor a PyTorch checkpoint"):
         load(path)
 
 

@@ -1,13 +1,16 @@
+import typing
+
 import pytest
 import torch
 
 from vqgan.errors import ConfigError
-from vqgan.prior import Prior, PriorConfig
+from vqgan.prior import Prior, PriorConfig, TokenOrder, to_indices, to_tokens, token_positions
 from vqgan.sampling import Decoding, GridNoise, sample_grid
 from vqgan.sampling.sampler import choose_tokens, known_prefix
 
 GRID = (3, 4)
 CPU = torch.device("cpu")
+ORDERS = typing.get_args(TokenOrder)
 WARM = Decoding(temperature=0.9, top_k=6, top_p=0.95)
 
 
@@ -32,16 +35,16 @@ def conditions(count):
     return torch.arange(2 * count).view(count, 2) % 4
 
 
-def slow_restatement(prior, condition, indices, known, decoding, seed):
+def slow_restatement(prior, condition, indices, known, decoding, seed, order="raster"):
     """The rule as one reads it: a whole pass over the whole sequence for every token."""
     grid = torch.where(known, indices, 0)
     noise = GridNoise(seed=seed, count=len(grid), grid=GRID, codebook_size=9, device=CPU)
-    for row in range(GRID[0]):
-        for column in range(GRID[1]):
-            logits = prior(grid.flatten(1), condition)[:, row * GRID[1] + column]
-            chosen = choose_tokens(logits, decoding, noise, row, column)
-            unknown = ~known[:, row, column]
-            grid[unknown, row, column] = chosen[unknown]
+    for place, position in enumerate(token_positions(order, GRID).tolist()):
+        row, column = divmod(position, GRID[1])
+        logits = prior(to_tokens(grid, order), condition)[:, place]
+        chosen = choose_tokens(logits, decoding, noise, row, column)
+        unknown = ~known[:, row, column]
+        grid[unknown, row, column] = chosen[unknown]
     return grid
 
 
@@ -53,6 +56,43 @@ def test_cached_sampling_equals_a_whole_pass_for_every_token(prior, decoding, sh
     indices, known = given(4, share)
     found = sample_grid(prior, conditions(4), indices, known, decoding=decoding, seed=8)
     assert torch.equal(found, slow_restatement(prior, conditions(4), indices, known, decoding, 8))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_tokens_are_drawn_in_the_given_order_with_the_noise_of_their_cells(prior, order):
+    indices, known = given(4, 0.4)
+    found = sample_grid(prior, conditions(4), indices, known, decoding=WARM, seed=8, token_order=order)
+    assert torch.equal(found, slow_restatement(prior, conditions(4), indices, known, WARM, 8, order))
+    assert torch.equal(found[known], indices[known])
+
+
+def test_the_noise_of_a_cell_is_the_same_in_every_order():
+    """Logits that do not depend on what was read: every order must then draw the same grid."""
+    torch.manual_seed(0)
+    config = PriorConfig(codebook_size=9, condition_size=1, context_length=12, depth=1, width=8, num_heads=2)
+    model = Prior(config).eval()
+    torch.nn.init.zeros_(model.head.weight)
+    indices, known = given(3)
+    start = torch.zeros(3, 1, dtype=torch.int64)
+    grids = [
+        sample_grid(model, start, indices, known, decoding=Decoding(), token_order=order) for order in ORDERS
+    ]
+    assert all(torch.equal(grid, grids[0]) for grid in grids)
+    assert len(grids[0].unique()) > 3
+
+
+@pytest.mark.parametrize("order", ["raster", "alternate", "spiral_out"])
+def test_a_prefix_counts_in_the_order_of_the_sequence(prior, order, monkeypatch):
+    steps = []
+    step = prior.step
+    monkeypatch.setattr(prior, "step", lambda *arguments: steps.append(1) or step(*arguments))
+    indices, _ = given(2)
+    known = to_indices((torch.arange(12) < 8).expand(2, 12), GRID, order)
+    sample_grid(prior, conditions(2), indices, known, decoding=WARM, token_order=order)
+    assert len(steps) == 3
+    steps.clear()
+    sample_grid(prior, conditions(2), indices, ~known, decoding=WARM, token_order=order)
+    assert len(steps) == 11  # nothing from the start is known: every token but the last is read by a step
 
 
 def test_a_batch_of_five_equals_five_single_runs(prior):
@@ -136,11 +176,11 @@ def test_progress_ends_at_the_total(prior, rows_known):
 
 
 def test_known_prefix_stops_at_the_first_gap():
-    known = torch.ones(2, 3, 4, dtype=torch.bool)
+    known = torch.ones(2, 12, dtype=torch.bool)
     assert known_prefix(known) == 12
-    known[1, 1, 2] = False
+    known[1, 6] = False
     assert known_prefix(known) == 6
-    assert known_prefix(torch.zeros(2, 3, 4, dtype=torch.bool)) == 0
+    assert known_prefix(torch.zeros(2, 12, dtype=torch.bool)) == 0
 
 
 def test_a_grid_beyond_the_context_is_refused(prior):

@@ -182,3 +182,13 @@ def test_grids_without_a_window_are_refused(grid, is_spatial, hint):
     )
     with pytest.raises(ConfigError, match=message):
         usable_window(grid, (4, 4), is_spatial=is_spatial)
+
+
+@pytest.mark.parametrize("grid", [(4, 5), (8, 8), (3, 4), (4, 3)])
+@pytest.mark.parametrize("is_spatial", [True, False])
+def test_another_order_than_raster_has_one_size(grid, is_spatial):
+    settings = {"is_spatial": is_spatial, "token_order": "z_curve"}
+    assert usable_window((4, 4), (4, 4), **settings) == (4, 4)
+    message = f"4 x 4 tokens in the order `z_curve` cannot work on {grid[0]} x {grid[1]}\nhint: use the size"
+    with pytest.raises(ConfigError, match=message):
+        usable_window(grid, (4, 4), **settings)

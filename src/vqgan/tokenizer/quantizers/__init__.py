@@ -3,12 +3,23 @@
 from typing import assert_never
 
 from vqgan.tokenizer.quantizers.base import Quantizer
+from vqgan.tokenizer.quantizers.gumbel import GumbelQuantizer, GumbelQuantizerConfig
+from vqgan.tokenizer.quantizers.remap import RemapConfig
 from vqgan.tokenizer.quantizers.vector import VectorQuantizer, VectorQuantizerConfig
 
-QuantizerConfig = VectorQuantizerConfig
+QuantizerConfig = VectorQuantizerConfig | GumbelQuantizerConfig
 """The configuration of any quantizer."""
 
-__all__ = ["Quantizer", "QuantizerConfig", "VectorQuantizer", "VectorQuantizerConfig", "build_quantizer"]
+__all__ = [
+    "GumbelQuantizer",
+    "GumbelQuantizerConfig",
+    "Quantizer",
+    "QuantizerConfig",
+    "RemapConfig",
+    "VectorQuantizer",
+    "VectorQuantizerConfig",
+    "build_quantizer",
+]
 
 
 def build_quantizer(config: QuantizerConfig) -> Quantizer:
@@ -16,5 +27,7 @@ def build_quantizer(config: QuantizerConfig) -> Quantizer:
     match config:
         case VectorQuantizerConfig():
             return VectorQuantizer(config)
+        case GumbelQuantizerConfig():
+            return GumbelQuantizer(config)
         case _:
             assert_never(config)

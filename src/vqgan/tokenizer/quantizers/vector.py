@@ -8,20 +8,19 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vqgan.config import Config, require
-from vqgan.tokenizer.quantizers.base import Quantized, Quantizer
+from vqgan.config import require
+from vqgan.tokenizer.quantizers.base import CodebookConfig, Quantized, Quantizer
+from vqgan.tokenizer.quantizers.remap import to_used
 from vqgan.types import Indices, Latents
 
 MAX_DISTANCES = 4_000_000
 """Distances held at once, about 16 MB: 8 grids of 32x32 against 16,384 codes would be 537 MB."""
 
 
-class VectorQuantizerConfig(Config, frozen=True, tag_field="kind", tag="vector"):
+class VectorQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="vector"):
     """A codebook searched for the nearest vector.
 
     Attributes:
-        codebook_size: Number of codes.
-        codebook_dim: Width of a code.
         commitment_weight: Weight of one of the two squared distances between latents and codes, see
             ``loss_convention``.
         loss_convention: "paper" weighs the term that moves the latents (eq. 4, Esser et al. 2021); "original"
@@ -30,15 +29,12 @@ class VectorQuantizerConfig(Config, frozen=True, tag_field="kind", tag="vector")
         normalize: Whether latents and codes are compared, and codes returned, at length 1.
     """
 
-    codebook_size: int
-    codebook_dim: int
     commitment_weight: float = 0.25
     loss_convention: Literal["paper", "original"] = "paper"
     normalize: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("codebook_size", "codebook_dim"):
-            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        super().__post_init__()
         weight = self.commitment_weight
         require(weight >= 0, f"`commitment_weight` is {weight}, expected a number of at least 0")
 
@@ -59,7 +55,7 @@ class VectorQuantizer(Quantizer):
     """
 
     def __init__(self, config: VectorQuantizerConfig) -> None:
-        super().__init__(codebook_size=config.codebook_size, codebook_dim=config.codebook_dim)
+        super().__init__(config)
         self.config = config
         self.codebook = nn.Embedding(config.codebook_size, config.codebook_dim)
         with torch.no_grad():
@@ -72,7 +68,7 @@ class VectorQuantizer(Quantizer):
         """Quantizes for training; see :class:`VectorQuantizerConfig` for the loss."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = self._prepare(latents)
-            vectors = self.codebook_vectors().to(latents.dtype)
+            vectors = self.table().to(latents.dtype)
             indices = _nearest_on_grid(latents, vectors)
             chosen = F.embedding(indices, vectors).permute(0, 3, 1, 2)
             codes_move = F.mse_loss(chosen, latents.detach())
@@ -81,28 +77,32 @@ class VectorQuantizer(Quantizer):
                 loss = codes_move + self.config.commitment_weight * latents_move
             else:
                 loss = latents_move + self.config.commitment_weight * codes_move
-            return Quantized(quantized=latents + (chosen - latents).detach(), indices=indices, loss=loss)
+            straight = latents + (chosen - latents).detach()
+            return Quantized(quantized=straight, indices=self._numbered(indices), loss=loss)
 
     def encode(self, latents: Latents) -> Indices:
         """The index of each latent's nearest code."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = self._prepare(latents)
-            return _nearest_on_grid(latents, self.codebook_vectors().to(latents.dtype))
+            return self._numbered(_nearest_on_grid(latents, self.table().to(latents.dtype)))
 
-    def lookup(self, indices: Indices) -> Latents:
-        """The codebook vectors of the indices, ``0 <= index < codebook_size``."""
-        return F.embedding(indices, self.codebook_vectors()).permute(0, 3, 1, 2)
-
-    def codebook_vectors(self) -> Float[Tensor, "K d"]:
-        """The vectors that latents are replaced by, of length 1 if ``normalize``, in at least fp32."""
+    def table(self) -> Float[Tensor, "rows d"]:
+        """All vectors, of length 1 if ``normalize``, in at least fp32."""
         weight = self.codebook.weight.to(torch.promote_types(self.codebook.weight.dtype, torch.float32))
         return F.normalize(weight, dim=1) if self.config.normalize else weight
+
+    @property
+    def can_reseed(self) -> bool:
+        """Whether rows of the codebook can be replaced by latents: not where only some are in use."""
+        return self.remap is None
 
     @torch.no_grad()
     def reseed(
         self, latents: Latents, dead: Bool[Tensor, " K"], generator: torch.Generator
     ) -> Int[Tensor, " r"]:
         """Replaces the rows marked ``dead`` by latents of the batch, each used once if there are enough."""
+        if not self.can_reseed:
+            return super().reseed(latents, dead, generator)
         rows = dead.nonzero().flatten()
         candidates = self._prepare(latents).permute(0, 2, 3, 1).flatten(0, 2)
         rounds = -(-len(rows) // len(candidates))
@@ -111,6 +111,12 @@ class VectorQuantizer(Quantizer):
             drawn = torch.cat(order)[: len(rows)].to(candidates.device)
             self.codebook.weight[rows] = candidates[drawn].to(self.codebook.weight.dtype)
         return rows
+
+    def _numbered(self, rows: Indices) -> Indices:
+        """The indices of rows of the table."""
+        if self.remap is None:
+            return rows
+        return to_used(rows, self.used, table_size=self.table_size, config=self.remap)
 
     def _prepare(self, latents: Tensor) -> Tensor:
         latents = latents.to(torch.promote_types(latents.dtype, torch.float32))

@@ -1,0 +1,64 @@
+"""Published checkpoints into files of ours, with little more memory than none."""
+
+import logging
+from pathlib import Path
+
+from vqgan.checkpoints.diffusers import write_diffusers
+from vqgan.checkpoints.foreign import read_foreign, training_networks
+from vqgan.checkpoints.format import save_model
+from vqgan.checkpoints.load import find_file, is_ours, read_model
+from vqgan.errors import ConfigError, OutputError
+from vqgan.synthesizer import Synthesizer
+
+logger = logging.getLogger(__name__)
+
+
+def convert(source: Path, out: Path, config: Path | None = None, *, keep_training: bool = False) -> None:
+    """Writes the model of a published checkpoint to a file of ours.
+
+    The weights stay mapped from the checkpoint until they are written: what is held in memory is one copy of what is
+    kept, while it is written.
+
+    Args:
+        source: The checkpoint, or a folder that holds one.
+        out: The file; it must not exist.
+        config: The checkpoint's configuration, where it is not beside it.
+        keep_training: Whether the discriminator and the perceptual network travel along.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read, or does not fit its configuration.
+        ConfigError: If it is a file of ours already.
+        OutputError: If ``out`` exists or cannot be written.
+    """
+    file = find_file(source)
+    if is_ours(file):
+        raise ConfigError(f"`{file}` is a file of ours already", hint="there is nothing to convert")
+    if out.exists():
+        raise OutputError(
+            f"`{out}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
+        )
+    foreign = read_foreign(file, config)
+    networks = training_networks(foreign) if keep_training else {}
+    save_model(foreign.model(copy=False), out, step=foreign.step, training=networks)
+    left_out = sorted({key.split(".")[1] for key in foreign.training}) if not keep_training else []
+    if left_out:
+        logger.info(
+            "left out, for training only: %s (kept with `--keep-training-state`)", ", ".join(left_out)
+        )
+    if file.is_file():
+        before, after = file.stat().st_size, out.stat().st_size
+        logger.info(
+            "%.1f MB became %.1f MB (%.0f %% less)", before / 1e6, after / 1e6, 100 * (1 - after / before)
+        )
+
+
+def convert_to_diffusers(source: Path, out: Path, config: Path | None = None) -> None:
+    """Writes the tokenizer of any model as a folder for ``diffusers.VQModel.from_pretrained``.
+
+    Raises:
+        CheckpointError: If the model cannot be read.
+        ConfigError: If diffusers' class cannot express it.
+        OutputError: If the folder cannot be written.
+    """
+    model, _ = read_model(source, config)
+    write_diffusers(model.tokenizer if isinstance(model, Synthesizer) else model, out)

@@ -1,0 +1,220 @@
+"""Tokenizers of diffusers, both ways: a folder with ``config.json`` and the weights of a ``VQModel``."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from vqgan.checkpoints.files import output_errors, write_json
+from vqgan.checkpoints.format import build_model, check_keys, shapes_of
+from vqgan.checkpoints.key_maps import DIFFUSERS_KEYS, OLD_DIFFUSERS_KEYS, inverse, rename
+from vqgan.checkpoints.pickles import read_pickle
+from vqgan.checkpoints.tensors import read_tensors, write_tensors
+from vqgan.config import Config, convert, require, to_mapping
+from vqgan.errors import CheckpointError, ConfigError
+from vqgan.nn.convolution import NORM_GROUPS
+from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
+
+_OLD_WEIGHTS_FILE = "diffusion_pytorch_model.bin"
+_MAX_CONFIG_BYTES = 1_000_000
+_CLASS = "VQModel"
+_ATTENTION = (".query.weight", ".key.weight", ".value.weight", ".projection.weight")
+
+_Down = Literal["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]
+_Up = Literal["UpDecoderBlock2D", "AttnUpDecoderBlock2D"]
+
+
+class VQModelConfig(Config, frozen=True):
+    """The arguments of ``diffusers.VQModel``: names and defaults are its own, values those that we can build.
+
+    The last four change nothing about encoding and decoding. A side of ``sample_size`` is what attention
+    resolutions are counted from, and nothing else.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    down_block_types: tuple[_Down, ...] = ("DownEncoderBlock2D",)
+    up_block_types: tuple[_Up, ...] = ("UpDecoderBlock2D",)
+    block_out_channels: tuple[int, ...] = (64,)
+    layers_per_block: int = 1
+    act_fn: Literal["silu", "swish"] = "silu"
+    latent_channels: int = 3
+    num_vq_embeddings: int = 256
+    norm_num_groups: int = NORM_GROUPS
+    vq_embed_dim: int | None = None
+    norm_type: Literal["group"] = "group"
+    mid_block_add_attention: bool = True
+    sample_size: int | tuple[int, int] = 32
+    scaling_factor: float = 0.18215
+    lookup_from_codebook: bool = False
+    force_upcast: bool = False
+
+    def __post_init__(self) -> None:
+        widths, groups = self.block_out_channels, self.norm_num_groups
+        require(groups == NORM_GROUPS, f"`norm_num_groups` is {groups}, only {NORM_GROUPS} can be built")
+        require(self.mid_block_add_attention, "`mid_block_add_attention` is false, only true can be built")
+        require(
+            self.out_channels == self.in_channels,
+            f"`out_channels` is {self.out_channels} and `in_channels` {self.in_channels}, expected the same",
+        )
+        require(
+            bool(widths) and widths[0] >= 1 and all(width % widths[0] == 0 for width in widths),
+            f"`block_out_channels` is {list(widths)}, only multiples of the first can be built",
+        )
+        require(
+            len(self.down_block_types) == len(widths),
+            f"`down_block_types` names {len(self.down_block_types)} levels, `block_out_channels` {len(widths)}",
+        )
+        # The decoder runs from the lowest resolution to the highest.
+        expected = tuple(_up(block == "AttnDownEncoderBlock2D") for block in reversed(self.down_block_types))
+        require(
+            self.up_block_types == expected,
+            f"`up_block_types` is {list(self.up_block_types)}, only the mirror image of `down_block_types` "
+            "can be built",
+        )
+
+
+def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
+    """The tokenizer in a folder that ``diffusers.VQModel.save_pretrained`` wrote.
+
+    Args:
+        folder: Holds ``config.json`` and the weights, as safetensors or, in old ones, as a pickle.
+
+    Returns:
+        The configuration, and exactly the tensors of its model, in the precision of the file.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, the configuration asks for something that this
+            package does not build, or the tensors do not fit it.
+    """
+    config = _read_config(folder / CONFIG_FILE)
+    file = folder / WEIGHTS_FILE
+    if not file.exists() and (folder / _OLD_WEIGHTS_FILE).exists():
+        file = folder / _OLD_WEIGHTS_FILE
+    published = read_tensors(file) if file.name == WEIGHTS_FILE else read_pickle(file)
+    levels = len(config.autoencoder.channel_multipliers)
+    state = rename(published, DIFFUSERS_KEYS | OLD_DIFFUSERS_KEYS, num_levels=levels)
+    state = {key: _as_convolution(key, tensor) for key, tensor in state.items()}
+    where = f"`{file}`"
+    wanted = build_model("tokenizer", to_mapping(config), where=where).state_dict()
+    check_keys(shapes_of(wanted), shapes_of(state), where=where, what="tokenizer")
+    return config, state
+
+
+def write_diffusers(tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes the tokenizer so that ``diffusers.VQModel.from_pretrained`` reads it.
+
+    What only matters for training (dropout, the quantizer's loss) is not part of that class and is left out.
+
+    Args:
+        tokenizer: Its weights are written in their precision.
+        folder: Created if need be; files of the same names are replaced.
+
+    Raises:
+        ConfigError: If the class has no word for something that the tokenizer does.
+        OutputError: If the folder cannot be written.
+    """
+    config = _to_theirs(tokenizer.config)
+    table, levels = inverse(DIFFUSERS_KEYS), len(config.block_out_channels)
+    linear = {
+        key: tensor.flatten(1) if key.endswith(_ATTENTION) else tensor
+        for key, tensor in tokenizer.state_dict().items()
+    }
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / WEIGHTS_FILE, rename(linear, table, num_levels=levels), {"format": "pt"})
+    write_json(folder / CONFIG_FILE, {"_class_name": _CLASS, **to_mapping(config)})
+
+
+def _read_config(file: Path) -> TokenizerConfig:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(_MAX_CONFIG_BYTES + 1)
+        if len(data) > _MAX_CONFIG_BYTES:
+            raise ValueError(f"more than {_MAX_CONFIG_BYTES:,} bytes")
+        values = json.loads(data)
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds {type(values).__name__}, expected an object")
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CheckpointError(
+            f"cannot read `{file}`: {reason.lower()}", hint="give a folder of diffusers' `VQModel`"
+        ) from None
+    name = values.get("_class_name")
+    if name != _CLASS:
+        raise CheckpointError(
+            f"`_class_name` of `{file}` is `{name}`, only `{_CLASS}` can be read",
+            hint="give the folder of the tokenizer, in a pipeline usually `vqvae` or `vqmodel`",
+        )
+    arguments = {key: value for key, value in values.items() if not key.startswith("_")}
+    try:
+        return _to_ours(convert(arguments, VQModelConfig, where=f"`{file}`"))
+    except ConfigError as error:
+        at = "" if str(file) in error.message else f"`{file}` cannot be built: "
+        raise CheckpointError(f"{at}{error.message}", hint=error.hint) from None
+
+
+def _to_ours(theirs: VQModelConfig) -> TokenizerConfig:
+    width = theirs.block_out_channels[0]
+    factor = 2 ** (len(theirs.block_out_channels) - 1)
+    size = theirs.sample_size
+    side = size if isinstance(size, int) else max(size)
+    resolution = max(1, -(-side // factor)) * factor
+    attended = [block == "AttnDownEncoderBlock2D" for block in theirs.down_block_types]
+    return TokenizerConfig(
+        autoencoder=AutoencoderConfig(
+            image_channels=theirs.in_channels,
+            base_channels=width,
+            channel_multipliers=tuple(each // width for each in theirs.block_out_channels),
+            num_residual_blocks=theirs.layers_per_block,
+            latent_channels=theirs.latent_channels,
+            resolution=resolution,
+            attention_resolutions=tuple(resolution >> i for i, here in enumerate(attended) if here),
+        ),
+        quantizer=VectorQuantizerConfig(
+            codebook_size=theirs.num_vq_embeddings,
+            codebook_dim=theirs.latent_channels if theirs.vq_embed_dim is None else theirs.vq_embed_dim,
+            loss_convention="original",
+        ),
+    )
+
+
+def _to_theirs(ours: TokenizerConfig) -> VQModelConfig:
+    sizes, quantizer = ours.autoencoder, to_mapping(ours.quantizer)
+    levels = range(len(sizes.channel_multipliers))
+    attended = [sizes.has_attention(level) for level in levels]
+    hint = f"diffusers' `{_CLASS}` has no such setting; keep the model in our own format"
+    require(sizes.patch_size == 1, f"`patch_size` is {sizes.patch_size}, diffusers needs 1", hint=hint)
+    first = sizes.channel_multipliers[0]
+    require(first == 1, f"`channel_multipliers` begins with {first}, diffusers needs 1", hint=hint)
+    kind = quantizer["kind"]
+    require(kind == "vector", f"the quantizer is `{kind}`, diffusers needs `vector`", hint=hint)
+    for name in ("normalize", "remap"):
+        require(not quantizer.get(name), f"the quantizer has `{name}`, diffusers needs it without", hint=hint)
+    return VQModelConfig(
+        in_channels=sizes.image_channels,
+        out_channels=sizes.image_channels,
+        down_block_types=tuple(_down(here) for here in attended),
+        up_block_types=tuple(_up(here) for here in reversed(attended)),
+        block_out_channels=tuple(sizes.level_width(level) for level in levels),
+        layers_per_block=sizes.num_residual_blocks,
+        latent_channels=sizes.latent_channels,
+        num_vq_embeddings=ours.quantizer.codebook_size,
+        vq_embed_dim=ours.quantizer.codebook_dim,
+        sample_size=sizes.resolution,
+    )
+
+
+def _down(attention: bool) -> _Down:
+    return "AttnDownEncoderBlock2D" if attention else "DownEncoderBlock2D"
+
+
+def _up(attention: bool) -> _Up:
+    return "AttnUpDecoderBlock2D" if attention else "UpDecoderBlock2D"
+
+
+def _as_convolution(key: str, tensor: Tensor) -> Tensor:
+    return tensor[:, :, None, None] if key.endswith(_ATTENTION) and tensor.ndim == 2 else tensor

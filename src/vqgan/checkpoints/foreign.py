@@ -1,0 +1,150 @@
+"""Checkpoints of other programs (the original, LlamaGen, diffusers) as models of ours."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vqgan.checkpoints.diffusers import read_diffusers
+from vqgan.checkpoints.format import Header, Kind, Model, build_model, check_keys, digest_of, shapes_of
+from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, rename
+from vqgan.checkpoints.llamagen import is_llamagen, read_llamagen
+from vqgan.checkpoints.pickles import read_checkpoint
+from vqgan.checkpoints.published_layout import find_config
+from vqgan.checkpoints.taming import model_config
+from vqgan.checkpoints.taming_weights import model_state
+from vqgan.config import read_yaml, to_mapping
+from vqgan.errors import CheckpointError, ConfigError
+from vqgan.nn.discriminator import PatchDiscriminator
+from vqgan.nn.lpips import LPIPS
+from vqgan.synthesizer import SynthesizerConfig
+from vqgan.tokenizer import TokenizerConfig
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A checkpoint of another program in our words.
+
+    Attributes:
+        file: The checkpoint, or the folder of diffusers.
+        family: Whose it is.
+        config: What the model is.
+        tensors: Its weights by our names, mapped from the file where that can be.
+        training: The tensors of its discriminator and its perceptual network, by their original names.
+        step: Optimizer steps that made it, 0 if it does not say.
+    """
+
+    file: Path
+    family: str
+    config: TokenizerConfig | SynthesizerConfig
+    tensors: dict[str, Tensor]
+    training: dict[str, Tensor]
+    step: int
+
+    @property
+    def kind(self) -> Kind:
+        """Which class the weights belong to."""
+        return "tokenizer" if isinstance(self.config, TokenizerConfig) else "synthesizer"
+
+    def header(self, digest: str = "") -> Header:
+        """What the file says, as our own files say it."""
+        return Header(
+            kind=self.kind,
+            config=to_mapping(self.config),
+            shapes=shapes_of(self.tensors),
+            weights="raw",
+            step=self.step,
+            digest=digest,
+            version=self.family,
+            training={key.split(".")[1]: {} for key in self.training},
+        )
+
+    def model(self, *, copy: bool = True) -> Model:
+        """The model with these weights, in evaluation mode.
+
+        Args:
+            copy: Whether the weights get memory of their own; without, they stay mapped from the file.
+
+        Raises:
+            CheckpointError: If a weight is missing, too many, or of another shape.
+        """
+        where = f"`{self.file}`"
+        model = build_model(self.kind, to_mapping(self.config), where=where)
+        own = model.state_dict()
+        check_keys(shapes_of(own), shapes_of(self.tensors), where=where, what=self.kind)
+        state = {name: self.tensors[name].to(like.dtype, copy=copy) for name, like in own.items()}
+        model.load_state_dict(state, strict=True, assign=True)
+        return model.eval()
+
+
+def load_foreign(path: Path, config: Path | None = None) -> tuple[Model, Header]:
+    """The model of another program's checkpoint, on the CPU in fp32. Raises as :func:`read_foreign`."""
+    foreign = read_foreign(path, config)
+    return foreign.model(), foreign.header(digest_of(foreign.tensors))
+
+
+def read_foreign(path: Path, config: Path | None = None) -> Foreign:
+    """Reads a checkpoint of the original with its configuration, of LlamaGen, or a folder of diffusers.
+
+    Args:
+        path: The checkpoint or the folder.
+        config: The configuration of an original checkpoint; by default the one that :func:`find_config` finds.
+
+    Raises:
+        CheckpointError: If there is no configuration, or something cannot be read or does not fit.
+    """
+    if path.is_dir():
+        described, tensors = read_diffusers(path)
+        return Foreign(path, "diffusers", described, tensors, {}, 0)
+    read = read_checkpoint(path)
+    if config is None and is_llamagen(read.tensors):
+        described, tensors = read_llamagen(read.tensors, where=f"`{path}`")
+        return Foreign(path, "LlamaGen", described, tensors, {}, read.step)
+    chosen = config if config is not None else find_config(path)
+    try:
+        mapping = read_yaml(chosen)
+    except ConfigError as error:
+        raise CheckpointError(error.message, hint=error.hint) from None
+    shapes = {name: tuple(tensor.shape) for name, tensor in read.tensors.items()}
+    model = model_config(mapping, shapes, where=f"`{chosen}`")
+    tensors, training = model_state(read.tensors, model, where=f"`{path}`")
+    return Foreign(path, "taming-transformers", model, tensors, training, read.step)
+
+
+def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Module]]:
+    """The discriminator and the perceptual network of a checkpoint, as ``save_model`` takes them.
+
+    Raises:
+        CheckpointError: If they are not built as ours are.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in foreign.training.items():
+        _, part, rest = key.split(".", 2)
+        parts.setdefault(part, {})[rest] = tensor
+    networks: dict[str, tuple[dict[str, Any], nn.Module]] = {}
+    if "discriminator" in parts:
+        state = rename(parts["discriminator"], DISCRIMINATOR_KEYS)
+        first = state["layers.0.weight"]
+        halvings = sum(tensor.ndim == 4 for tensor in state.values()) - 2
+        arguments = {
+            "image_channels": first.shape[1],
+            "base_channels": first.shape[0],
+            "num_layers": halvings,
+        }
+        networks["discriminator"] = arguments, _filled(PatchDiscriminator(**arguments), state, foreign.file)
+    if "perceptual_loss" in parts:
+        network = LPIPS()
+        networks["perceptual"] = (
+            {},
+            _filled(network, rename(parts["perceptual_loss"], PERCEPTUAL_KEYS), foreign.file),
+        )
+    return networks
+
+
+def _filled(network: nn.Module, state: dict[str, Tensor], file: Path) -> nn.Module:
+    wanted = network.state_dict()
+    what = type(network).__name__
+    check_keys(shapes_of(wanted), shapes_of(state), where=f"the training state of `{file}`", what=what)
+    network.load_state_dict(state, strict=True)
+    return network

@@ -1,0 +1,72 @@
+"""Where the original's checkpoints and their configurations lie: the folders in which they were published."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from vqgan.config import read_yaml
+from vqgan.errors import CheckpointError, ConfigError
+
+ENDINGS = (".ckpt", ".pt", ".pth")
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint in a folder of the published layout: ``checkpoints/last.ckpt``, or the only one there is."""
+    for place in (folder / "checkpoints", folder):
+        last = place / "last.ckpt"
+        if last.is_file():
+            return last
+        found = [path for path in _files(place) if path.suffix in ENDINGS]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def find_config(path: Path) -> Path:
+    """The configuration that was published with a checkpoint.
+
+    Looked for, in this order: a file of the checkpoint's own name beside it; ``model.yaml``, ``config.yaml`` or the
+    only YAML file beside it; the same in ``configs/`` beside it and beside its folder, where
+    ``...-project.yaml`` comes first, the newest of several.
+
+    Raises:
+        CheckpointError: If there is none, or several that may be meant.
+    """
+    folder = path.parent
+    own = path.with_suffix(".yaml")
+    if own.is_file():
+        return own
+    places = (folder, folder / "configs", folder.parent / "configs")
+    for place in places:
+        found = [
+            file for file in _files(place) if file.suffix in (".yaml", ".yml") and _describes_a_model(file)
+        ]
+        projects = [file for file in found if file.stem.endswith("-project")]
+        named = [file for file in found if file.stem in ("model", "config")]
+        for group in (projects[-1:], named[:1], found if len(found) == 1 else []):
+            if group:
+                return group[0]
+        if found:
+            names = ", ".join(f"`{file.name}`" for file in found[:5])
+            raise CheckpointError(
+                f"several configurations may belong to `{path}`: {names}", hint="name one with `--config`"
+            )
+    raise CheckpointError(
+        f"`{path}` needs the configuration that it was published with; there is none beside it or in `configs/`",
+        hint="give it with `--config model.yaml`",
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_file())
+    except OSError:
+        return []
+
+
+def _describes_a_model(file: Path) -> bool:
+    try:
+        model: Any = read_yaml(file).get("model")
+    except ConfigError:
+        return False
+    return isinstance(model, dict) and "target" in model

@@ -1,0 +1,258 @@
+"""Configurations of the original (CompVis/taming-transformers) as ours.
+
+Class names in a configuration are looked up in closed tables and never imported. What a model needs beyond these
+tables is refused by name.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import isqrt
+from typing import Any
+
+import msgspec
+
+from vqgan.checkpoints.taming_schema import FirstStage, Node, SecondStage, Transformer
+from vqgan.conditioning import (
+    ClassLabelConfig,
+    ConditionerConfig,
+    CoordinatesConfig,
+    SceneLayoutConfig,
+    TokenizedImageConfig,
+    UnconditionalConfig,
+)
+from vqgan.errors import CheckpointError, ConfigError, closest
+from vqgan.prior import PriorConfig
+from vqgan.prior.token_order import TokenOrder
+from vqgan.synthesizer import SynthesizerConfig
+from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig
+from vqgan.tokenizer.quantizers import (
+    GumbelQuantizerConfig,
+    QuantizerConfig,
+    RemapConfig,
+    VectorQuantizerConfig,
+)
+
+TOKENIZERS = (
+    "taming.models.vqgan.VQModel",
+    "taming.models.vqgan.VQNoDiscModel",
+    "taming.models.vqgan.VQSegmentationModel",
+    "taming.models.vqgan.GumbelVQ",
+    "ldm.models.autoencoder.VQModel",
+    "ldm.models.autoencoder.VQModelInterface",
+)
+PRIOR = "taming.models.cond_transformer.Net2NetTransformer"
+TRANSFORMER = "taming.modules.transformer.mingpt.GPT"
+
+ORDERS: dict[str, TokenOrder] = {
+    "taming.modules.transformer.permuter.Identity": "raster",
+    "taming.modules.transformer.permuter.Subsample": "subsample",
+    "taming.modules.transformer.permuter.ZCurve": "z_curve",
+    "taming.modules.transformer.permuter.SpiralOut": "spiral_out",
+    "taming.modules.transformer.permuter.SpiralIn": "spiral_in",
+    "taming.modules.transformer.permuter.Random": "random",
+    "taming.modules.transformer.permuter.AlternateParsing": "alternate",
+}
+"""Classes of permuters, and our names of their orders."""
+
+
+def model_config(
+    mapping: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, where: str
+) -> TokenizerConfig | SynthesizerConfig:
+    """The configuration of the model that a configuration file of the original describes.
+
+    Args:
+        mapping: The whole file, or its part ``model``.
+        shapes: Of the checkpoint's tensors: the size of a remapped codebook stands nowhere else.
+        where: What the mapping is, for messages.
+
+    Raises:
+        CheckpointError: If it names a class that is not known, lacks a key, or asks for something that no
+            published model has.
+    """
+    node = _convert(mapping.get("model", mapping), Node, where)
+    data = _data_params(mapping.get("data"))
+    try:
+        if node.target == PRIOR:
+            return _synthesizer(_convert(node.params, SecondStage, where), data, shapes, where)
+        return _tokenizer(node, shapes, where)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{where} describes a model that cannot be: {error.message}", hint=error.hint
+        ) from None
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(
+            f"{where} is no configuration of the original: {str(error)[:1].lower()}{str(error)[1:]}",
+            hint="give the file that was published with the checkpoint (`model.yaml`, `...-project.yaml`)",
+        ) from None
+
+
+def _below(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+
+
+def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
+    return CheckpointError(
+        f"{where} names the class `{target}`, which is not known", hint=closest(target, list(known))
+    )
+
+
+def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) -> TokenizerConfig:
+    if node.target not in TOKENIZERS:
+        raise _unknown(node.target, (*TOKENIZERS, PRIOR), where)
+    stage: FirstStage = _convert(node.params, FirstStage, where)
+    sizes = stage.ddconfig
+    for key, value, wanted in (
+        ("double_z", sizes.double_z, False),
+        ("resamp_with_conv", sizes.resamp_with_conv, True),
+        ("tanh_out", sizes.tanh_out, False),
+        ("attn_type", sizes.attn_type, "vanilla"),
+        ("out_ch", sizes.out_ch, sizes.in_channels),
+    ):
+        if value != wanted:
+            raise CheckpointError(f"`{key}` of {where} is {value}; only models with {wanted} can be built")
+    reached = {sizes.resolution // 2**level for level in range(len(sizes.ch_mult))}
+    autoencoder = AutoencoderConfig(
+        image_channels=sizes.in_channels,
+        base_channels=sizes.ch,
+        channel_multipliers=sizes.ch_mult,
+        num_residual_blocks=sizes.num_res_blocks,
+        latent_channels=sizes.z_channels,
+        resolution=sizes.resolution,
+        # The original ignores sides that no level has.
+        attention_resolutions=tuple(side for side in sizes.attn_resolutions if side in reached),
+        dropout=sizes.dropout,
+    )
+    used = shapes.get("quantize.used")
+    remap = RemapConfig(num_used=used[0]) if used is not None else None
+    quantizer: QuantizerConfig
+    if node.target.endswith(".GumbelVQ"):
+        quantizer = GumbelQuantizerConfig(
+            codebook_size=stage.n_embed, codebook_dim=stage.embed_dim, kl_weight=stage.kl_weight, remap=remap
+        )
+    else:
+        quantizer = VectorQuantizerConfig(
+            codebook_size=stage.n_embed, codebook_dim=stage.embed_dim, loss_convention="original", remap=remap
+        )
+    return TokenizerConfig(autoencoder=autoencoder, quantizer=quantizer)
+
+
+def _synthesizer(
+    stage: SecondStage, data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str
+) -> SynthesizerConfig:
+    tokenizer = _tokenizer(stage.first_stage_config, _below("first_stage_model.", shapes), where)
+    if stage.transformer_config.target != TRANSFORMER:
+        raise _unknown(stage.transformer_config.target, [TRANSFORMER], where)
+    sizes: Transformer = _convert(stage.transformer_config.params, Transformer, where)
+    codes = tokenizer.quantizer.num_codes
+    if sizes.vocab_size != codes or sizes.n_unmasked:
+        raise CheckpointError(
+            f"{where} has `vocab_size` {sizes.vocab_size} and `n_unmasked` {sizes.n_unmasked}; "
+            f"only priors over the {codes} codes of their first stage that look back alone can be built"
+        )
+    conditioner = _conditioner(stage, tokenizer, sizes, data, shapes, where)
+    order: TokenOrder = "raster"
+    window = None
+    if stage.permuter_config is not None:
+        if stage.permuter_config.target not in ORDERS:
+            raise _unknown(stage.permuter_config.target, ORDERS, where)
+        order = ORDERS[stage.permuter_config.target]
+        if order != "raster":
+            window = (_number(stage.permuter_config, "H", where), _number(stage.permuter_config, "W", where))
+    side = _side(conditioner, sizes.block_size)
+    return SynthesizerConfig(
+        tokenizer=tokenizer,
+        conditioner=conditioner,
+        prior=PriorConfig(
+            codebook_size=codes,
+            condition_size=conditioner.vocabulary_size,
+            context_length=sizes.block_size,
+            depth=sizes.n_layer,
+            width=sizes.n_embd,
+            num_heads=sizes.n_head,
+            dropout=sizes.resid_pdrop,
+            vocabulary="shared",
+        ),
+        window=window or (side, side),
+        token_order=order,
+    )
+
+
+def _side(conditioner: ConditionerConfig, block_size: int) -> int:
+    """Side of the window: a square, as large as the context allows."""
+    if isinstance(conditioner, CoordinatesConfig | TokenizedImageConfig):
+        return isqrt((block_size + 1) // 2)
+    return isqrt(block_size + 1 - conditioner.num_tokens((1, 1)))
+
+
+def _conditioner(
+    stage: SecondStage,
+    tokenizer: TokenizerConfig,
+    sizes: Transformer,
+    data: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    where: str,
+) -> ConditionerConfig:
+    given, codes = stage.cond_stage_config, tokenizer.quantizer.num_codes
+    if stage.unconditional or given == "__is_unconditional__":
+        return UnconditionalConfig(start_token=stage.sos_token)
+    if given == "__is_first_stage__":
+        return TokenizedImageConfig(image=stage.cond_stage_key, tokenizer=None, codebook_size=codes)
+    if isinstance(given, str):
+        raise _unknown(given, ("__is_unconditional__", "__is_first_stage__"), where)
+    match given.target:
+        case "taming.modules.util.SOSProvider":
+            return UnconditionalConfig(start_token=_number(given, "sos_token", where))
+        case "taming.modules.util.Labelator":
+            return ClassLabelConfig(num_classes=_number(given, "n_classes", where))
+        case "taming.modules.misc.coord.CoordStage":
+            return CoordinatesConfig(
+                num_values=_number(given, "n_embed", where),
+                downsample_factor=_number(given, "down_factor", where),
+            )
+        case "taming.models.dummy_cond_stage.DummyCondStage":
+            full = tokenizer.autoencoder.resolution // tokenizer.autoencoder.downsample_factor
+            return _scene(given.params.get("conditional_key", stage.cond_stage_key), sizes, data, full, where)
+        case _:
+            own = _tokenizer(given, _below("cond_stage_model.", shapes), where)
+            return TokenizedImageConfig(
+                image=stage.cond_stage_key, tokenizer=own, codebook_size=own.quantizer.num_codes
+            )
+
+
+def _number(node: Node, key: str, where: str) -> int:
+    value = node.params.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CheckpointError(f"`{key}` of `{node.target}` in {where} is {value}, expected a whole number")
+    return value
+
+
+def _scene(key: str, sizes: Transformer, data: Mapping[str, Any], full: int, where: str) -> SceneLayoutConfig:
+    """Layouts of objects: how many fit follows from the length of the context; the rest stands in the data's part."""
+    if key not in ("objects_bbox", "objects_center_points"):
+        raise _unknown(key, ("objects_bbox", "objects_center_points"), where)
+    boxes, length = key == "objects_bbox", sizes.block_size - full * full
+    vocabulary = int(data.get("no_tokens", sizes.vocab_size))
+    each = 3 if boxes else 2
+    crop = length % each == 2 if boxes else bool(data.get("encode_crop", True))
+    return SceneLayoutConfig(
+        # Without the data's part any token may be a class; what flags add to it is then not known.
+        num_classes=int(data.get("no_object_classes", vocabulary - 1)),
+        max_objects=(length - 2 * crop) // each,
+        vocabulary_size=vocabulary,
+        # Boxes have three tokens each and a crop two: the length tells. Of centres, with two each, it does not.
+        encode_crop=crop,
+        use_group=bool(data.get("use_group_parameter", False)),
+        use_additional=bool(data.get("use_additional_parameters", False)),
+        boxes=boxes,
+    )
+
+
+def _data_params(data: Any) -> Mapping[str, Any]:
+    """The arguments of the training data, as far as a configuration has them."""
+    for key in ("params", "train", "params"):
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return data if isinstance(data, Mapping) else {}

@@ -1,0 +1,228 @@
+"""Which objects are where: a few tokens for each object of a scene."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.conditioning.layout import WHOLE, Box, Layout, SceneObject, mirrored, overlaps, within
+from vqgan.config import Config, convert, require
+from vqgan.errors import ConfigError
+from vqgan.types import Condition, ConditionTokens
+
+_GROUP, _OCCLUDED, _DEPICTION, _INSIDE = 1, 2, 4, 8
+"""What an object's flags add to its class, in units of the number of classes."""
+
+
+class SceneLayoutConfig(Config, frozen=True, tag_field="kind", tag="scene_layout"):
+    """Objects and their places steer the prior.
+
+    Attributes:
+        num_classes: Classes of objects, numbered from 0.
+        max_objects: Places for objects; those that stay empty hold the last token of the vocabulary.
+        vocabulary_size: Different tokens, which are shared by classes and positions: a position is one of S x S,
+            S the whole root of this number.
+        encode_crop: Whether two more tokens say which part of the picture the image shows; boxes then refer
+            to the whole picture, else to the part.
+        use_group: Whether the class's token tells groups of objects apart.
+        use_additional: Whether it tells apart what is occluded, a depiction, or seen from inside.
+        boxes: Whether a place is a box (two positions) or its centre (one).
+    """
+
+    num_classes: int
+    max_objects: int
+    vocabulary_size: int
+    encode_crop: bool
+    use_group: bool
+    use_additional: bool
+    boxes: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_classes", 1), ("max_objects", 1), ("vocabulary_size", 4)):
+            require(
+                getattr(self, name) >= least, f"`{name}` is {getattr(self, name)}, expected at least {least}"
+            )
+        require(
+            self.num_classes < self.vocabulary_size,
+            f"`num_classes` is {self.num_classes}, expected less than `vocabulary_size` = {self.vocabulary_size}",
+        )
+
+    @property
+    def object_length(self) -> int:
+        """Tokens of one object: its class and one or two positions."""
+        return 3 if self.boxes else 2
+
+    def num_tokens(self, grid: Grid) -> int:
+        """Those of all places and of the crop, for every grid."""
+        return self.max_objects * self.object_length + (2 if self.encode_crop else 0)
+
+    @classmethod
+    def example(cls, folder: Path) -> "SceneLayoutConfig":
+        """Two boxes of three classes on 4 x 4 positions, with crop and groups."""
+        return cls(
+            num_classes=3,
+            max_objects=2,
+            vocabulary_size=16,
+            encode_crop=True,
+            use_group=True,
+            use_additional=False,
+        )
+
+
+class SceneLayout(Conditioner):
+    """A layout as tokens: class, upper left and lower right (or centre) of each object, then the crop's corners.
+
+    A position is ``round(y * (S - 1)) * S + round(x * (S - 1))``, halves to the even side. The objects keep their
+    order (the original shuffles them); those outside the crop are left out.
+    """
+
+    name = "layout"
+    is_spatial = False
+
+    def __init__(self, config: SceneLayoutConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary_size = config.vocabulary_size
+        self.empty_token = config.vocabulary_size - 1
+        self.positions_per_side = math.isqrt(config.vocabulary_size)
+
+    def num_tokens(self, grid: Grid) -> int:
+        """Those of all places and of the crop, for every grid."""
+        return self.config.num_tokens(grid)
+
+    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+        """The tokens of layouts, one for all images or one each.
+
+        The value is a :class:`Layout`, a mapping with its fields (as JSON has it), a list of such, or an integer
+        tensor (b m) of ready tokens.
+
+        Raises:
+            ConfigError: If the value is none of these, or a layout does not fit.
+        """
+        value = self.required(condition, hint='give `condition={"layout": Layout(objects=(...,))}`')
+        rows = value if isinstance(value, Tensor) else self._rows(value)
+        length = self.num_tokens(grid)
+        integers = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
+        require(
+            integers and rows.ndim == 2 and rows.shape[0] in (1, count) and rows.shape[1] == length,
+            f"`layout` holds {rows.dtype} of the shape {tuple(rows.shape)}, "
+            f"expected integers (1, {length}) or ({count}, {length})",
+        )
+        require(
+            bool(((rows >= 0) & (rows < self.vocabulary_size)).all()),
+            f"a token of `layout` is out of range, expected 0 to {self.vocabulary_size - 1}",
+        )
+        return rows.to(torch.int64).expand(count, -1)
+
+    def to_tokens(self, layout: Layout) -> list[int]:
+        """The tokens of one layout.
+
+        Raises:
+            ConfigError: If there are more objects in the crop than places, or a class has no token.
+        """
+        crop = WHOLE if layout.crop is None else layout.crop
+        shown = [each for each in layout.objects if overlaps(each.box, crop)]
+        require(
+            len(shown) <= self.config.max_objects,
+            f"the layout has {len(shown)} objects, expected at most {self.config.max_objects}",
+            hint="leave the least important ones out",
+        )
+        frame = WHOLE if self.config.encode_crop else crop
+        tokens: list[int] = []
+        for each in shown:
+            box = within(each.box, frame)
+            tokens += [self._class_token(each), *self._places(mirrored(box) if layout.is_flipped else box)]
+        empty = self.config.max_objects - len(shown)
+        tokens += [self.empty_token] * (empty * self.config.object_length)
+        if self.config.encode_crop:
+            tokens += self._corners(mirrored(crop) if layout.is_flipped else crop)
+        return tokens
+
+    def to_layout(self, tokens: Sequence[int]) -> Layout:
+        """Reads one row of tokens back; places are exact to a step of the positions, a centre is a box without area.
+
+        Boxes refer to the picture as the image shows it: what was flipped comes back as its mirror image.
+
+        Raises:
+            ConfigError: If these are not the tokens of a layout.
+        """
+        length, count = self.config.object_length, self.num_tokens((1, 1))
+        require(len(tokens) == count, f"a layout of {len(tokens)} tokens, expected {count}")
+        rest = list(tokens)
+        crop = self._box(rest[-2], rest[-1]) if self.config.encode_crop else None
+        places = [
+            rest[start : start + length] for start in range(0, self.config.max_objects * length, length)
+        ]
+        objects = tuple(self._object(place) for place in places if place[0] != self.empty_token)
+        return Layout(objects=objects, crop=crop)
+
+    def _rows(self, value: Any) -> Tensor:
+        values = list(value) if isinstance(value, list | tuple) else [value]
+        layouts = []
+        for each in values:
+            if not isinstance(each, Layout | Mapping):
+                raise ConfigError(
+                    f"`layout` holds a `{type(each).__name__}`, expected layouts or a tensor of their tokens",
+                    hint="`vqgan.conditioning.Layout` is one",
+                )
+            layouts.append(each if isinstance(each, Layout) else convert(each, Layout, where="layout"))
+        require(
+            bool(layouts), "`layout` is an empty list, expected one layout for all images or one per image"
+        )
+        return torch.tensor([self.to_tokens(each) for each in layouts])
+
+    def _class_token(self, each: SceneObject) -> int:
+        classes = self.config.num_classes
+        require(
+            each.class_number < classes,
+            f"class {each.class_number} of an object does not exist, expected 0 to {classes - 1}",
+        )
+        flags = _GROUP * each.is_group if self.config.use_group else 0
+        if self.config.use_additional:
+            flags += _OCCLUDED * each.is_occluded + _DEPICTION * each.is_depiction + _INSIDE * each.is_inside
+        token = each.class_number + classes * flags
+        require(
+            token < self.empty_token,
+            f"class {each.class_number} with its flags has the token {token}, "
+            f"expected less than {self.empty_token}, the token of an empty place",
+        )
+        return token
+
+    def _object(self, place: Sequence[int]) -> SceneObject:
+        flags, class_number = divmod(place[0], self.config.num_classes)
+        return SceneObject(
+            class_number=class_number,
+            box=self._box(place[1], place[2]) if self.config.boxes else (*self._point(place[1]), 0.0, 0.0),
+            is_group=bool(flags & _GROUP),
+            is_occluded=bool(flags & _OCCLUDED),
+            is_depiction=bool(flags & _DEPICTION),
+            is_inside=bool(flags & _INSIDE),
+        )
+
+    def _places(self, box: Box) -> list[int]:
+        if self.config.boxes:
+            return self._corners(box)
+        left, top, width, height = box
+        return [self._position(left + width / 2, top + height / 2)]
+
+    def _corners(self, box: Box) -> list[int]:
+        left, top, width, height = box
+        return [self._position(left, top), self._position(left + width, top + height)]
+
+    def _position(self, x: float, y: float) -> int:
+        last = self.positions_per_side - 1
+        return round(y * last) * self.positions_per_side + round(x * last)
+
+    def _point(self, token: int) -> tuple[float, float]:
+        side = self.positions_per_side
+        require(0 <= token < side * side, f"token {token} is no position, expected 0 to {side * side - 1}")
+        y, x = divmod(token, side)
+        return x / (side - 1), y / (side - 1)
+
+    def _box(self, first: int, second: int) -> Box:
+        (left, top), (right, bottom) = self._point(first), self._point(second)
+        return left, top, right - left, bottom - top

@@ -1,0 +1,144 @@
+import msgspec
+import pytest
+import torch
+
+from vqgan.conditioning import Layout, SceneLayout, SceneLayoutConfig, SceneObject
+from vqgan.errors import ConfigError
+
+# 10 values for each token, 3 x 3 positions (0, 0.5 and 1 along each side), 9 for empty places.
+CONFIG = SceneLayoutConfig(
+    num_classes=3,
+    max_objects=2,
+    vocabulary_size=10,
+    encode_crop=False,
+    use_group=True,
+    use_additional=False,
+)
+LEFT = SceneObject(class_number=1, box=(0.0, 0.0, 0.5, 1.0))
+POINT = SceneObject(class_number=2, box=(1.0, 0.5, 0.0, 0.0), is_group=True)
+
+
+def make(**changes):
+    return SceneLayout(msgspec.structs.replace(CONFIG, **changes))
+
+
+def test_an_object_is_its_class_and_two_corners():
+    # Upper left (0, 0) is position 0, lower right (0.5, 1) position 2 * 3 + 1.
+    assert make().to_tokens(Layout(objects=(LEFT,))) == [1, 0, 7, 9, 9, 9]
+
+
+def test_the_order_of_the_objects_is_kept():
+    assert make().to_tokens(Layout(objects=(POINT, LEFT))) == [5, 5, 5, 1, 0, 7]
+    assert make().to_tokens(Layout(objects=(LEFT, POINT))) == [1, 0, 7, 5, 5, 5]
+
+
+def test_centres_take_one_position():
+    # The centre of the left half is (0.25, 0.5): 0.25 * 2 rounds to the even 0.
+    assert make(boxes=False).to_tokens(Layout(objects=(LEFT,))) == [1, 3, 9, 9]
+
+
+def test_flags_count_only_where_they_are_used():
+    each = SceneObject(class_number=0, box=(0.0, 0.0, 1.0, 1.0), is_group=True, is_inside=True)
+    wide = {"vocabulary_size": 100}
+    found = [
+        make(use_group=group, use_additional=additional, **wide).to_tokens(Layout(objects=(each,)))[0]
+        for group, additional in ((False, False), (True, False), (False, True), (True, True))
+    ]
+    assert found == [0, 3, 24, 27]
+
+
+def test_what_lies_outside_the_crop_is_left_out():
+    right_half = Layout(objects=(LEFT, POINT), crop=(0.5, 0.0, 0.5, 1.0))
+    assert make().to_tokens(right_half) == [5, 5, 5, 9, 9, 9]
+    assert make(encode_crop=True).to_tokens(right_half) == [5, 5, 5, 9, 9, 9, 1, 8]
+
+
+def test_mirroring_changes_sides():
+    layout = Layout(objects=(LEFT,), crop=(0.0, 0.0, 0.5, 0.5), is_flipped=True)
+    assert make(encode_crop=True).to_tokens(layout) == [1, 1, 8, 9, 9, 9, 1, 5]
+
+
+def test_no_object_is_a_layout_too():
+    assert make().to_tokens(Layout()) == [9] * 6
+    assert make().to_layout([9] * 6) == Layout()
+
+
+@pytest.mark.parametrize("changes", [{}, {"boxes": False}, {"encode_crop": True}])
+def test_reading_back_gives_the_same_tokens(changes):
+    conditioner = make(**changes)
+    tokens = conditioner.to_tokens(Layout(objects=(POINT, LEFT)))
+    assert conditioner.to_tokens(conditioner.to_layout(tokens)) == tokens
+
+
+def test_what_is_read_back_is_the_layout_that_was_given():
+    exact = Layout(objects=(POINT, LEFT), crop=(0.0, 0.0, 1.0, 0.5))
+    conditioner = make(encode_crop=True)
+    assert conditioner.to_layout(conditioner.to_tokens(exact)) == exact
+
+
+def test_layouts_mappings_and_rows_of_tokens_are_the_same_condition():
+    plain = {"objects": [{"class_number": 1, "box": [0, 0, 0.5, 1]}]}
+    row = torch.tensor([[1, 0, 7, 9, 9, 9]])
+    for value in (Layout(objects=(LEFT,)), plain, [plain], row, row.to(torch.uint8)):
+        assert torch.equal(make().tokens({"layout": value}, 2, (4, 4)), row.expand(2, -1))
+    both = make().tokens({"layout": [plain, Layout()]}, 2, (4, 4))
+    assert torch.equal(both, torch.tensor([[1, 0, 7, 9, 9, 9], [9] * 6]))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "the condition `layout` is missing\nhint: give"),
+        (3, "`layout` holds a `int`, expected layouts or a tensor of their tokens"),
+        ([], "`layout` is an empty list"),
+        ([Layout()] * 2, r"of the shape \(2, 6\), expected integers \(1, 6\) or \(3, 6\)"),
+        (torch.zeros(3, 5, dtype=torch.int64), r"of the shape \(3, 5\)"),
+        (torch.zeros(3, 6), "`layout` holds torch.float32"),
+        (torch.full((1, 6), 10), "a token of `layout` is out of range, expected 0 to 9"),
+        ({"objects": [{"klass": 1}]}, "of layout: unknown key `klass`|missing key"),
+        (
+            {"objects": [{"class_number": 1, "box": [10, 20, 30, 40]}]},
+            "`box` is .*, expected 0 to 1, inside the picture",
+        ),
+        (Layout(objects=(LEFT,) * 3), "the layout has 3 objects, expected at most 2\nhint: leave"),
+        (
+            Layout(objects=(SceneObject(class_number=3, box=(0.0, 0.0, 1.0, 1.0)),)),
+            "class 3 of an object does not exist, expected 0 to 2",
+        ),
+    ],
+)
+def test_layouts_that_do_not_fit_are_named(value, message):
+    with pytest.raises(ConfigError, match=message):
+        make().tokens({"layout": value}, 3, (4, 4))
+
+
+def test_a_class_may_not_take_the_token_of_an_empty_place():
+    each = SceneObject(class_number=4, box=(0.0, 0.0, 1.0, 1.0), is_group=True)
+    with pytest.raises(ConfigError, match="class 4 with its flags has the token 9, expected less than 9"):
+        make(num_classes=5).to_tokens(Layout(objects=(each,)))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([9] * 5, "a layout of 5 tokens, expected 6"),
+        ([0, 9, 9, 9, 9, 9], "token 9 is no position, expected 0 to 8"),
+    ],
+)
+def test_tokens_that_are_no_layout_are_named(tokens, message):
+    with pytest.raises(ConfigError, match=message):
+        make().to_layout(tokens)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 0}, "`num_classes` is 0"),
+        ({"max_objects": 0}, "`max_objects` is 0"),
+        ({"vocabulary_size": 3}, "`vocabulary_size` is 3, expected at least 4"),
+        ({"num_classes": 10}, "`num_classes` is 10, expected less than `vocabulary_size` = 10"),
+    ],
+)
+def test_impossible_configurations_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**changes)
