@@ -1,7 +1,7 @@
 """The documentation does what it says: its blocks run, its links lead somewhere, what it names exists.
 
-Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png` and, unless the page makes
-them itself, the runs `runs/photos/{tokenizer,prior,classes}`. Presets keep their image sizes and become tiny, steps become
+Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png`, two published checkpoints
+and, unless the page makes them itself, the runs `runs/photos/{tokenizer,prior,classes}`. Presets keep their image sizes and become tiny, steps become
 few; lines that do not begin with `vqgan` (make, pip) are left out.
 """
 
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import vqgan
+from reference import store
 from vqgan.cli.main import main
 from vqgan.config import convert, merge, parse_yaml, to_mapping
 from vqgan.presets import PRESETS, Preset
@@ -80,6 +81,11 @@ def workplace(tmp_path_factory, write_images) -> Path:
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 32, 64))
     mask.save(root / "mask.png")
+    for case, folder in (("vqmodel_tiny", "vqgan_imagenet_f16_1024"), ("net2net_class", "cin_transformer")):
+        for part in ("checkpoints", "configs"):
+            (root / folder / part).mkdir(parents=True)
+        store.write_checkpoint(case, root / folder / "checkpoints" / "last.ckpt")
+        shutil.copy(store.ROOT / case / "model.yaml", root / folder / "configs" / "project.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         shrink_presets(patch)

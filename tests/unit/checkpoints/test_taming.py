@@ -1,0 +1,179 @@
+import copy
+
+import pytest
+import torch
+
+from reference import store
+from vqgan.checkpoints.taming import model_config
+from vqgan.checkpoints.taming_weights import model_state
+from vqgan.conditioning import (
+    ClassLabelConfig,
+    CoordinatesConfig,
+    SceneLayoutConfig,
+    TokenizedImageConfig,
+    UnconditionalConfig,
+)
+from vqgan.errors import CheckpointError
+from vqgan.tokenizer.quantizers import GumbelQuantizerConfig, RemapConfig, VectorQuantizerConfig
+
+
+def config(name="net2net_class"):
+    return copy.deepcopy(store.case(name).config)
+
+
+def read(mapping, shapes=None):
+    return model_config(mapping, shapes or {}, where="`model.yaml`")
+
+
+def refused(mapping):
+    with pytest.raises(CheckpointError) as caught:
+        read(mapping)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("class", ClassLabelConfig(num_classes=10)),
+        ("uncond", UnconditionalConfig(start_token=5)),
+        ("coord", CoordinatesConfig(num_values=64, downsample_factor=4)),
+        ("firststage", TokenizedImageConfig(codebook_size=64, image="lr")),
+        (
+            "scene",
+            SceneLayoutConfig(
+                num_classes=63,
+                max_objects=4,
+                vocabulary_size=64,
+                encode_crop=True,
+                use_group=False,
+                use_additional=False,
+            ),
+        ),
+    ],
+)
+def test_every_condition_has_its_counterpart(name, expected):
+    model = read(config(f"net2net_{name}"))
+    assert model.conditioner == expected
+    assert model.prior.vocabulary == "shared"
+    assert model.window == ((16, 16) if name == "coord" else (8, 8))
+
+
+def test_layouts_take_what_the_data_say():
+    mapping = config("net2net_scene")
+    params = {"no_object_classes": 10, "no_tokens": 64, "use_group_parameter": True}
+    mapping["data"] = {"params": {"train": {"params": params}}}
+    conditioner = read(mapping).conditioner
+    assert (conditioner.num_classes, conditioner.use_group) == (10, True)
+
+
+def test_quantizers_have_their_counterparts():
+    assert isinstance(read(config("gumbelvq_tiny")).quantizer, GumbelQuantizerConfig)
+    quantizer = read(config("vqmodel_tiny"), {"quantize.used": (12,)}).quantizer
+    assert isinstance(quantizer, VectorQuantizerConfig)
+    assert quantizer.loss_convention == "original"
+    assert quantizer.remap == RemapConfig(num_used=12)
+
+
+def test_sides_of_attention_that_no_level_has_are_left_out_as_in_the_original():
+    mapping = config("vqmodel_tiny")
+    mapping["model"]["params"]["ddconfig"]["attn_resolutions"] = [16, 7]
+    assert read(mapping).autoencoder.attention_resolutions == (16,)
+
+
+def changed(name, path, value):
+    mapping = config(name)
+    place = mapping["model"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return mapping
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "message"),
+    [
+        ("vqmodel_tiny", ["target"], "os.system", "names the class `os.system`, which is not known"),
+        (
+            "net2net_class",
+            ["params", "transformer_config", "target"],
+            "os.system",
+            "names the class `os.system`",
+        ),
+        (
+            "net2net_class",
+            ["params", "first_stage_config", "target"],
+            "os.system",
+            "names the class `os.system`",
+        ),
+        (
+            "net2net_class",
+            ["params", "cond_stage_config", "target"],
+            "os.system",
+            "names the class `os.system`",
+        ),
+        ("net2net_class", ["params", "cond_stage_config"], "__is_it__", "names the class `__is_it__`"),
+        (
+            "net2net_permuter",
+            ["params", "permuter_config", "target"],
+            "os.system",
+            "names the class `os.system`",
+        ),
+        (
+            "net2net_permuter",
+            ["params", "permuter_config", "params", "H"],
+            "8",
+            "`H` of .* is 8, expected a whole",
+        ),
+        ("net2net_class", ["params", "transformer_config", "params", "vocab_size"], 65, "`vocab_size` 65"),
+        ("net2net_class", ["params", "transformer_config", "params", "n_unmasked"], 3, "`n_unmasked` 3"),
+        (
+            "vqmodel_tiny",
+            ["params", "ddconfig", "double_z"],
+            True,
+            "`double_z` of .* is True; only models with",
+        ),
+        ("vqmodel_tiny", ["params", "ddconfig", "out_ch"], 4, "`out_ch` of .* is 4; only models with 3"),
+        (
+            "vqmodel_tiny",
+            ["params", "ddconfig", "ch"],
+            48.5,
+            "is no configuration of the original: expected `int`",
+        ),
+        (
+            "vqmodel_tiny",
+            ["params", "ddconfig", "ch"],
+            48,
+            "describes a model that cannot be: `base_channels` is 48",
+        ),
+        ("vqmodel_tiny", ["params"], 3, "is no configuration of the original"),
+    ],
+)
+def test_what_no_published_model_has_is_refused(name, path, value, message):
+    with pytest.raises(CheckpointError, match=message):
+        read(changed(name, path, value))
+
+
+def test_a_missing_key_is_named():
+    mapping = config("vqmodel_tiny")
+    del mapping["model"]["params"]["n_embed"]
+    assert "missing required field `n_embed`" in refused(mapping).message
+    assert "the file that was published with the checkpoint" in refused(mapping).hint
+
+
+def test_no_key_is_lost():
+    case = store.case("net2net_permuter")
+    model = read(case.config)
+    state, _ = model_state(case.state, model, where="x")
+    assert len(state) == sum(not key.endswith((".mask", "_shuffle_idx")) for key in case.state)
+    with pytest.raises(CheckpointError, match="holds parts that are not known: `other`"):
+        model_state({**case.state, "other.weight": torch.zeros(1)}, model, where="x")
+    shuffled = {**case.state, "permuter.forward_shuffle_idx": torch.arange(64)}
+    with pytest.raises(CheckpointError, match="holds another order of tokens than `spiral_out`"):
+        model_state(shuffled, model, where="x")
+
+
+def test_what_only_training_needs_is_set_apart():
+    case = store.case("train3")
+    state, training = model_state(case.state, read(case.config), where="x")
+    assert {key.split(".")[1] for key in training} == {"discriminator"}
+    assert len(state) + len(training) == len(case.state)
