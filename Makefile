@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench help
+.PHONY: demo test test-faults check bench help
 
 help:
 	@echo "make demo    environment, install, train both stages on real frames, report in runs/demo"
 	@echo "make test    environment, install, style, types, layers, all tests"
+	@echo "make test-faults   malicious and damaged files, which run nothing and get one message each"
 	@echo "make check   style, types and layers alone"
 	@echo "make bench   all benchmarks; refreshes benchmarks/results"
 
@@ -33,6 +34,9 @@ check: $(VENV)/.dev
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+test-faults: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults -n 2
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/[a-z]*.py; do \

@@ -8,6 +8,7 @@ import json
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 
 from vqgan.errors import ConfigError, closest
 
-MAX_YAML_BYTES = 1_000_000
+MAX_YAML_BYTES = 200_000
 """Run files are a page long; a larger file is a mistake or an attack (alias bombs)."""
 
 
@@ -192,7 +193,7 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a run file: a mapping in YAML 1.2's core schema, at most 1 MB, without aliases that explode.
+    """Reads a run file: a mapping in YAML 1.2's core schema, at most 200 kB, without aliases that explode.
 
     Raises:
         ConfigError: If the file is missing, unreadable, too large, not YAML or not a mapping.
@@ -278,8 +279,8 @@ def _yaml_loader() -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [key.value for key, _ in node.value]
-            doubled = sorted({str(key) for key in keys if keys.count(key) > 1})
+            counts = Counter(str(key.value) for key, _ in node.value)
+            doubled = sorted(key for key, count in counts.items() if count > 1)
             if doubled:
                 raise yaml.constructor.ConstructorError(None, None, f"key `{doubled[0]}` stands twice", None)
             return super().construct_mapping(node, deep=deep)

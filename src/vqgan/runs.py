@@ -12,12 +12,14 @@ import torch
 
 from vqgan.checkpoints.files import write_json, write_text
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.checkpoints.taming_run import is_original
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
 from vqgan.data import Source, SourceConfig, parse_source
 from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.errors import ConfigError, DataError, closest
 from vqgan.presets import PRESETS
+from vqgan.presets.original import original_run
 from vqgan.training.build import build_prior_task, build_tokenizer_task, resume_prior_task
 from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop, Task
@@ -52,7 +54,7 @@ def train(
     """Trains a tokenizer or a prior, or continues a run.
 
     Args:
-        run: A preset's name, a YAML file, or a ``TokenizerRun`` or ``PriorRun``; None when resuming.
+        run: A preset's name, a YAML file, ours or the original's, or a run itself; None when resuming.
         data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"atari:GAME"``, ...
         eval_data: Held-out images; by default a fixed part of ``data``.
         out: The run's folder, new or empty; or ``resume``, but not both.
@@ -125,9 +127,7 @@ class _Prepared:
         with ExitStack() as stack:
             # Closing the batches ends the processes that read, also where an error keeps them alive.
             batches = stack.enter_context(closing(cast(Generator[Batch, None, None], iter(loader))))
-            observer = None
-            if engine.is_main:
-                observer = stack.enter_context(closing(self._observer(on_progress)))
+            observer = stack.enter_context(closing(self._observer(on_progress))) if engine.is_main else None
             loop = Loop(
                 task=self.task, folder=self.folder, engine=engine, values=self.values, observer=observer
             )
@@ -247,22 +247,21 @@ def _sources(settings: Run) -> tuple[Source, Source]:
 
 
 def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
-    """The typed run of a preset's name, a YAML file (which may begin with ``preset: NAME``) or a run itself.
+    """The typed run of a preset's name, a YAML file (with ``preset: NAME``, or the original's) or a run itself.
 
     Raises:
         ConfigError: If there is no such preset or file, or a key or value does not fit.
     """
     if run is None:
-        raise ConfigError(
-            "no run was given", hint="give a preset or a YAML file; `vqgan presets` lists presets"
-        )
+        raise ConfigError("no run was given", hint="give a preset or a YAML file; `vqgan presets` lists them")
     if isinstance(run, TokenizerRun | PriorRun):
         base, where = to_mapping(run), "the run"
     elif Path(run).suffix.lower() in (".yaml", ".yml"):
         base, where = read_yaml(Path(run)), f"`{run}`"
-        if "preset" in base:
-            preset = base.pop("preset")
-            base = merge(_preset(str(preset)), base)
+        if is_original(base):
+            base = to_mapping(original_run(base, where=where))
+        elif "preset" in base:
+            base = merge(_preset(str(base.pop("preset"))), base)
     else:
         base, where = _preset(str(run)), f"preset `{run}`"
     return convert_run(merge(base, parse_overrides(overrides)), where=where)
@@ -281,9 +280,9 @@ def with_data(settings: Run, data: Data, eval_data: Data) -> Run:
     for key, value in (("source", data), ("eval_source", eval_data)):
         if value is not None:
             changes[key] = to_mapping(parse_source(str(value)) if isinstance(value, str | Path) else value)
-    return (
-        convert_run(merge(to_mapping(settings), {"data": changes}), where="the run") if changes else settings
-    )
+    if not changes:
+        return settings
+    return convert_run(merge(to_mapping(settings), {"data": changes}), where="the run")
 
 
 def _environment(engine: Engine, sources: tuple[Source, Source]) -> dict[str, Any]:

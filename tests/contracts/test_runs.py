@@ -22,6 +22,9 @@ from vqgan.training.run import PriorRun, TokenizerRun, convert_run, refuse_chang
 TOKENIZERS = [name for name in PRESETS if isinstance(PRESETS[name].make(), TokenizerRun)]
 PRIORS = [name for name in PRESETS if isinstance(PRESETS[name].make(), PriorRun)]
 
+FIRST_STAGES = {"half-prior": "f16-tokenizer"}
+"""Priors on the tokenizer of another name."""
+
 
 def refused(*arguments, **keywords):
     with pytest.raises(ConfigError) as caught:
@@ -56,7 +59,7 @@ def test_a_tokenizers_preset_can_be_built_for_its_images(name):
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_a_priors_preset_can_be_built_on_the_tokenizer_of_its_name(name):
-    run, tokenizer = resolve(name), resolve(name.replace("-prior", "-tokenizer"))
+    run, tokenizer = resolve(name), resolve(FIRST_STAGES.get(name, name.replace("-prior", "-tokenizer")))
     assert run.data.image_size == tokenizer.data.image_size
     with torch.device("meta"):
         synthesizer = Synthesizer(synthesizer_config(run, Tokenizer(tokenizer.tokenizer)))

@@ -150,3 +150,22 @@ def test_a_configuration_of_another_model_is_refused(published):
         CheckpointError, match=r"does not fit the tokenizer|are not known for this kind of model"
     ):
         vqgan.load(checkpoint, store.ROOT / "gumbelvq_tiny" / "model.yaml")
+
+
+def test_nothing_is_overwritten_and_impossible_wishes_are_refused(published, tmp_path, capsys):
+    checkpoint = str(published / "vqmodel_tiny" / "checkpoints" / "last.ckpt")
+    (tmp_path / "config.json").write_text("mine")
+    assert main(["convert", checkpoint, "--out", str(tmp_path), "--to", "diffusers"]) == 6
+    assert (tmp_path / "config.json").read_text() == "mine"
+    words = [
+        "convert",
+        checkpoint,
+        "--out",
+        str(tmp_path / "x"),
+        "--to",
+        "diffusers",
+        "--keep-training-state",
+    ]
+    assert main(words) == 2
+    assert "has no place for the training state" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

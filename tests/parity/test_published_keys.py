@@ -1,11 +1,18 @@
 import json
+from math import prod
 
 import pytest
 import torch
 
 from parity import original
 from reference import store
+from vqgan.checkpoints.format import build_model
 from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, TOKENIZER_KEYS, rename
+from vqgan.checkpoints.taming_weights import model_state
+from vqgan.checkpoints.zoo import model_config
+from vqgan.checkpoints.zoo_entries import ENTRIES
+from vqgan.config import to_mapping
+from vqgan.errors import CheckpointError
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.lpips import LPIPS
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
@@ -71,3 +78,60 @@ def test_published_losses_have_the_names_and_shapes_of_ours(name, num_layers):
     assert shapes(found) == shapes(judge.state_dict())
     found = rename(described(name, "loss.perceptual_loss."), PERCEPTUAL_KEYS)
     assert shapes(found) == shapes(perceptual.state_dict())
+
+
+LAYOUTS = {
+    "vqgan_imagenet_f16_1024": "vqgan_f16_1024 (VQLPIPS n_layers=3)",
+    "imagenet_vqgan": "vqgan_f16_1024 (VQLPIPS n_layers=3)",
+    "faceshq_vqgan": "vqgan_f16_1024 (DummyLoss)",
+    "vqgan_imagenet_f16_16384": "vqgan_f16_16384 (VQLPIPS n_layers=2)",
+    "vqgan_gumbel_f8": "vqgan_gumbel_f8 (DummyLoss)",
+    "sflckr": "sflckr",
+    "faceshq_transformer": "faceshq",
+    "drin_transformer": "drin",
+    "coco_transformer": "coco",
+    "ade20k_transformer": "ade20k",
+    "ffhq_transformer": "ffhq/celebahq",
+    "celebahq_transformer": "ffhq/celebahq",
+    "cin_transformer": "cin",
+    "coco_scene_30": "coco_scene",
+    "coco_scene_60": "coco_scene",
+    "open_images_scene": "oi_scene",
+}
+"""Models of the zoo whose names and shapes were recorded."""
+
+
+def mapped(name, layout):
+    """What the model of the zoo expects, and what a recorded layout gives it."""
+    config = model_config(name)
+    with torch.device("meta"):
+        model = build_model(ENTRIES[name].holds, to_mapping(config), where=name)
+    found, training = model_state(described(layout, ""), config, where=name)
+    return shapes(model.state_dict()), shapes(found), shapes(training)
+
+
+def test_every_published_layout_belongs_to_a_model_of_the_zoo():
+    assert set(LAYOUTS.values()) == set(PUBLISHED)
+
+
+@pytest.mark.parametrize(("name", "layout"), LAYOUTS.items())
+def test_published_layouts_map_to_models_of_the_zoo_one_to_one(name, layout):
+    wanted, found, training = mapped(name, layout)
+    assert found == wanted
+    # Nothing is lost on the way: every number that was published is there, but for the causal masks.
+    published = {key: shape for key, shape in PUBLISHED[layout].items() if not key.endswith(".attn.mask")}
+    numbers = sum(prod(shape) for part in (found, training) for shape in part.values())
+    assert numbers == sum(prod(shape) for shape in published.values())
+
+
+@pytest.mark.parametrize("layout", ["vqgan_f16_1024 (DummyLoss)", "cin", "drin"])
+def test_a_key_too_many_or_too_few_shows(layout, monkeypatch):
+    name = next(name for name, own in LAYOUTS.items() if own == layout)
+    keys = PUBLISHED[layout]
+    dropped = next(key for key in keys if key.endswith("decoder.conv_out.bias"))
+    monkeypatch.setitem(PUBLISHED, layout, {key: shape for key, shape in keys.items() if key != dropped})
+    wanted, found, _ = mapped(name, layout)
+    assert len(wanted) == len(found) + 1
+    monkeypatch.setitem(PUBLISHED, layout, keys | {dropped.replace("conv_out", "conv_new"): [3]})
+    with pytest.raises(CheckpointError, match="conv_new"):
+        mapped(name, layout)

@@ -83,7 +83,7 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str]]:
             f"cannot read codes from `{folder}`: {(error.strerror or str(error)).lower()}",
             hint="give a folder that `vqgan encode` wrote",
         ) from None
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         raise DataError(f"the codes in `{folder}` are damaged: {type(error).__name__} {error}") from None
     if made_by != digest:
         raise DataError(

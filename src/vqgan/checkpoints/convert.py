@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
-from vqgan.checkpoints.diffusers import write_diffusers
+from vqgan.checkpoints.diffusers import CONFIG_FILE, WEIGHTS_FILE, write_diffusers
 from vqgan.checkpoints.foreign import read_foreign, training_networks
-from vqgan.checkpoints.format import save_model
+from vqgan.checkpoints.format import read_header, save_model
 from vqgan.checkpoints.load import find_file, is_ours, read_model
 from vqgan.errors import ConfigError, OutputError
 from vqgan.synthesizer import Synthesizer
@@ -32,8 +32,9 @@ def convert(source: Path, out: Path, config: Path | None = None, *, keep_trainin
     """
     file = find_file(source)
     if is_ours(file):
+        read_header(file)  # a damaged file, or one of others, has its own message
         raise ConfigError(f"`{file}` is a file of ours already", hint="there is nothing to convert")
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise OutputError(
             f"`{out}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
         )
@@ -47,9 +48,8 @@ def convert(source: Path, out: Path, config: Path | None = None, *, keep_trainin
         )
     if file.is_file():
         before, after = file.stat().st_size, out.stat().st_size
-        logger.info(
-            "%.1f MB became %.1f MB (%.0f %% less)", before / 1e6, after / 1e6, 100 * (1 - after / before)
-        )
+        less = f" ({100 * (1 - after / before):.0f} % less)" if after < before else ""
+        logger.info("%.1f MB became %.1f MB%s", before / 1e6, after / 1e6, less)
 
 
 def convert_to_diffusers(source: Path, out: Path, config: Path | None = None) -> None:
@@ -58,7 +58,12 @@ def convert_to_diffusers(source: Path, out: Path, config: Path | None = None) ->
     Raises:
         CheckpointError: If the model cannot be read.
         ConfigError: If diffusers' class cannot express it.
-        OutputError: If the folder cannot be written.
+        OutputError: If the folder holds such a model already, or cannot be written.
     """
+    taken = [path for path in (out / CONFIG_FILE, out / WEIGHTS_FILE) if path.exists()]
+    if taken:
+        raise OutputError(
+            f"`{taken[0]}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
+        )
     model, _ = read_model(source, config)
     write_diffusers(model.tokenizer if isinstance(model, Synthesizer) else model, out)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vqgan.checkpoints.diffusers import read_diffusers
@@ -69,13 +70,22 @@ class Foreign:
         Raises:
             CheckpointError: If a weight is missing, too many, or of another shape.
         """
-        where = f"`{self.file}`"
-        model = build_model(self.kind, to_mapping(self.config), where=where)
+        model = self._empty()
         own = model.state_dict()
-        check_keys(shapes_of(own), shapes_of(self.tensors), where=where, what=self.kind)
         state = {name: self.tensors[name].to(like.dtype, copy=copy) for name, like in own.items()}
         model.load_state_dict(state, strict=True, assign=True)
         return model.eval()
+
+    def check(self) -> "Foreign":
+        """Itself. Raises CheckpointError if a weight is missing, too many, or of another shape."""
+        self._empty()
+        return self
+
+    def _empty(self) -> Model:
+        where = f"`{self.file}`"
+        model = build_model(self.kind, to_mapping(self.config), where=where)
+        check_keys(shapes_of(model.state_dict()), shapes_of(self.tensors), where=where, what=self.kind)
+        return model
 
 
 def load_foreign(path: Path, config: Path | None = None) -> tuple[Model, Header]:
@@ -120,31 +130,38 @@ def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Mo
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in foreign.training.items():
-        _, part, rest = key.split(".", 2)
+        _, part, rest = (*key.split(".", 2), "")[:3]
         parts.setdefault(part, {})[rest] = tensor
     networks: dict[str, tuple[dict[str, Any], nn.Module]] = {}
-    if "discriminator" in parts:
-        state = rename(parts["discriminator"], DISCRIMINATOR_KEYS)
-        first = state["layers.0.weight"]
-        halvings = sum(tensor.ndim == 4 for tensor in state.values()) - 2
-        arguments = {
-            "image_channels": first.shape[1],
-            "base_channels": first.shape[0],
-            "num_layers": halvings,
-        }
-        networks["discriminator"] = arguments, _filled(PatchDiscriminator(**arguments), state, foreign.file)
-    if "perceptual_loss" in parts:
-        network = LPIPS()
-        networks["perceptual"] = (
-            {},
-            _filled(network, rename(parts["perceptual_loss"], PERCEPTUAL_KEYS), foreign.file),
-        )
+    with torch.device("meta"):  # no memory before the shapes are known to be the file's
+        if "discriminator" in parts:
+            state = rename(parts["discriminator"], DISCRIMINATOR_KEYS)
+            arguments = _discriminator_arguments(state, foreign.file)
+            networks["discriminator"] = (
+                arguments,
+                _filled(PatchDiscriminator(**arguments), state, foreign.file),
+            )
+        if "perceptual_loss" in parts:
+            state = rename(parts["perceptual_loss"], PERCEPTUAL_KEYS)
+            networks["perceptual"] = ({}, _filled(LPIPS(), state, foreign.file))
     return networks
+
+
+def _discriminator_arguments(state: dict[str, Tensor], file: Path) -> dict[str, int]:
+    first = state.get("layers.0.weight")
+    halvings = sum(tensor.ndim == 4 for tensor in state.values()) - 2
+    if first is None or first.ndim != 4 or halvings < 1 or min(first.shape) < 1:
+        raise CheckpointError(
+            f"the discriminator in `{file}` is none that can be built",
+            hint="convert without `--keep-training-state`",
+        )
+    return {"image_channels": first.shape[1], "base_channels": first.shape[0], "num_layers": halvings}
 
 
 def _filled(network: nn.Module, state: dict[str, Tensor], file: Path) -> nn.Module:
     wanted = network.state_dict()
     what = type(network).__name__
     check_keys(shapes_of(wanted), shapes_of(state), where=f"the training state of `{file}`", what=what)
-    network.load_state_dict(state, strict=True)
+    own = {name: state[name].to(like.dtype) for name, like in wanted.items()}
+    network.load_state_dict(own, strict=True, assign=True)
     return network

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vqgan.checkpoints.pickle_scan import printable
 from vqgan.checkpoints.tensors import COPY_AGAIN, Shapes, read_description, read_tensors, write_tensors
 from vqgan.config import canonical_json, convert
 from vqgan.errors import CheckpointError, ConfigError
@@ -135,6 +136,9 @@ def read_header(path: Path) -> Header:
 
 def _header(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Header:
     try:
+        unprintable = [key for key, value in metadata.items() if not (value or " ").isprintable()]
+        if unprintable or not metadata["vqgan.version"]:
+            raise ValueError(f"`{printable((unprintable or ['vqgan.version'])[0])}` is no line of text")
         written = int(metadata["vqgan.format"])
         if written < 1:
             raise ValueError(f"the format is {written}")
@@ -204,6 +208,14 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
         raise CheckpointError(f"{where} describes a model that cannot be built: {reason}") from None
 
 
+def empty_model(path: Path, header: Header) -> Model:
+    """As :func:`build_model`, for a file of ours. Raises CheckpointError also if the file's tensors do not fit."""
+    model = build_model(header.kind, header.config, where=f"`{path}`")
+    found = {name: shape for name, shape in header.shapes.items() if not name.startswith(TRAINING_PREFIX)}
+    check_keys(shapes_of(model.state_dict()), found, where=f"`{path}`", what=header.kind)
+    return model
+
+
 def load_model(path: Path) -> tuple[Model, Header]:
     """Builds the model of one of our files on the CPU, in evaluation mode, with its weights in fp32.
 
@@ -213,10 +225,8 @@ def load_model(path: Path) -> tuple[Model, Header]:
         CheckpointError: If the file is damaged or its tensors do not fit its configuration.
     """
     header = read_header(path)
-    model = build_model(header.kind, header.config, where=f"`{path}`")
+    model = empty_model(path, header)
     own = model.state_dict()
-    found = {name: shape for name, shape in header.shapes.items() if not name.startswith(TRAINING_PREFIX)}
-    check_keys(shapes_of(own), found, where=f"`{path}`", what=header.kind)
     tensors = read_tensors(path)
     if digest_of(tensors) != header.digest:
         raise CheckpointError(f"`{path}` is damaged: its tensors do not have its digest", hint=COPY_AGAIN)

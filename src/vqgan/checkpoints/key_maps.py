@@ -14,6 +14,7 @@ from torch import Tensor
 from vqgan.errors import CheckpointError
 
 TOKENIZER_KEYS = {
+    "colorize": "",
     "encoder.conv_in": "encoder.input_conv",
     "encoder.down.{}.block.{}.norm1": "encoder.levels.{}.blocks.{}.norm1",
     "encoder.down.{}.block.{}.conv1": "encoder.levels.{}.blocks.{}.conv1",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vqgan.checkpoints.foreign import load_foreign, read_foreign
-from vqgan.checkpoints.format import Header, Model, load_model, read_header
+from vqgan.checkpoints.format import Header, Model, empty_model, load_model, read_header
 from vqgan.checkpoints.pickles import is_pickle
 from vqgan.checkpoints.published_layout import find_checkpoint
 from vqgan.checkpoints.run_folder import find_weights
@@ -85,8 +85,10 @@ def find_header(path: Path, config: str | Path | None = None) -> tuple[Path, Hea
     """The file that a path means, and what it says about itself; weights are not read (and foreign ones not hashed)."""
     file = find_file(path)
     if is_ours(file):
-        return file, read_header(file)
-    return file, read_foreign(file, Path(config) if config is not None else None).header()
+        header = read_header(file)
+        empty_model(file, header)
+        return file, header
+    return file, read_foreign(file, Path(config) if config is not None else None).check().header()
 
 
 def is_ours(file: Path) -> bool:

@@ -1,17 +1,14 @@
 """The weights of the perceptual loss: from a file, the cache, or a download with a checksum."""
 
-import hashlib
-import http.client
 import logging
 import tempfile
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor
 
 from vqgan.cache import cache_folder
-from vqgan.checkpoints.files import output_errors, replace_file
+from vqgan.checkpoints.downloads import download
+from vqgan.checkpoints.files import output_errors
 from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, shapes_of
 from vqgan.checkpoints.key_maps import PERCEPTUAL_KEYS, VGG16_KEYS, rename
 from vqgan.checkpoints.pickles import read_pickle
@@ -32,7 +29,6 @@ _HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b843286
 
 _FILE = "lpips-vgg16.safetensors"
 _ORIGINAL_PREFIX = "loss.perceptual_loss."
-_CHUNK = 1 << 20
 
 
 def load_perceptual(path: str = "") -> LPIPS:
@@ -102,37 +98,9 @@ def _download(folder: Path, network: LPIPS) -> dict[str, Tensor]:
 
 
 def fetch(address: str, path: Path, sha256: str) -> None:
-    """Downloads a file and compares its checksum.
-
-    Raises:
-        CheckpointError: If the network or the server fails, or the checksum differs; nothing is kept.
-        OutputError: If the disk refuses.
-    """
-
-    def write(temporary: Path) -> None:
-        total = hashlib.sha256()
-        with temporary.open("wb") as file:
-            for chunk in _chunks(address, path.parent):
-                total.update(chunk)
-                file.write(chunk)
-        if total.hexdigest() != sha256:
-            raise CheckpointError(
-                f"`{address}` has the checksum {total.hexdigest()}, expected {sha256}",
-                hint="the download was cut off or changed on the way; try again",
-            )
-
-    replace_file(path, write)
-
-
-def _chunks(address: str, folder: Path) -> Iterator[bytes]:
-    """The bytes at an address; failures of the network become our errors, apart from those of the disk."""
-    try:
-        with urllib.request.urlopen(address, timeout=60) as response:
-            while chunk := response.read(_CHUNK):
-                yield chunk
-    except (OSError, http.client.HTTPException) as error:
-        raise CheckpointError(
-            f"cannot download `{address}`: {getattr(error, 'reason', error)}",
-            hint="train without it (`--set task.perceptual=null`), give `--set task.perceptual.weights=FILE`, "
-            f"or put `{_FILE}` into `{folder}`",
-        ) from None
+    """Downloads one of the two files; raises as :func:`vqgan.checkpoints.downloads.download`."""
+    hint = (
+        "train without it (`--set task.perceptual=null`), give `--set task.perceptual.weights=FILE`, "
+        f"or put `{_FILE}` into `{cache_folder()}`"
+    )
+    download(address, path, sha256=sha256, hint=hint)

@@ -1,6 +1,6 @@
 """Reading PyTorch's pickles without running anything that stands in them."""
 
-import zipfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqgan.checkpoints.pickle_scan import ZIP_START, check_names, foreign_names, printable
 from vqgan.errors import CheckpointError
 
 
@@ -18,7 +19,7 @@ class Inert:
     def __setstate__(self, state: Any) -> None: ...
 
 
-_STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+_STAND_INS: list[tuple[Callable[..., Any], str]] = [
     (Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
     (Inert, "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor"),
     (Inert, "main.SetupCallback"),
@@ -26,6 +27,9 @@ _STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (Inert, "argparse.Namespace"),
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
 ]
+
+_MOST_SHARED = 4
+"""How many names may share the same bytes, on average: an averaged copy and a shared first stage are two."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def is_pickle(path: Path) -> bool:
             start = file.read(4)
     except OSError:
         return False
-    return start == b"PK\x03\x04" or start[:1] == b"\x80"
+    return start == ZIP_START or start[:1] == b"\x80"
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
@@ -64,20 +68,29 @@ def read_checkpoint(path: Path) -> Pickled:
     Raises:
         CheckpointError: If the file is damaged or needs more than tensors and plain values.
     """
+    if not path.is_file():
+        raise CheckpointError(
+            f"cannot read `{path}`: there is no such file, or it is none", hint="check the path"
+        )
+    wanted = foreign_names(path, [name for _, name in _STAND_INS])
+    if wanted:
+        raise CheckpointError(
+            f"`{path}` cannot be read as a checkpoint without running code: it names "
+            f"{', '.join(f'`{printable(name[:100])}`' for name in wanted[:5])}; nothing was run",
+            hint="only checkpoints of tensors and plain values are read",
+        )
     try:
         # Files older than PyTorch 1.6 are no zip archives; only those can be mapped.
-        mapped = zipfile.is_zipfile(path)
-        with torch.serialization.safe_globals(_STAND_INS):
+        with (
+            path.open("rb") as file,
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals([*_STAND_INS]),
+        ):
+            mapped = file.read(4) == ZIP_START
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can fail in any way; none of them is a mistake of ours
-        wanted = _unknown_names(path)
-        if wanted:
-            raise CheckpointError(
-                f"`{path}` cannot be read as a checkpoint without running code: it names "
-                f"{', '.join(f'`{name}`' for name in wanted)}; nothing was run",
-                hint="only checkpoints of tensors and plain values are read",
-            ) from None
-        reason = " ".join(str(error).split())[:200]
+        reason = printable(" ".join(str(error).split())[:200])
         raise CheckpointError(
             f"`{path}` cannot be read as a checkpoint without running code: {type(error).__name__} {reason}",
             hint="the file is damaged, or not a checkpoint of this kind",
@@ -95,13 +108,26 @@ def read_checkpoint(path: Path) -> Pickled:
         )
     step = value.get("global_step", 0) if isinstance(value, dict) else 0
     tensors = {str(key): tensor for key, tensor in found.items() if isinstance(tensor, Tensor)}
-    return Pickled(tensors, step if isinstance(step, int) else 0)
+    _check_memory(path, tensors)
+    return Pickled(tensors, step if isinstance(step, int) and 0 <= step < 1 << 63 else 0)
 
 
-def _unknown_names(path: Path) -> list[str]:
-    """The classes and functions that a checkpoint names and that are not known; the file is only parsed."""
-    try:
-        with torch.serialization.safe_globals(_STAND_INS):
-            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))[:5]
-    except Exception:  # no zip archive, or a damaged one: then the first error says what is wrong
-        return []
+def _check_memory(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Raises CheckpointError unless the tensors lie in the file: views can repeat a few bytes without end."""
+    total = 0
+    check_names(path, tensors)
+    for name, tensor in tensors.items():
+        stored, announced = tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size()
+        total += announced
+        if announced > stored:
+            raise CheckpointError(
+                f"`{path}` cannot be read as a checkpoint: the tensor `{printable(name[:100])}` announces "
+                f"{announced:,} bytes and has {stored:,}",
+                hint="the file is damaged",
+            )
+    size = path.stat().st_size
+    if total > _MOST_SHARED * size:
+        raise CheckpointError(
+            f"`{path}` cannot be read as a checkpoint: its tensors announce {total:,} bytes in a file of {size:,}",
+            hint="the file is damaged",
+        )

@@ -1,6 +1,5 @@
 """Where the original's checkpoints and their configurations lie: the folders in which they were published."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,8 @@ def find_config(path: Path) -> Path:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_file())
+        # A link to itself is no file for paths; for the entries of a folder it is an error that ends the list.
+        return sorted(path for path in folder.iterdir() if path.is_file())
     except OSError:
         return []
 

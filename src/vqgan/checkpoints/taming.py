@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from vqgan.checkpoints.taming_schema import FirstStage, Node, SecondStage, Transformer
+from vqgan.checkpoints.pickle_scan import printable
+from vqgan.checkpoints.taming_schema import FirstStage, Node, SceneData, SecondStage, Transformer
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
@@ -96,7 +97,8 @@ def _below(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tupl
 
 def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
     return CheckpointError(
-        f"{where} names the class `{target}`, which is not known", hint=closest(target, list(known))
+        f"{where} names the class `{printable(target[:100])}`, which is not known",
+        hint=closest(target[:100], list(known)),
     )
 
 
@@ -127,6 +129,8 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) ->
         dropout=sizes.dropout,
     )
     used = shapes.get("quantize.used")
+    if used is not None and len(used) != 1:
+        raise CheckpointError(f"`quantize.used` beside {where} has the shape {used}, expected one dimension")
     remap = RemapConfig(num_used=used[0]) if used is not None else None
     quantizer: QuantizerConfig
     if node.target.endswith(".GumbelVQ"):
@@ -143,6 +147,11 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) ->
 def _synthesizer(
     stage: SecondStage, data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str
 ) -> SynthesizerConfig:
+    if stage.downsample_cond_size > -1:
+        raise CheckpointError(
+            f"`downsample_cond_size` of {where} is {stage.downsample_cond_size}; only conditions of the image's "
+            "own size can be built"
+        )
     tokenizer = _tokenizer(stage.first_stage_config, _below("first_stage_model.", shapes), where)
     if stage.transformer_config.target != TRANSFORMER:
         raise _unknown(stage.transformer_config.target, [TRANSFORMER], where)
@@ -184,8 +193,8 @@ def _synthesizer(
 def _side(conditioner: ConditionerConfig, block_size: int) -> int:
     """Side of the window: a square, as large as the context allows."""
     if isinstance(conditioner, CoordinatesConfig | TokenizedImageConfig):
-        return isqrt((block_size + 1) // 2)
-    return isqrt(block_size + 1 - conditioner.num_tokens((1, 1)))
+        return isqrt(max(0, block_size + 1) // 2)
+    return isqrt(max(0, block_size + 1 - conditioner.num_tokens((1, 1))))
 
 
 def _conditioner(
@@ -197,10 +206,10 @@ def _conditioner(
     where: str,
 ) -> ConditionerConfig:
     given, codes = stage.cond_stage_config, tokenizer.quantizer.num_codes
-    if stage.unconditional or given == "__is_unconditional__":
-        return UnconditionalConfig(start_token=stage.sos_token)
     if given == "__is_first_stage__":
         return TokenizedImageConfig(image=stage.cond_stage_key, tokenizer=None, codebook_size=codes)
+    if stage.unconditional or given == "__is_unconditional__":
+        return UnconditionalConfig(start_token=stage.sos_token)
     if isinstance(given, str):
         raise _unknown(given, ("__is_unconditional__", "__is_first_stage__"), where)
     match given.target:
@@ -215,7 +224,8 @@ def _conditioner(
             )
         case "taming.models.dummy_cond_stage.DummyCondStage":
             full = tokenizer.autoencoder.resolution // tokenizer.autoencoder.downsample_factor
-            return _scene(given.params.get("conditional_key", stage.cond_stage_key), sizes, data, full, where)
+            key = given.params.get("conditional_key", stage.cond_stage_key)
+            return _scene(str(key), sizes, _convert(data, SceneData, where), full, where)
         case _:
             own = _tokenizer(given, _below("cond_stage_model.", shapes), where)
             return TokenizedImageConfig(
@@ -230,23 +240,23 @@ def _number(node: Node, key: str, where: str) -> int:
     return value
 
 
-def _scene(key: str, sizes: Transformer, data: Mapping[str, Any], full: int, where: str) -> SceneLayoutConfig:
+def _scene(key: str, sizes: Transformer, data: SceneData, full: int, where: str) -> SceneLayoutConfig:
     """Layouts of objects: how many fit follows from the length of the context; the rest stands in the data's part."""
     if key not in ("objects_bbox", "objects_center_points"):
         raise _unknown(key, ("objects_bbox", "objects_center_points"), where)
     boxes, length = key == "objects_bbox", sizes.block_size - full * full
-    vocabulary = int(data.get("no_tokens", sizes.vocab_size))
+    vocabulary = data.no_tokens or sizes.vocab_size
     each = 3 if boxes else 2
-    crop = length % each == 2 if boxes else bool(data.get("encode_crop", True))
+    crop = length % each == 2 if boxes else data.encode_crop is not False
     return SceneLayoutConfig(
         # Without the data's part any token may be a class; what flags add to it is then not known.
-        num_classes=int(data.get("no_object_classes", vocabulary - 1)),
+        num_classes=data.no_object_classes or vocabulary - 1,
         max_objects=(length - 2 * crop) // each,
         vocabulary_size=vocabulary,
         # Boxes have three tokens each and a crop two: the length tells. Of centres, with two each, it does not.
         encode_crop=crop,
-        use_group=bool(data.get("use_group_parameter", False)),
-        use_additional=bool(data.get("use_additional_parameters", False)),
+        use_group=bool(data.use_group_parameter),
+        use_additional=bool(data.use_additional_parameters),
         boxes=boxes,
     )
 

@@ -62,3 +62,14 @@ class SecondStage(msgspec.Struct):
     cond_stage_key: str = "depth"
     sos_token: int = 0
     unconditional: bool = False
+    downsample_cond_size: int = -1
+
+
+class SceneData(msgspec.Struct):
+    """What the data's part says of layouts; null means that it does not."""
+
+    no_tokens: int | None = None
+    no_object_classes: int | None = None
+    encode_crop: bool | None = None
+    use_group_parameter: bool | None = None
+    use_additional_parameters: bool | None = None

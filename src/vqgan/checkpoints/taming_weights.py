@@ -31,10 +31,14 @@ def model_state(
         parts.setdefault(part, {})[rest] = tensor
     first, training = model_state(parts.pop("first_stage_model", {}), config.tokenizer, where=where)
     result = {f"tokenizer.{name}": tensor for name, tensor in first.items()}
-    condition = parts.pop("cond_stage_model", {})
-    if isinstance(config.conditioner, TokenizedImageConfig) and config.conditioner.tokenizer is not None:
-        own, _ = model_state(condition, config.conditioner.tokenizer, where=where)
-        result |= {f"conditioner.tokenizer.{name}": tensor for name, tensor in own.items()}
+    if isinstance(config.conditioner, TokenizedImageConfig):
+        shared = config.conditioner.tokenizer is None
+        described = config.conditioner.tokenizer or config.tokenizer
+        own, _ = model_state(parts.pop("cond_stage_model", {}), described, where=where)
+        if shared:
+            _check_copy(own, first, where)
+        else:
+            result |= {f"conditioner.tokenizer.{name}": tensor for name, tensor in own.items()}
     result |= {
         f"prior.{name}": tensor for name, tensor in rename(parts.pop("transformer", {}), PRIOR_KEYS).items()
     }
@@ -46,11 +50,31 @@ def model_state(
     return result, training
 
 
+def _check_copy(copy: Mapping[str, Tensor], first: Mapping[str, Tensor], where: str) -> None:
+    """Raises CheckpointError if the second copy of a first stage that is used twice is another one."""
+    for name, tensor in copy.items():
+        other = first.get(name)
+        is_same = other is not None and tensor.shape == other.shape
+        if (
+            not is_same
+            or other is None
+            or not (tensor.data_ptr() == other.data_ptr() or torch.equal(tensor, other))
+        ):
+            raise CheckpointError(
+                f"{where} holds a condition's first stage that differs from the image's at `{name}`, "
+                "but the configuration says that they are one",
+                hint="check that the configuration beside the checkpoint belongs to it",
+            )
+
+
 def _check_order(buffers: Mapping[str, Tensor], config: SynthesizerConfig, where: str) -> None:
     """Raises CheckpointError if the stored permutation is another than the one that the configuration names."""
     stored = buffers.get("forward_shuffle_idx")
     if stored is None:
         return
-    order = token_positions(config.token_order, config.window)
-    if stored.shape != order.shape or not torch.equal(stored, order):
+    rows, columns = config.window
+    # Sizes first: the order of a window that only a file claims may not fit into memory.
+    if stored.shape != (rows * columns,) or not torch.equal(
+        stored, token_positions(config.token_order, config.window)
+    ):
         raise CheckpointError(f"{where} holds another order of tokens than `{config.token_order}`")

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vqgan.checkpoints.files import replace_file
+from vqgan.checkpoints.pickle_scan import check_names
 from vqgan.errors import CheckpointError
 
 MAX_HEADER_BYTES = 100_000_000
@@ -56,6 +57,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     check_safetensors(path)
     try:
         with safe_open(path, framework="pt") as file:
+            check_names(path, file.keys())
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
@@ -70,6 +72,7 @@ def read_description(path: Path) -> tuple[dict[str, str], Shapes]:
     check_safetensors(path)
     try:
         with safe_open(path, framework="pt") as file:
+            check_names(path, file.keys())
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
             return file.metadata() or {}, shapes
     except (SafetensorError, OSError) as error:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vqgan.cli.options import OptionalText
+from vqgan.errors import ConfigError
 
 Format = Literal["vqgan", "diffusers"]
 
@@ -40,6 +41,11 @@ class Convert:
         from vqgan.checkpoints.convert import convert, convert_to_diffusers
 
         source, out, config = Path(self.checkpoint), Path(self.out), self.config
+        if self.to == "diffusers" and self.keep_training_state:
+            raise ConfigError(
+                "a folder of diffusers has no place for the training state",
+                hint="leave `--keep-training-state` away",
+            )
         if self.to == "diffusers":
             convert_to_diffusers(source, out, Path(config) if config else None)
         else:

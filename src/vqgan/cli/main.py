@@ -24,6 +24,8 @@ COMMANDS: dict[str, str] = {
     "sample": "new images",
     "complete": "the rest of given images",
     "convert": "published checkpoints -> one file of ours",
+    "models": "list the published models, or show one",
+    "download": "fetch and convert a published model",
     "info": "what a file or run folder holds",
     "presets": "list the named runs, or print one as YAML",
     "doctor": "check the environment",
@@ -38,14 +40,10 @@ def command_class(name: str) -> "type[Command]":
             from vqgan.cli.demo import Demo
 
             return Demo
-        case "train tokenizer":
-            from vqgan.cli.train import TrainTokenizer
+        case "train tokenizer" | "train prior":
+            from vqgan.cli.train import TrainPrior, TrainTokenizer
 
-            return TrainTokenizer
-        case "train prior":
-            from vqgan.cli.train import TrainPrior
-
-            return TrainPrior
+            return TrainTokenizer if name == "train tokenizer" else TrainPrior
         case "reconstruct":
             from vqgan.cli.reconstruct import Reconstruct
 
@@ -70,6 +68,14 @@ def command_class(name: str) -> "type[Command]":
             from vqgan.cli.convert import Convert
 
             return Convert
+        case "models":
+            from vqgan.cli.models import Models
+
+            return Models
+        case "download":
+            from vqgan.cli.download import Download
+
+            return Download
         case "info":
             from vqgan.cli.info import Info
 

@@ -19,7 +19,7 @@ def _optional(metavar: str, default: str = "") -> object:
 @dataclass(kw_only=True)
 class _Train:
     preset: Annotated[OptionalText, tyro.conf.Positional, _optional("PRESET|FILE.yaml")] = None
-    """A preset (`vqgan presets` lists them) or a YAML file; leave it away with `--resume`."""
+    """A preset (`vqgan presets` lists them) or a YAML file, also one of the original; leave it away with `--resume`."""
 
     data: Annotated[OptionalText, _optional("SOURCE")] = None
     """A folder (class = sub-folder), a text file of paths, `atari:MontezumaRevenge`, `digits`, an IDX file."""

@@ -29,6 +29,7 @@ from vqgan.evaluation.reconstruction import (
     reconstruction_psnr,
 )
 from vqgan.images import to_float, to_uint8
+from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 
@@ -120,10 +121,11 @@ def prior_numbers(
     grid = (heldout.shape[1], heldout.shape[2])
     name = synthesizer.conditioner.name
     for start in range(0, len(heldout), _BATCH):
-        part = torch.from_numpy(heldout[start : start + _BATCH]).flatten(1)
+        part = torch.from_numpy(heldout[start : start + _BATCH])
+        tokens_read = to_tokens(part, synthesizer.config.token_order)
         value = None if classes is None else {name: classes[start : start + _BATCH].tolist()}
         condition = synthesizer.conditioner.tokens(value, len(part), grid)
-        total -= float(synthesizer.prior.log_probability(part, condition).double().sum())
+        total -= float(synthesizer.prior.log_probability(tokens_read, condition).double().sum())
         report("scoring", min(start + _BATCH, len(heldout)), len(heldout))
     codes = synthesizer.tokenizer.codebook_size
     train_tokens, tokens = train.reshape(len(train), -1), heldout.reshape(len(heldout), -1)

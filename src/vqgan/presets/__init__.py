@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from vqgan.presets.demo import demo_prior, demo_tokenizer
 from vqgan.presets.digits import digits_prior, digits_tokenizer, mnist_prior, mnist_tokenizer
+from vqgan.presets.half import half_prior
 from vqgan.presets.photographs import f16_prior, f16_tokenizer, small_prior, small_tokenizer
 from vqgan.training.run import Run
 
@@ -40,5 +41,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "f16-prior": Preset(
         f16_prior, "256 tokens without condition, 24 layers of width 1024: the paper's model"
+    ),
+    "half-prior": Preset(
+        half_prior,
+        "256 tokens of f16-tokenizer, 12 layers of width 832: the COCO prior halved, one small card",
     ),
 }

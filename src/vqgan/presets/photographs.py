@@ -1,5 +1,6 @@
 """Runs for one's own photographs: a small one, and the paper's."""
 
+from vqgan.checkpoints import zoo
 from vqgan.conditioning import UnconditionalConfig
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.tokenizer.encoder import AutoencoderConfig
@@ -69,18 +70,7 @@ def small_prior() -> PriorRun:
 def f16_tokenizer() -> TokenizerRun:
     """The paper's first stage: 256x256 pixels to 16x16 tokens of 1024 codes (Esser et al. 2021, appendix A)."""
     return TokenizerRun(
-        tokenizer=TokenizerConfig(
-            autoencoder=AutoencoderConfig(
-                image_channels=3,
-                base_channels=128,
-                channel_multipliers=(1, 1, 2, 2, 4),
-                num_residual_blocks=2,
-                latent_channels=256,
-                resolution=256,
-                attention_resolutions=(16,),
-            ),
-            quantizer=VectorQuantizerConfig(codebook_size=1024, codebook_dim=256),
-        ),
+        tokenizer=zoo.f16_tokenizer(1024, loss_convention="paper"),
         task=TokenizerTaskConfig(
             optimizer=OptimizerConfig(learning_rate=5.4e-5, betas=(0.5, 0.9)),
             perceptual=PerceptualConfig(),
@@ -95,9 +85,10 @@ def f16_tokenizer() -> TokenizerRun:
 
 def f16_prior() -> PriorRun:
     """The paper's default second stage, without condition."""
+    sizes = zoo.MEDIUM
     return PriorRun(
         conditioner=UnconditionalConfig(),
-        prior=PriorShape(depth=24, width=1024, num_heads=16),
+        prior=PriorShape(depth=sizes.depth, width=sizes.width, num_heads=sizes.num_heads),
         task=PriorTaskConfig(
             optimizer=OptimizerConfig(
                 learning_rate=1e-4, betas=(0.9, 0.95), weight_decay=0.01, warmup_steps=2000, clip_norm=1.0

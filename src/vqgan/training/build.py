@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 import torch
 
+from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import check_keys, read_training, shapes_of
-from vqgan.checkpoints.load import find_file, read_model
+from vqgan.checkpoints.load import find_file, is_ours, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import (
@@ -96,7 +97,7 @@ def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> Patc
 
 def _stored_discriminator(file: Path) -> dict[str, torch.Tensor]:
     """The discriminator that travels in a file, or else stands in the newest step of the file's run."""
-    stored = read_training(file, "discriminator")
+    stored = _stored(file, "discriminator")
     folder = RunFolder(file.parent)
     if not stored and folder.numbers():
         model = folder.newest().tensors["model"]
@@ -105,12 +106,20 @@ def _stored_discriminator(file: Path) -> dict[str, torch.Tensor]:
     return stored
 
 
+def _stored(file: Path, name: str) -> dict[str, torch.Tensor]:
+    """The state of a training network that travels in a file, ours or the original's; empty if there is none."""
+    if is_ours(file):
+        return read_training(file, name)
+    found = training_networks(read_foreign(file)).get(name)
+    return found[1].state_dict() if found is not None else {}
+
+
 def _with_judge(task: TokenizerTaskConfig, file: Path | None) -> TokenizerTaskConfig:
     """The task with the whole path of its perceptual network: that of the file it starts from, if it has one."""
     if task.perceptual is None:
         return task
     path = Path(task.perceptual.weights) if task.perceptual.weights else None
-    if path is None and file is not None and read_training(file, "perceptual"):
+    if path is None and file is not None and _stored(file, "perceptual"):
         path = file
     if path is None:
         return task
@@ -219,9 +228,12 @@ def _start_synthesizer(
             hint="give images of the classes that it was trained on",
         )
     shape = PriorShape(**{name: getattr(config.prior, name) for name in PriorShape.__struct_fields__})
-    if shape != run.prior:
+    started = msgspec.structs.replace(
+        run, conditioner=config.conditioner, prior=shape, token_order=config.token_order
+    )
+    if (started.prior, started.token_order) != (run.prior, run.token_order):
         logger.info("the model is that of `%s`, not that of the run's configuration", file)
-    return msgspec.structs.replace(run, conditioner=config.conditioner, prior=shape), synthesizer
+    return started, synthesizer
 
 
 def _synthesizer(file: Path) -> Synthesizer:
@@ -264,5 +276,9 @@ def synthesizer_config(run: PriorRun, tokenizer: Tokenizer) -> SynthesizerConfig
         **msgspec.structs.asdict(run.prior),
     )
     return SynthesizerConfig(
-        tokenizer=tokenizer.config, conditioner=run.conditioner, prior=prior, window=window
+        tokenizer=tokenizer.config,
+        conditioner=run.conditioner,
+        prior=prior,
+        window=window,
+        token_order=run.token_order,
     )

@@ -8,6 +8,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
 from vqgan.config import Config, convert, read_yaml, require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
+from vqgan.prior import TokenOrder, check_token_order
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
 from vqgan.training.settings import DataConfig, LoopConfig
@@ -24,13 +25,17 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
 
 
 class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):
-    """Trains a prior on the codes of a trained tokenizer."""
+    """Trains a prior on the codes of a trained tokenizer, which it reads in ``token_order``."""
 
     conditioner: ConditionerConfig
     prior: PriorShape
     task: PriorTaskConfig
     data: DataConfig
     training: LoopConfig
+    token_order: TokenOrder = "raster"
+
+    def __post_init__(self) -> None:
+        check_token_order(self.token_order)
 
 
 Run = TokenizerRun | PriorRun

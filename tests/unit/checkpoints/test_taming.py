@@ -177,3 +177,50 @@ def test_what_only_training_needs_is_set_apart():
     state, training = model_state(case.state, read(case.config), where="x")
     assert {key.split(".")[1] for key in training} == {"discriminator"}
     assert len(state) + len(training) == len(case.state)
+
+
+def test_the_picture_of_labels_is_not_needed():
+    colours = torch.zeros(3, 7, 1, 1)
+    case = store.case("vqmodel_tiny")
+    state, _ = model_state({**case.state, "colorize": colours}, read(case.config), where="x")
+    assert len(state) == len(case.state)
+    for name, part in (("class", "first_stage_model"), ("firststage", "cond_stage_model")):
+        case = store.case(f"net2net_{name}")
+        plain, _ = model_state(case.state, read(case.config), where="x")
+        coloured, _ = model_state({**case.state, f"{part}.colorize": colours}, read(case.config), where="x")
+        assert coloured.keys() == plain.keys()
+
+
+def test_a_first_stage_used_twice_is_one_and_no_condition_is_dropped():
+    case = store.case("net2net_firststage")
+    key = "cond_stage_model.encoder.conv_in.weight"
+    other = {**case.state, key: torch.zeros_like(case.state[key])}
+    with pytest.raises(CheckpointError, match=r"differs from the image's at `encoder.input_conv.weight`"):
+        model_state(other, read(case.config), where="x")
+    case = store.case("net2net_class")
+    with pytest.raises(CheckpointError, match="holds parts that are not known: `cond_stage_model`"):
+        model_state({**case.state, key: torch.zeros(1)}, read(case.config), where="x")
+
+
+def test_a_shared_first_stage_comes_before_unconditional_as_in_the_original():
+    mapping = changed("net2net_firststage", ["params", "unconditional"], True)
+    assert read(mapping).conditioner == TokenizedImageConfig(codebook_size=64, image="lr")
+
+
+@pytest.mark.parametrize("value", ["${x}", [1]])
+def test_a_data_part_that_says_something_else_is_refused(value):
+    mapping = config("net2net_scene")
+    mapping["data"] = {"params": {"train": {"params": {"no_object_classes": value}}}}
+    assert "is no configuration of the original: expected `int | null`" in refused(mapping).message
+    mapping["data"]["params"]["train"]["params"] = {"no_object_classes": None, "no_tokens": None}
+    assert read(mapping).conditioner.num_classes == 63
+
+
+def test_conditions_of_another_size_are_refused():
+    mapping = changed("net2net_firststage", ["params", "downsample_cond_size"], 128)
+    assert "`downsample_cond_size` of `model.yaml` is 128" in refused(mapping).message
+
+
+def test_used_codes_of_an_odd_shape_are_refused():
+    with pytest.raises(CheckpointError, match=r"`quantize\.used` beside .* has the shape \(\)"):
+        read(config("vqmodel_tiny"), {"quantize.used": ()})

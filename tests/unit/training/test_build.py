@@ -198,3 +198,18 @@ def test_a_prior_from_a_file_that_is_steered_otherwise_is_refused(engine, prior_
     run = msgspec.structs.replace(tiny.prior_run(), conditioner=UnconditionalConfig())
     with pytest.raises(ConfigError, match="is steered by `class_label`, the run's by `unconditional`"):
         prior_task(engine, run, start_from=prior_file)
+
+
+def test_the_order_of_the_tokens_is_that_of_the_run_and_from_a_file_that_of_the_file(
+    engine, file, prior_file, caplog
+):
+    run = msgspec.structs.replace(tiny.prior_run(), token_order="spiral_out")
+    begun, task = prior_task(engine, run, tokenizer=file)
+    assert task.synthesizer.config.token_order == begun.token_order == "spiral_out"
+    shape = msgspec.structs.replace(run.prior, dropout=0.1)
+    with caplog.at_level(logging.INFO):
+        recorded, task = prior_task(engine, msgspec.structs.replace(run, prior=shape), start_from=prior_file)
+    assert task.synthesizer.config.token_order == recorded.token_order == "raster"
+    assert f"the model is that of `{prior_file}`, not that of the run's configuration" in caplog.text
+    with pytest.raises(ConfigError, match="`token_order` is `zigzag`, which is none"):
+        msgspec.structs.replace(run, token_order="zigzag")

@@ -1,5 +1,6 @@
 import copy
 
+import msgspec
 import pytest
 import torch
 from torch.testing import assert_close
@@ -8,6 +9,9 @@ import tiny
 from vqgan.checkpoints.format import load_model
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import ConfigError
+from vqgan.evaluation.two_stages import prior_numbers
+from vqgan.prior import to_tokens
+from vqgan.synthesizer import Synthesizer
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask, PriorTaskConfig
 from vqgan.types import Batch
@@ -140,6 +144,25 @@ def test_the_file_holds_the_whole_synthesizer_with_the_averaged_prior(engine, tm
         own = task.state.average.tensors.get(name.removeprefix("prior."))
         expected = own if name.startswith("prior.") else task.synthesizer.state_dict()[name]
         assert torch.equal(tensor, expected)
+
+
+def test_tokens_are_read_in_the_order_of_the_prior_and_so_are_they_measured(engine, monkeypatch):
+    data = tiny.batch(4)
+    config = msgspec.structs.replace(tiny.synthesizer_config(), token_order="spiral_in")
+    model = Synthesizer(config).eval()
+    grids = model.tokenizer.encode(data.images)
+    expected = -copy.deepcopy(model).log_probability(data.images, data.condition).mean().item()
+    numbers = prior_numbers(
+        model, grids.numpy(), grids.numpy(), data.condition["class"].numpy(), lambda *progress: None
+    )
+    assert numbers["prior_loss"] == pytest.approx(expected, rel=1e-5)
+    task = PriorTask(
+        model, PriorTaskConfig(optimizer=tiny.OPTIMIZER), loop=tiny.loop(), engine=engine, seed=0
+    )
+    calls = reads(task, monkeypatch)
+    assert task.train_step([data], 0)["loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(calls[0][0], to_tokens(grids, "spiral_in"))
+    assert not torch.equal(calls[0][0], grids.flatten(1))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])

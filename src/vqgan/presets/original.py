@@ -1,0 +1,222 @@
+"""Run files of the original (CompVis/taming-transformers) as runs of ours.
+
+Nothing that such a file names is imported: classes are words of closed tables, and what was carried over, what was
+not, and what is not known at all is logged.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from vqgan.checkpoints.taming import model_config
+from vqgan.checkpoints.taming_run import LEFT_OUT, MAPPED, Loss, OriginalTraining, read_training
+from vqgan.config import require
+from vqgan.errors import CheckpointError, ConfigError, closest
+from vqgan.synthesizer import SynthesizerConfig
+from vqgan.tokenizer import TokenizerConfig
+from vqgan.training.opponent import AdversaryConfig
+from vqgan.training.optimizers import OptimizerConfig
+from vqgan.training.prior_task import PriorShape, PriorTaskConfig
+from vqgan.training.run import PriorRun, Run, TokenizerRun
+from vqgan.training.settings import DataConfig, LoopConfig
+from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTaskConfig
+
+logger = logging.getLogger(__name__)
+
+LOSSES: dict[str, Literal["adversarial", "none"]] = {
+    "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "adversarial",
+    "ldm.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "adversarial",
+    "taming.modules.losses.DummyLoss": "none",
+    "taming.modules.losses.vqperceptual.DummyLoss": "none",
+}
+"""Classes of losses: pixels, perceptual network and adversary; or none that could train."""
+
+IMAGES: dict[str, tuple[Literal["random", "center"], bool]] = {
+    "taming.data.custom.CustomTrain": ("center", False),
+    "taming.data.faceshq.CelebAHQTrain": ("center", False),
+    "taming.data.faceshq.FFHQTrain": ("center", False),
+    "taming.data.faceshq.FacesHQTrain": ("random", False),
+    "taming.data.imagenet.ImageNetTrain": ("random", False),
+    "taming.data.imagenet.ImageNetTrainWithDepth": ("random", True),
+    "taming.data.imagenet.RINTrainWithDepth": ("random", True),
+    "taming.data.ade20k.ADE20kTrain": ("random", False),
+    "taming.data.coco.CocoImagesAndCaptionsTrain": ("random", False),
+    "taming.data.annotated_objects_coco.AnnotatedObjectsCoco": ("center", False),
+    "taming.data.annotated_objects_open_images.AnnotatedObjectsOpenImages": ("center", False),
+}
+"""Classes of training images: how they cut, and whether they mirror."""
+
+STEPS = 250_000
+"""Length of a run that does not say its own, as a file of the original seldom does."""
+
+MOST_WORKERS = 4
+"""Processes that read images; files of the original ask for two for each image of the batch."""
+
+
+def original_run(mapping: Mapping[str, Any], *, where: str) -> Run:
+    """The run that a configuration of the original describes; the images are still to be given.
+
+    Args:
+        mapping: The whole file.
+        where: What it is, for messages.
+
+    Raises:
+        ConfigError: If something that is needed is missing, a class of its model or its loss is not known, or
+            a value cannot be.
+    """
+    try:
+        model = model_config(mapping, {}, where=where)
+    except CheckpointError as error:
+        raise ConfigError(error.message, hint=error.hint) from None
+    found = read_training(mapping, where=where)
+    for name in ("batch_size", "accumulate"):
+        value = getattr(found, name)
+        require(value >= 1, f"`{name}` of {where} is {value}, expected at least 1")
+    processes = _processes()
+    batch = found.accumulate * processes * found.batch_size
+    rate = batch * found.base_learning_rate
+    logger.info("%s is a configuration of the original; what became of its keys:", where)
+    for line, is_known in account(mapping):
+        logger.log(logging.INFO if is_known else logging.WARNING, "%s", line)
+    logger.info(
+        "learning rate %.4g = %d accumulated x %d processes x %d images x %.4g; another batch size does not change it",
+        rate,
+        found.accumulate,
+        processes,
+        found.batch_size,
+        found.base_learning_rate,
+    )
+    if isinstance(model, TokenizerConfig):
+        return _tokenizer_run(model, found, rate, batch, where)
+    return _prior_run(model, found, rate, batch)
+
+
+def account(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """What became of every key: a line, and whether the key is known. A branch has one line if none of it is known."""
+    known = (*MAPPED, *LEFT_OUT)
+    for key, value in mapping.items():
+        path = f"{prefix}{key}"
+        name, shown = f"`{_plain(path)}`", _shown(value)
+        if path in MAPPED:
+            yield f"{name}{shown} became `{MAPPED[path]}`", True
+        elif path in LEFT_OUT:
+            yield f"{name}{shown} is left out: {LEFT_OUT[path]}", True
+        elif isinstance(value, Mapping) and any(each.startswith(f"{path}.") for each in known):
+            yield from account(value, f"{path}.")
+        else:
+            yield f"{name}{shown} is not known and left out", False
+
+
+def _shown(value: Any) -> str:
+    """A value as a part of a line: whole if it is short, of a branch its class and the file of its weights."""
+    if isinstance(value, Mapping):
+        params = value.get("params")
+        weights = params.get("ckpt_path") if isinstance(params, Mapping) else None
+        parts = [part for part in (value.get("target"), weights) if isinstance(part, str)]
+        return f" ({', '.join(_plain(part) for part in parts)})" if parts else ""
+    text = _plain(str(value))
+    return f" = {text}" if len(text) <= 80 else f" = {text[:80]}..."
+
+
+def _plain(text: str) -> str:
+    """The text without control characters: what a file says must not move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _processes() -> int:
+    """Processes that the launcher started."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return int(count) if count.isdecimal() and int(count) else 1
+
+
+def _tokenizer_run(
+    model: TokenizerConfig, found: OriginalTraining, rate: float, batch: int, where: str
+) -> TokenizerRun:
+    kind = LOSSES.get(found.loss_class)
+    if kind is None:
+        raise ConfigError(
+            f"{where} names the loss `{_plain(found.loss_class)}`, which a tokenizer cannot be trained with here",
+            hint="tokenizers of label maps are read, converted and used, but not trained"
+            if found.loss_class.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
+            else closest(found.loss_class, LOSSES),
+        )
+    if kind == "none":
+        logger.info("the loss is a stand-in that cannot train: pixels and quantizer alone count here")
+    loss = found.loss if kind == "adversarial" else Loss(disc_weight=0.0, perceptual_weight=0.0)
+    size = (model.autoencoder.resolution, model.autoencoder.resolution)
+    return TokenizerRun(
+        tokenizer=model,
+        task=TokenizerTaskConfig(
+            optimizer=OptimizerConfig(learning_rate=rate, betas=(0.5, 0.9)),
+            codebook_weight=loss.codebook_weight,
+            perceptual=PerceptualConfig(weight=loss.perceptual_weight) if loss.perceptual_weight else None,
+            adversary=_adversary(loss),
+        ),
+        data=_data(found, size),
+        training=_loop(found, batch, least=2 * loss.disc_start),
+    )
+
+
+def _adversary(loss: Loss) -> AdversaryConfig | None:
+    """The discriminator, in the original's order of steps; none if it would never be felt."""
+    weight = loss.disc_weight * loss.disc_factor
+    if not weight:
+        return None
+    return AdversaryConfig(
+        loss=loss.disc_loss,
+        weight=weight,
+        start=loss.disc_start,
+        base_channels=loss.disc_ndf,
+        num_layers=loss.disc_num_layers,
+        reconstruction="updated",
+    )
+
+
+def _prior_run(model: SynthesizerConfig, found: OriginalTraining, rate: float, batch: int) -> PriorRun:
+    rows, columns = model.window
+    factor = model.tokenizer.autoencoder.downsample_factor
+    shape = {name: getattr(model.prior, name) for name in PriorShape.__struct_fields__}
+    return PriorRun(
+        conditioner=model.conditioner,
+        prior=PriorShape(**shape),
+        task=PriorTaskConfig(
+            optimizer=OptimizerConfig(learning_rate=rate, betas=(0.9, 0.95), weight_decay=0.01),
+            token_keep_probability=found.keep_probability,
+        ),
+        data=_data(found, (rows * factor, columns * factor)),
+        training=_loop(found, batch),
+        token_order=model.token_order,
+    )
+
+
+def _data(found: OriginalTraining, default: tuple[int, int]) -> DataConfig:
+    """How images become samples; the classes of the original cut and mirror in ways of their own."""
+    images, crop, flip = found.images, *IMAGES.get(found.images_class, ("random", False))
+    if found.images_class and found.images_class not in IMAGES:
+        logger.warning("the images' class `%s` is not known: random crops", _plain(found.images_class))
+    if images.random_crop is not None:
+        crop = "random" if images.random_crop else "center"
+    if images.crop_method is not None:
+        crop = "random" if images.crop_method.startswith("random") else "center"
+    if images.size and images.crop_size and images.size != images.crop_size:
+        logger.info("images are resized to `crop_size` %d, not to `size` %d", images.crop_size, images.size)
+    wanted = MOST_WORKERS if found.workers is None else found.workers
+    if wanted > MOST_WORKERS:
+        logger.info("images are read by %d processes, not by %d; give `--workers N`", MOST_WORKERS, wanted)
+    return DataConfig(
+        image_size=images.image_size() or default,
+        crop=crop,
+        flip=flip if images.random_flip is None else images.random_flip,
+        workers=min(wanted, MOST_WORKERS),
+    )
+
+
+def _loop(found: OriginalTraining, batch: int, least: int = 0) -> LoopConfig:
+    steps = found.steps
+    if steps is None or steps < 0:
+        steps = max(STEPS, least)
+        logger.info("how long to train is not said: %d steps; give `--steps N`", steps)
+    return LoopConfig(
+        steps=steps, batch_size=batch, accumulate=found.accumulate, evaluate_every=1000, save_every=1000
+    )

@@ -1,0 +1,359 @@
+"""Run files of the original: what they become, and what is said of each of their keys."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from reference import store
+from vqgan.conditioning import CoordinatesConfig, UnconditionalConfig
+from vqgan.config import dump_yaml, merge, parse_yaml
+from vqgan.errors import ConfigError
+from vqgan.presets import PRESETS
+from vqgan.prior import Prior
+from vqgan.runs import resolve
+from vqgan.tokenizer import Tokenizer
+from vqgan.training.build import synthesizer_config
+from vqgan.training.opponent import AdversaryConfig
+from vqgan.training.run import PriorRun, TokenizerRun, convert_run
+from vqgan.training.tokenizer_task import PerceptualConfig
+
+SIZES = """\
+double_z: False
+      z_channels: 256
+      resolution: 256
+      in_channels: 3
+      out_ch: 3
+      ch: 128
+      ch_mult: [ 1,1,2,2,4]  # num_down = len(ch_mult)-1
+      num_res_blocks: 2
+      attn_resolutions: [16]
+      dropout: 0.0"""
+
+VQGAN = f"""\
+model:
+  base_learning_rate: 4.5e-6
+  target: taming.models.vqgan.VQModel
+  params:
+    embed_dim: 256
+    n_embed: 1024
+    ddconfig:
+      {SIZES}
+
+    lossconfig:
+      target: taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator
+      params:
+        disc_conditional: False
+        disc_in_channels: 3
+        disc_start: START
+        disc_weight: 0.8
+        codebook_weight: 1.0
+
+data:
+  target: main.DataModuleFromConfig
+  params:
+    batch_size: BATCH
+    num_workers: 24
+    train:
+      target: TRAIN
+      params:
+        PARAMS
+    validation:
+      target: taming.data.some.Validation
+      params:
+        size: 256
+"""
+
+IMAGENET = (
+    VQGAN.replace("START", "250001")
+    .replace("BATCH", "12")
+    .replace("TRAIN", "taming.data.imagenet.ImageNetTrain")
+    .replace("PARAMS", "config:\n          size: 256")
+)
+CUSTOM = (
+    VQGAN.replace("START", "10000")
+    .replace("BATCH", "5")
+    .replace("TRAIN", "taming.data.custom.CustomTrain")
+    .replace("PARAMS", "training_images_list_file: some/training.txt\n        size: 256")
+)
+FACESHQ = """\
+model:
+  base_learning_rate: 4.5e-06
+  target: taming.models.cond_transformer.Net2NetTransformer
+  params:
+    cond_stage_key: coord
+    transformer_config:
+      target: taming.modules.transformer.mingpt.GPT
+      params:
+        vocab_size: 1024
+        block_size: 512
+        n_layer: 24
+        n_head: 16
+        n_embd: 1024
+    first_stage_config:
+     target: taming.models.vqgan.VQModel
+     params:
+      ckpt_path: logs/faceshq_vqgan/checkpoints/last.ckpt
+      embed_dim: 256
+      n_embed: 1024
+      ddconfig: {double_z: false, z_channels: 256, resolution: 256, in_channels: 3, out_ch: 3, ch: 128,
+        ch_mult: [1, 1, 2, 2, 4], num_res_blocks: 2, attn_resolutions: [16], dropout: 0.0}
+      lossconfig:
+        target: taming.modules.losses.DummyLoss
+    cond_stage_config:
+      target: taming.modules.misc.coord.CoordStage
+      params:
+        n_embed: 1024
+        down_factor: 16
+data:
+  target: main.DataModuleFromConfig
+  params:
+    batch_size: 2
+    num_workers: 8
+    train:
+      target: taming.data.faceshq.FacesHQTrain
+      params: {size: 256, crop_size: 256, coord: true}
+    validation:
+      target: taming.data.faceshq.FacesHQValidation
+      params: {size: 256, crop_size: 256, coord: true}
+"""
+
+
+@pytest.fixture
+def resolved(tmp_path, caplog):
+    """``resolved(text, change={}, overrides=())``: the run of a file, and what was logged."""
+
+    def make(text, change=None, overrides=()):
+        path = tmp_path / "original.yaml"
+        path.write_text(dump_yaml(merge(parse_yaml(text), change or {})) if change else text)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            run = resolve(path, overrides)
+        return run, caplog.messages
+
+    return make
+
+
+def loss(**params):
+    return {"model": {"params": {"lossconfig": {"params": params}}}}
+
+
+def test_the_first_stage_of_imagenet(resolved):
+    run, lines = resolved(IMAGENET)
+    paper = PRESETS["f16-tokenizer"].make()
+    assert isinstance(run, TokenizerRun)
+    assert run.tokenizer.autoencoder == paper.tokenizer.autoencoder
+    assert run.tokenizer.quantizer.codebook_size == 1024
+    assert run.tokenizer.quantizer.loss_convention == "original"
+    assert run.task.optimizer.learning_rate == pytest.approx(12 * 4.5e-6)
+    assert (run.task.optimizer.betas, run.task.optimizer.weight_decay) == ((0.5, 0.9), 0.0)
+    assert (run.task.optimizer.decay, run.task.optimizer.clip_norm) == ("constant", None)
+    assert run.task.pixels == "l1"
+    assert run.task.codebook_weight == 1.0
+    assert run.task.perceptual == PerceptualConfig(weight=1.0)
+    assert run.task.adversary == AdversaryConfig(start=250_001, weight=0.8, reconstruction="updated")
+    assert (run.data.image_size, run.data.crop, run.data.flip) == ((256, 256), "random", False)
+    assert (run.training.batch_size, run.training.steps, run.training.ema_decay) == (12, 500_002, None)
+    assert run.data.workers == 4
+    assert "images are read by 4 processes, not by 24; give `--workers N`" in lines
+    assert "`model.params.lossconfig.params.disc_start` = 250001 became `task.adversary.start`" in lines
+    assert "`data.params.train.params.config.size` = 256 became `data.image_size`" in lines
+    assert (
+        "`data.params.train.target` = taming.data.imagenet.ImageNetTrain is left out: "
+        "the images are those of `--data`" in lines
+    )
+    assert (
+        "`data.params.validation` (taming.data.some.Validation) is left out: "
+        "give held-out images by `--eval-data`" in lines
+    )
+    assert "how long to train is not said: 500002 steps; give `--steps N`" in lines
+    assert not [line for line in lines if "not known" in line]
+
+
+def test_the_first_stage_for_own_images(resolved):
+    run, lines = resolved(CUSTOM)
+    assert (run.data.crop, run.training.batch_size, run.task.adversary.start) == ("center", 5, 10_000)
+    assert run.task.optimizer.learning_rate == pytest.approx(5 * 4.5e-6)
+    assert run.training.steps == 250_000
+    list_file = (
+        "`data.params.train.params.training_images_list_file` = some/training.txt is left out: give this"
+    )
+    assert [line for line in lines if line.startswith(list_file)]
+
+
+def test_the_second_stage_of_faces(resolved):
+    run, lines = resolved(FACESHQ)
+    assert isinstance(run, PriorRun)
+    assert run.conditioner == CoordinatesConfig(num_values=1024, downsample_factor=16)
+    shape = run.prior
+    assert (shape.depth, shape.width, shape.num_heads, shape.dropout) == (24, 1024, 16, 0.0)
+    assert shape.vocabulary == "shared"
+    assert run.token_order == "raster"
+    assert run.task.token_keep_probability == 1.0
+    assert (run.task.optimizer.betas, run.task.optimizer.weight_decay) == ((0.9, 0.95), 0.01)
+    assert run.task.optimizer.learning_rate == pytest.approx(2 * 4.5e-6)
+    assert (run.data.image_size, run.data.crop) == ((256, 256), "random")
+    with torch.device("meta"):
+        config = synthesizer_config(run, Tokenizer(PRESETS["f16-tokenizer"].make().tokenizer))
+        count = sum(parameter.numel() for parameter in Prior(config.prior).parameters())
+    assert count / 1e6 == pytest.approx(304.9, abs=0.1)
+    assert (
+        "`model.params.first_stage_config` (taming.models.vqgan.VQModel, logs/faceshq_vqgan/checkpoints/last.ckpt) "
+        "is left out: the tokenizer is that of `--tokenizer`" in lines
+    )
+    assert not [line for line in lines if "not known" in line]
+
+
+def test_the_loss_of_the_recorded_training(resolved):
+    path = store.ROOT / "train3" / "model.yaml"
+    run, _ = resolved(path.read_text(), {"data": {"params": {"batch_size": 2}}})
+    adversary = AdversaryConfig(weight=0.8, base_channels=16, reconstruction="updated")
+    assert (run.task.adversary, run.task.perceptual, run.task.pixels) == (adversary, None, "l1")
+    assert run.data.image_size == (64, 64)
+
+
+@pytest.mark.parametrize("path", sorted(store.ROOT.glob("*/model.yaml")), ids=lambda path: path.parent.name)
+def test_every_recorded_configuration_can_be_a_run(resolved, path):
+    run, _ = resolved(path.read_text(), {"data": {"params": {"batch_size": 3}}})
+    assert convert_run(parse_yaml(dump_yaml(run)), where="here") == run
+    assert run.training.batch_size == 3
+
+
+def test_each_argument_of_the_loss_has_its_place(resolved):
+    given = {
+        "disc_loss": "vanilla",
+        "disc_weight": 0.5,
+        "disc_factor": 0.5,
+        "disc_num_layers": 2,
+        "disc_ndf": 32,
+        "codebook_weight": 0.25,
+        "perceptual_weight": 0.1,
+    }
+    run, _ = resolved(IMAGENET, loss(**given))
+    assert run.task.adversary == AdversaryConfig(
+        loss="vanilla", weight=0.25, start=250_001, num_layers=2, base_channels=32, reconstruction="updated"
+    )
+    assert (run.task.codebook_weight, run.task.perceptual) == (0.25, PerceptualConfig(weight=0.1))
+    run, _ = resolved(IMAGENET, loss(disc_weight=0, perceptual_weight=0))
+    assert (run.task.adversary, run.task.perceptual) == (None, None)
+
+
+def test_a_loss_that_cannot_train_leaves_pixels_and_quantizer(resolved):
+    dummy = {"model": {"params": {"lossconfig": {"target": "taming.modules.losses.DummyLoss"}}}}
+    run, lines = resolved(IMAGENET, dummy)
+    assert (run.task.adversary, run.task.perceptual, run.task.pixels) == (None, None, "l1")
+    assert "the loss is a stand-in that cannot train: pixels and quantizer alone count here" in lines
+
+
+def test_the_learning_rate_is_that_of_the_whole_batch(resolved, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    trainer = {"lightning": {"trainer": {"accumulate_grad_batches": 3, "max_steps": 77, "gpus": "0,1"}}}
+    run, lines = resolved(IMAGENET, trainer)
+    assert (run.training.batch_size, run.training.accumulate, run.training.steps) == (72, 3, 77)
+    assert run.task.optimizer.learning_rate == pytest.approx(72 * 4.5e-6)
+    rate = "learning rate 0.000324 = 3 accumulated x 2 processes x 12 images x 4.5e-06; "
+    assert f"{rate}another batch size does not change it" in lines
+    assert "`lightning.trainer.gpus` = 0,1 is left out: give `--device`" in lines
+
+
+def test_order_corruption_and_start_token_of_a_second_stage(resolved):
+    change = {
+        "model": {
+            "params": {
+                "pkeep": 0.9,
+                "sos_token": 3,
+                "cond_stage_config": "__is_unconditional__",
+                "transformer_config": {"params": {"block_size": 256, "resid_pdrop": 0.1, "embd_pdrop": 0.2}},
+                "permuter_config": {
+                    "target": "taming.modules.transformer.permuter.SpiralOut",
+                    "params": {"H": 16, "W": 16},
+                },
+            }
+        }
+    }
+    run, lines = resolved(FACESHQ, change)
+    assert run.token_order == "spiral_out"
+    assert run.task.token_keep_probability == 0.9
+    assert run.conditioner == UnconditionalConfig(start_token=3)
+    assert run.prior.dropout == 0.1
+    gone = "embd_pdrop` = 0.2 is left out: one dropout for all, `prior.dropout`"
+    assert [line for line in lines if line.endswith(gone)]
+
+
+def test_what_is_not_known_is_named_once_with_its_branch(resolved):
+    change = {
+        "model": {"project": "8k\x1b[2J", "params": {"ddconfig": {"use_linear": True}}},
+        "extra": {"a": 1, "b": {"c": 2}},
+        "data": {"params": {"train": {"target": "cutlit.Sflckr"}}},
+    }
+    _, lines = resolved(CUSTOM, change)
+    assert [line for line in lines if "not known" in line] == [
+        "`model.params.ddconfig.use_linear` = True is not known and left out",
+        "`model.project` = 8k?[2J is not known and left out",
+        "`extra` is not known and left out",
+        "the images' class `cutlit.Sflckr` is not known: random crops",
+    ]
+
+
+def test_the_images_are_cut_as_the_file_says(resolved):
+    def data(target, **params):
+        change = {"data": {"params": {"train": {"target": f"taming.data.{target}", "params": params}}}}
+        run, lines = resolved(IMAGENET, change)
+        return run.data, lines
+
+    assert data("imagenet.ImageNetTrainWithDepth")[0].flip
+    assert data("imagenet.ImageNetTrain", config={"random_crop": False})[0].crop == "center"
+    scene = "annotated_objects_coco.AnnotatedObjectsCoco"
+    cut, _ = data(scene, target_image_size=128, crop_method="random-1d", random_flip=True)
+    assert (cut.image_size, cut.crop, cut.flip) == ((128, 128), "random", True)
+    cut, lines = data("coco.CocoImagesAndCaptionsTrain", config={"size": 296, "crop_size": 256})
+    assert cut.image_size == (256, 256)
+    assert "images are resized to `crop_size` 256, not to `size` 296" in lines
+
+
+def test_overrides_change_the_run_that_came_out(resolved):
+    run, _ = resolved(IMAGENET, overrides=["training.steps=9", "task.adversary.start=4", "data.workers=0"])
+    assert (run.training.steps, run.task.adversary.start, run.data.workers) == (9, 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"target": "os.system"}}, "names the class `os.system`, which is not known"),
+        (
+            {"model": {"params": {"lossconfig": {"target": "os.system"}}}},
+            "names the loss `os.system`, which a tokenizer cannot be trained with here",
+        ),
+        ({"model": {"base_learning_rate": "fast"}}, "expected `float`, got `str`"),
+        ({"model": {"base_learning_rate": -1}}, "`learning_rate` is -12.0, expected a number above 0"),
+        ({"data": {"params": {"batch_size": 0}}}, "`batch_size` of `"),
+        ({"data": {"params": None}}, "expected a mapping, got `null`"),
+        (loss(disc_loss="soft"), "unknown word `soft`"),
+        (loss(disc_start=-1), "`start` is -1, expected at least 0"),
+        ({"data": {"params": {"train": {"params": {"config": {"size": "big"}}}}}}, "got `str`"),
+        ({"lightning": {"trainer": {"accumulate_grad_batches": 0}}}, "`accumulate` of `"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(resolved, change, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        resolved(IMAGENET, change)
+
+
+def test_a_configuration_without_its_batch_size_is_refused(resolved):
+    with pytest.raises(ConfigError, match="missing key `data`"):
+        resolved((store.ROOT / "train3" / "model.yaml").read_text())
+
+
+def test_the_halved_prior_has_the_size_that_its_page_names():
+    run = PRESETS["half-prior"].make()
+    first = PRESETS["f16-tokenizer"].make()
+    with torch.device("meta"):
+        prior = Prior(synthesizer_config(run, Tokenizer(first.tokenizer)).prior)
+    assert (run.prior.depth, run.prior.width, run.prior.num_heads) == (12, 832, 16)
+    assert isinstance(run.conditioner, UnconditionalConfig)
+    assert (prior.config.codebook_size, prior.config.context_length) == (1024, 256)
+    millions = sum(parameter.numel() for parameter in prior.parameters()) / 1e6
+    page = Path(__file__).parents[3] / "docs" / "guides" / "which-preset.md"
+    assert f"| `half-prior` | {millions:.0f} M |" in page.read_text(encoding="utf-8")
