@@ -33,7 +33,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports > .lint-imports.log || (cat .lint-imports.log && false)
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-faults: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults -n 2
