@@ -1,7 +1,7 @@
 """Conditions that are pictures or layouts, against the original's recorded tokens, logits and pictures.
 
-Depth and segmentation have no record: their published key lists are checked here, and cases computed by hand in
-``tests/unit/conditioning/test_tokenized_image.py``.
+Depth and segmentation have no record: their published key lists are checked in ``test_published_keys.py``, cases
+computed by hand in ``tests/unit/conditioning/test_tokenized_image.py``.
 """
 
 import json
@@ -15,11 +15,10 @@ from vqgan.checkpoints.key_maps import PRIOR_KEYS, TOKENIZER_KEYS, rename
 from vqgan.conditioning import Layout, SceneLayout, SceneLayoutConfig, SceneObject, TokenizedImageConfig
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
-from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.tokenizer import Tokenizer
 
 LAYOUTS = json.loads((store.ROOT / "net2net_scene" / "layouts.json").read_text(encoding="utf-8"))
 OBJECTS = json.loads((store.ROOT / "pieces" / "objects.json").read_text(encoding="utf-8"))
-PUBLISHED = json.loads((store.ROOT / "published_keys.json").read_text(encoding="utf-8"))
 
 SCENE = SceneLayoutConfig(
     num_classes=LAYOUTS["no_object_classes"],
@@ -199,77 +198,3 @@ def test_tokens_of_boxes_and_centres_equal_the_original(case):
     assert tokens == case["tokens"]
     assert conditioner.num_tokens((16, 16)) == case["embedding_dim"]
     assert conditioner.to_tokens(conditioner.to_layout(tokens)) == tokens
-
-
-def shapes(state):
-    return {key: tuple(tensor.shape) for key, tensor in state.items()}
-
-
-def published_tokenizer(state):
-    """The configuration of a published first stage, or of one for conditions, of these weights."""
-    codes, width = state["quantize.embedding.weight"].shape
-    return TokenizerConfig(
-        autoencoder=AutoencoderConfig(
-            image_channels=state["encoder.conv_in.weight"].shape[1],
-            base_channels=128,
-            channel_multipliers=(1, 1, 2, 2, 4),
-            num_residual_blocks=2,
-            latent_channels=256,
-            resolution=256,
-            attention_resolutions=(16,),
-        ),
-        quantizer=VectorQuantizerConfig(codebook_size=codes, codebook_dim=width),
-    )
-
-
-SECOND_STAGES = {
-    "sflckr": (24, "segmentation", 182),
-    "drin": (24, "depth", 1),
-    "coco": (32, "segmentation", 183),
-    "ade20k": (28, "segmentation", 151),
-    "coco_scene": (40, "layout", 0),
-    "oi_scene": (36, "layout", 0),
-}
-"""Depth of the published second stages, what steers them, and the channels of that picture."""
-
-
-@pytest.mark.parametrize("name", SECOND_STAGES)
-def test_published_second_stages_have_the_names_and_shapes_of_ours(name):
-    depth, steered_by, channels = SECOND_STAGES[name]
-    state = {key: torch.empty(shape, device="meta") for key, shape in PUBLISHED[name].items()}
-    tokenizer = original.part(state, "first_stage_model.")
-    picture = original.part(state, "cond_stage_model.")
-    transformer = rename(original.part(state, "transformer."), PRIOR_KEYS)
-    if picture:
-        encoder = published_tokenizer(picture)
-        conditioner = TokenizedImageConfig(
-            codebook_size=encoder.quantizer.codebook_size, image=steered_by, tokenizer=encoder
-        )
-        assert encoder.autoencoder.image_channels == channels
-    else:
-        conditioner = SceneLayoutConfig(
-            num_classes=183,
-            max_objects=30,
-            vocabulary_size=8192,
-            encode_crop=True,
-            use_group=True,
-            use_additional=False,
-        )
-    codes, width = transformer["head.weight"].shape
-    context = transformer["transformer.positions"].shape[1]
-    config = SynthesizerConfig(
-        tokenizer=published_tokenizer(tokenizer),
-        conditioner=conditioner,
-        prior=prior_config(conditioner, codes=codes, context=context, depth=depth, width=width, heads=16),
-        window=(16, 16),
-    )
-    with torch.device("meta"):
-        model = Synthesizer(config)
-    found = {
-        **{f"tokenizer.{key}": value for key, value in rename(tokenizer, TOKENIZER_KEYS).items()},
-        **{f"conditioner.tokenizer.{key}": value for key, value in rename(picture, TOKENIZER_KEYS).items()},
-        **{f"prior.{key}": value for key, value in transformer.items()},
-    }
-    assert shapes(found) == shapes(model.state_dict())
-    assert model.conditioner.name == steered_by
-    assert context == model.conditioner.num_tokens((16, 16)) + 256

@@ -4,10 +4,12 @@ import logging
 from pathlib import Path
 
 from vqgan.checkpoints.diffusers import CONFIG_FILE, WEIGHTS_FILE, write_diffusers
+from vqgan.checkpoints.files import refuse_existing
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import read_header, save_model
-from vqgan.checkpoints.load import find_file, is_ours, read_model
-from vqgan.errors import ConfigError, OutputError
+from vqgan.checkpoints.load import find_file, read_model
+from vqgan.checkpoints.tensors import is_safetensors
+from vqgan.errors import ConfigError
 from vqgan.synthesizer import Synthesizer
 
 logger = logging.getLogger(__name__)
@@ -31,13 +33,10 @@ def convert(source: Path, out: Path, config: Path | None = None, *, keep_trainin
         OutputError: If ``out`` exists or cannot be written.
     """
     file = find_file(source)
-    if is_ours(file):
+    if is_safetensors(file):
         read_header(file)  # a damaged file, or one of others, has its own message
         raise ConfigError(f"`{file}` is a file of ours already", hint="there is nothing to convert")
-    if out.exists() or out.is_symlink():
-        raise OutputError(
-            f"`{out}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
-        )
+    refuse_existing(out)
     foreign = read_foreign(file, config)
     networks = training_networks(foreign) if keep_training else {}
     save_model(foreign.model(copy=False), out, step=foreign.step, training=networks)
@@ -60,10 +59,7 @@ def convert_to_diffusers(source: Path, out: Path, config: Path | None = None) ->
         ConfigError: If diffusers' class cannot express it.
         OutputError: If the folder holds such a model already, or cannot be written.
     """
-    taken = [path for path in (out / CONFIG_FILE, out / WEIGHTS_FILE) if path.exists()]
-    if taken:
-        raise OutputError(
-            f"`{taken[0]}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
-        )
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        refuse_existing(out / name)
     model, _ = read_model(source, config)
     write_diffusers(model.tokenizer if isinstance(model, Synthesizer) else model, out)

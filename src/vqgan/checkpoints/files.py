@@ -50,6 +50,14 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def refuse_existing(path: Path) -> None:
+    """Raises OutputError if there is something at ``path``, be it a link to nowhere."""
+    if path.exists() or path.is_symlink():
+        raise OutputError(
+            f"`{path}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
+        )
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file that appears complete or not at all."""
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

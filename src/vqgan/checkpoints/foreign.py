@@ -70,18 +70,14 @@ class Foreign:
         Raises:
             CheckpointError: If a weight is missing, too many, or of another shape.
         """
-        model = self._empty()
+        model = self.empty()
         own = model.state_dict()
         state = {name: self.tensors[name].to(like.dtype, copy=copy) for name, like in own.items()}
         model.load_state_dict(state, strict=True, assign=True)
         return model.eval()
 
-    def check(self) -> "Foreign":
-        """Itself. Raises CheckpointError if a weight is missing, too many, or of another shape."""
-        self._empty()
-        return self
-
-    def _empty(self) -> Model:
+    def empty(self) -> Model:
+        """The model without memory for its weights. Raises CheckpointError as :meth:`model`."""
         where = f"`{self.file}`"
         model = build_model(self.kind, to_mapping(self.config), where=where)
         check_keys(shapes_of(model.state_dict()), shapes_of(self.tensors), where=where, what=self.kind)
@@ -116,8 +112,7 @@ def read_foreign(path: Path, config: Path | None = None) -> Foreign:
         mapping = read_yaml(chosen)
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint) from None
-    shapes = {name: tuple(tensor.shape) for name, tensor in read.tensors.items()}
-    model = model_config(mapping, shapes, where=f"`{chosen}`")
+    model = model_config(mapping, shapes_of(read.tensors), where=f"`{chosen}`")
     tensors, training = model_state(read.tensors, model, where=f"`{path}`")
     return Foreign(path, "taming-transformers", model, tensors, training, read.step)
 

@@ -74,26 +74,24 @@ def load_with_header(
 def read_model(path: Path, config: str | Path | None = None) -> tuple[Model, Header]:
     """The model of any file that :func:`load` takes, on the CPU in fp32, and what the file says about itself."""
     file = find_file(path)
-    if is_ours(file):
+    if is_safetensors(file):
         if config is not None:
             raise ConfigError(f"`{file}` carries its own configuration", hint="leave the configuration away")
         return load_model(file)
     return load_foreign(file, Path(config) if config is not None else None)
 
 
-def find_header(path: Path, config: str | Path | None = None) -> tuple[Path, Header]:
-    """The file that a path means, and what it says about itself; weights are not read (and foreign ones not hashed)."""
+def find_header(path: Path, config: str | Path | None = None) -> tuple[Path, Header, Model]:
+    """The file that a path means, what it says about itself, and its model without weights.
+
+    Weights are not read, and foreign ones not hashed.
+    """
     file = find_file(path)
-    if is_ours(file):
+    if is_safetensors(file):
         header = read_header(file)
-        empty_model(file, header)
-        return file, header
-    return file, read_foreign(file, Path(config) if config is not None else None).check().header()
-
-
-def is_ours(file: Path) -> bool:
-    """Whether a file that :func:`find_file` gave is one that this package wrote."""
-    return is_safetensors(file)
+        return file, header, empty_model(file, header)
+    foreign = read_foreign(file, Path(config) if config is not None else None)
+    return file, foreign.header(), foreign.empty()
 
 
 def place(model: M, device: torch.device, precision: str) -> M:

@@ -1,8 +1,8 @@
 """Where the original's checkpoints and their configurations lie: the folders in which they were published."""
 
 from pathlib import Path
-from typing import Any
 
+from vqgan.checkpoints.taming_run import is_original
 from vqgan.config import read_yaml
 from vqgan.errors import CheckpointError, ConfigError
 
@@ -66,7 +66,6 @@ def _files(folder: Path) -> list[Path]:
 
 def _describes_a_model(file: Path) -> bool:
     try:
-        model: Any = read_yaml(file).get("model")
+        return is_original(read_yaml(file))
     except ConfigError:
         return False
-    return isinstance(model, dict) and "target" in model

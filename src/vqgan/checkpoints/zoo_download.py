@@ -11,11 +11,11 @@ from typing import Any
 from vqgan.cache import cache_folder
 from vqgan.checkpoints.convert import convert
 from vqgan.checkpoints.downloads import download
-from vqgan.checkpoints.files import output_errors, write_text
+from vqgan.checkpoints.files import output_errors, refuse_existing, write_text
 from vqgan.checkpoints.zoo import model_config
 from vqgan.checkpoints.zoo_entries import Entry, find_entry
 from vqgan.config import dump_yaml
-from vqgan.errors import CheckpointError, OutputError
+from vqgan.errors import CheckpointError
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.types import OnProgress
@@ -49,13 +49,10 @@ def download_model(
     """
     entry = find_entry(name)
     path = out or default_path(name, keep_training=keep_training)
-    if path.exists():
-        if out is None:
-            logger.info("`%s` is there already", path)
-            return path
-        raise OutputError(
-            f"`{path}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
-        )
+    if out is None and path.exists():
+        logger.info("`%s` is there already", path)
+        return path
+    refuse_existing(path)
     if not entry.source.checkpoint:
         raise CheckpointError(
             f"`{name}` cannot be fetched by one plain request: it lies behind a page for people",

@@ -28,15 +28,10 @@ class Info:
         """Reads the header and prints it."""
         from pathlib import Path
 
-        import torch
-
-        from vqgan.checkpoints.format import build_model
         from vqgan.checkpoints.load import find_header
         from vqgan.config import dump_yaml
 
-        file, header = find_header(Path(self.path), self.config)
-        with torch.device("meta"):
-            model = build_model(header.kind, header.config, where=f"`{file}`")
+        file, header, model = find_header(Path(self.path), self.config)
         for key, value in _rows(file, header, model):
             print(f"{key:<12}{value}")
         print("config:")

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from vqgan.presets.demo import demo_prior, demo_tokenizer
 from vqgan.presets.digits import digits_prior, digits_tokenizer, mnist_prior, mnist_tokenizer
-from vqgan.presets.half import half_prior
-from vqgan.presets.photographs import f16_prior, f16_tokenizer, small_prior, small_tokenizer
+from vqgan.presets.photographs import f16_prior, f16_tokenizer, half_prior, small_prior, small_tokenizer
 from vqgan.training.run import Run
 
 

@@ -9,9 +9,10 @@ import torch
 
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import check_keys, read_training, shapes_of
-from vqgan.checkpoints.load import find_file, is_ours, read_model
+from vqgan.checkpoints.load import find_file, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.checkpoints.tensors import is_safetensors
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
@@ -108,7 +109,7 @@ def _stored_discriminator(file: Path) -> dict[str, torch.Tensor]:
 
 def _stored(file: Path, name: str) -> dict[str, torch.Tensor]:
     """The state of a training network that travels in a file, ours or the original's; empty if there is none."""
-    if is_ours(file):
+    if is_safetensors(file):
         return read_training(file, name)
     found = training_networks(read_foreign(file)).get(name)
     return found[1].state_dict() if found is not None else {}
