@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-faults check bench help
+.PHONY: demo test test-faults coverage check bench help
 
 help:
 	@echo "make demo    environment, install, train both stages on real frames, report in runs/demo"
 	@echo "make test    environment, install, style, types, layers, all tests"
-	@echo "make test-faults   malicious and damaged files, which run nothing and get one message each"
+	@echo "make test-faults   malicious and damaged files, signals, two processes; some minutes"
+	@echo "make coverage   the same tests as \`make test\`, and which lines they run (half as slow again)"
 	@echo "make check   style, types and layers alone"
 	@echo "make bench   all benchmarks; refreshes benchmarks/results"
 
@@ -33,6 +34,9 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports > .lint-imports.log || (cat .lint-imports.log && false)
 
 test: check
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+coverage: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-faults: $(VENV)/.dev

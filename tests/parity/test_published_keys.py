@@ -1,4 +1,5 @@
 import json
+from functools import cache
 from math import prod
 
 import pytest
@@ -15,7 +16,7 @@ from vqgan.config import to_mapping
 from vqgan.errors import CheckpointError
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.lpips import LPIPS
-from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 
 PUBLISHED = json.loads((store.ROOT / "published_keys.json").read_text())
 STAGES = [
@@ -62,8 +63,7 @@ def test_published_first_stages_have_the_names_and_shapes_of_ours(name, prefix):
         ),
         quantizer=VectorQuantizerConfig(codebook_size=codes, codebook_dim=width),
     )
-    with torch.device("meta"):
-        ours = Tokenizer(config)
+    ours = build_model("tokenizer", to_mapping(config), where="it")
     assert shapes(rename(state, TOKENIZER_KEYS)) == shapes(ours.state_dict())
 
 
@@ -101,13 +101,16 @@ LAYOUTS = {
 """Models of the zoo whose names and shapes were recorded."""
 
 
+@cache
+def expected(name):
+    """The names and shapes of a model of the zoo."""
+    return shapes(build_model(ENTRIES[name].holds, to_mapping(model_config(name)), where=name).state_dict())
+
+
 def mapped(name, layout):
     """What the model of the zoo expects, and what a recorded layout gives it."""
-    config = model_config(name)
-    with torch.device("meta"):
-        model = build_model(ENTRIES[name].holds, to_mapping(config), where=name)
-    found, training = model_state(described(layout, ""), config, where=name)
-    return shapes(model.state_dict()), shapes(found), shapes(training)
+    found, training = model_state(described(layout, ""), model_config(name), where=name)
+    return expected(name), shapes(found), shapes(training)
 
 
 def test_every_published_layout_belongs_to_a_model_of_the_zoo():
@@ -124,7 +127,7 @@ def test_published_layouts_map_to_models_of_the_zoo_one_to_one(name, layout):
     assert numbers == sum(prod(shape) for shape in published.values())
 
 
-@pytest.mark.parametrize("layout", ["vqgan_f16_1024 (DummyLoss)", "cin", "drin"])
+@pytest.mark.parametrize("layout", ["vqgan_f16_1024 (DummyLoss)", "cin"])
 def test_a_key_too_many_or_too_few_shows(layout, monkeypatch):
     name = next(name for name, own in LAYOUTS.items() if own == layout)
     keys = PUBLISHED[layout]

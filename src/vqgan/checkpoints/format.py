@@ -14,8 +14,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
-from vqgan.checkpoints.pickle_scan import printable
+from vqgan.checkpoints.pickle_scan import escaped
 from vqgan.checkpoints.tensors import COPY_AGAIN, Shapes, read_description, read_tensors, write_tensors
 from vqgan.config import canonical_json, convert
 from vqgan.errors import CheckpointError, ConfigError
@@ -138,7 +141,7 @@ def _header(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Header:
     try:
         unprintable = [key for key, value in metadata.items() if not (value or " ").isprintable()]
         if unprintable or not metadata["vqgan.version"]:
-            raise ValueError(f"`{printable((unprintable or ['vqgan.version'])[0])}` is no line of text")
+            raise ValueError(f"`{escaped((unprintable or ['vqgan.version'])[0])}` is no line of text")
         written = int(metadata["vqgan.format"])
         if written < 1:
             raise ValueError(f"the format is {written}")
@@ -195,7 +198,7 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
         CheckpointError: If the configuration does not fit the class, or describes sizes that cannot be.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutRandomNumbers():
             if kind == "tokenizer":
                 return Tokenizer(convert(config, TokenizerConfig, where=where))
             return Synthesizer(convert(config, SynthesizerConfig, where=where))
@@ -206,6 +209,19 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{where} describes a model that cannot be built: {reason}") from None
+
+
+class _WithoutRandomNumbers(TorchFunctionMode):
+    """Leaves initial weights undrawn: on the device "meta", PyTorch would import its compiler for them (seconds)."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in (init.kaiming_uniform_, init.normal_, init.uniform_, Tensor.normal_, Tensor.uniform_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        if function in (F.normalize, torch.randn_like):
+            return torch.empty_like(args[0])
+        return function(*args, **kwargs or {})
 
 
 def empty_model(path: Path, header: Header) -> Model:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from vqgan.checkpoints.pickle_scan import printable
+from vqgan.checkpoints.pickle_scan import escaped
 from vqgan.checkpoints.taming_schema import FirstStage, Node, SceneData, SecondStage, Transformer
 from vqgan.conditioning import (
     ClassLabelConfig,
@@ -97,7 +97,7 @@ def _below(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tupl
 
 def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
     return CheckpointError(
-        f"{where} names the class `{printable(target[:100])}`, which is not known",
+        f"{where} names the class `{escaped(target[:100])}`, which is not known",
         hint=closest(target[:100], list(known)),
     )
 

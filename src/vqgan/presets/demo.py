@@ -17,8 +17,8 @@ from vqgan.training.tokenizer_task import TokenizerTaskConfig
 
 IMAGE_SIZE = (96, 80)
 
-QUICK_FRAMES = 20_000
-"""Emulator frames of each seed in the quick demo: three seconds of play, one room."""
+QUICK_FRAMES = 10_000
+"""Emulator frames of each seed in the quick demo: two seconds of play, one room."""
 
 
 def demo_tokenizer() -> TokenizerRun:
@@ -86,7 +86,7 @@ def demo_source(*, quick: bool) -> SourceConfig:
     """
     if find_spec("ale_py") is not None:
         if quick:
-            return AtariConfig(games=("MontezumaRevenge",), frames=QUICK_FRAMES, max_frames=200)
+            return AtariConfig(games=("MontezumaRevenge",), frames=QUICK_FRAMES, max_frames=100)
         return AtariConfig(games=("MontezumaRevenge",))
     if find_spec("sklearn") is not None:
         return DigitsConfig()
@@ -100,5 +100,6 @@ def quick_overrides(stage: str) -> list[str]:
     """What makes a stage of the demo small."""
     common = ["training.evaluate_every=1000", "training.evaluate_images=64", "training.save_every=1000"]
     if stage == "tokenizer":
-        return [*common, "training.steps=30", "training.batch_size=8", "training.pictures=4"]
-    return [*common, "training.steps=20", "training.batch_size=8", "training.pictures=2", "prior.depth=2"]
+        sizes = ["tokenizer.autoencoder.base_channels=32", "training.batch_size=4"]
+        return [*common, *sizes, "training.steps=30", "training.pictures=4"]
+    return [*common, "training.steps=20", "training.batch_size=4", "training.pictures=2", "prior.depth=2"]
