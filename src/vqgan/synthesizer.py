@@ -8,7 +8,7 @@ from vqgan.conditioning import ConditionerConfig, build_conditioner
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
-from vqgan.sampling import Decoding, sample_grid, sample_sliding, usable_window
+from vqgan.sampling import Decoding, fill_grids, usable_window
 from vqgan.tokenizer import Tokenizer, TokenizerConfig
 from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress
 
@@ -55,8 +55,8 @@ class SynthesizerConfig(Config, frozen=True):
 class Synthesizer(nn.Module):
     """Makes images: new ones, or the rest of given ones.
 
-    Put it into evaluation mode first (``eval()``); in training mode a prior with dropout samples at random.
-    Results lie on the model's device. Nothing here but ``log_probability`` keeps gradients.
+    Put it into evaluation mode first (``eval()``), for the tokenizer. Results lie on the model's device.
+    Nothing here but ``log_probability`` keeps gradients.
     """
 
     def __init__(self, config: SynthesizerConfig) -> None:
@@ -86,6 +86,8 @@ class Synthesizer(nn.Module):
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int = 0,
+        jacobi: int | None = None,
+        memory: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Images:
         """Makes new images.
@@ -99,7 +101,11 @@ class Synthesizer(nn.Module):
             top_k: Draw from the ``top_k`` most probable codes only.
             top_p: Draw from the most probable codes that together have this probability.
             seed: Image ``i`` is the image of seed ``seed + i``.
-            on_progress: Called after each token.
+            jacobi: Guess so many tokens ahead and read them at once: the same tokens in fewer passes, for images of the
+                prior's own size. Pays where much of an image is easy to guess; None draws token by token.
+            memory: Bytes that sampling may take beside the weights: it decides how many images are drawn together
+                and how much is kept of what a window has read. By default 4 GiB, on CUDA half of the device's.
+            on_progress: Called with :class:`~vqgan.types.DrawnTokens` after each step.
 
         Raises:
             ConfigError: If a number is out of range, the size cannot be made or the condition does not fit.
@@ -111,7 +117,7 @@ class Synthesizer(nn.Module):
         grid = self.tokenizer.grid_size(size if size is not None else (rows * factor, columns * factor))
         indices = torch.zeros(count, *grid, dtype=torch.int64, device=self._weight.device)
         known = torch.zeros_like(indices, dtype=torch.bool)
-        filled = self._fill(indices, known, condition, decoding, seed, on_progress)
+        filled = self._fill(indices, known, condition, decoding, seed, jacobi, memory, on_progress)
         return self.tokenizer.decode(filled)
 
     @torch.no_grad()
@@ -125,6 +131,8 @@ class Synthesizer(nn.Module):
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int = 0,
+        jacobi: int | None = None,
+        memory: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Images:
         """Keeps the known tokens of images exactly and samples the others in the prior's order.
@@ -139,7 +147,9 @@ class Synthesizer(nn.Module):
             top_k: As in :meth:`sample`.
             top_p: As in :meth:`sample`.
             seed: Image ``i`` is completed with the noise of seed ``seed + i``.
-            on_progress: Called after each token that is read or sampled.
+            jacobi: As in :meth:`sample`.
+            memory: As in :meth:`sample`.
+            on_progress: As in :meth:`sample`.
 
         Raises:
             ConfigError: If the images' size, the mask or the condition does not fit, or a number is out of
@@ -149,7 +159,9 @@ class Synthesizer(nn.Module):
         require(len(images) >= 1, "there are no images to complete", hint="give at least one")
         indices = self.tokenizer.encode(images)
         check_known(known, indices)
-        filled = self._fill(indices, known.to(indices.device), condition, decoding, seed, on_progress)
+        filled = self._fill(
+            indices, known.to(indices.device), condition, decoding, seed, jacobi, memory, on_progress
+        )
         return self.tokenizer.decode(filled)
 
     def log_probability(self, images: Images, condition: Condition | None = None) -> Float[Tensor, "b n"]:
@@ -180,33 +192,24 @@ class Synthesizer(nn.Module):
         condition: Condition | None,
         decoding: Decoding,
         seed: int,
+        jacobi: int | None,
+        memory: int | None,
         on_progress: OnProgress | None,
     ) -> Indices:
-        """Samples what is unknown: the whole grid at once if the prior can see it, else window by window."""
-        count, *sides = indices.shape
-        grid = (sides[0], sides[1])
+        grid = (indices.shape[1], indices.shape[2])
         window = self._window(grid)
-        condition_tokens = self._condition_tokens(condition, count, grid)
-        if window == grid:
-            return sample_grid(
-                self.prior,
-                condition_tokens,
-                indices,
-                known,
-                decoding=decoding,
-                seed=seed,
-                token_order=self.config.token_order,
-                on_progress=on_progress,
-            )
-        return sample_sliding(
+        return fill_grids(
             self.prior,
-            condition_tokens,
+            self._condition_tokens(condition, len(indices), grid),
             indices,
             known,
             window=window,
             is_spatial=self.conditioner.is_spatial,
             decoding=decoding,
             seed=seed,
+            token_order=self.config.token_order,
+            jacobi=jacobi,
+            memory=memory,
             on_progress=on_progress,
         )
 

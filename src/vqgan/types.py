@@ -63,4 +63,20 @@ class Progress:
     values: Mapping[str, float | str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class DrawnTokens(Progress):
+    """What sampling reports: beside the numbers, how far the grids are.
+
+    Attributes:
+        indices: The grids so far, -1 where nothing is drawn yet. Copy it to keep it: it goes on changing.
+        windows: The parts of the grid that the prior saw while it drew the newest tokens, as
+            (top, left, rows, columns); one for each place at which the image grows.
+        images: The numbers of these images among all of the call.
+    """
+
+    indices: Indices = field(kw_only=True)
+    windows: tuple[tuple[int, int, int, int], ...] = field(kw_only=True)
+    images: range = field(kw_only=True)
+
+
 OnProgress = Callable[[Progress], None]

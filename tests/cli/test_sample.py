@@ -65,6 +65,31 @@ def test_the_batch_size_does_not_change_the_images(trained, tmp_path, run):
         assert np.abs(one - four).max() <= 1
 
 
+@pytest.mark.parametrize("flags", [("--jacobi", 3), ("--memory", 1e-6)])
+def test_guessing_ahead_and_little_memory_do_not_change_the_images(trained, tmp_path, run, flags):
+    assert run("sample", trained.prior, "--out", tmp_path / "a", "--count", 2).code == 0
+    assert run("sample", trained.prior, "--out", tmp_path / "b", "--count", 2, *flags).code == 0
+    for number in range(2):
+        plain, other = (pixels(tmp_path / side / f"{number:06d}.png") for side in "ab")
+        assert np.abs(plain - other).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--memory", 0), "`--memory` is 0.0, expected a positive number\nhint: it counts gigabytes"),
+        (("--jacobi", 1), "`jacobi` is 1, expected at least 2 tokens\nhint: leave it out"),
+        (("--jacobi", 4, "--size", "24x20"), "`jacobi` works on grids that the prior sees at once"),
+        (("--frames", 1), "hint"),
+    ],
+)
+def test_impossible_ways_of_drawing_are_refused(trained, tmp_path, run, flags, says):
+    result = run("sample", trained.prior, "--out", tmp_path / "out", "--count", 1, *flags)
+    assert result.code == 2
+    assert says in result.err
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
 def test_image_i_has_the_seed_plus_i(trained, tmp_path, run):
     run("sample", trained.prior, "--out", tmp_path / "a", "--count", 3, "--seed", 7)
     run("sample", trained.prior, "--out", tmp_path / "b", "--count", 1, "--seed", 9)

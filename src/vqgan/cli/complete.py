@@ -12,7 +12,6 @@ from vqgan.cli.options import (
     Model,
     OptionalText,
     Size,
-    check_batch_size,
     parse_size,
 )
 
@@ -51,8 +50,7 @@ class Complete(Decoding):
 
         import torch
 
-        from vqgan.checkpoints.load import precision_of
-        from vqgan.cli.drawing import DrawnImages, check_condition, class_names, class_values, share_of
+        from vqgan.cli.drawing import DrawnImages, check_condition, check_drawing, class_names, class_values
         from vqgan.cli.inputs import (
             check_multiples,
             check_targets,
@@ -65,10 +63,10 @@ class Complete(Decoding):
         from vqgan.config import require
         from vqgan.images import printable
 
-        check_batch_size(self.batch_size)
         found = find_images(self.images)
+        check_drawing(self, Path(self.out), [*(path for _, path in found), Path(self.keep)])
         check_targets(Path(self.out), found, Path(self.keep))
-        given = parse_size(self.size)
+        given, settings = parse_size(self.size), self.settings()
         synthesizer, header = load_synthesizer(self)
         check_condition(synthesizer, self.classes)
         value, *more = class_values(self.classes, class_names(synthesizer))
@@ -84,7 +82,7 @@ class Complete(Decoding):
             Path(self.out),
             flags=self,
             header=header,
-            precision=precision_of(synthesizer),
+            synthesizer=synthesizer,
             command="complete",
         )
         done, info = 0, {"keep": printable(self.keep)} | ({} if value is None else {"class": str(value)})
@@ -94,11 +92,9 @@ class Complete(Decoding):
                     torch.cat([each.images for each in part]),
                     known.expand(len(part), -1, -1),
                     condition=None if value is None else {"class": value},
-                    temperature=self.temperature,
-                    top_k=self.top_k,
-                    top_p=self.top_p,
+                    **settings,
                     seed=self.seed + done,
-                    on_progress=share_of(bar, done=done, part=len(part), count=len(found)),
+                    on_progress=drawn.reports(bar, part=len(part), count=len(found), info=info),
                 )
                 for image, each in zip(images, part, strict=True):
                     drawn.add(image, each.name, info)

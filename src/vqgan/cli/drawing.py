@@ -8,7 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.format import Header
-from vqgan.cli.options import Decoding
+from vqgan.checkpoints.load import precision_of
+from vqgan.cli.frames import Frames, check_frames
+from vqgan.cli.inputs import check_targets
+from vqgan.cli.options import Decoding, check_batch_size
 from vqgan.conditioning import ClassLabel
 from vqgan.config import require
 from vqgan.images import grid, printable, save_png
@@ -17,6 +20,14 @@ from vqgan.types import OnProgress, Progress
 
 GRID_IMAGES = 64
 """The overview shows at most so many images: all of thousands would be larger than what can be looked at."""
+
+
+def check_drawing(flags: Decoding, folder: Path, inputs: Sequence[Path] = ()) -> None:
+    """Raises ConfigError if a number is out of range, or a frame would replace one of the inputs."""
+    check_batch_size(flags.batch_size)
+    if flags.frames is not None:
+        check_frames(flags.frames)
+        check_targets(folder / "frames", [(path.stem, path) for path in inputs])
 
 
 def class_values(text: str | None, names: Sequence[str] = ()) -> list[int | str | None]:
@@ -57,16 +68,6 @@ def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
     )
 
 
-def share_of(bar: OnProgress, *, done: int, part: int, count: int) -> OnProgress:
-    """Reports the tokens of one batch (of ``part`` images, after ``done`` of ``count``) as a part of all."""
-
-    def report(progress: Progress) -> None:
-        step = done * progress.total + progress.step * part
-        bar(Progress("tokens", step, progress.total * count))
-
-    return report
-
-
 class DrawnImages:
     """Writes images as soon as they are drawn, each with its own seed and all settings in its text chunks.
 
@@ -74,31 +75,55 @@ class DrawnImages:
         folder: Where they go.
         flags: How they are drawn; image ``i`` has the seed ``flags.seed + i``.
         header: Of the model that draws them.
-        precision: That it computes in.
+        synthesizer: The model.
         command: Its name.
     """
 
     def __init__(
-        self, folder: Path, *, flags: Decoding, header: Header, precision: str, command: str
+        self, folder: Path, *, flags: Decoding, header: Header, synthesizer: Synthesizer, command: str
     ) -> None:
         self._folder = folder
         self._seed = flags.seed
+        self._num_frames = flags.frames
+        self._tokenizer = synthesizer.tokenizer
         self._settings = {
             "model": header.digest[:12],
             "command": command,
             "temperature": str(flags.temperature),
             "top_k": str(flags.top_k),
             "top_p": str(flags.top_p),
-            "precision": precision,
+            "precision": precision_of(synthesizer),
         }
         self._paths: list[Path] = []
         self._shown: list[Tensor] = []
+        self._frames: Frames | None = None
+        self._grown: list[Path] = []
+
+    def reports(self, bar: OnProgress, *, part: int, count: int, info: Mapping[str, str]) -> OnProgress:
+        """Reports the tokens of the next ``part`` images as a part of all ``count``.
+
+        With ``--frames`` the first image is followed, with ``info`` beside the settings.
+        """
+        done = len(self._paths)
+        if self._num_frames is not None and done == 0:
+            text = {**self._settings, "seed": str(self._seed), **info}
+            self._frames = Frames(self._tokenizer, self._folder / "frames", count=self._num_frames, info=text)
+
+        def report(progress: Progress) -> None:
+            of_each = progress.total // part
+            bar(Progress("tokens", done * of_each + progress.step, of_each * count))
+            if self._frames is not None and done == 0:
+                self._frames(progress)
+
+        return report
 
     def add(self, image: Float[Tensor, "c H W"], name: str, info: Mapping[str, str]) -> None:
         """Writes the next image as ``name.png``, with ``info`` beside the settings."""
         image = image.float().cpu()
         text = {**self._text(image, len(self._paths)), **info}
         self._paths.append(save_png(image, self._folder / f"{name}.png", text))
+        if self._frames is not None and len(self._paths) == 1:
+            self._grown = self._frames.finish(image)
         if len(self._shown) < GRID_IMAGES:
             self._shown.append(image)
 
@@ -110,7 +135,7 @@ class DrawnImages:
 
     def print_paths(self) -> None:
         """Prints the path of everything that was written."""
-        for path in self._paths:
+        for path in (*self._paths, *self._grown):
             print(printable(path))
 
     def _text(self, image: Float[Tensor, "c H W"], number: int) -> dict[str, str]:

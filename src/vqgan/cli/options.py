@@ -1,7 +1,7 @@
 """Flags that several commands share; no torch here, so that every ``--help`` is quick."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import tyro
 
@@ -63,6 +63,29 @@ class Decoding(Use):
     batch_size: Annotated[int, tyro.conf.arg(metavar="N")] = 16
     """Images that are computed together; it changes speed and memory, not the images."""
 
+    jacobi: Annotated[OptionalInteger, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Guess N tokens ahead and read them at once: the same images, sooner where much is easy to guess."""
+
+    memory: Annotated[OptionalNumber, tyro.conf.arg(metavar="GB", help_behavior_hint="")] = None
+    """Beside the weights; by default 4, on CUDA half of the device's. It changes speed, not the images."""
+
+    frames: Annotated[OptionalInteger, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Also write about N pictures of the first image as it grows, an animation and a page, in `frames/`."""
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of ``Synthesizer.sample`` and ``complete`` that these flags give.
+
+        Raises:
+            ConfigError: If ``--memory`` is not positive.
+        """
+        return {
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "jacobi": self.jacobi,
+            "memory": bytes_of(self.memory),
+        }
+
 
 def check_batch_size(size: int) -> None:
     """Raises ConfigError unless ``--batch-size`` is at least 1."""
@@ -88,3 +111,22 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
             f"`{text}` is not a size", hint="write `HEIGHTxWIDTH`, for example `96x80`, or `256` for a square"
         )
     return int(parts[0]), int(parts[-1])
+
+
+def bytes_of(gigabytes: float | None) -> int | None:
+    """The bytes of ``--memory``.
+
+    Raises:
+        ConfigError: If it is not positive.
+
+    Example:
+        >>> bytes_of(0.5), bytes_of(None)
+        (536870912, None)
+    """
+    if gigabytes is None:
+        return None
+    if not 0 < gigabytes < 2**20:
+        raise ConfigError(
+            f"`--memory` is {gigabytes}, expected a positive number", hint="it counts gigabytes"
+        )
+    return max(1, int(gigabytes * 2**30))

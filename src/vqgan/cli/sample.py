@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from vqgan.cli.options import Decoding, Folder, Model, OptionalText, Size, check_batch_size, parse_size
+from vqgan.cli.options import Decoding, Folder, Model, OptionalText, Size, parse_size
 
 
 @dataclass(kw_only=True)
@@ -36,23 +36,23 @@ class Sample(Decoding):
         """Samples; prints the paths of the images."""
         from pathlib import Path
 
-        from vqgan.checkpoints.load import precision_of
-        from vqgan.cli.drawing import DrawnImages, check_condition, class_names, class_values, share_of
+        from vqgan.cli.drawing import DrawnImages, check_condition, check_drawing, class_names, class_values
         from vqgan.cli.inputs import check_multiples, load_synthesizer
         from vqgan.cli.progress import ProgressBar
         from vqgan.config import require
 
         require(self.count >= 1, f"`--count` is {self.count}, expected 1 or more")
-        check_batch_size(self.batch_size)
-        size = parse_size(self.size)
+        check_drawing(self, Path(self.out))
+        size, settings = parse_size(self.size), self.settings()
         synthesizer, header = load_synthesizer(self)
         check_condition(synthesizer, self.classes)
         if size is not None:
             check_multiples("`--size`", size, synthesizer.tokenizer.downsample_factor)
         values = class_values(self.classes, class_names(synthesizer))
         wanted = [value for value in values for _ in range(self.count)]
+        infos = [{} if value is None else {"class": str(value)} for value in wanted]
         drawn = DrawnImages(
-            Path(self.out), flags=self, header=header, precision=precision_of(synthesizer), command="sample"
+            Path(self.out), flags=self, header=header, synthesizer=synthesizer, command="sample"
         )
         with ProgressBar() as bar:
             for start in range(0, len(wanted), self.batch_size):
@@ -61,13 +61,11 @@ class Sample(Decoding):
                     len(part),
                     size=size,
                     condition={"class": part} if self.classes is not None else None,
-                    temperature=self.temperature,
-                    top_k=self.top_k,
-                    top_p=self.top_p,
+                    **settings,
                     seed=self.seed + start,
-                    on_progress=share_of(bar, done=start, part=len(part), count=len(wanted)),
+                    on_progress=drawn.reports(bar, part=len(part), count=len(wanted), info=infos[0]),
                 )
-                for number, (image, value) in enumerate(zip(images, part, strict=True), start=start):
-                    drawn.add(image, f"{number:06d}", {} if value is None else {"class": str(value)})
+                for number, image in enumerate(images, start=start):
+                    drawn.add(image, f"{number:06d}", infos[number])
         drawn.write_grid({} if self.classes is None else {"class": self.classes})
         drawn.print_paths()

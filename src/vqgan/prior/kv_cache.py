@@ -1,51 +1,104 @@
-"""Keys and values of the tokens already read, so that a new token costs one step instead of a whole pass."""
+"""Keys and values of tokens already read, in memory that never grows: a new token costs one step, not a whole pass."""
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Heads = Float[Tensor, "b heads tokens head_width"]
 """Queries, keys or values, split into attention heads."""
 
 
-class LayerCache:
-    """Keys and values of one attention layer in memory that never grows.
+class KVCache:
+    """Keys and values of sequences that are read together, in all layers.
 
-    The memory is set aside when the first keys arrive and takes their type and device, so that autocast
-    decides about the cache as it does about the layer.
+    Args:
+        depth: Layers.
+        shape: Sequences, heads, most tokens, width of a head.
+        like: A tensor of the type and on the device that the cache shall have.
+
+    Attributes:
+        count: Sequences.
+        capacity: Most tokens.
+        length: Tokens read so far; the next one stands at this position.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, *, depth: int, shape: tuple[int, int, int, int], like: Tensor) -> None:
+        self.count, self.capacity = shape[0], shape[2]
         self.length = 0
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
+        self._layers = [like.new_empty((2, *shape)) for _ in range(depth)]
 
-    def append(self, keys: Heads, values: Heads) -> tuple[Tensor, Tensor]:
-        """Stores the keys and values of new tokens and returns those of all tokens so far.
+    def positions(self, table: Float[Tensor, "context d"], count: int) -> Float[Tensor, "count d"]:
+        """The rows of a table of positions that belong to the next ``count`` tokens.
 
         Raises:
-            ValueError: If more than ``capacity`` tokens would be stored.
+            ValueError: If they would be more than the cache holds.
         """
-        batch, heads, count, head_width = keys.shape
-        if self._keys is None or self._values is None:
-            shape = (batch, heads, self.capacity, head_width)
-            self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
-        start, end = self.length, self.length + count
-        if end > self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} tokens, not {end}")
-        self._keys[:, :, start:end] = keys
-        self._values[:, :, start:end] = values
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        if self.length + count > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} tokens, not {self.length + count}")
+        return table[self.length : self.length + count]
+
+    def append(self, layer: int, keys_values: Float[Tensor, "2 b heads n head_width"]) -> tuple[Heads, Heads]:
+        """Stores the next tokens' keys and values of one layer; returns those of all tokens so far."""
+        store, end = self._layers[layer], self.length + keys_values.shape[3]
+        store[:, :, :, self.length : end] = keys_values
+        return store[0, :, :, :end], store[1, :, :, :end]
+
+    def mask(self, count: int) -> Bool[Tensor, "count tokens"] | None:
+        """Which of all tokens each of the next ``count`` sees; None for one that sees all, or all from the start."""
+        return (
+            None
+            if count == 1 or self.length == 0
+            else causal_mask(self.length, count, self._layers[0].device)
+        )
+
+    def advance(self, count: int) -> None:
+        """After all layers have stored the next ``count`` tokens."""
+        self.length += count
+
+    def go_back(self, length: int) -> None:
+        """Forgets the tokens from position ``length`` on."""
+        self.length = length
 
 
-class KVCache:
-    """The caches of all layers for one batch of sequences of at most ``capacity`` tokens."""
+class SteadyCache(KVCache):
+    """A cache whose steps all do the same work on the same memory, so that a recorded step can be replayed.
 
-    def __init__(self, *, depth: int, capacity: int) -> None:
-        self.layers = [LayerCache(capacity) for _ in range(depth)]
+    The position of the next token is a tensor; attention runs over the whole memory and masks what is not filled.
+    """
 
-    @property
-    def length(self) -> int:
-        """Tokens read so far; the next token stands at this position."""
-        return self.layers[0].length
+    def __init__(self, filled: KVCache) -> None:
+        self._layers = [store.clone() for store in filled._layers]
+        for store in self._layers:
+            store[:, :, :, filled.length :] = 0  # masked, but never not-a-number
+        self.count, self.capacity, self.length = filled.count, filled.capacity, filled.length
+        device = self._layers[0].device
+        self.position = torch.tensor([filled.length], device=device)
+        self._places = torch.arange(self.capacity, device=device)
+
+    def positions(self, table: Float[Tensor, "context d"], count: int) -> Float[Tensor, "count d"]:
+        """As in :class:`KVCache`, for one token."""
+        return table.index_select(0, self.position)
+
+    def append(self, layer: int, keys_values: Float[Tensor, "2 b heads n head_width"]) -> tuple[Heads, Heads]:
+        """As in :class:`KVCache`, but returns the whole memory."""
+        store = self._layers[layer].index_copy_(3, self.position, keys_values)
+        return store[0], store[1]
+
+    def mask(self, count: int) -> Bool[Tensor, "count tokens"]:
+        """Which places are filled, the newest token included."""
+        return (self._places <= self.position)[None]
+
+    def advance(self, count: int) -> None:
+        """Moves on by one token."""
+        self.position += count
+
+
+def causal_mask(start: int, count: int, device: torch.device) -> Bool[Tensor, "count tokens"]:
+    """What ``count`` tokens from position ``start`` on see of all tokens up to themselves.
+
+    Example:
+        >>> causal_mask(1, 2, torch.device("cpu")).int().tolist()
+        [[1, 1, 0], [1, 1, 1]]
+    """
+    places = torch.arange(start + count, device=device)
+    return places <= places[start:, None]

@@ -10,12 +10,8 @@ from torch.nn import functional as F
 
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
-from vqgan.prior.kv_cache import KVCache
-from vqgan.prior.transformer import Features, Transformer
+from vqgan.prior.transformer import Transformer
 from vqgan.types import ConditionTokens, Logits, Tokens
-
-NextLogits = Float[Tensor, "b K"]
-"""Unnormalised log-probabilities of one next token per sequence."""
 
 MOST_DEPTH = 1024
 """More would only be built from a damaged or hostile file, and take all memory."""
@@ -97,7 +93,9 @@ class Prior(nn.Module):
         Raises:
             ConfigError: If there is no condition token or ``m + n - 1`` exceeds the context length.
         """
-        features = self._read(tokens[:, :-1], condition_tokens)
+        sequence = self.entries(tokens[:, :-1], condition_tokens)
+        self.check_length(sequence.shape[1])
+        features = self.transformer(self.token_embedding(sequence))
         return self.head(features[:, condition_tokens.shape[1] - 1 :])
 
     def log_probability(
@@ -115,40 +113,18 @@ class Prior(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
 
-    def new_cache(self, num_tokens: int) -> KVCache:
-        """An empty cache for sequences of at most ``num_tokens`` fed tokens, condition included.
+    def entries(self, tokens: Tokens, condition_tokens: ConditionTokens) -> Int[Tensor, "b m+n"]:
+        """Condition and image tokens as one sequence of rows of the embedding table.
 
         Raises:
-            ConfigError: If ``num_tokens`` exceeds the context length.
+            ConfigError: If there is no condition token.
         """
-        self._check_length(num_tokens)
-        return KVCache(depth=self.config.depth, capacity=num_tokens)
-
-    def next_logits(
-        self, tokens: Tokens, condition_tokens: ConditionTokens, cache: KVCache | None = None
-    ) -> NextLogits:
-        """Logits of the token that follows ``tokens`` (which may be empty); fills an empty ``cache``.
-
-        Raises:
-            ConfigError: If there is no condition token or ``m + n`` exceeds the context length.
-        """
-        return self.head(self._read(tokens, condition_tokens, cache)[:, -1])
-
-    def step(self, token: Int[Tensor, " b"], cache: KVCache) -> NextLogits:
-        """Reads one more image token after those in ``cache``: logits of the token that follows it."""
-        features = self.transformer(self.token_embedding(token[:, None]), cache)
-        return self.head(features[:, -1])
-
-    def _read(
-        self, tokens: Tensor, condition_tokens: ConditionTokens, cache: KVCache | None = None
-    ) -> Features:
-        sequence = torch.cat([condition_tokens + self.condition_offset, tokens], dim=1)
         if condition_tokens.shape[1] == 0:
             raise ConfigError("there is no condition token, expected at least a start token")
-        self._check_length(sequence.shape[1])
-        return self.transformer(self.token_embedding(sequence), cache)
+        return torch.cat([condition_tokens + self.condition_offset, tokens], dim=1)
 
-    def _check_length(self, num_tokens: int) -> None:
+    def check_length(self, num_tokens: int) -> None:
+        """Raises ConfigError if ``num_tokens`` tokens, condition included, exceed the context length."""
         if num_tokens > self.config.context_length:
             raise ConfigError(
                 f"{num_tokens} tokens of condition and image are to be read, "

@@ -5,8 +5,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqgan.prior.kv_cache import KVCache, LayerCache
-
 Features = Float[Tensor, "b n d"]
 """One vector for each token of a sequence."""
 
@@ -29,28 +27,19 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, features: Features, cache: LayerCache | None = None) -> Features:
-        """Mixes each token with those before it.
-
-        Args:
-            features: The tokens to read: a whole sequence, or with a filled ``cache`` the one next token.
-            cache: Keys and values of the tokens before; those of ``features`` are added to it.
-        """
+    def forward(self, features: Features) -> Features:
+        """Mixes each token with those before it."""
         batch, count, width = features.shape
         queries, keys, values = (
             layer(features).view(batch, count, self.num_heads, -1).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
-        if cache is not None:
-            if cache.length and count > 1:
-                raise ValueError(f"a filled cache takes one token at a time, not {count}")
-            keys, values = cache.append(keys, values)
         mixed = F.scaled_dot_product_attention(
             queries,
             keys,
             values,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=count > 1,  # a single token is the last one: it sees everything
+            is_causal=True,
         )
         mixed = self.output(mixed.transpose(1, 2).reshape(batch, count, width))
         return F.dropout(mixed, self.dropout, self.training)
@@ -71,9 +60,9 @@ class Block(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, features: Features, cache: LayerCache | None = None) -> Features:
-        """One layer of the transformer; ``cache`` as in :class:`Attention`."""
-        features = features + self.attention(self.attention_norm(features), cache)
+    def forward(self, features: Features) -> Features:
+        """One layer of the transformer."""
+        features = features + self.attention(self.attention_norm(features))
         return features + self.feed_forward(self.feed_forward_norm(features))
 
 
@@ -99,16 +88,10 @@ class Transformer(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, embedded: Features, cache: KVCache | None = None) -> Features:
-        """Reads ``embedded`` after what ``cache`` holds (nothing without one) and adds it to the cache.
-
-        Args:
-            embedded: Token vectors without their positions; exactly one where the cache is filled.
-            cache: Made for this batch by ``KVCache(depth, capacity)``.
-        """
-        start = cache.length if cache is not None else 0
-        features = embedded + self.positions[:, start : start + embedded.shape[1]]
+    def forward(self, embedded: Features) -> Features:
+        """Reads whole sequences of token vectors, to which their positions are added here."""
+        features = embedded + self.positions[:, : embedded.shape[1]]
         features = F.dropout(features, self.dropout, self.training)
-        for number, block in enumerate(self.blocks):
-            features = block(features, cache.layers[number] if cache is not None else None)
+        for block in self.blocks:
+            features = block(features)
         return self.norm(features)

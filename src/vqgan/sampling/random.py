@@ -28,10 +28,10 @@ def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
         ['0x0', '0x6d3fa73', '0xd9b56683']
     """
     x = x ^ (x >> 16)
-    x = (x * _FIRST) & _MASK
-    x = x ^ (x >> 15)
-    x = (x * _SECOND) & _MASK
-    return x ^ (x >> 15)
+    x = x.mul_(_FIRST).bitwise_and_(_MASK)
+    x ^= x >> 15
+    x = x.mul_(_SECOND).bitwise_and_(_MASK)
+    return x.bitwise_xor_(x >> 15)
 
 
 class GridNoise:
@@ -86,10 +86,19 @@ class GridNoise:
         return mix(self._key[:, row, column, None] ^ self._codes)
 
     def at(self, row: int, column: int) -> Float[Tensor, "b K"]:
-        """Standard Gumbel noise in float32 for each image and code at one cell.
+        """Standard Gumbel noise in float32 for each image and code at one cell."""
+        return _gumbel(self.bits(row, column))
 
-        The logarithm of an exponential variable, taken so that the large values, which decide the arg-max,
-        have the finer steps.
-        """
-        u = ((self.bits(row, column).to(torch.float32) + 0.5) / 2**32).clamp(max=_LARGEST_U)
-        return -torch.log(-torch.log1p(-u))
+    def at_cells(self, cells: Int[Tensor, " k"]) -> Float[Tensor, "k b K"]:
+        """As :meth:`at`, for several cells at once, each given as ``row * columns + column``."""
+        keys = self._key.flatten(1)[:, cells].t()
+        return _gumbel(mix(keys[:, :, None] ^ self._codes))
+
+
+def _gumbel(bits: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The logarithm of an exponential variable, taken so that the large values have the finer steps.
+
+    The large ones decide the arg-max.
+    """
+    u = bits.to(torch.float32).add_(0.5).div_(2**32).clamp_(max=_LARGEST_U)
+    return u.neg_().log1p_().neg_().log_().neg_()

@@ -1,13 +1,19 @@
 """Fills a token grid that the prior can see at once: read what is given, then one token after the other."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqgan.prior import Prior, TokenOrder, to_indices, to_tokens, token_positions
+from vqgan.prior import Group, Prior, TokenOrder, make_reader, read, to_tokens, token_positions
 from vqgan.sampling.filters import Decoding, filter_logits
 from vqgan.sampling.random import GridNoise
-from vqgan.types import ConditionTokens, Indices, Known, OnProgress, Progress
+from vqgan.sampling.step import make_step
+from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress
+
+NOISE_BYTES = 2**24
+"""Noise is made for several cells at once, as many as take this much memory: fewer operators a token."""
 
 
 @torch.no_grad()
@@ -24,8 +30,7 @@ def sample_grid(
 ) -> Indices:
     """Samples the unknown tokens of a grid, each given the condition and all tokens before it.
 
-    Every token is read once; the keys and values of those before it are kept. The prior should be in
-    evaluation mode, and on the device of the tensors.
+    Every token is read once; the keys and values of those before it are kept.
 
     Args:
         prior: The distribution.
@@ -36,7 +41,7 @@ def sample_grid(
         seed: Image ``i`` takes the noise of ``seed + i``.
         token_order: The order in which the prior has learned its tokens. Grids and condition tokens are in
             image order all the same, and the noise of a token is that of its row and column.
-        on_progress: Called after each token that had to be read or sampled.
+        on_progress: Called with :class:`DrawnTokens` after each token that had to be read or sampled.
 
     Returns:
         The full grid.
@@ -46,29 +51,79 @@ def sample_grid(
     """
     batch, rows, columns = indices.shape
     total = rows * columns
-    given, fixed = to_tokens(indices, token_order), to_tokens(known, token_order)
-    cells = token_positions(token_order, (rows, columns)).tolist()
-    noise = GridNoise(
-        seed=seed,
-        count=batch,
-        grid=(rows, columns),
-        codebook_size=prior.config.codebook_size,
-        device=indices.device,
+    cells = token_positions(token_order, (rows, columns))
+    fixed = to_tokens(known, token_order)
+    drawn = torch.where(known, indices, -1)
+    flat = drawn.view(batch, total)
+    noise = SequenceNoise(
+        grid_noise(prior, indices, seed),
+        cells=cells.to(indices.device),
+        count=0 if decoding.is_greedy else max(1, NOISE_BYTES // (8 * batch * prior.config.codebook_size)),
     )
-    tokens = given.clone()
-    start = known_prefix(fixed)
+    start, is_given = known_prefix(fixed), fixed.any(dim=0).tolist()
     if start < total:
-        cache = prior.new_cache(condition_tokens.shape[1] + total - 1)
-        logits = prior.next_logits(tokens[:, :start], condition_tokens, cache)
-    for position in range(start, total):
-        row, column = divmod(cells[position], columns)
-        chosen = choose_tokens(logits, decoding, noise, row, column)
-        tokens[:, position] = torch.where(fixed[:, position], given[:, position], chosen)
+        reader = make_reader(prior, rows=batch)
+        cache = reader.new_cache(batch, condition_tokens.shape[1] + total - 1)
+        entries = prior.entries(to_tokens(drawn, token_order)[:, :start], condition_tokens)
+        logits = read(reader, [Group(entries, cache)])
+        step = make_step(reader, cache)
+    for position, cell in enumerate(cells.tolist()[start:], start=start):
+        chosen = choose_tokens(logits, decoding, noise.of(position))
+        if is_given[position]:
+            chosen = torch.where(fixed[:, position], flat[:, cell], chosen)
+        flat[:, cell] = chosen
         if position + 1 < total:
-            logits = prior.step(tokens[:, position], cache)
+            logits = step(chosen)
         if on_progress is not None:
-            on_progress(Progress("sample", position + 1, total))
-    return to_indices(tokens, (rows, columns), token_order)
+            on_progress(whole_grid(drawn, position + 1))
+    return drawn
+
+
+def whole_grid(drawn: Indices, step: int, values: Mapping[str, float | str] | None = None) -> DrawnTokens:
+    """The report that ``step`` tokens of grids which the prior sees at once are there."""
+    batch, rows, columns = drawn.shape
+    return DrawnTokens(
+        "sample",
+        step,
+        rows * columns,
+        values or {},
+        indices=drawn,
+        windows=((0, 0, rows, columns),),
+        images=range(batch),
+    )
+
+
+def grid_noise(prior: Prior, indices: Indices, seed: int) -> GridNoise:
+    """The noise for the codes of a prior on the whole of these grids; raises as :class:`GridNoise`."""
+    count, rows, columns = indices.shape
+    size = prior.config.codebook_size
+    return GridNoise(seed=seed, count=count, grid=(rows, columns), codebook_size=size, device=indices.device)
+
+
+class SequenceNoise:
+    """The noise of a sequence's tokens, made for several at once.
+
+    Args:
+        noise: That of the whole grid.
+        cells: The cell of each token, in the order of the sequence.
+        count: For how many it is made at once; 0 where there is no noise.
+    """
+
+    def __init__(self, noise: GridNoise, *, cells: Int[Tensor, " n"], count: int) -> None:
+        self._noise = noise
+        self._cells = cells
+        self._count = count
+        self._first = 0
+        self._block = torch.empty(0)
+
+    def of(self, position: int) -> Float[Tensor, "b K"] | None:
+        """That of one token; quick when the positions ascend."""
+        if not self._count:
+            return None
+        if not self._first <= position < self._first + len(self._block):
+            self._first = position
+            self._block = self._noise.at_cells(self._cells[position : position + self._count])
+        return self._block[position - self._first]
 
 
 def known_prefix(known: Bool[Tensor, "b n"]) -> int:
@@ -83,13 +138,18 @@ def known_prefix(known: Bool[Tensor, "b n"]) -> int:
 
 
 def choose_tokens(
-    logits: Float[Tensor, "b K"], decoding: Decoding, noise: GridNoise, row: int, column: int
+    logits: Float[Tensor, "b K"], decoding: Decoding, noise: Float[Tensor, "b K"] | None
 ) -> Int[Tensor, " b"]:
-    """Draws one token per image: the arg-max of filtered logits plus Gumbel noise, which is an exact draw.
+    """Draws one token per row: the arg-max of filtered logits plus Gumbel noise, which is an exact draw.
 
     Adding the noise needs no sum over the codes, so the draw does not depend on how such a sum is rounded.
+
+    Args:
+        logits: Of the next tokens.
+        decoding: Temperature and filters.
+        noise: Standard Gumbel noise; plays no part, and may be None, in greedy decoding.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if decoding.is_greedy:
+    if decoding.is_greedy or noise is None:
         return logits.argmax(dim=-1)
-    return (filter_logits(logits, decoding) + noise.at(row, column).to(logits.dtype)).argmax(dim=-1)
+    return (filter_logits(logits, decoding) + noise.to(logits.dtype)).argmax(dim=-1)

@@ -1,40 +1,18 @@
 """Fills a token grid larger than the prior can see at once: a window follows the token being sampled."""
 
+from collections import defaultdict
+from dataclasses import dataclass, field
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.errors import ConfigError
-from vqgan.prior import Prior, TokenOrder
+from vqgan.prior import Group, KVCache, Prior, Reader, TokenOrder, make_reader, read
 from vqgan.sampling.filters import Decoding
-from vqgan.sampling.random import GridNoise
-from vqgan.sampling.sampler import choose_tokens
-from vqgan.types import ConditionTokens, Indices, Known, OnProgress, Progress
-
-
-def window_start(position: int, size: int, window: int) -> int:
-    """First row (or column) of the window the prior sees while sampling ``position``.
-
-    The window is centred on the position and pushed back inside the grid at the borders, so a
-    token near an edge sees more context on the far side. Call it once for each axis.
-
-    Args:
-        position: Row (or column) of the token being sampled, ``0 <= position < size``.
-        size: Rows (or columns) of the token grid.
-        window: Rows (or columns) the prior was trained on.
-
-    Raises:
-        ConfigError: If the grid is smaller than the window; sample the whole grid at once instead.
-
-    Example:
-        >>> [window_start(i, size=32, window=16) for i in (0, 8, 20, 31)]
-        [0, 0, 12, 16]
-    """
-    if size < window:
-        raise ConfigError(
-            f"a grid side of {size} tokens is smaller than the window's {window}",
-            hint="sample the whole grid at once",
-        )
-    return min(max(position - window // 2, 0), size - window)
+from vqgan.sampling.plan import Plan, Reading, Window, plan_windows
+from vqgan.sampling.sampler import choose_tokens, grid_noise
+from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress
 
 
 def usable_window(
@@ -84,7 +62,7 @@ def usable_window(
 
 
 @torch.no_grad()
-def sample_sliding(
+def sample_sliding(  # noqa: D417 (the other arguments are explained where they come from)
     prior: Prior,
     condition_tokens: ConditionTokens,
     indices: Indices,
@@ -94,58 +72,120 @@ def sample_sliding(
     is_spatial: bool,
     decoding: Decoding,
     seed: int = 0,
+    most_kept: int | None = None,
+    is_parallel: bool = True,
     on_progress: OnProgress | None = None,
 ) -> Indices:
-    """Samples the unknown tokens of a grid in raster order, each given what its window holds before it.
+    """Samples the unknown tokens of a grid, each given what its window holds before it in raster order.
 
-    The prior reads the window's tokens up to the one being sampled and gives one row of logits. Tokens after
-    it could not change the answer, so leaving them out is exact.
+    The prior reads the window's tokens up to the one being sampled and gives one row of logits: tokens after
+    it could not change the answer. Tokens that share a window share what was read, and tokens that do not depend
+    on each other are read together (see :func:`~vqgan.sampling.plan.plan_windows`). All of this is exact.
+
+    Arguments not named here, and the result, are those of :func:`~vqgan.sampling.sampler.sample_grid`.
 
     Args:
-        prior: The distribution.
-        condition_tokens: In front of the image's tokens; for spatial conditions those of the whole grid.
-        indices: The given tokens; what stands where ``known`` is false plays no part.
-        known: Which tokens are kept as they are.
         window: Rows and columns that the prior sees.
-        is_spatial: Whether the condition has a token for each cell, to be cut out with the window.
-        decoding: Temperature and filters.
-        seed: Image ``i`` takes the noise of ``seed + i``.
-        on_progress: Called after each token.
-
-    Returns:
-        The full grid.
+        is_spatial: Whether the condition has a token for each cell of the grid, to be cut out with the window.
+        most_kept: Keep no more tokens' keys and values than this at one time, for each image; the others are
+            read again when they are needed. None keeps all.
+        is_parallel: False draws token after token.
+        on_progress: Called with :class:`DrawnTokens` after each step; ``values`` has the ``token_passes`` so far.
 
     Raises:
         ConfigError: If the grid is smaller than the window, the context too short or a seed out of range.
     """
     batch, rows, columns = indices.shape
-    height, width = window
-    noise = GridNoise(
-        seed=seed,
-        count=batch,
-        grid=(rows, columns),
-        codebook_size=prior.config.codebook_size,
-        device=indices.device,
+    noise = grid_noise(prior, indices, seed)
+    plan = plan_windows(
+        known.all(dim=0).cpu().numpy(),
+        window,
+        condition=window[0] * window[1] if is_spatial else condition_tokens.shape[1],
+        most_kept=most_kept,
+        is_parallel=is_parallel,
     )
-    given_everywhere = known.all(dim=0).tolist()
-    grid = indices.clone()
-    for row in range(rows):
-        top = window_start(row, rows, height)
-        for column in range(columns):
-            if not given_everywhere[row][column]:
-                left = window_start(column, columns, width)
-                before = (row - top) * width + (column - left)
-                tokens = _crop(grid, top, left, window)[:, :before]
-                condition = condition_tokens
-                if is_spatial:
-                    condition = _crop(condition_tokens.view(batch, rows, columns), top, left, window)
-                chosen = choose_tokens(prior.next_logits(tokens, condition), decoding, noise, row, column)
-                grid[:, row, column] = torch.where(known[:, row, column], grid[:, row, column], chosen)
-            if on_progress is not None:
-                on_progress(Progress("sample", row * columns + column + 1, rows * columns))
+    grid = torch.where(known, indices, -1)
+    condition = condition_tokens.view(batch, rows, columns) if is_spatial else condition_tokens
+    windows = _Windows(make_reader(prior, rows=batch), window, condition, grid, plan)
+    done, passes = rows * columns - sum(len(step) for step in plan.steps), 0
+    for step in plan.steps:
+        logits = windows.read(step)
+        cells = torch.tensor([reading.row * columns + reading.column for reading in step], device=grid.device)
+        drawn = None if decoding.is_greedy else noise.at_cells(cells).flatten(0, 1)
+        chosen = choose_tokens(logits, decoding, drawn).view(len(step), batch).t()
+        flat = grid.view(batch, -1)
+        flat[:, cells] = torch.where(known.view(batch, -1)[:, cells], flat[:, cells], chosen)
+        done, passes = done + len(step), passes + sum(reading.passes for reading in step)
+        if on_progress is not None:
+            seen = tuple((*reading.window, *window) for reading in step)
+            numbers = ("sample", done, rows * columns, {"token_passes": float(passes)})
+            on_progress(DrawnTokens(*numbers, indices=grid, windows=seen, images=range(batch)))
     return grid
 
 
-def _crop(grid: Tensor, top: int, left: int, window: tuple[int, int]) -> Tensor:
-    """The window's cells in raster order (b n)."""
-    return grid[:, top : top + window[0], left : left + window[1]].flatten(1)
+@dataclass
+class _Windows:
+    """Reads windows of a grid that fills up, and keeps what is needed again.
+
+    Attributes:
+        reader: The prior.
+        window: Rows and columns that it sees.
+        condition: Condition tokens: of the grid's cells (b h w), or the same for every window (b m).
+        grid: Where the tokens are taken from.
+        plan: Everything that will be read.
+        caches: What was read, by window.
+    """
+
+    reader: Reader
+    window: tuple[int, int]
+    condition: Tensor
+    grid: Indices
+    plan: Plan
+    caches: dict[Window, KVCache] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # The longest sequence of each window: a cache is made for it at once.
+        self._needed = {reading.window: reading.length for step in self.plan.steps for reading in step}
+
+    def read(self, step: tuple[Reading, ...]) -> Float[Tensor, "b K"]:
+        """Logits of a step's tokens: those of all images for the first reading, then for the second, and so on."""
+        alone: list[tuple[Group, list[Reading]]] = []
+        alike: dict[int, list[Reading]] = defaultdict(list)
+        for reading in step:
+            if reading.past or reading.is_kept:
+                alone.append((Group(self._entries(reading), self._cache(reading)), [reading]))
+            else:
+                alike[reading.length].append(reading)
+        for readings in alike.values():
+            entries = torch.cat([self._entries(reading) for reading in readings])
+            alone.append((Group(entries, None), readings))
+        logits = read(self.reader, [group for group, _ in alone])
+        order = [reading for _, readings in alone for reading in readings]
+        if len(order) > 1:
+            places = {reading: place for place, reading in enumerate(order)}
+            rows = logits.view(len(order), len(self.grid), -1)
+            logits = rows[[places[reading] for reading in step]].flatten(0, 1)
+        return logits
+
+    def _cache(self, reading: Reading) -> KVCache:
+        cache = self.caches.pop(reading.window, None)
+        if cache is None:
+            cache = self.reader.new_cache(len(self.grid), self._needed[reading.window])
+        if reading.is_kept:
+            self.caches[reading.window] = cache
+        return cache
+
+    def _entries(self, reading: Reading) -> Tensor:
+        """The tokens of a reading as rows of the embedding table."""
+        prior, grid = self.reader.prior, self.grid
+        condition = self._cut(self.condition, reading.window) if self.condition.ndim == 3 else self.condition
+        before = reading.length - condition.shape[1]
+        tokens = self._cut(grid, reading.window)[:, :before]
+        if reading.past:
+            return tokens[:, reading.past - condition.shape[1] :]
+        return prior.entries(tokens, condition)
+
+    def _cut(self, cells: Tensor, start: Window) -> Tensor:
+        """A window's cells in raster order (b n)."""
+        (top, left), (rows, columns) = start, self.window
+        return cells[:, top : top + rows, left : left + columns].flatten(1)

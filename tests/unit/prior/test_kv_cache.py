@@ -1,41 +1,84 @@
 import pytest
 import torch
 
-from vqgan.prior.kv_cache import KVCache, LayerCache
+from vqgan.prior.kv_cache import KVCache, SteadyCache, causal_mask
+
+
+def make(*, depth=1, batch=2, capacity=5, dtype=torch.float32):
+    return KVCache(depth=depth, shape=(batch, 3, capacity, 4), like=torch.zeros(1, dtype=dtype))
+
+
+def pairs(count, batch=2):
+    return torch.randn(2, batch, 3, count, 4)
+
+
+def store(cache, keys_values, layer=0):
+    found = cache.append(layer, keys_values)
+    cache.advance(keys_values.shape[3])
+    return found
 
 
 def test_the_cache_returns_all_tokens_in_order():
-    keys, values = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4)
-    cache = LayerCache(capacity=5)
-    cache.append(keys[:, :, :3], values[:, :, :3])
-    cache.append(keys[:, :, 3:4], values[:, :, 3:4])
-    found_keys, found_values = cache.append(keys[:, :, 4:], values[:, :, 4:])
-    assert torch.equal(found_keys, keys)
-    assert torch.equal(found_values, values)
+    cache, given = make(), pairs(5)
+    store(cache, given[:, :, :, :3])
+    store(cache, given[:, :, :, 3:4])
+    keys, values = store(cache, given[:, :, :, 4:])
+    assert torch.equal(keys, given[0])
+    assert torch.equal(values, given[1])
+    assert cache.length == 5
 
 
-def test_the_memory_is_set_aside_once():
-    cache = LayerCache(capacity=4)
-    first, _ = cache.append(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
-    second, _ = cache.append(torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+def test_layers_do_not_share_memory():
+    cache, first, second = make(depth=2), pairs(1), pairs(1)
+    keys, _ = cache.append(0, first)
+    cache.append(1, second)
+    assert torch.equal(keys, first[0])
+
+
+def test_the_memory_is_set_aside_once_in_the_given_type():
+    cache = make(dtype=torch.bfloat16)
+    first, _ = store(cache, pairs(2).bfloat16())
+    second, _ = store(cache, pairs(1).bfloat16())
     assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
-
-
-def test_the_cache_takes_the_type_of_the_first_keys():
-    cache = LayerCache(capacity=2)
-    keys, values = cache.append(torch.ones(1, 1, 1, 2).bfloat16(), torch.ones(1, 1, 1, 2).bfloat16())
-    assert keys.dtype == values.dtype == torch.bfloat16
+    assert first.dtype == torch.bfloat16
 
 
 def test_more_tokens_than_the_capacity_are_refused():
-    cache = LayerCache(capacity=2)
+    cache, table = make(capacity=2), torch.randn(9, 3)
+    store(cache, pairs(1))
+    assert torch.equal(cache.positions(table, 1), table[1:2])
     with pytest.raises(ValueError, match="holds 2 tokens, not 3"):
-        cache.append(torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2))
+        cache.positions(table, 2)
 
 
-def test_length_counts_the_tokens_read():
-    cache = KVCache(depth=2, capacity=4)
-    assert cache.length == 0
-    for layer in cache.layers:
-        layer.append(torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2))
-    assert cache.length == 3
+def test_what_is_forgotten_is_written_over():
+    cache, given, other = make(), pairs(4), pairs(2)
+    store(cache, given)
+    cache.go_back(2)
+    keys, _ = store(cache, other)
+    assert torch.equal(keys, torch.cat([given[0, :, :, :2], other[0]], dim=2))
+
+
+def test_masks():
+    cache = make()
+    assert cache.mask(3) is None  # the first reading is causal from the start
+    store(cache, pairs(2))
+    assert cache.mask(1) is None
+    assert cache.mask(2).int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert torch.equal(causal_mask(0, 3, torch.device("cpu")), torch.ones(3, 3).tril().bool())
+
+
+def test_a_steady_cache_works_on_all_of_its_memory_and_masks_the_rest():
+    cache, given, table = make(), pairs(5), torch.randn(5, 3)
+    store(cache, given[:, :, :, :3])
+    steady = SteadyCache(cache)
+    for place in (3, 4):
+        new = given[:, :, :, place : place + 1]
+        assert torch.equal(steady.positions(table, 1), table[place : place + 1])
+        assert steady.mask(1).tolist() == [[number <= place for number in range(5)]]
+        keys, values = store(steady, new)
+        assert torch.equal(keys[:, :, : place + 1], given[0, :, :, : place + 1])
+        assert torch.equal(values[:, :, : place + 1], given[1, :, :, : place + 1])
+        assert keys.shape[2] == 5
+    assert cache.length == 3  # the first cache is as it was
+    assert not torch.equal(cache.append(0, pairs(1))[0][:, :, 3:], keys[:, :, 3:4])

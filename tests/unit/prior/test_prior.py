@@ -39,28 +39,14 @@ def test_logits_depend_on_earlier_tokens_only():
     assert not torch.isclose(before[:, 5:], after[:, 5:]).all(dim=-1).any()
 
 
-def test_logits_of_the_prefix_equal_those_of_the_whole():
-    prior, (tokens, condition) = make(), inputs()
-    whole = prior(tokens, condition)
-    for position in range(9):
-        torch.testing.assert_close(prior.next_logits(tokens[:, :position], condition), whole[:, position])
-
-
-@pytest.mark.parametrize("prefix", [0, 1, 6])
-def test_cached_steps_equal_the_whole_pass(prefix):
-    prior, (tokens, condition) = make(), inputs()
-    cache = prior.new_cache(11)
-    rows = [prior.next_logits(tokens[:, :prefix], condition, cache)]
-    rows += [prior.step(tokens[:, position], cache) for position in range(prefix, 9)]
-    torch.testing.assert_close(torch.stack(rows[:-1], dim=1), prior(tokens, condition)[:, prefix:])
-
-
 def test_log_probability_is_the_sum_worked_out_by_hand():
     prior, (tokens, condition) = make(), inputs()
     expected = torch.zeros(3, dtype=torch.float64)
     for image in range(3):
         for position in range(9):
-            logits = prior.next_logits(tokens[image : image + 1, :position], condition[image : image + 1])[0]
+            logits = prior(tokens[image : image + 1, : position + 1], condition[image : image + 1])[
+                0, position
+            ]
             expected[image] += logits[tokens[image, position]] - logits.exp().sum().log()
     found = prior.log_probability(tokens, condition)
     assert found.shape == (3, 9)
@@ -110,24 +96,18 @@ def test_weights_start_as_in_gpt_2():
     assert prior.head.bias is None
 
 
-def test_bf16_autocast_stays_near_fp32_with_and_without_cache():
+def test_bf16_autocast_stays_near_fp32():
     prior, (tokens, condition) = make().float(), inputs()
     expected = prior(tokens, condition).detach()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(prior(tokens, condition).float(), expected, rtol=0.05, atol=0.15)
         assert prior.log_probability(tokens, condition).dtype == torch.float32
-        cache = prior.new_cache(11)
-        prior.next_logits(tokens[:, :4], condition, cache)
-        step = prior.step(tokens[:, 4], cache)
-    torch.testing.assert_close(step.float(), expected[:, 5], rtol=0.05, atol=0.15)
 
 
 def test_too_long_a_sequence_is_refused():
     prior, (tokens, condition) = make(), inputs(tokens=12)
     with pytest.raises(ConfigError, match=r"13 tokens .* expected at most `context_length` = 12"):
         prior(tokens, condition)
-    with pytest.raises(ConfigError, match="hint: use a smaller grid"):
-        prior.new_cache(13)
 
 
 def test_a_sequence_without_condition_is_refused():

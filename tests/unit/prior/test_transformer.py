@@ -1,9 +1,7 @@
 import math
 
-import pytest
 import torch
 
-from vqgan.prior.kv_cache import KVCache
 from vqgan.prior.transformer import Attention, Block, Transformer
 
 
@@ -34,23 +32,6 @@ def test_block_adds_normalised_attention_then_a_gelu_network():
     hidden = block.feed_forward[0](block.feed_forward_norm(middle))
     hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
     torch.testing.assert_close(block(features), middle + block.feed_forward[2](hidden))
-
-
-def test_a_filled_cache_takes_one_token_at_a_time():
-    layer = Transformer(context_length=6, depth=1, width=8, num_heads=2, dropout=0.0)
-    cache = KVCache(depth=1, capacity=6)
-    layer(torch.randn(1, 2, 8), cache)
-    with pytest.raises(ValueError, match="one token at a time, not 2"):
-        layer(torch.randn(1, 2, 8), cache)
-
-
-def test_positions_follow_the_tokens_in_the_cache():
-    layer = Transformer(context_length=6, depth=2, width=8, num_heads=2, dropout=0.0).double()
-    torch.nn.init.normal_(layer.positions)
-    embedded = torch.randn(2, 6, 8, dtype=torch.float64)
-    cache = KVCache(depth=2, capacity=6)
-    parts = [layer(embedded[:, :3], cache)] + [layer(embedded[:, i : i + 1], cache) for i in range(3, 6)]
-    torch.testing.assert_close(torch.cat(parts, dim=1), layer(embedded))
 
 
 def test_dropout_acts_in_training_only():

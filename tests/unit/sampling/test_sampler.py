@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vqgan.errors import ConfigError
-from vqgan.prior import Prior, PriorConfig, TokenOrder, to_indices, to_tokens, token_positions
-from vqgan.sampling import Decoding, GridNoise, sample_grid
+from vqgan.prior import Prior, PriorConfig, TokenOrder, read, to_indices, to_tokens, token_positions
+from vqgan.sampling import Decoding, GridNoise, sample_grid, step
 from vqgan.sampling.sampler import choose_tokens, known_prefix
 
 GRID = (3, 4)
@@ -42,7 +42,7 @@ def slow_restatement(prior, condition, indices, known, decoding, seed, order="ra
     for place, position in enumerate(token_positions(order, GRID).tolist()):
         row, column = divmod(position, GRID[1])
         logits = prior(to_tokens(grid, order), condition)[:, place]
-        chosen = choose_tokens(logits, decoding, noise, row, column)
+        chosen = choose_tokens(logits, decoding, noise.at(row, column))
         unknown = ~known[:, row, column]
         grid[unknown, row, column] = chosen[unknown]
     return grid
@@ -81,11 +81,22 @@ def test_the_noise_of_a_cell_is_the_same_in_every_order():
     assert len(grids[0].unique()) > 3
 
 
+def counted_steps(monkeypatch):
+    """A list that grows with every reading of one token."""
+    steps = []
+
+    def counted(reader, groups):
+        if groups[0].entries.shape[1] == 1:
+            steps.append(1)
+        return read(reader, groups)
+
+    monkeypatch.setattr(step, "read", counted)
+    return steps
+
+
 @pytest.mark.parametrize("order", ["raster", "alternate", "spiral_out"])
 def test_a_prefix_counts_in_the_order_of_the_sequence(prior, order, monkeypatch):
-    steps = []
-    step = prior.step
-    monkeypatch.setattr(prior, "step", lambda *arguments: steps.append(1) or step(*arguments))
+    steps = counted_steps(monkeypatch)
     indices, _ = given(2)
     known = to_indices((torch.arange(12) < 8).expand(2, 12), GRID, order)
     sample_grid(prior, conditions(2), indices, known, decoding=WARM, token_order=order)
@@ -121,9 +132,7 @@ def test_known_tokens_are_kept_and_unknown_ones_play_no_part(prior):
 
 
 def test_a_known_prefix_is_read_at_once(prior, monkeypatch):
-    steps = []
-    step = prior.step
-    monkeypatch.setattr(prior, "step", lambda *arguments: steps.append(1) or step(*arguments))
+    steps = counted_steps(monkeypatch)
     indices, known = given(2)
     known[:, :2] = True
     sample_grid(prior, conditions(2), indices, known, decoding=WARM)
@@ -146,14 +155,14 @@ def test_the_given_tensors_are_not_changed(prior):
 def test_greedy_takes_the_lowest_of_the_largest_without_filter_or_noise():
     noise = GridNoise(seed=0, count=2, grid=(1, 1), codebook_size=4, device=CPU)
     logits = torch.tensor([[0.0, 2.0, 2.0, 1.0], [3.0, 3.0, 3.0, 3.0]])
-    found = choose_tokens(logits, Decoding(temperature=0.0, top_k=1, top_p=0.1), noise, 0, 0)
+    found = choose_tokens(logits, Decoding(temperature=0.0, top_k=1, top_p=0.1), noise.at(0, 0))
     assert found.tolist() == [1, 0]
 
 
 def test_tokens_are_drawn_with_their_probabilities():
     share = torch.tensor([0.5, 0.3, 0.15, 0.05])
     noise = GridNoise(seed=4, count=4_000, grid=(1, 1), codebook_size=4, device=CPU)
-    drawn = choose_tokens(share.log().expand(4_000, 4), Decoding(), noise, 0, 0)
+    drawn = choose_tokens(share.log().expand(4_000, 4), Decoding(), noise.at(0, 0))
     counts, expected = drawn.bincount(minlength=4), 4_000 * share
     assert float(((counts - expected) ** 2 / expected).sum()) < 16.3  # 3 degrees of freedom: 0.1 % lie above
 
@@ -161,7 +170,7 @@ def test_tokens_are_drawn_with_their_probabilities():
 def test_bf16_logits_are_compared_in_fp32():
     noise = GridNoise(seed=0, count=8, grid=(1, 1), codebook_size=512, device=CPU)
     logits = torch.randn(8, 512).bfloat16()
-    found = choose_tokens(logits, Decoding(), noise, 0, 0)
+    found = choose_tokens(logits, Decoding(), noise.at(0, 0))
     assert torch.equal(found, (logits.float() + noise.at(0, 0)).argmax(dim=-1))
 
 

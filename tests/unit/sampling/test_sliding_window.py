@@ -11,7 +11,6 @@ from vqgan.sampling import (
     sample_grid,
     sample_sliding,
     usable_window,
-    window_start,
 )
 from vqgan.sampling.sampler import choose_tokens
 
@@ -57,7 +56,7 @@ def slow_restatement(condition, indices, known, window, is_spatial, decoding, se
             )
             seen = condition.view(batch, rows, columns)[cells].flatten(1) if is_spatial else condition
             logits = PRIOR(grid[cells].flatten(1), seen).view(batch, *window, CODES)[:, i, j]
-            chosen = choose_tokens(logits, decoding, noise, row, column)
+            chosen = choose_tokens(logits, decoding, noise.at(row, column))
             unknown = ~known[:, row, column]
             grid[unknown, row, column] = chosen[unknown]
     return grid
@@ -73,24 +72,35 @@ def problem(batch, grid, *, is_spatial, share, seed):
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     window=st.tuples(st.sampled_from([2, 4]), st.sampled_from([2, 4])),
-    extra=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    extra=st.tuples(st.integers(0, 5), st.integers(0, 5)),
     batch=st.integers(1, 2),
     is_spatial=st.booleans(),
     share=st.sampled_from([0.0, 0.3]),
     temperature=st.sampled_from([0.0, 1.0]),
+    most_kept=st.sampled_from([None, 0, 30, 60]),
+    is_parallel=st.booleans(),
     seed=st.integers(0, 2**40),
 )
 def test_every_shape_equals_whole_windows_for_every_token(
-    window, extra, batch, is_spatial, share, temperature, seed
+    window, extra, batch, is_spatial, share, temperature, most_kept, is_parallel, seed
 ):
     grid = (window[0] + extra[0], window[1] + extra[1])
     condition, indices, known = problem(batch, grid, is_spatial=is_spatial, share=share, seed=seed % 1000)
     decoding = Decoding(temperature=temperature)
     found = sample_sliding(
-        PRIOR, condition, indices, known, window=window, is_spatial=is_spatial, decoding=decoding, seed=seed
+        PRIOR,
+        condition,
+        indices,
+        known,
+        window=window,
+        is_spatial=is_spatial,
+        decoding=decoding,
+        seed=seed,
+        most_kept=most_kept,
+        is_parallel=is_parallel,
     )
     expected = slow_restatement(condition, indices, known, window, is_spatial, decoding, seed)
     assert torch.equal(found, expected)
@@ -114,44 +124,36 @@ def test_image_i_of_a_batch_is_the_image_of_its_seed():
     assert torch.equal(batch[2:], last)
 
 
-def test_tokens_known_in_every_image_cost_nothing(monkeypatch):
+def test_tokens_known_in_every_image_cost_nothing():
     condition, indices, known = problem(2, (4, 6), is_spatial=False, share=0.0, seed=2)
     known[:, :2] = True
-    reads = []
-    next_logits = PRIOR.next_logits
-    monkeypatch.setattr(PRIOR, "next_logits", lambda *arguments: reads.append(1) or next_logits(*arguments))
     reports = []
-    sample_sliding(
-        PRIOR,
-        condition,
-        indices,
-        known,
-        window=(4, 4),
-        is_spatial=False,
-        decoding=Decoding(),
-        on_progress=reports.append,
-    )
-    assert len(reads) == 12
-    assert [report.step for report in reports] == list(range(1, 25))
+    arguments = {"window": (4, 4), "is_spatial": False, "decoding": Decoding(), "is_parallel": False}
+    sample_sliding(PRIOR, condition, indices, known, on_progress=reports.append, **arguments)
+    assert [report.step for report in reports] == list(range(13, 25))
+    # Three windows, each read to its last token: 2 + 14, 2 + 14 and 2 + 15 of them.
+    assert reports[-1].values["token_passes"] == 49
 
 
-@given(st.integers(1, 40), st.integers(0, 60))
-def test_windows_stay_inside_the_grid_and_hold_the_token(window, extra):
-    size = window + extra
-    starts = [window_start(position, size, window) for position in range(size)]
-    assert starts == sorted(starts)
-    for position, start in enumerate(starts):
-        assert 0 <= start <= size - window
-        assert start <= position < start + window
-        if 0 < start < size - window:
-            assert position - start == window // 2
+def test_reports_show_the_growing_grid_and_where_it_grows():
+    condition, indices, known = problem(2, (6, 9), is_spatial=False, share=0.1, seed=2)
+    reports, grids = [], []
 
+    def keep(report):
+        reports.append(report)
+        grids.append(report.indices.clone())
 
-def test_a_grid_smaller_than_the_window_has_no_start():
-    with pytest.raises(
-        ConfigError, match="a grid side of 3 tokens is smaller than the window's 4\nhint: sample"
-    ):
-        window_start(0, 3, 4)
+    arguments = {"window": (4, 4), "is_spatial": False, "decoding": Decoding()}
+    found = sample_sliding(PRIOR, condition, indices, known, on_progress=keep, **arguments)
+    assert torch.equal(grids[-1], found)
+    undrawn = int((~known.all(dim=0)).sum())
+    for report, grid in zip(reports, grids, strict=True):
+        missing = (grid < 0).any(dim=0)
+        assert int(missing.sum()) == undrawn - (report.step - (54 - undrawn))
+        assert torch.equal(grid[known], indices[known])
+        assert (report.phase, report.total, report.images) == ("sample", 54, range(2))
+        assert all(w[2:] == (4, 4) and 0 <= w[0] <= 2 and 0 <= w[1] <= 5 for w in report.windows)
+    assert any(len(report.windows) > 1 for report in reports)
 
 
 @pytest.mark.parametrize(

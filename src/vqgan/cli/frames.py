@@ -1,0 +1,293 @@
+"""``--frames``: the growing image as pictures, as an animation and as a page with a slider over the steps."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from vqgan.checkpoints.files import output_errors, write_text
+from vqgan.config import require
+from vqgan.images import Pixels, decode_image, fit, save_apng, save_png
+from vqgan.images.files import Info
+from vqgan.images.pixels import to_picture
+from vqgan.tokenizer import Tokenizer
+from vqgan.types import DrawnTokens, Progress
+
+MAX_FRAMES = 200
+"""Each frame costs a decoding of the whole grid, and the animation is put together in memory."""
+
+PAGE_SIDE, ANIMATION_SIDE, SMALL_SIDE = 1024, 512, 256
+"""Frames whose longer side has more pixels are made smaller in the page and in the animation; there, small ones
+are made larger, else the outline would cover what it frames. Their files keep the image's own size."""
+
+GREYS = -0.35, -0.25
+"""The squares of tokens that are not drawn yet."""
+
+_BLACK, _AMBER, _WHITE = (0, 0, 0), (255, 176, 0), (255, 255, 255)
+
+Picture = Float[Tensor, "c H W"]
+Grid = Int[Tensor, "h w"]
+Mask = Bool[Tensor, "h w"]
+Boxes = Sequence[tuple[int, int, int, int]]
+"""Top, left, rows and columns of each, in tokens."""
+
+_STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+body { max-width: 64rem; margin: 1rem auto; padding: 0 1rem; } h1 { font-size: 1.3rem; } figure { margin: 0; }
+figcaption { margin: .8rem 0; font-variant-numeric: tabular-nums; } #stage { display: grid; margin: 0 auto; }
+#stage > * { grid-area: 1 / 1; width: 100%; height: 100%; } #stage.small { image-rendering: pixelated; }
+img { visibility: hidden; } img.shown { visibility: visible; } svg { overflow: visible; z-index: 1; }
+path { fill: none; stroke: #000; stroke-width: 5px; vector-effect: non-scaling-stroke; }
+#windows { stroke: #ffb000; stroke-width: 2.5px; } #newest { stroke: #fff; stroke-width: 2px; }
+#controls { display: flex; flex-wrap: wrap; gap: .8rem; align-items: center; } #controls[hidden] { display: none; }
+#play { min-width: 5rem; } #step { flex: 1 1 14rem; } dd { margin: 0; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem; }
+"""
+
+_SCRIPT = """
+const byId = (id) => document.getElementById(id), slider = byId("step"), play = byId("play"), outline = byId("outline");
+const { pause, frames } = JSON.parse(byId("frames").textContent), last = frames.length - 1;
+const path = (boxes) => boxes.map(([top, left, h, w]) => `M${left} ${top}h${w}v${h}H${left}z`).join("");
+let timer = 0;
+function show(number) {
+  const { caption, windows, newest } = frames[number];
+  document.querySelectorAll("img").forEach((image, i) => image.classList.toggle("shown", i === number));
+  for (const [id, boxes] of Object.entries({ windows, newest, halo: [...windows, ...newest] }))
+    byId(id).setAttribute("d", outline.checked ? path(boxes) : "");
+  slider.value = number; slider.setAttribute("aria-valuetext", caption); byId("caption").textContent = caption;
+}
+function stop() { clearInterval(timer); timer = 0; play.textContent = "Play"; }
+function start() {
+  if (+slider.value === last) show(0);
+  timer = setInterval(() => { +slider.value < last ? show(+slider.value + 1) : stop(); }, pause);
+  play.textContent = "Pause";
+}
+slider.addEventListener("input", () => { stop(); show(+slider.value); });
+play.addEventListener("click", () => { timer ? stop() : start(); });
+outline.addEventListener("change", () => show(+slider.value));
+document.addEventListener("keydown", (event) => {
+  const now = +slider.value, to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last }[event.key];
+  if (to === undefined || event.ctrlKey || event.altKey || event.metaKey || event.target === slider) return;
+  event.preventDefault(); stop(); show(Math.min(Math.max(to, 0), last));
+});
+byId("controls").hidden = false; show(0);
+"""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A picture that was written, and what the pages say about it."""
+
+    path: Path
+    caption: str
+    windows: Boxes
+    newest: Boxes
+
+
+class Frames:
+    """Follows one image while it is drawn; give it to a sampling function as ``on_progress``.
+
+    Each frame is a PNG that appears complete or not at all, of the image decoded with what is drawn so far; the
+    rest is chequered in grey. Interrupted sampling leaves the frames until then. Only what the pages say about
+    the frames is kept in memory, until :meth:`finish` joins them.
+
+    Args:
+        tokenizer: Decodes the grids.
+        folder: Made where it does not exist; the frames of an earlier drawing in it are removed.
+        count: Number of frames, evenly spaced over the image's tokens, from the first report to the finished
+            image; fewer where there are fewer reports.
+        info: Text chunks for every frame, also shown on the page.
+        number: Which of the call's images is followed.
+
+    Raises:
+        ConfigError: If ``count`` is out of range.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, folder: Path, *, count: int, info: Info | None = None, number: int = 0
+    ) -> None:
+        check_frames(count)
+        self._tokenizer, self._folder = tokenizer, folder
+        self._count, self._number, self._info = count, number, dict(info or {})
+        self._first: int | None = None
+        self._next = 0
+        self._before: Grid | None = None
+        self._frames: list[_Frame] = []
+
+    def __call__(self, progress: Progress) -> None:
+        """Writes a frame if one is due. The finished image is left to :meth:`finish`.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        if not isinstance(progress, DrawnTokens) or self._number not in progress.images:
+            return
+        grid = progress.indices[progress.images.index(self._number)]
+        # Steps would not do: they count the tokens of all images of the call.
+        drawn, tokens = int((grid >= 0).sum()), grid.numel()
+        self._first = drawn if self._first is None else self._first
+        due = (drawn - self._first) * (self._count - 1) // max(1, tokens - self._first)
+        if drawn < tokens and due >= self._next:
+            self._next = due + 1
+            self._write_grid(grid.cpu(), progress.windows)
+        self._before = grid.clone()
+
+    def finish(self, image: Picture) -> list[Path]:
+        """Writes the finished image as the last frame, then ``growth.png`` and ``growth.html``.
+
+        Args:
+            image: As the sampling function gave it back.
+
+        Returns:
+            The paths of the animation and the page.
+
+        Raises:
+            OutputError: If a file cannot be written.
+        """
+        grid = self._tokenizer.grid_size((image.shape[1], image.shape[2]))
+        self._write(image, torch.ones(grid, dtype=torch.bool))
+        # All together take six seconds, but none is too short or too long to be seen.
+        pause = max(40, min(250, 6000 // len(self._frames)))
+        pictures = [_outlined(frame, grid) for frame in self._frames]
+        animation, page = self._folder / "growth.png", self._folder / "growth.html"
+        # It stands still at its end: equal frames in a row become one that is shown longer.
+        save_apng([*pictures, *[pictures[-1]] * (1500 // pause)], animation, pause)
+        write_text(page, "".join(_page(self._frames, tuple(image.shape), grid, self._info, pause)))
+        return [animation, page]
+
+    @torch.no_grad()
+    def _write_grid(self, grid: Grid, windows: Boxes) -> None:
+        is_drawn = grid >= 0
+        was_drawn = is_drawn if self._before is None else self._before.cpu() >= 0
+        newest = [(row, column, 1, 1) for row, column in (is_drawn & ~was_drawn).nonzero().tolist()]
+        image = self._tokenizer.decode(fill_undrawn(grid)[None])[0].float().cpu()
+        self._write(cover(image, ~is_drawn), is_drawn, windows, newest)
+
+    def _write(self, image: Picture, is_drawn: Mask, windows: Boxes = (), newest: Boxes = ()) -> None:
+        if not self._frames:
+            _remove_frames(self._folder)
+        path = self._folder / f"frame-{len(self._frames):04d}.png"
+        step, total = int(is_drawn.sum()), is_drawn.numel()
+        save_png(image, path, {**self._info, "step": str(step), "total": str(total)})
+        seed = f", seed {self._info['seed']}" if "seed" in self._info else ""
+        self._frames.append(_Frame(path, f"{step} of {total} tokens drawn{seed}", windows, newest))
+
+
+def check_frames(count: int) -> None:
+    """Raises ConfigError unless so many frames can be made."""
+    require(
+        2 <= count <= MAX_FRAMES,
+        f"`--frames` is {count}, expected 2 to {MAX_FRAMES}",
+        hint="it is the number of pictures over the whole drawing, the first and the last included",
+    )
+
+
+def fill_undrawn(grid: Grid) -> Grid:
+    """Puts a drawn code wherever there is none (-1), so that the grid can be decoded.
+
+    It is the nearest above, else the nearest to the left, below or to the right; 0 where nothing is drawn.
+
+    Example:
+        >>> fill_undrawn(torch.tensor([[5, 6, 7], [8, -1, -1]])).tolist()
+        [[5, 6, 7], [8, 6, 7]]
+    """
+    for axis, backwards in ((0, False), (1, False), (0, True), (1, True)):
+        turned = grid.flip(axis) if backwards else grid
+        places = torch.arange(grid.shape[axis]).unsqueeze(1 - axis).expand_as(turned)
+        newest = torch.where(turned >= 0, places, 0).cummax(axis).values
+        turned = turned.gather(axis, newest)
+        grid = turned.flip(axis) if backwards else turned
+    return grid.clamp_min(0)
+
+
+def cover(image: Picture, hidden: Mask) -> Picture:
+    """The image with the squares of the hidden tokens chequered in two greys."""
+    factor = image.shape[1] // hidden.shape[0]
+    rows, columns = (torch.arange(side) for side in hidden.shape)
+    greys = torch.tensor(GREYS)[(rows[:, None] + columns) % 2]
+    squares, mask = (x.repeat_interleave(factor, 0).repeat_interleave(factor, 1) for x in (greys, hidden))
+    return torch.where(mask, squares, image)
+
+
+def _remove_frames(folder: Path) -> None:
+    """So that a folder never holds pictures of two drawings."""
+    with output_errors(folder):
+        for name in ("frame-[0-9][0-9][0-9][0-9].png", "growth.png", "growth.html"):
+            for path in folder.glob(name):
+                path.unlink()
+
+
+def _smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
+    """The image with its longer side at most ``longest``."""
+    scale = longest / max(pixels.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return fit(pixels, (height, width)) if scale < 1 else pixels
+
+
+def _outlined(frame: _Frame, grid: tuple[int, int]) -> Pixels:
+    """The frame as the animation shows it: with its windows and its newest tokens, in colour."""
+    pixels = _smaller(decode_image(frame.path, 3), ANIMATION_SIDE)
+    times = max(1, SMALL_SIDE // max(pixels.shape[:2]))
+    pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
+    height, width = pixels.shape[:2]
+    for boxes, colour in ((frame.windows, _AMBER), (frame.newest, _WHITE)):
+        for top, left, rows, columns in boxes:
+            y, bottom = (round(row * height / grid[0]) for row in (top, top + rows))
+            x, right = (round(column * width / grid[1]) for column in (left, left + columns))
+            rings = [pixels[y + i : max(y, bottom - i), x + i : max(x, right - i)] for i in (0, 1, 3, 4)]
+            for ring, fill in zip(rings, (_BLACK, colour, _BLACK, rings[-1].copy()), strict=True):
+                ring[:] = fill
+    return pixels
+
+
+def _page(
+    frames: Sequence[_Frame], shape: tuple[int, ...], grid: tuple[int, int], info: Info, pause: int
+) -> Iterator[str]:
+    """The page, piece by piece. It needs nothing else, and forbids itself to ask for anything."""
+    channels, height, width = shape
+    steps = [{"caption": each.caption, "windows": each.windows, "newest": each.newest} for each in frames]
+    # No `</script>` may stand within a script.
+    data = json.dumps({"pause": pause, "frames": steps}).replace("<", "\\u003c")
+    small = ' class="small"' * (max(height, width) < SMALL_SIDE)
+    yield (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>How an image grew</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f'<h1>How an image grew</h1>\n<figure>\n<div id="stage"{small} '
+        f'style="aspect-ratio: {width} / {height}; width: min(100%, {70 * width / height:.2f}vh)">\n'
+    )
+    for frame in frames:
+        png = base64.b64encode(_page_png(frame.path, channels)).decode("ascii")
+        shown = ' class="shown"' * (frame is frames[-1])
+        yield f'<img{shown} alt="{html.escape(frame.caption)}" decoding="sync" src="data:image/png;base64,{png}">\n'
+    terms = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in info.items())
+    yield (
+        f'<svg viewBox="0 0 {grid[1]} {grid[0]}" preserveAspectRatio="none" aria-hidden="true">'
+        '<path id="halo"/><path id="windows"/><path id="newest"/></svg>\n</div>\n'
+        f'<figcaption id="caption">{html.escape(frames[-1].caption)}</figcaption>\n</figure>\n'
+        '<div id="controls" hidden>\n<button id="play" type="button">Play</button>\n<label for="step">Frame</label>\n'
+        f'<input id="step" type="range" min="0" max="{len(frames) - 1}" step="1" value="{len(frames) - 1}">\n'
+        '<label><input id="outline" type="checkbox" checked> outline what the prior sees</label>\n</div>\n'
+        f"<dl>\n{''.join(terms)}</dl>\n"
+        f'<script type="application/json" id="frames">{data}</script>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n'
+    )
+
+
+def _page_png(path: Path, channels: int) -> bytes:
+    """A frame's file, or a smaller one of the same picture."""
+    pixels = decode_image(path, channels)
+    if max(pixels.shape[:2]) <= PAGE_SIDE:
+        return path.read_bytes()
+    buffer = io.BytesIO()
+    to_picture(_smaller(pixels, PAGE_SIDE)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,84 @@
+"""Fills token grids of any size, as many together as fit in the memory."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from vqgan.config import require
+from vqgan.prior import Prior, TokenOrder
+from vqgan.sampling.filters import Decoding
+from vqgan.sampling.jacobi import sample_grid_jacobi
+from vqgan.sampling.memory import default_memory, share_memory
+from vqgan.sampling.sampler import sample_grid
+from vqgan.sampling.sliding_window import sample_sliding
+from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress, Progress
+
+
+def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
+    prior: Prior,
+    condition_tokens: ConditionTokens,
+    indices: Indices,
+    known: Known,
+    *,
+    window: tuple[int, int],
+    is_spatial: bool,
+    decoding: Decoding,
+    seed: int = 0,
+    token_order: TokenOrder = "raster",
+    jacobi: int | None = None,
+    memory: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Indices:
+    """Samples the unknown tokens of grids: at once where the prior can see all, else window by window.
+
+    Args:
+        window: Rows and columns that the prior sees.
+        is_spatial: Whether the condition has a token for each cell of the grid.
+        jacobi: Draw blocks of so many tokens by iteration (see :mod:`~vqgan.sampling.jacobi`); None one by one.
+        memory: Bytes, beside the weights; None for :func:`default_memory`.
+        on_progress: Called after each step; steps count the tokens of all images.
+
+    Raises:
+        ConfigError: If the grid does not suit window or context, or a number is out of range.
+    """
+    count, rows, columns = indices.shape
+    share = share_memory(
+        prior,
+        known.all(dim=0).cpu().numpy(),
+        window,
+        condition=window[0] * window[1] if is_spatial else condition_tokens.shape[1],
+        count=count,
+        memory=default_memory(indices.device) if memory is None else memory,
+    )
+    draw: Callable[..., Indices]
+    if window != (rows, columns):
+        require(
+            jacobi is None,
+            f"`jacobi` works on grids that the prior sees at once, {window[0]} x {window[1]} tokens",
+            hint="leave it out",
+        )
+        draw = partial(sample_sliding, window=window, is_spatial=is_spatial, most_kept=share.most_kept)
+    elif jacobi is not None:
+        draw = partial(sample_grid_jacobi, block=jacobi, token_order=token_order)
+    else:
+        draw = partial(sample_grid, token_order=token_order)
+    parts = []
+    for start in range(0, count, share.images):
+        part = slice(start, min(count, start + share.images))
+        report = on_progress and _report_part(on_progress, range(part.start, part.stop), count)
+        tensors = (condition_tokens[part], indices[part], known[part])
+        parts.append(draw(prior, *tensors, decoding=decoding, seed=seed + start, on_progress=report))
+    return torch.cat(parts)
+
+
+def _report_part(on_progress: OnProgress, images: range, count: int) -> OnProgress:
+    """What is reported of some images, as a part of the work on all ``count``."""
+
+    def report(progress: Progress) -> None:
+        step = images.start * progress.total + len(images) * progress.step
+        progress = replace(progress, step=step, total=count * progress.total)
+        on_progress(replace(progress, images=images) if isinstance(progress, DrawnTokens) else progress)
+
+    return report

@@ -1,0 +1,162 @@
+"""In which order, and from what, the tokens of a large grid are drawn: all of it is known beforehand.
+
+A token's window is one sequence: the condition, then the window's cells row by row. Tokens that share a window (at the
+borders it does not move) share a sequence, which is read once. A token depends only on those before it in its
+window, so rows follow each other at a window's width, and all tokens that are ready are read together.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
+
+from vqgan.errors import ConfigError
+
+Window = tuple[int, int]
+"""First row and first column."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read to draw one token.
+
+    Attributes:
+        row: Of the token.
+        column: Of the token.
+        window: Where its window starts.
+        past: Tokens of the window's sequence, condition included, that were read before and kept.
+        length: Tokens of the sequence, condition included, that stand before the token.
+        is_kept: Whether the sequence is kept for a later token.
+    """
+
+    row: int
+    column: int
+    window: Window
+    past: int
+    length: int
+    is_kept: bool
+
+    @property
+    def passes(self) -> int:
+        """Tokens that go through the prior."""
+        return self.length - self.past
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in which a grid is drawn; the readings of one step do not depend on each other.
+
+    Attributes:
+        steps: Readings in the order of their cells, step after step.
+        passes: Tokens that go through the prior, for each image.
+        most_kept: The most tokens that are kept at one time, for each image.
+    """
+
+    steps: tuple[tuple[Reading, ...], ...]
+    passes: int
+    most_kept: int
+
+
+def window_start(position: int, size: int, window: int) -> int:
+    """First row (or column) of the window the prior sees while sampling ``position``.
+
+    The window is centred on the position and pushed back inside the grid at the borders, so a
+    token near an edge sees more context on the far side. Call it once for each axis.
+
+    Args:
+        position: Row (or column) of the token being sampled, ``0 <= position < size``.
+        size: Rows (or columns) of the token grid.
+        window: Rows (or columns) the prior was trained on.
+
+    Raises:
+        ConfigError: If the grid is smaller than the window; sample the whole grid at once instead.
+
+    Example:
+        >>> [window_start(i, size=32, window=16) for i in (0, 8, 20, 31)]
+        [0, 0, 12, 16]
+    """
+    if size < window:
+        raise ConfigError(
+            f"a grid side of {size} tokens is smaller than the window's {window}",
+            hint="sample the whole grid at once",
+        )
+    return min(max(position - window // 2, 0), size - window)
+
+
+def plan_windows(
+    given: Bool[ndarray, "h w"],
+    window: tuple[int, int],
+    *,
+    condition: int,
+    most_kept: int | None = None,
+    is_parallel: bool = True,
+) -> Plan:
+    """Plans the drawing of a grid.
+
+    Without a limit, a grid of H x W tokens without given ones costs, with w x w windows, half = w / 2 and m condition
+    tokens, ``(H-w) * ((W-w) * (m+w*half+half) + m+w*half+w-1) + (W-w) * (m+w*(w-1)+half) + m+w*w-1`` passes.
+
+    Args:
+        given: Cells whose tokens need not be drawn.
+        window: Rows and columns that the prior sees.
+        condition: Condition tokens in front of each window's.
+        most_kept: Keep no more tokens than this at one time, for each image; what is not kept is read again.
+        is_parallel: False draws one token a step, in raster order.
+
+    Example:
+        >>> plan = plan_windows(np.zeros((32, 32), dtype=bool), (16, 16), condition=1)
+        >>> len(plan.steps), plan.passes
+        (528, 41616)
+    """
+    rows, columns = given.shape
+    tops = [window_start(row, rows, window[0]) for row in range(rows)]
+    lefts = [window_start(column, columns, window[1]) for column in range(columns)]
+    cells = [(int(row), int(column)) for row, column in np.argwhere(~given)]
+    steps: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    if is_parallel:
+        for cell, step in zip(cells, _ready(cells, given, tops, lefts, window[1]), strict=True):
+            steps[step].append(cell)
+    else:
+        steps = defaultdict(list, {number: [cell] for number, cell in enumerate(cells)})
+    last = {(tops[row], lefts[column]): (row, column) for row, column in cells}
+
+    kept: dict[Window, int] = {}
+    reserved = most = passes = 0
+    planned = []
+    for number in sorted(steps):
+        readings = []
+        for row, column in steps[number]:
+            start = (tops[row], lefts[column])
+            length = condition + (row - start[0]) * window[1] + column - start[1]
+            past = kept.pop(start, 0)
+            final_row, final_column = last[start]
+            needed = condition + (final_row - start[0]) * window[1] + final_column - start[1]
+            reserved -= needed if past else 0
+            is_kept = last[start] != (row, column) and (most_kept is None or reserved + needed <= most_kept)
+            if is_kept:
+                kept[start], reserved = length, reserved + needed
+            readings.append(Reading(row, column, start, past, length, is_kept))
+            passes, most = passes + length - past, max(most, reserved)
+        planned.append(tuple(readings))
+    return Plan(tuple(planned), passes, most)
+
+
+def _ready(
+    cells: list[tuple[int, int]],
+    given: Bool[ndarray, "h w"],
+    tops: list[int],
+    lefts: list[int],
+    width: int,
+) -> list[int]:
+    """The step in which each cell can be drawn: one after the last that it depends on."""
+    drawn_in = np.zeros(given.shape, dtype=np.int64)  # given ones are there from the start, in step 0
+    steps = []
+    for row, column in cells:
+        top, left = tops[row], lefts[column]
+        above = drawn_in[top:row, left : left + width].max(initial=0)
+        beside = drawn_in[row, left:column].max(initial=0)
+        drawn_in[row, column] = max(above, beside) + 1
+        steps.append(int(drawn_in[row, column]))
+    return steps

@@ -1,0 +1,177 @@
+"""Reading for sampling gives the numbers of the forward pass, however the tokens come in."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqgan.errors import ConfigError
+from vqgan.nn import product as products
+from vqgan.nn.product import FEW_ROWS, prepare, product
+from vqgan.prior import Group, Prior, PriorConfig, make_reader, read
+from vqgan.prior.kv_cache import SteadyCache
+
+CONDITION = 2
+
+
+def make(**sizes):
+    torch.manual_seed(0)
+    settings = {"codebook_size": 11, "condition_size": 4, "context_length": 14, "depth": 2, "width": 8}
+    model = Prior(PriorConfig(**{**settings, "num_heads": 2, **sizes})).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model.eval()
+
+
+PRIOR = make()
+
+
+def inputs(batch=3, tokens=9):
+    generator = torch.Generator().manual_seed(batch)
+    condition = torch.randint(4, (batch, CONDITION), generator=generator)
+    return torch.randint(11, (batch, tokens), generator=generator), condition
+
+
+def whole(tokens, condition):
+    """Logits after the condition, and after each token."""
+    return PRIOR(torch.cat([tokens, tokens[:, :1]], dim=1), condition).detach()
+
+
+@settings(max_examples=25, deadline=None)
+@given(counts=st.lists(st.integers(1, 4), min_size=1, max_size=4), batch=st.integers(1, 3))
+def test_any_pieces_through_the_cache_equal_the_whole_pass(counts, batch):
+    tokens, condition = inputs(batch, tokens=sum(counts))
+    entries = PRIOR.entries(tokens, condition)
+    counts = [CONDITION, *counts]
+    reader = make_reader(PRIOR, rows=batch)
+    cache = reader.new_cache(batch, sum(counts)) if sum(counts) <= 14 else None
+    if cache is None:
+        return
+    expected, ends = whole(tokens, condition), torch.tensor(counts).cumsum(0)
+    found = [read(reader, [Group(part, cache)]) for part in entries.split(counts, dim=1)]
+    torch.testing.assert_close(torch.stack(found, dim=1), expected[:, ends - CONDITION])
+    assert cache.length == sum(counts)
+
+
+def test_without_a_cache_the_last_row_is_that_of_the_whole_pass():
+    tokens, condition = inputs()
+    reader = make_reader(PRIOR, rows=3)
+    for length in range(9):
+        found = read(reader, [Group(PRIOR.entries(tokens[:, :length], condition), None)])
+        torch.testing.assert_close(found, whole(tokens, condition)[:, length])
+
+
+def test_all_rows_are_those_of_the_whole_pass():
+    tokens, condition = inputs()
+    reader, entries = make_reader(PRIOR, rows=3), PRIOR.entries(tokens, condition)
+    cache = reader.new_cache(3, 11)
+    first = read(reader, [Group(entries[:, :5], cache)], only_last=False).view(3, 5, -1)
+    second = read(reader, [Group(entries[:, 5:], cache)], only_last=False).view(3, 6, -1)
+    found = torch.cat([first, second], dim=1)[:, CONDITION - 1 :]
+    torch.testing.assert_close(found, whole(tokens, condition))
+
+
+def test_groups_of_several_lengths_do_not_see_each_other():
+    reader = make_reader(PRIOR, rows=1)
+    groups, expected = [], []
+    for batch, length, is_cached in ((2, 4, False), (1, 9, True), (3, 0, False), (2, 5, True)):
+        tokens, condition = inputs(batch)
+        entries = PRIOR.entries(tokens[:, :length], condition)
+        cache = None
+        if is_cached:
+            cache = reader.new_cache(batch, length + CONDITION)
+            read(reader, [Group(entries[:, :-3], cache)])
+            entries = entries[:, -3:]
+        groups.append(Group(entries, cache))
+        expected.append(whole(tokens, condition)[:, length])
+    torch.testing.assert_close(read(reader, groups), torch.cat(expected))
+
+
+def test_a_steady_cache_gives_the_same_steps():
+    tokens, condition = inputs()
+    reader, entries = make_reader(PRIOR, rows=3), PRIOR.entries(tokens, condition)
+    cache = reader.new_cache(3, 11)
+    read(reader, [Group(entries[:, :6], cache)])
+    steady = SteadyCache(cache)
+    for place in range(6, 11):
+        found = read(reader, [Group(entries[:, place : place + 1], steady)])
+        torch.testing.assert_close(found, read(reader, [Group(entries[:, place : place + 1], cache)]))
+
+
+def test_steps_follow_what_was_forgotten():
+    tokens, condition = inputs()
+    reader, entries = make_reader(PRIOR, rows=3), PRIOR.entries(tokens, condition)
+    cache = reader.new_cache(3, 11)
+    read(reader, [Group((entries + 1) % 11, cache)])
+    cache.go_back(0)
+    read(reader, [Group(entries[:, :4], cache)])
+    torch.testing.assert_close(
+        read(reader, [Group(entries[:, 4:7], cache)]), whole(tokens, condition)[:, 7 - CONDITION]
+    )
+
+
+def test_dropout_plays_no_part():
+    model = make(dropout=0.5).train()
+    tokens, condition = inputs()
+    reader, entries = make_reader(model, rows=3), model.entries(tokens, condition)
+    found = [read(reader, [Group(entries, None)]) for _ in range(2)]
+    assert torch.equal(*found)
+    torch.testing.assert_close(found[0], whole(tokens, condition)[:, -1])
+
+
+def test_autocast_does_not_change_the_precision():
+    tokens, condition = inputs()
+    reader = make_reader(make().float(), rows=3)
+    entries = PRIOR.entries(tokens, condition)
+    expected = read(reader, [Group(entries, None)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(read(reader, [Group(entries, None)]), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_precisions_are_near(dtype):
+    tokens, condition = inputs()
+    model = make().to(dtype)
+    reader, entries = make_reader(model, rows=3), model.entries(tokens, condition)
+    cache = reader.new_cache(3, 11)
+    read(reader, [Group(entries[:, :8], cache)])
+    found = read(reader, [Group(entries[:, 8:9], cache)])
+    assert found.dtype == dtype
+    near = 1e-5 if dtype == torch.float32 else 0.2
+    torch.testing.assert_close(found.double(), whole(tokens, condition)[:, 7], rtol=near, atol=near)
+
+
+def test_a_sequence_that_is_too_long_is_refused():
+    reader = make_reader(PRIOR, rows=1)
+    with pytest.raises(ConfigError, match=r"15 tokens .* `context_length` = 14\nhint: use a smaller grid"):
+        reader.new_cache(1, 15)
+    with pytest.raises(ConfigError, match="15 tokens"):
+        read(reader, [Group(torch.zeros(1, 15, dtype=torch.int64), None)])
+
+
+@pytest.mark.parametrize("rows", [1, 8, FEW_ROWS, FEW_ROWS + 1])
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("prepared_for", [1, 300])
+def test_products_are_those_of_a_linear_layer(rows, has_bias, prepared_for):
+    layer = torch.nn.Linear(24, 40, bias=has_bias)
+    weights = prepare(layer.weight.detach(), layer.bias.detach() if has_bias else None, rows=prepared_for)
+    given = torch.randn(rows, 24)
+    torch.testing.assert_close(product(given, weights), layer(given).detach())
+
+
+def test_the_public_way_is_taken_where_the_other_is_absent(monkeypatch):
+    layer, given = torch.nn.Linear(24, 40), torch.randn(2, 24)
+    monkeypatch.setattr(products, "has_fast_product", lambda tensor: False)
+    weights = prepare(layer.weight.detach(), layer.bias.detach(), rows=1)
+    assert weights.packed is None
+    assert torch.equal(product(given, weights), layer(given))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_only_fp32_goes_to_the_operator_that_is_not_public(dtype):
+    assert not products.has_fast_product(torch.zeros(1, dtype=dtype))
+    torch.backends.mkldnn.set_flags(False)
+    try:
+        assert not products.has_fast_product(torch.zeros(1))
+    finally:
+        torch.backends.mkldnn.set_flags(True)
