@@ -37,6 +37,7 @@ class Row:
         ratio: ``ours / reference``.
         ours_seconds: Where our rate comes from.
         reference_seconds: Where the reference's rate comes from.
+        share: How much of the machine's limit our side reaches (see ``limits.py``); None where it is not counted.
     """
 
     work: str
@@ -46,6 +47,7 @@ class Row:
     ratio: float
     ours_seconds: Timing
     reference_seconds: Timing
+    share: float | None = None
 
 
 def compare(
@@ -56,6 +58,9 @@ def compare(
     amount: float,
     unit: str,
     repeats: int,
+    reference_amount: float | None = None,
+    limit_seconds: float | None = None,
+    warm: bool = True,
 ) -> Row:
     """Warms both sides up, then runs them in turns.
 
@@ -66,9 +71,13 @@ def compare(
         amount: Units of work in one run.
         unit: What a rate counts, per second.
         repeats: Timed runs of each side.
+        reference_amount: Units of work in one run of the other side, where it is stopped before the end.
+        limit_seconds: What our run would take at the machine's limit.
+        warm: Whether both sides run once before the timing.
     """
-    ours()
-    reference()
+    if warm:
+        ours()
+        reference()
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
         seconds[0].append(_seconds(ours))
@@ -78,10 +87,11 @@ def compare(
         work=work,
         unit=unit,
         ours=amount / first.median,
-        reference=amount / second.median,
-        ratio=second.median / first.median,
+        reference=(reference_amount or amount) / second.median,
+        ratio=(amount / first.median) / ((reference_amount or amount) / second.median),
         ours_seconds=first,
         reference_seconds=second,
+        share=limit_seconds / first.median if limit_seconds is not None else None,
     )
 
 
@@ -119,18 +129,24 @@ def parse_arguments(description: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def report(rows: list[Row], *, quick: bool, path: Path | None) -> None:
-    """Prints the table and writes it, with the environment, to ``path``."""
-    print(
-        f"{'work':<44} {'unit':<10} {'ours':>9} {'(spread)':>13} {'reference':>9} {'(spread)':>13} {'ratio':>7}"
-    )
+def report(rows: list[Row], *, quick: bool, path: Path | None, more: dict[str, object] | None = None) -> None:
+    """Prints the table and writes it, with the environment and ``more``, to ``path``."""
+    head = ("work", "unit", "ours", "(spread)", "reference", "(spread)", "ratio", "limit")
+    wide = max([44, *(len(row.work) for row in rows)])
+    print("{:<{w}} {:<10} {:>9} {:>13} {:>9} {:>13} {:>7} {:>6}".format(*head, w=wide))
     for row in rows:
+        share = "" if row.share is None else f"{row.share:.0%}"
         print(
-            f"{row.work:<44} {row.unit:<10} {row.ours:>9.1f} {_spread(row.ours_seconds):>13} "
-            f"{row.reference:>9.1f} {_spread(row.reference_seconds):>13} {row.ratio:>6.2f}x"
+            f"{row.work:<{wide}} {row.unit:<10} {row.ours:>9.1f} {_spread(row.ours_seconds):>13} "
+            f"{row.reference:>9.1f} {_spread(row.reference_seconds):>13} {row.ratio:>6.2f}x {share:>6}"
         )
     if path is not None:
-        record = {"quick": quick, "environment": environment(), "rows": [asdict(row) for row in rows]}
+        record = {
+            "quick": quick,
+            "environment": environment(),
+            "rows": [asdict(row) for row in rows],
+            **(more or {}),
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

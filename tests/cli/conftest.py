@@ -1,5 +1,6 @@
 """Tiny images, and a tokenizer and priors trained on them for a few steps, shared by all tests of the commands."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 import vqgan
+from reference import store
 from vqgan.cli.main import main
 
 TOKENIZER = """\
@@ -144,3 +146,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         prior_file=root / "prior.yaml",
         classes_file=root / "classes.yaml",
     )
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Callable[..., Path]:
+    """``published("vqmodel_tiny", "net2net_class")``: a checkpoint, and the configuration of that or another one."""
+
+    def write(kind: str = "vqmodel_tiny", config: str | None = None) -> Path:
+        folder = tmp_path / kind
+        folder.mkdir(exist_ok=True)
+        store.write_checkpoint(kind, folder / "last.ckpt")
+        shutil.copy(store.ROOT / (config or kind) / "model.yaml", folder)
+        return folder / "last.ckpt"
+
+    return write

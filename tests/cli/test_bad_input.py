@@ -194,7 +194,7 @@ def test_a_value_of_the_wrong_type_or_range(trained, tmp_path, run):
 def test_a_run_file_that_is_none(trained, tmp_path, run):
     for text, message in (
         ("a: [1", "is not valid YAML"),
-        ("- 1", "holds list, expected a mapping"),
+        ("- 1", "holds a list, expected a mapping"),
         ("a: 1", "kind"),
     ):
         (tmp_path / "run.yaml").write_text(text)
@@ -224,15 +224,38 @@ def test_an_unknown_class(trained, tmp_path, run):
     refused(run(*words, "--class", "7"), 2, "class 7 does not exist", "give a number from 0 to 1 or a name")
     many = ["complete", trained.classes, trained.images, "--out", tmp_path, "--class", "dark,light"]
     refused(run(*many), 2, "`--class` is `dark,light`, expected one class for all images", "name one")
-    refused(run(*words), 2, "this prior draws images of a class", "name one or several: `--class 0,1`")
+    refused(
+        run(*words), 2, "this prior draws images of a class", "name one or several: `--class 0,1`; `vqgan"
+    )
+    for text in ("", "1,,0", "1,"):
+        message = f"`--class` is `{text}`, expected classes with commas between"
+        refused(run(*words, "--class", text), 2, message, "name one or several: `--class 0,1`")
     result = run("sample", trained.prior, "--out", tmp_path, "--class", "0")
     refused(
         result,
         2,
-        "`--class` was given, but this prior is steered by: `unconditional`",
+        "`--class` was given, but this prior takes no condition",
         "leave `--class` away",
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_without_names_are_told_by_their_numbers(published, tmp_path, run):
+    result = run("sample", published("net2net_class"), "--out", tmp_path / "out")
+    hint = "name one or several: `--class 0,1`; classes are numbers from 0 to 9"
+    assert (result.code, result.err.splitlines()[-1]) == (2, f"hint: {hint}")
+
+
+@pytest.mark.parametrize("kind", ["net2net_firststage", "net2net_scene"])
+def test_a_condition_that_no_flag_can_give(kind, published, trained, tmp_path, run):
+    model = published(kind)
+    for command in (["sample", model], ["complete", model, trained.images], ["sample", model, "--class", 1]):
+        result = run(*command, "--out", tmp_path / "out")
+        message, hint = result.err.splitlines()[-2:]
+        name = "layout" if kind.endswith("scene") else "image"
+        assert (result.code, message.startswith(f"vqgan: this prior is steered by `{name}`; ")) == (2, True)
+        assert hint == "hint: draw from Python, with `condition=`: see docs/concepts/conditions.md"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("keep", ["top", "top=2", "middle=0.5", "top=x", "nowhere.png"])
@@ -261,7 +284,7 @@ def test_an_absent_device_or_precision(trained, tmp_path, run):
 def test_no_checkpoint(trained, tmp_path, run):
     for name, reason in (("x", "no such file or directory"), ("x" * 300, "file name too long")):
         path = tmp_path / name
-        refused(run("info", path), 5, f"`{path}` cannot be read: {reason}", "give a run folder")
+        refused(run("info", path), 5, f"`{path}` cannot be read: {reason}", "check the path")
     refused(run("info", trained.images), 5, f"`{trained.images}` holds no model", "give a run folder")
 
 
@@ -483,10 +506,20 @@ def test_a_place_that_cannot_be_written(trained, tmp_path, monkeypatch, run):
     refused(
         result,
         6,
-        f"cannot write `{out / '000000.png'}`: read-only file system",
+        f"cannot write `{out}`: read-only file system",
         "choose a folder that you can",
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_a_file_is_seen_before_anything_is_drawn(trained, tmp_path, run):
+    out = tmp_path / "out"
+    out.write_text("mine")
+    for command in (["sample", trained.prior], ["complete", trained.prior, trained.images]):
+        result = run(*command, "--out", out)
+        refused(result, 6, f"`{out}` is a file, not a folder", "give another `--out`")
+        assert "tokens: " not in result.err
+    assert out.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

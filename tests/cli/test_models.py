@@ -46,6 +46,10 @@ def test_the_table_has_a_row_for_each_model(run):
     assert rows[list(ENTRIES).index("cin_transformer")].endswith("by hand")
 
 
+def test_a_size_that_is_not_known_is_said_to_be_so(run, tiny):
+    assert run("models").out.splitlines()[-1].endswith("not stated  size unknown")
+
+
 def test_the_table_needs_no_torch():
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -70,7 +70,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(trained, tmp_path, write
 def test_decode_inverts_encode_up_to_the_tokenizer(trained, tmp_path, run):
     encoded = run("encode", trained.tokenizer, trained.images, "--out", tmp_path / "codes")
     assert encoded.code == 0
-    assert encoded.paths == [tmp_path / "codes" / "codes.npy"]
+    assert encoded.paths == [tmp_path / "codes" / "codes.npy", tmp_path / "codes" / "codes.json"]
     codes = np.load(tmp_path / "codes" / "codes.npy")
     assert (codes.shape, codes.dtype) == ((20, 4, 4), np.uint16)
     names = json.loads((tmp_path / "codes" / "codes.json").read_text())["names"]

@@ -217,7 +217,7 @@ def test_files_are_read_with_their_name_in_every_complaint(tmp_path):
     path.write_text("a: 1e-4", encoding="utf-8")
     assert read_yaml(path) == {"a": 1e-4}
     path.write_text("- a", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"`.*run\.yaml` holds list, expected a mapping"):
+    with pytest.raises(ConfigError, match=r"`.*run\.yaml` holds a list, expected a mapping"):
         read_yaml(path)
     path.write_bytes(b"a: \xff")
     with pytest.raises(ConfigError, match="is not a text file in UTF-8"):

@@ -13,7 +13,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli.main import main
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.config import dump_yaml, merge, parse_yaml, read_yaml
-from vqgan.errors import ConfigError
+from vqgan.errors import CheckpointError, ConfigError
 from vqgan.images import save_png
 from vqgan.nn import lpips
 from vqgan.runs import resolve, train
@@ -108,6 +108,15 @@ def test_a_published_file_itself_is_a_beginning_too(original, images, tmp_path, 
     assert_near(judge_of(out), recorded_judge(reference))
     begun = vqgan.load(checkpoint, tmp_path / "model.yaml", device="cpu")
     assert_near(vqgan.load(out, device="cpu").state_dict(), begun.state_dict())
+
+
+def test_another_discriminator_than_that_of_the_file_is_refused(original, images, tmp_path):
+    file, config = original("train3", keep=True)
+    with pytest.raises(CheckpointError) as caught:
+        overrides = [*STILL, "task.adversary.base_channels=8"]
+        train(config, data=images, out=tmp_path / "run", start_from=file, overrides=overrides, device="cpu")
+    assert f"the one of `{file}` does not fit the discriminator of `task.adversary`: " in caught.value.message
+    assert caught.value.hint == "set the discriminator of `task.adversary` to what the file holds"
 
 
 def perceptual_state():
@@ -216,6 +225,7 @@ def test_the_command_takes_a_file_of_the_original_and_says_what_it_does_with_it(
     said = capsys.readouterr().err
     assert said.count("`model.project` = mine is not known and left out") == 1
     assert said.count("became `task.adversary.start`") == 1
+    assert "give `--" not in said.replace("give `--from`", "").replace("give `--eval-data`", "")
     recorded = read_yaml(tmp_path / "run" / "config.yaml")
     assert (recorded["kind"], recorded["training"]["steps"]) == ("tokenizer", 2)
     assert recorded["task"]["optimizer"]["learning_rate"] == pytest.approx(9e-6)

@@ -314,8 +314,11 @@ def test_the_images_are_cut_as_the_file_says(resolved):
 
 
 def test_overrides_change_the_run_that_came_out(resolved):
-    run, _ = resolved(IMAGENET, overrides=["training.steps=9", "task.adversary.start=4", "data.workers=0"])
+    run, lines = resolved(
+        IMAGENET, overrides=["training.steps=9", "task.adversary.start=4", "data.workers=0"]
+    )
     assert (run.training.steps, run.task.adversary.start, run.data.workers) == (9, 4, 0)
+    assert not [line for line in lines if "--steps" in line or "--workers" in line]
 
 
 @pytest.mark.parametrize(
@@ -341,9 +344,23 @@ def test_what_cannot_be_is_refused_with_its_reason(resolved, change, message):
         resolved(IMAGENET, change)
 
 
-def test_a_configuration_without_its_batch_size_is_refused(resolved):
-    with pytest.raises(ConfigError, match="missing key `data`"):
-        resolved((store.ROOT / "train3" / "model.yaml").read_text())
+@pytest.mark.parametrize("data", [{}, {"data": {"params": {"num_workers": 1}}}])
+def test_a_configuration_of_the_model_alone_trains_on_small_batches_of_its_size(resolved, data):
+    run, lines = resolved((store.ROOT / "train3" / "model.yaml").read_text(), data)
+    assert (run.training.batch_size, run.data.image_size, run.data.crop) == (4, (64, 64), "random")
+    assert "the size of a batch is not said: 4 images; `data.params.batch_size` would say it" in lines
+
+
+def test_what_is_refused_is_not_said_to_be_mapped(resolved, caplog):
+    for change in ({"target": "os.system"}, {"params": {"disc_start": -1}}):
+        with pytest.raises(ConfigError):
+            resolved(IMAGENET, {"model": {"params": {"lossconfig": change}}})
+        assert not [line for line in caplog.messages if "became" in line]
+
+
+def test_the_classes_are_those_of_the_images(resolved):
+    _, lines = resolved((store.ROOT / "net2net_class" / "model.yaml").read_text())
+    assert "`n_classes` = 10 is left out: the classes are those of the images" in lines
 
 
 def test_the_halved_prior_has_the_size_that_its_page_names():

@@ -1,0 +1,146 @@
+"""What depends on what a prior has learned: guessing ahead (Jacobi), and half precision.
+
+Jacobi decoding draws the same tokens in fewer passes where the next ones are easy to guess; random weights say nothing
+about that. The same holds for what bf16 costs in likelihood.
+
+    python benchmarks/trained_prior.py [--model RUN] [--quick] [--json PATH]
+
+``--model`` is the run of a prior without condition, by default the demo's (``make demo``). Its held-out images
+are scored.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timing import Row, compare, report
+from vqgan.checkpoints.load import load
+from vqgan.data import open_source
+from vqgan.images import to_float
+from vqgan.prior import to_tokens
+from vqgan.runs import resolve
+from vqgan.sampling import Decoding, fill_grids
+from vqgan.synthesizer import Synthesizer
+from vqgan.types import Progress
+
+BLOCKS = (4, 8, 16, 32)
+IMAGES = 512
+
+
+class Bench:
+    """A trained prior, and what is asked of it."""
+
+    def __init__(self, run: Path, *, quick: bool) -> None:
+        self.run, self.quick = run, quick
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load(run, device=self.device)
+        assert isinstance(model, Synthesizer)
+        self.model = model.eval()
+
+    def draw(self, batch: int, jacobi: int | None, on_progress: object = None) -> Tensor:
+        """New grids of the prior's own size."""
+        indices = torch.zeros(batch, *self.model.config.window, dtype=torch.int64, device=self.device)
+        return fill_grids(
+            self.model.prior,
+            self.model.conditioner.tokens(None, batch, self.model.config.window).to(self.device),
+            indices,
+            indices.bool(),
+            window=self.model.config.window,
+            is_spatial=self.model.conditioner.is_spatial,
+            decoding=Decoding(),
+            jacobi=jacobi,
+            on_progress=on_progress,
+        )
+
+    def jacobi(self, batch: int, block: int) -> tuple[Row, dict[str, float]]:
+        """Blocks of guesses beside one token after the other, with the same noise."""
+        passes: list[float] = []
+
+        def count(progress: Progress) -> None:
+            passes.append(float(progress.values["passes"]))
+
+        guessed, single = self.draw(batch, block, count), self.draw(batch, None)
+        total = single[0].numel()
+        row = compare(
+            f"Jacobi, blocks of {block}, batch {batch}",
+            ours=partial(self.draw, batch, block),
+            reference=partial(self.draw, batch, None),
+            amount=batch * total,
+            unit="tokens/s",
+            repeats=2 if self.quick else 7,
+        )
+        same = float((guessed == single).double().mean())
+        return row, {
+            "batch": batch,
+            "block": block,
+            "tokens_per_pass": total / passes[-1],
+            "same_tokens": same,
+        }
+
+    def likelihood(self) -> list[dict[str, float | str]]:
+        """Nats per token of held-out images, by the weights' precision; the codes are those of fp32."""
+        run = resolve(self.run / "config.yaml")
+        source = open_source(run.data.source, "heldout")
+        count = min(len(source), 64 if self.quick else IMAGES)
+        chosen = np.linspace(0, len(source) - 1, count).astype(int)
+        images = to_float(np.stack([source.read(int(index)).pixels for index in chosen]))
+        with torch.no_grad():
+            grids = torch.cat([self.model.tokenizer.encode(part) for part in images.split(64)])
+        tokens = to_tokens(grids, self.model.config.token_order)
+        condition = self.model.conditioner.tokens(None, len(tokens), self.model.config.window).to(self.device)
+        scores, lines = {}, []
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            prior = self.model.prior.to(dtype)
+            with torch.no_grad():
+                scores[name] = torch.cat(
+                    [
+                        prior.log_probability(part, seen).double()
+                        for part, seen in zip(tokens.split(16), condition.split(16), strict=True)
+                    ]
+                )
+            moved = (scores[name] - scores["fp32"]).abs()
+            lines.append(
+                {
+                    "precision": name,
+                    "images": count,
+                    "nats_per_token": -float(scores[name].mean()),
+                    "mean_change": float(moved.mean()),
+                    "largest_change": float(moved.max()),
+                }
+            )
+        self.model.prior.float()
+        return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=Path("runs/demo/prior"), help="the run of a prior")
+    parser.add_argument("--quick", action="store_true", help="few images: shows that the script runs")
+    parser.add_argument("--json", type=Path, help="write rows and environment to this file")
+    arguments = parser.parse_args()
+    if not arguments.model.is_dir():
+        print(f"no run of a prior in `{arguments.model}`: `make demo` trains one, or give `--model RUN`")
+        return
+    bench = Bench(arguments.model, quick=arguments.quick)
+    likelihood = bench.likelihood()
+    found = [
+        bench.jacobi(batch, block) for batch in (1, 8) for block in BLOCKS[: 2 if arguments.quick else 4]
+    ]
+    passes = [line for _, line in found]
+    report(
+        [row for row, _ in found],
+        quick=arguments.quick,
+        path=arguments.json,
+        more={"jacobi": passes, "likelihood": likelihood},
+    )
+    for line in (*passes, *likelihood):
+        shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in line.items()}
+        print(", ".join(f"{name} {value}" for name, value in shown.items()))
+
+
+if __name__ == "__main__":
+    main()
