@@ -131,12 +131,12 @@ def hugging_face(prior: Prior) -> Callable[[Tensor, int], Tensor]:
 @contextmanager
 def public_products() -> Iterator[None]:
     """Every product through ``torch.nn.functional.linear``."""
-    kept = products.has_fast_product
-    products.has_fast_product = lambda tensor: False
+    kept = products.has_onednn
+    products.has_onednn = lambda tensor: False
     try:
         yield
     finally:
-        products.has_fast_product = kept
+        products.has_onednn = kept
 
 
 class Bench:

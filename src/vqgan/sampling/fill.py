@@ -1,5 +1,6 @@
 """Fills token grids of any size, as many together as fit in the memory."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,8 @@ from vqgan.sampling.memory import default_memory, share_memory
 from vqgan.sampling.sampler import sample_grid
 from vqgan.sampling.sliding_window import sample_sliding
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress, Progress
+
+logger = logging.getLogger(__name__)
 
 
 def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
@@ -59,6 +62,9 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
             f"`jacobi` works on grids that the prior sees at once, {window[0]} x {window[1]} tokens",
             hint="leave it out",
         )
+        if share.passes > share.least_passes:
+            numbers = f"{share.passes:,} token passes for each image instead of {share.least_passes:,}"
+            logger.info("the memory does not hold all that windows share: %s", numbers)
         draw = partial(sample_sliding, window=window, is_spatial=is_spatial, most_kept=share.most_kept)
     elif jacobi is not None:
         draw = partial(sample_grid_jacobi, block=jacobi, token_order=token_order)

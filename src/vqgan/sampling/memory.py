@@ -27,10 +27,14 @@ class Share:
     Attributes:
         images: How many are drawn together.
         most_kept: The most tokens that are kept for each image while a window slides; None for all.
+        passes: Tokens that go through the prior for each image.
+        least_passes: How many they would be with all that could be kept.
     """
 
     images: int
     most_kept: int | None
+    passes: int
+    least_passes: int
 
 
 def default_memory(device: torch.device) -> int:
@@ -76,5 +80,7 @@ def share_memory(
     )
     images = memory // max(1, plan.most_kept * kept_token + at_work)
     if images >= 1:
-        return Share(min(count, images), None)
-    return Share(1, max(0, memory - at_work) // kept_token)
+        return Share(min(count, images), None, plan.passes, plan.passes)
+    most_kept = max(0, memory - at_work) // kept_token
+    frugal = plan_windows(given, window, condition=condition, most_kept=most_kept)
+    return Share(1, most_kept, frugal.passes, plan.passes)

@@ -151,17 +151,19 @@ def test_a_sequence_that_is_too_long_is_refused():
 
 @pytest.mark.parametrize("rows", [1, 8, FEW_ROWS, FEW_ROWS + 1])
 @pytest.mark.parametrize("has_bias", [True, False])
-@pytest.mark.parametrize("prepared_for", [1, 300])
-def test_products_are_those_of_a_linear_layer(rows, has_bias, prepared_for):
-    layer = torch.nn.Linear(24, 40, bias=has_bias)
+@pytest.mark.parametrize("prepared_for", [1, 8, 300])
+@pytest.mark.parametrize("outputs", [16, 24, 40])
+def test_products_are_those_of_a_linear_layer(rows, has_bias, prepared_for, outputs):
+    layer = torch.nn.Linear(24, outputs, bias=has_bias)
     weights = prepare(layer.weight.detach(), layer.bias.detach() if has_bias else None, rows=prepared_for)
+    assert (weights.turned is not None) == (prepared_for == 1 and outputs >= 24)
     given = torch.randn(rows, 24)
     torch.testing.assert_close(product(given, weights), layer(given).detach())
 
 
 def test_the_public_way_is_taken_where_the_other_is_absent(monkeypatch):
     layer, given = torch.nn.Linear(24, 40), torch.randn(2, 24)
-    monkeypatch.setattr(products, "has_fast_product", lambda tensor: False)
+    monkeypatch.setattr(products, "has_onednn", lambda tensor: False)
     weights = prepare(layer.weight.detach(), layer.bias.detach(), rows=1)
     assert weights.packed is None
     assert torch.equal(product(given, weights), layer(given))
@@ -169,9 +171,9 @@ def test_the_public_way_is_taken_where_the_other_is_absent(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_only_fp32_goes_to_the_operator_that_is_not_public(dtype):
-    assert not products.has_fast_product(torch.zeros(1, dtype=dtype))
+    assert not products.has_onednn(torch.zeros(1, dtype=dtype))
     torch.backends.mkldnn.set_flags(False)
     try:
-        assert not products.has_fast_product(torch.zeros(1))
+        assert not products.has_onednn(torch.zeros(1))
     finally:
         torch.backends.mkldnn.set_flags(True)

@@ -1,5 +1,7 @@
 """Budgets of memory: they change what is computed together and what is kept, never a token."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -66,7 +68,8 @@ def test_a_budget_changes_no_token(prior, grid, memory):
     assert len(parts) == {1: 5, 10**9: 1}.get(memory, len(parts))
 
 
-def test_what_does_not_fit_is_read_again(prior):
+def test_what_does_not_fit_is_read_again(prior, caplog):
+    caplog.set_level(logging.INFO)
     tensors, passes = problem(1, (8, 9), share=0.0), []
     for memory in (10**9, 70_000, 1):
         reports = []
@@ -74,6 +77,8 @@ def test_what_does_not_fit_is_read_again(prior):
         passes.append(reports[-1].values["token_passes"])
     assert passes == sorted(passes)
     assert passes[0] < passes[1] < passes[2]
+    said = [f"{most:,.0f} token passes for each image instead of {passes[0]:,.0f}" for most in passes[1:]]
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == said
 
 
 def test_shares_stay_within_the_budget(prior):
