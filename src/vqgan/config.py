@@ -207,14 +207,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"cannot read `{path}`: {reason}", hint="check the path") from None
     if len(data) > MAX_YAML_BYTES:
-        raise ConfigError(f"`{path}` has more than {MAX_YAML_BYTES:,} bytes; a run file is a page long")
+        raise ConfigError(f"`{path}` has more than {MAX_YAML_BYTES:,} bytes", hint="give a run file")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"`{path}` is not a text file in UTF-8", hint="give a YAML file") from None
+    if text.lstrip()[:5].lower() in ("<!doc", "<html"):
+        raise ConfigError(f"`{path}` looks like a web page, not YAML", hint="download the file itself")
     value = parse_yaml(text, where=f"`{path}`")
     if not isinstance(value, dict):
-        raise ConfigError(f"`{path}` holds {type(value).__name__}, expected a mapping of keys to values")
+        found = "is empty" if value is None else "holds a list" if isinstance(value, list) else "holds text"
+        raise ConfigError(f"`{path}` {found}, expected a mapping of keys to values", hint="give a YAML file")
     return value
 
 
@@ -234,13 +237,10 @@ def parse_yaml(text: str, *, where: str = "text") -> Any:
 
     try:
         return yaml.load(text, Loader=_yaml_loader())
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{where} is not valid YAML: {reason}") from None
-    except ValueError as error:  # a number with thousands of digits
-        raise ConfigError(f"{where} is not valid YAML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{where} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a huge number
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        hint = "write plain keys and values, and text with special characters in quotes"
+        raise ConfigError(f"{where} is not valid YAML: {reason}", hint=hint) from None
 
 
 def dump_yaml(config: Any) -> str:

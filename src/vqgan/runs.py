@@ -259,7 +259,8 @@ def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
     elif Path(run).suffix.lower() in (".yaml", ".yml"):
         base, where = read_yaml(Path(run)), f"`{run}`"
         if is_original(base):
-            base = to_mapping(original_run(base, where=where))
+            given = {item.partition("=")[0].strip() for item in overrides}
+            base = to_mapping(original_run(base, where=where, given=given))
         elif "preset" in base:
             base = merge(_preset(str(base.pop("preset"))), base)
     else:

@@ -252,7 +252,7 @@ def test_a_condition_that_no_flag_can_give(kind, published, trained, tmp_path, r
     for command in (["sample", model], ["complete", model, trained.images], ["sample", model, "--class", 1]):
         result = run(*command, "--out", tmp_path / "out")
         message, hint = result.err.splitlines()[-2:]
-        name = "layout" if kind.endswith("scene") else "image"
+        name = "layout" if kind.endswith("scene") else "lr"
         assert (result.code, message.startswith(f"vqgan: this prior is steered by `{name}`; ")) == (2, True)
         assert hint == "hint: draw from Python, with `condition=`: see docs/concepts/conditions.md"
     assert not (tmp_path / "out").exists()

@@ -23,7 +23,7 @@ def refused(result, message, hint, code=5):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("<!DOCTYPE html>\n<html><body>404</body></html>\n", "is a web page, not a YAML file"),
+        ("<!DOCTYPE html>\n<html><body>404</body></html>\n", "looks like a web page, not YAML"),
         ("", "is empty, expected a mapping of keys to values"),
         ("- model\n", "holds a list, expected a mapping of keys to values"),
         ("not found", "holds text, expected a mapping of keys to values"),
@@ -104,7 +104,11 @@ def test_a_checkpoint_that_is_cut_short(published, run, share, is_old):
     ("data", "message", "hint"),
     [
         (b"", "is empty", "copy or download the file again"),
-        (b"\n<!DOCTYPE html>", "is a web page, not a checkpoint: the download failed", "download the file"),
+        (
+            b"\n<!DOCTYPE html>",
+            "looks like a web page, not a checkpoint: the download failed",
+            "download the file",
+        ),
         (b"GIF89a", "holds no model that can be read", "give a run folder"),
     ],
 )

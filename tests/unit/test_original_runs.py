@@ -112,8 +112,8 @@ def test_a_published_file_itself_is_a_beginning_too(original, images, tmp_path, 
 
 def test_another_discriminator_than_that_of_the_file_is_refused(original, images, tmp_path):
     file, config = original("train3", keep=True)
+    overrides = [*STILL, "task.adversary.base_channels=8"]
     with pytest.raises(CheckpointError) as caught:
-        overrides = [*STILL, "task.adversary.base_channels=8"]
         train(config, data=images, out=tmp_path / "run", start_from=file, overrides=overrides, device="cpu")
     assert f"the one of `{file}` does not fit the discriminator of `task.adversary`: " in caught.value.message
     assert caught.value.hint == "set the discriminator of `task.adversary` to what the file holds"

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from vqgan.checkpoints.diffusers import CONFIG_FILE, WEIGHTS_FILE, write_diffusers
-from vqgan.checkpoints.files import refuse_existing
+from vqgan.checkpoints.files import output_errors, refuse_existing
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import read_header, save_model
 from vqgan.checkpoints.load import find_file, read_model
@@ -39,12 +39,13 @@ def convert(source: Path, out: Path, config: Path | None = None, *, keep_trainin
     refuse_existing(out)
     foreign = read_foreign(file, config)
     networks = training_networks(foreign) if keep_training else {}
-    save_model(foreign.model(copy=False), out, step=foreign.step, training=networks)
-    left_out = sorted({key.split(".")[1] for key in foreign.training}) if not keep_training else []
-    if left_out:
-        logger.info(
-            "left out, for training only: %s (kept with `--keep-training-state`)", ", ".join(left_out)
-        )
+    model = foreign.model(copy=False)
+    with output_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    save_model(model, out, step=foreign.step, training=networks)
+    left_out = ", ".join(sorted({key.split(".")[1] for key in foreign.training}))
+    if left_out and not keep_training:
+        logger.info("left out, for training only: %s (kept with `--keep-training-state`)", left_out)
     if file.is_file():
         before, after = file.stat().st_size, out.stat().st_size
         less = f" ({100 * (1 - after / before):.0f} % less)" if after < before else ""
@@ -61,5 +62,9 @@ def convert_to_diffusers(source: Path, out: Path, config: Path | None = None) ->
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         refuse_existing(out / name)
-    model, _ = read_model(source, config)
+    model, header = read_model(source, config)
     write_diffusers(model.tokenizer if isinstance(model, Synthesizer) else model, out)
+    if isinstance(model, Synthesizer):
+        logger.info("left out: the prior and its condition; diffusers' class is a tokenizer alone")
+    if header.training:
+        logger.info("left out, for training only: %s", ", ".join(sorted(header.training)))

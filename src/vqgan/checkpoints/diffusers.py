@@ -19,6 +19,9 @@ from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, Vecto
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 
 _OLD_WEIGHTS_FILE = "diffusion_pytorch_model.bin"
+PARTS = (CONFIG_FILE, WEIGHTS_FILE, _OLD_WEIGHTS_FILE)
+"""What such a folder holds."""
+
 _MAX_CONFIG_BYTES = 1_000_000
 _CLASS = "VQModel"
 _ATTENTION = (".query.weight", ".key.weight", ".value.weight", ".projection.weight")
@@ -90,10 +93,7 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
         CheckpointError: If a file is missing or damaged, the configuration asks for something that this
             package does not build, or the tensors do not fit it.
     """
-    config = _read_config(folder / CONFIG_FILE)
-    file = folder / WEIGHTS_FILE
-    if not file.exists() and (folder / _OLD_WEIGHTS_FILE).exists():
-        file = folder / _OLD_WEIGHTS_FILE
+    config, file = _read_config(folder / CONFIG_FILE), weights_file(folder)
     published = read_tensors(file) if file.name == WEIGHTS_FILE else read_pickle(file)
     levels = len(config.autoencoder.channel_multipliers)
     state = rename(published, DIFFUSERS_KEYS | OLD_DIFFUSERS_KEYS, num_levels=levels)
@@ -102,6 +102,12 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
     wanted = build_model("tokenizer", to_mapping(config), where=where).state_dict()
     check_keys(shapes_of(wanted), shapes_of(state), where=where, what="tokenizer")
     return config, state
+
+
+def weights_file(folder: Path) -> Path:
+    """The file with the weights in such a folder: safetensors, in old ones a pickle."""
+    old = folder / _OLD_WEIGHTS_FILE
+    return old if old.exists() and not (folder / WEIGHTS_FILE).exists() else folder / WEIGHTS_FILE
 
 
 def write_diffusers(tokenizer: Tokenizer, folder: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from vqgan.errors import OutputError
+from vqgan.errors import ConfigError, OutputError
 
 
 @contextmanager
@@ -50,12 +51,31 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def weights_path(out: str) -> Path:
+    """The path of a weights file to be written. Raises ConfigError unless it is named as one."""
+    path = Path(out)
+    if path.suffix != ".safetensors" or out.endswith(("/", os.sep)):
+        is_folder = path.is_dir() or out.endswith(("/", os.sep))
+        named = path / "model.safetensors" if is_folder else path.with_name(f"{path.name}.safetensors")
+        raise ConfigError(f"`--out` is `{out}`, expected a `.safetensors` file", hint=f"give `--out {named}`")
+    return path
+
+
 def refuse_existing(path: Path) -> None:
     """Raises OutputError if there is something at ``path``, be it a link to nowhere."""
     if path.exists() or path.is_symlink():
         raise OutputError(
             f"`{path}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder if need be, and sees that files can be written to it. Raises OutputError if not."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"`{folder}` is a file, not a folder", hint="give another `--out`")
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_text(path: Path, text: str) -> None:

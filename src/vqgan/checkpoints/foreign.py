@@ -22,6 +22,8 @@ from vqgan.nn.lpips import LPIPS
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
 
+_OF_ANOTHER = "the configuration may belong to another checkpoint; give the right one with `--config`"
+
 
 @dataclass(frozen=True)
 class Foreign:
@@ -34,6 +36,7 @@ class Foreign:
         tensors: Its weights by our names, mapped from the file where that can be.
         training: The tensors of its discriminator and its perceptual network, by their original names.
         step: Optimizer steps that made it, 0 if it does not say.
+        yaml: The file that the configuration was read from, if it was one of its own.
     """
 
     file: Path
@@ -42,6 +45,7 @@ class Foreign:
     tensors: dict[str, Tensor]
     training: dict[str, Tensor]
     step: int
+    yaml: Path | None = None
 
     @property
     def kind(self) -> Kind:
@@ -80,7 +84,12 @@ class Foreign:
         """The model without memory for its weights. Raises CheckpointError as :meth:`model`."""
         where = f"`{self.file}`"
         model = build_model(self.kind, to_mapping(self.config), where=where)
-        check_keys(shapes_of(model.state_dict()), shapes_of(self.tensors), where=where, what=self.kind)
+        wanted, found = shapes_of(model.state_dict()), shapes_of(self.tensors)
+        if self.yaml is None:
+            check_keys(wanted, found, where=where, what=self.kind)
+        else:
+            what = f"{self.kind} that `{self.yaml}` describes"
+            check_keys(wanted, found, where=where, what=what, hint=_OF_ANOTHER)
         return model
 
 
@@ -113,8 +122,13 @@ def read_foreign(path: Path, config: Path | None = None) -> Foreign:
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint) from None
     model = model_config(mapping, shapes_of(read.tensors), where=f"`{chosen}`")
+    kind = "tokenizer" if isinstance(model, TokenizerConfig) else "synthesizer"
+    parts = {key.partition(".")[0] for key in read.tensors}
+    held = "synthesizer" if "transformer" in parts else "tokenizer" if "encoder" in parts else kind
+    if held != kind:
+        raise CheckpointError(f"`{path}` holds a {held}, but `{chosen}` describes a {kind}", hint=_OF_ANOTHER)
     tensors, training = model_state(read.tensors, model, where=f"`{path}`")
-    return Foreign(path, "taming-transformers", model, tensors, training, read.step)
+    return Foreign(path, "taming-transformers", model, tensors, training, read.step, chosen)
 
 
 def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Module]]:

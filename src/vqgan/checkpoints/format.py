@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from vqgan.checkpoints.pickle_scan import escaped
-from vqgan.checkpoints.tensors import COPY_AGAIN, Shapes, read_description, read_tensors, write_tensors
+from vqgan.checkpoints.pickle_scan import COPY_AGAIN, escaped
+from vqgan.checkpoints.tensors import Shapes, read_description, read_tensors, write_tensors
 from vqgan.config import canonical_json, convert
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
@@ -264,9 +264,22 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
 
 
 def check_keys(
-    wanted: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]], *, where: str, what: str
+    wanted: Mapping[str, Sequence[int]],
+    found: Mapping[str, Sequence[int]],
+    *,
+    where: str,
+    what: str,
+    hint: str = "",
 ) -> None:
-    """Raises CheckpointError that counts missing, unexpected and misshapen tensors and shows the first five."""
+    """Raises CheckpointError that counts missing, unexpected and misshapen tensors and shows the first five.
+
+    Args:
+        wanted: Shapes that the network has.
+        found: Shapes that there are.
+        where: What they come from.
+        what: The network; with the file or the key in backticks that describes it, if that is not ``where`` itself.
+        hint: What to do; by default that follows from ``what``.
+    """
     missing = [name for name in wanted if name not in found]
     unexpected = [name for name in found if name not in wanted]
     other = [f"{n} {found[n]} instead of {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
@@ -277,7 +290,9 @@ def check_keys(
     lines = [
         f"  {row:<18}{', '.join(names[:5])}{', …' if len(names) > 5 else ''}" for row, names in rows if names
     ]
+    described, cause = f"{what} it describes", "the file is damaged or was written by other code"
+    if "`" in what:
+        described, cause = what, f"set the {what} to what the file holds"
     raise CheckpointError(
-        f"{where} does not fit the {what} it describes: {counts}\n" + "\n".join(lines),
-        hint="the file is damaged or was written by other code",
+        f"{where} does not fit the {described}: {counts}\n" + "\n".join(lines), hint=hint or cause
     )

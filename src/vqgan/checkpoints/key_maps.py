@@ -232,7 +232,11 @@ LLAMAGEN_KEYS = (
 
 
 def rename(
-    state: Mapping[str, Tensor], table: Mapping[str, str], *, num_levels: int = 0
+    state: Mapping[str, Tensor],
+    table: Mapping[str, str],
+    *,
+    num_levels: int = 0,
+    where: str = "the checkpoint",
 ) -> dict[str, Tensor]:
     """The tensors of ``state`` under our names, in the same order.
 
@@ -240,6 +244,7 @@ def rename(
         state: Tensors by their published names, without the prefix of the part they belong to.
         table: One of the tables of this file.
         num_levels: How many levels ``{-}`` counts; only tables with it need the number.
+        where: What the tensors come from, for messages.
 
     Raises:
         CheckpointError: If a name is in no row of the table, or two lead to the same.
@@ -254,7 +259,7 @@ def rename(
     if unknown:
         shown = ", ".join(f"`{key}`" for key in unknown[:5]) + (", …" if len(unknown) > 5 else "")
         raise CheckpointError(
-            f"{len(unknown)} of {len(state)} keys are not known for this kind of model: {shown}",
+            f"{len(unknown)} of {len(state)} keys of {where} are not known for this kind of model: {shown}",
             hint="check that the configuration beside the checkpoint belongs to it",
         )
     owners: dict[str, str] = {}

@@ -8,8 +8,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from vqgan.checkpoints.diffusers import CONFIG_FILE, PARTS
 from vqgan.checkpoints.foreign import load_foreign, read_foreign
 from vqgan.checkpoints.format import Header, Model, empty_model, load_model, read_header
+from vqgan.checkpoints.pickle_scan import COPY_AGAIN
 from vqgan.checkpoints.pickles import is_pickle
 from vqgan.checkpoints.published_layout import find_checkpoint
 from vqgan.checkpoints.run_folder import find_weights
@@ -75,8 +77,7 @@ def read_model(path: Path, config: str | Path | None = None) -> tuple[Model, Hea
     """The model of any file that :func:`load` takes, on the CPU in fp32, and what the file says about itself."""
     file = find_file(path)
     if is_safetensors(file):
-        if config is not None:
-            raise ConfigError(f"`{file}` carries its own configuration", hint="leave the configuration away")
+        _refuse_config(file, config)
         return load_model(file)
     return load_foreign(file, Path(config) if config is not None else None)
 
@@ -88,10 +89,17 @@ def find_header(path: Path, config: str | Path | None = None) -> tuple[Path, Hea
     """
     file = find_file(path)
     if is_safetensors(file):
+        _refuse_config(file, config)
         header = read_header(file)
         return file, header, empty_model(file, header)
     foreign = read_foreign(file, Path(config) if config is not None else None)
     return file, foreign.header(), foreign.empty()
+
+
+def _refuse_config(file: Path, config: str | Path | None) -> None:
+    """Raises ConfigError if a configuration is given for a file that carries its own."""
+    if config is not None:
+        raise ConfigError(f"`{file}` carries its own configuration", hint="leave the configuration away")
 
 
 def place(model: M, device: torch.device, precision: str) -> M:
@@ -116,11 +124,14 @@ def find_file(path: Path) -> Path:
     except OSError as error:  # absent, forbidden, or a name too long for the file system
         raise CheckpointError(
             f"`{printable(path)}` cannot be read: {(error.strerror or str(error)).lower()}",
-            hint="give a run folder or a `.safetensors` file",
+            hint="check the path",
         ) from None
     if path.is_dir():
-        found = find_weights(path) or find_checkpoint(path)
-        if found is None and (path / "config.json").is_file():
+        found = find_weights(path)
+        if found is not None:
+            return found
+        found = find_checkpoint(path)
+        if found is None and (path / CONFIG_FILE).is_file():
             return path
         if found is None:
             raise CheckpointError(
@@ -128,13 +139,37 @@ def find_file(path: Path) -> Path:
                 "and in `tokenizer/`, an original checkpoint in it and in `checkpoints/`, and diffusers' `config.json`",
                 hint="give a run folder that has saved at least once, or name the file",
             )
-        return found
-    if not is_safetensors(path) and not is_pickle(path):
+        path = found
+    if path.name in PARTS and (path.parent / CONFIG_FILE).is_file():
         raise CheckpointError(
-            f"`{path}` holds no model that can be read: it is neither a safetensors file nor a PyTorch checkpoint",
-            hint="give a run folder, a `.safetensors` file that vqgan wrote, or a published checkpoint",
+            f"`{path}` is a part of a diffusers folder", hint=f"give the folder, `{path.parent}`"
         )
+    if not is_safetensors(path) and not is_pickle(path):
+        raise _no_model(path)
     return path
+
+
+def _no_model(path: Path) -> CheckpointError:
+    """Why a file holds no model, by its beginning; what is no regular file is not opened: a pipe would wait."""
+    start = b"-"
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                start = file.read(1000).lstrip().lower()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return CheckpointError(f"`{path}` cannot be read: {reason}", hint="check its rights and the disk")
+    if not start:
+        return CheckpointError(f"`{path}` is empty", hint=COPY_AGAIN)
+    if start.startswith((b"<!doc", b"<html")):
+        return CheckpointError(
+            f"`{path}` looks like a web page, not a checkpoint: the download failed",
+            hint="download the file itself",
+        )
+    return CheckpointError(
+        f"`{path}` holds no model that can be read: it is neither a safetensors file nor a PyTorch checkpoint",
+        hint="give a run folder, a `.safetensors` file that vqgan wrote, or a published checkpoint",
+    )
 
 
 def pick_device(name: str) -> torch.device:

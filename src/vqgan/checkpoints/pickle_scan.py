@@ -13,6 +13,9 @@ from vqgan.errors import CheckpointError
 
 ZIP_START = b"PK\x03\x04"
 
+COPY_AGAIN = "copy or download the file again"
+"""The hint where a file is damaged."""
+
 _KNOWN = re.compile(
     r"collections\.OrderedDict|(builtins|__builtin__)\.set|torch\.(Size|device|nn\.parameter\.Parameter)"
     r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter)|torch\.storage\.(Typed|Untyped)Storage"
@@ -62,10 +65,12 @@ def foreign_names(path: Path, known: Iterable[str]) -> list[str]:
         EOFError,
         zipfile.BadZipFile,
         NotImplementedError,
-    ) as error:
+    ):
         if not _unknown(found, known):  # else the names say more than where the file ends
-            reason = " ".join(str(error).split())[:200]
-            raise _refused(path, f"{type(error).__name__} {reason}") from None
+            # In whichever way reading fails: what a download or a copy left out is by far the likeliest reason.
+            raise CheckpointError(
+                f"`{path}` cannot be read as a checkpoint: it is not complete, or damaged", hint=COPY_AGAIN
+            ) from None
     return _unknown(found, known)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqgan.checkpoints.pickle_scan import ZIP_START, check_names, escaped, foreign_names
+from vqgan.checkpoints.pickle_scan import COPY_AGAIN, ZIP_START, check_names, escaped, foreign_names
 from vqgan.errors import CheckpointError
 
 
@@ -91,9 +91,10 @@ def read_checkpoint(path: Path) -> Pickled:
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can fail in any way; none of them is a mistake of ours
         reason = escaped(" ".join(str(error).split())[:200])
+        cut = isinstance(error, EOFError) or "EOF" in reason
         raise CheckpointError(
-            f"`{path}` cannot be read as a checkpoint without running code: {type(error).__name__} {reason}",
-            hint="the file is damaged, or not a checkpoint of this kind",
+            f"`{path}` cannot be read as a checkpoint: {'it is not complete' if cut else reason}",
+            hint=COPY_AGAIN if cut else "the file is damaged, or not a checkpoint of this kind",
         ) from None
     found = value
     for key in ("model", "ema", "state_dict"):  # the last one that is there counts

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vqgan.checkpoints.pickle_scan import escaped
 from vqgan.checkpoints.taming_run import is_original
 from vqgan.config import read_yaml
 from vqgan.errors import CheckpointError, ConfigError
@@ -36,10 +37,11 @@ def find_config(path: Path) -> Path:
     if own.is_file():
         return own
     places = (folder, folder / "configs", folder.parent / "configs")
+    broken: list[str] = []
     for place in places:
-        found = [
-            file for file in _files(place) if file.suffix in (".yaml", ".yml") and _describes_a_model(file)
-        ]
+        seen = {file: _why_not(file) for file in _files(place) if file.suffix in (".yaml", ".yml")}
+        broken += [reason for reason in seen.values() if reason]
+        found = [file for file, reason in seen.items() if not reason]
         projects = [file for file in found if file.stem.endswith("-project")]
         named = [file for file in found if file.stem in ("model", "config")]
         for group in (projects[-1:], named[:1], found if len(found) == 1 else []):
@@ -50,6 +52,12 @@ def find_config(path: Path) -> Path:
             raise CheckpointError(
                 f"several configurations may belong to `{path}`: {names}", hint="name one with `--config`"
             )
+    if broken:
+        reasons = "; ".join(broken[:3])
+        raise CheckpointError(
+            f"`{path}` needs the configuration that it was published with; what was found is none: {reasons}",
+            hint="download that file again, or give another with `--config model.yaml`",
+        )
     raise CheckpointError(
         f"`{path}` needs the configuration that it was published with; there is none beside it or in `configs/`",
         hint="give it with `--config model.yaml`",
@@ -64,8 +72,9 @@ def _files(folder: Path) -> list[Path]:
         return []
 
 
-def _describes_a_model(file: Path) -> bool:
+def _why_not(file: Path) -> str:
+    """Why a file is no configuration of the original; empty if it is one."""
     try:
-        return is_original(read_yaml(file))
-    except ConfigError:
-        return False
+        return "" if is_original(read_yaml(file)) else f"`{file}` has no `model` with a `target`"
+    except ConfigError as error:
+        return escaped(error.message)

@@ -173,13 +173,13 @@ class _Model(msgspec.Struct):
 
 
 class _Data(msgspec.Struct):
-    batch_size: int
+    batch_size: int | None = None
     num_workers: int | None = None
     train: Node | None = None
 
 
 class _Loader(msgspec.Struct):
-    params: _Data
+    params: _Data = msgspec.field(default_factory=_Data)
 
 
 class _Trainer(msgspec.Struct):
@@ -193,7 +193,7 @@ class _Lightning(msgspec.Struct):
 
 class _File(msgspec.Struct):
     model: _Model
-    data: _Loader
+    data: _Loader = msgspec.field(default_factory=_Loader)
     lightning: _Lightning = msgspec.field(default_factory=_Lightning)
 
 
@@ -203,7 +203,7 @@ class OriginalTraining:
 
     Attributes:
         base_learning_rate: For one image of the batch.
-        batch_size: Images that one process computes at once.
+        batch_size: Images that one process computes at once, if it says so.
         workers: Processes that read images, if it says so.
         accumulate: Micro-batches of a step.
         steps: Optimizer steps, if it says so.
@@ -215,7 +215,7 @@ class OriginalTraining:
     """
 
     base_learning_rate: float
-    batch_size: int
+    batch_size: int | None
     workers: int | None
     accumulate: int
     steps: int | None

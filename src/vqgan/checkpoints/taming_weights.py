@@ -24,7 +24,7 @@ def model_state(
     if isinstance(config, TokenizerConfig):
         training = {key: tensor for key, tensor in state.items() if key.startswith("loss.")}
         own = {key: tensor for key, tensor in state.items() if key not in training}
-        return rename(own, TOKENIZER_KEYS), training
+        return rename(own, TOKENIZER_KEYS, where=where), training
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         part, _, rest = key.partition(".")
@@ -40,12 +40,14 @@ def model_state(
         else:
             result |= {f"conditioner.tokenizer.{name}": tensor for name, tensor in own.items()}
     result |= {
-        f"prior.{name}": tensor for name, tensor in rename(parts.pop("transformer", {}), PRIOR_KEYS).items()
+        f"prior.{name}": tensor
+        for name, tensor in rename(parts.pop("transformer", {}), PRIOR_KEYS, where=where).items()
     }
     _check_order(parts.pop("permuter", {}), config, where)
     if parts:
         raise CheckpointError(
-            f"{where} holds parts that are not known: {', '.join(f'`{part}`' for part in parts)}"
+            f"{where} holds parts that are not known: {', '.join(f'`{part}`' for part in parts)}",
+            hint="check that the configuration beside the checkpoint belongs to it",
         )
     return result, training
 

@@ -9,14 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vqgan.checkpoints.files import replace_file
-from vqgan.checkpoints.pickle_scan import check_names
+from vqgan.checkpoints.pickle_scan import COPY_AGAIN, check_names
 from vqgan.errors import CheckpointError
 
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors specification's own limit; a larger header is not read."""
-
-COPY_AGAIN = "copy or download the file again"
-"""The hint where a file is damaged."""
 
 Shapes = dict[str, tuple[int, ...]]
 """Name to shape of every tensor, in the file's order."""

@@ -39,8 +39,10 @@ class Convert:
         from pathlib import Path
 
         from vqgan.checkpoints.convert import convert, convert_to_diffusers
+        from vqgan.checkpoints.files import weights_path
 
-        source, out, config = Path(self.checkpoint), Path(self.out), self.config
+        source, config = Path(self.checkpoint), self.config
+        out = weights_path(self.out) if self.to == "vqgan" else Path(self.out)
         if self.to == "diffusers" and self.keep_training_state:
             raise ConfigError(
                 "a folder of diffusers has no place for the training state",

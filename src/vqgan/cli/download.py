@@ -27,12 +27,11 @@ class Download:
 
     def run(self) -> None:
         """Fetches and converts; prints the path."""
-        from pathlib import Path
-
+        from vqgan.checkpoints.files import weights_path
         from vqgan.checkpoints.zoo_download import download_model
         from vqgan.cli.progress import ProgressBar
 
-        out = Path(self.out) if self.out else None
+        out = weights_path(self.out) if self.out else None
         with ProgressBar() as bar:
             path = download_model(self.name, out, keep_training=self.keep_training_state, on_progress=bar)
         print(path)

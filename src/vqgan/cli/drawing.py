@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vqgan.checkpoints.files import make_folder
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import precision_of
 from vqgan.cli.frames import Frames, check_frames
 from vqgan.cli.inputs import check_targets
 from vqgan.cli.options import Decoding, check_batch_size
-from vqgan.conditioning import ClassLabel
+from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.config import require
 from vqgan.images import grid, printable, save_png
 from vqgan.synthesizer import Synthesizer
@@ -44,6 +45,8 @@ def class_values(text: str | None, names: Sequence[str] = ()) -> list[int | str 
     if text is None:
         return [None]
     words = [word.strip() for word in text.split(",")]
+    hint = "name one or several: `--class 0,1`"
+    require(all(words), f"`--class` is `{text}`, expected classes with commas between", hint=hint)
     return [int(word) if word.isdecimal() and word not in names else word for word in words]
 
 
@@ -54,17 +57,25 @@ def class_names(synthesizer: Synthesizer) -> Sequence[str]:
 
 
 def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
-    """Raises ConfigError if ``--class`` is missing, or given to a model that knows no classes."""
-    name = synthesizer.conditioner.name
+    """Raises ConfigError if ``--class`` is missing or not for this model, or no flag can steer it."""
+    conditioner, name = synthesizer.conditioner, synthesizer.conditioner.name
+    steered = "takes no condition" if name == "unconditional" else f"is steered by `{name}`"
+    require(
+        not isinstance(conditioner, TokenizedImage | SceneLayout),
+        f"this prior {steered}; the commands draw with a class, with coordinates or without a condition",
+        hint="draw from Python, with `condition=`: see docs/concepts/conditions.md",
+    )
     require(
         classes is None or name == "class",
-        f"`--class` was given, but this prior is steered by: `{name}`",
+        f"`--class` was given, but this prior {steered}",
         hint="leave `--class` away",
     )
+    known = f"classes are numbers from 0 to {conditioner.vocabulary_size - 1}"
     require(
         classes is not None or name != "class",
         "this prior draws images of a class",
-        hint="name one or several: `--class 0,1`; `vqgan info` lists them",
+        hint="name one or several: `--class 0,1`; "
+        + ("`vqgan info` lists them" if class_names(synthesizer) else known),
     )
 
 
@@ -77,11 +88,15 @@ class DrawnImages:
         header: Of the model that draws them.
         synthesizer: The model.
         command: Its name.
+
+    Raises:
+        OutputError: If the folder cannot be made or written to.
     """
 
     def __init__(
         self, folder: Path, *, flags: Decoding, header: Header, synthesizer: Synthesizer, command: str
     ) -> None:
+        make_folder(folder)  # now, not when everything is drawn
         self._folder = folder
         self._seed = flags.seed
         self._num_frames = flags.frames

@@ -22,7 +22,7 @@ class Encode(Use):
     """Resize and crop to this size first; without it all images must have one size."""
 
     def run(self) -> None:
-        """Encodes; prints the path of the array."""
+        """Encodes; prints the paths of the two files."""
         from pathlib import Path
 
         import numpy as np
@@ -55,4 +55,6 @@ class Encode(Use):
                 codes[each.name] = tokenizer.encode(each.images)[0].cpu().numpy()
                 bar(Progress("encode", len(codes), len(found)))
         array = np.stack(list(codes.values()))
-        print(printable(save_codes(Path(self.out), array, list(codes), tokenizer, digest=digest)))
+        path = save_codes(Path(self.out), array, list(codes), tokenizer, digest=digest)
+        for written in (path, path.with_suffix(".json")):
+            print(printable(written))

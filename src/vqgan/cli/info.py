@@ -41,6 +41,7 @@ class Info:
 def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str, str]]:
     from math import prod
 
+    from vqgan.checkpoints.diffusers import weights_file
     from vqgan.checkpoints.run_folder import RunFolder
     from vqgan.synthesizer import Synthesizer
 
@@ -48,15 +49,16 @@ def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str,
     yield "file", str(file)
     yield "holds", header.kind
     digest = f", digest {header.digest[:12]}" if header.digest else ""
-    yield "weights", f"{header.weights}, after {header.step} steps{digest}"
+    steps = f", after {header.step} steps" if header.step else ""  # most others do not say
+    yield "weights", f"{header.weights}{steps}{digest}"
     yield "written by", header.version if header.version[0].isalpha() else f"vqgan {header.version}"
     if header.training:
         yield "beside them", f"for training: {', '.join(sorted(header.training))}"
     saved = RunFolder(file.parent).numbers()
     if saved:
         yield "run", f"{file.parent}, can be continued from step {saved[-1]}"
-    if file.is_file():
-        yield "size", f"{file.stat().st_size / 1e6:.1f} MB"
+    stored = weights_file(file) if file.is_dir() else file
+    yield "size", f"{stored.stat().st_size / 1e6:.1f} MB"
     yield "codebook", f"{tokenizer.codebook_size} codes, {tokenizer.downsample_factor} pixels per token side"
     if isinstance(model, Synthesizer):
         rows, columns = model.config.window

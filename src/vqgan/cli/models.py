@@ -50,7 +50,7 @@ def _row(entry: "Entry") -> tuple[str, ...]:
         entry.data,
         entry.fid or "-",
         entry.source.licence,
-        _size(entry) if entry.source.checkpoint else "by hand",
+        (_size(entry) if entry.source.size else "size unknown") if entry.source.checkpoint else "by hand",
     )
 
 

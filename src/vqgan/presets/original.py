@@ -6,11 +6,12 @@ not, and what is not known at all is logged.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, Literal
 
 from vqgan.checkpoints.taming import model_config
 from vqgan.checkpoints.taming_run import LEFT_OUT, MAPPED, Loss, OriginalTraining, read_training
+from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, closest
 from vqgan.synthesizer import SynthesizerConfig
@@ -54,12 +55,17 @@ MOST_WORKERS = 4
 """Processes that read images; files of the original ask for two for each image of the batch."""
 
 
-def original_run(mapping: Mapping[str, Any], *, where: str) -> Run:
+BATCH_SIZE = 4
+"""Images of a batch where a file does not say: published ones may describe the model alone."""
+
+
+def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str] = ()) -> Run:
     """The run that a configuration of the original describes; the images are still to be given.
 
     Args:
         mapping: The whole file.
         where: What it is, for messages.
+        given: Keys of our configuration that will be set anew, such as ``training.steps``.
 
     Raises:
         ConfigError: If something that is needed is missing, a class of its model or its loss is not known, or
@@ -70,12 +76,17 @@ def original_run(mapping: Mapping[str, Any], *, where: str) -> Run:
     except CheckpointError as error:
         raise ConfigError(error.message, hint=error.hint) from None
     found = read_training(mapping, where=where)
-    for name in ("batch_size", "accumulate"):
-        value = getattr(found, name)
+    size = BATCH_SIZE if found.batch_size is None else found.batch_size
+    for name, value in (("batch_size", size), ("accumulate", found.accumulate)):
         require(value >= 1, f"`{name}` of {where} is {value}, expected at least 1")
     processes = _processes()
-    batch = found.accumulate * processes * found.batch_size
+    batch = found.accumulate * processes * size
     rate = batch * found.base_learning_rate
+    run: Run  # made first: what is refused was not mapped
+    if isinstance(model, TokenizerConfig):
+        run = _tokenizer_run(model, found, rate, batch, where, given)
+    else:
+        run = _prior_run(model, found, rate, batch, given)
     logger.info("%s is a configuration of the original; what became of its keys:", where)
     for line, is_known in account(mapping):
         logger.log(logging.INFO if is_known else logging.WARNING, "%s", line)
@@ -84,12 +95,12 @@ def original_run(mapping: Mapping[str, Any], *, where: str) -> Run:
         rate,
         found.accumulate,
         processes,
-        found.batch_size,
+        size,
         found.base_learning_rate,
     )
-    if isinstance(model, TokenizerConfig):
-        return _tokenizer_run(model, found, rate, batch, where)
-    return _prior_run(model, found, rate, batch)
+    if found.batch_size is None:
+        logger.info("the size of a batch is not said: %d images; `data.params.batch_size` would say it", size)
+    return run
 
 
 def account(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool]]:
@@ -131,7 +142,12 @@ def _processes() -> int:
 
 
 def _tokenizer_run(
-    model: TokenizerConfig, found: OriginalTraining, rate: float, batch: int, where: str
+    model: TokenizerConfig,
+    found: OriginalTraining,
+    rate: float,
+    batch: int,
+    where: str,
+    given: Container[str],
 ) -> TokenizerRun:
     kind = LOSSES.get(found.loss_class)
     if kind is None:
@@ -153,8 +169,8 @@ def _tokenizer_run(
             perceptual=PerceptualConfig(weight=loss.perceptual_weight) if loss.perceptual_weight else None,
             adversary=_adversary(loss),
         ),
-        data=_data(found, size),
-        training=_loop(found, batch, least=2 * loss.disc_start),
+        data=_data(found, size, given),
+        training=_loop(found, batch, given, least=2 * loss.disc_start),
     )
 
 
@@ -173,7 +189,12 @@ def _adversary(loss: Loss) -> AdversaryConfig | None:
     )
 
 
-def _prior_run(model: SynthesizerConfig, found: OriginalTraining, rate: float, batch: int) -> PriorRun:
+def _prior_run(
+    model: SynthesizerConfig, found: OriginalTraining, rate: float, batch: int, given: Container[str]
+) -> PriorRun:
+    if isinstance(model.conditioner, ClassLabelConfig):
+        classes = model.conditioner.num_classes
+        logger.info("`n_classes` = %d is left out: the classes are those of the images", classes)
     rows, columns = model.window
     factor = model.tokenizer.autoencoder.downsample_factor
     shape = {name: getattr(model.prior, name) for name in PriorShape.__struct_fields__}
@@ -184,13 +205,13 @@ def _prior_run(model: SynthesizerConfig, found: OriginalTraining, rate: float, b
             optimizer=OptimizerConfig(learning_rate=rate, betas=(0.9, 0.95), weight_decay=0.01),
             token_keep_probability=found.keep_probability,
         ),
-        data=_data(found, (rows * factor, columns * factor)),
-        training=_loop(found, batch),
+        data=_data(found, (rows * factor, columns * factor), given),
+        training=_loop(found, batch, given),
         token_order=model.token_order,
     )
 
 
-def _data(found: OriginalTraining, default: tuple[int, int]) -> DataConfig:
+def _data(found: OriginalTraining, default: tuple[int, int], given: Container[str]) -> DataConfig:
     """How images become samples; the classes of the original cut and mirror in ways of their own."""
     images, crop, flip = found.images, *IMAGES.get(found.images_class, ("random", False))
     if found.images_class and found.images_class not in IMAGES:
@@ -202,7 +223,7 @@ def _data(found: OriginalTraining, default: tuple[int, int]) -> DataConfig:
     if images.size and images.crop_size and images.size != images.crop_size:
         logger.info("images are resized to `crop_size` %d, not to `size` %d", images.crop_size, images.size)
     wanted = MOST_WORKERS if found.workers is None else found.workers
-    if wanted > MOST_WORKERS:
+    if wanted > MOST_WORKERS and "data.workers" not in given:
         logger.info("images are read by %d processes, not by %d; give `--workers N`", MOST_WORKERS, wanted)
     return DataConfig(
         image_size=images.image_size() or default,
@@ -212,11 +233,12 @@ def _data(found: OriginalTraining, default: tuple[int, int]) -> DataConfig:
     )
 
 
-def _loop(found: OriginalTraining, batch: int, least: int = 0) -> LoopConfig:
+def _loop(found: OriginalTraining, batch: int, given: Container[str], least: int = 0) -> LoopConfig:
     steps = found.steps
     if steps is None or steps < 0:
         steps = max(STEPS, least)
-        logger.info("how long to train is not said: %d steps; give `--steps N`", steps)
+        if "training.steps" not in given:
+            logger.info("how long to train is not said: %d steps; give `--steps N`", steps)
     return LoopConfig(
         steps=steps, batch_size=batch, accumulate=found.accumulate, evaluate_every=1000, save_every=1000
     )

@@ -23,7 +23,7 @@ def test_unknown_keys_are_refused_counted_and_shown():
     with pytest.raises(CheckpointError) as caught:
         rename(state, TOKENIZER_KEYS)
     assert caught.value.message.startswith(
-        "7 of 8 keys are not known for this kind of model: `odd0.weight`, "
+        "7 of 8 keys of the checkpoint are not known for this kind of model: `odd0.weight`, "
     )
     assert caught.value.message.endswith("`odd4.weight`, …")
     assert "configuration" in caught.value.hint

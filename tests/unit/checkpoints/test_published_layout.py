@@ -56,6 +56,21 @@ def test_none_is_an_error_with_the_way_out(published):
         find_config(checkpoint)
 
 
+def test_those_that_are_none_are_named_with_their_reasons(published):
+    root, checkpoint, write = published
+    write("checkpoints/model.yaml", text="<!doctype html>")
+    write("configs/a.yaml", text="- 1")
+    write("configs/b.yml", text="lightning: {}")
+    with pytest.raises(CheckpointError) as caught:
+        find_config(checkpoint)
+    configs = root / "configs"
+    assert caught.value.message.endswith(
+        f"what was found is none: `{root / 'checkpoints' / 'model.yaml'}` looks like a web page, not YAML; "
+        f"`{configs / 'a.yaml'}` holds a list, expected a mapping of keys to values; "
+        f"`{configs / 'b.yml'}` has no `model` with a `target`"
+    )
+
+
 def test_the_checkpoint_of_a_folder(published, tmp_path):
     root, checkpoint, _ = published
     assert find_checkpoint(root) == find_checkpoint(root / "checkpoints") == checkpoint

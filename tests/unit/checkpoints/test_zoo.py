@@ -241,7 +241,7 @@ def test_another_file_than_the_model_is_refused_without_naming_temporary_files(p
     folder = published()
     (folder / "last.ckpt").write_bytes(b"<html>moved</html>")
     error = assert_nothing_is_left(
-        tmp_path, r"gave a file that is not the model: `last\.ckpt` holds no model"
+        tmp_path, r"gave a file that is not the model: `last\.ckpt` looks like a web page"
     )
     assert ".download-" not in str(error)
 

@@ -290,10 +290,10 @@ def test_what_is_not_known_is_named_once_with_its_branch(resolved):
     }
     _, lines = resolved(CUSTOM, change)
     assert [line for line in lines if "not known" in line] == [
+        "the images' class `cutlit.Sflckr` is not known: random crops",
         "`model.params.ddconfig.use_linear` = True is not known and left out",
         "`model.project` = 8k?[2J is not known and left out",
         "`extra` is not known and left out",
-        "the images' class `cutlit.Sflckr` is not known: random crops",
     ]
 
 
