@@ -53,6 +53,7 @@ class Bench:
             is_spatial=self.model.conditioner.is_spatial,
             decoding=Decoding(),
             jacobi=jacobi,
+            memory=2**32,
             on_progress=on_progress,
         )
 

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from vqgan.conditioning import ConditionerConfig, build_conditioner
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
+from vqgan.nn.memory import default_memory
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
 from vqgan.sampling import Decoding, fill_grids, usable_window
-from vqgan.tokenizer import Tokenizer, TokenizerConfig
+from vqgan.tokenizer import Tokenizer, TokenizerConfig, check_decoding, decode_within, encode_within
 from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress
 
 
@@ -67,13 +68,19 @@ class Synthesizer(nn.Module):
         self.prior = Prior(config.prior)
 
     @torch.no_grad()
-    def reconstruct(self, images: Images) -> Images:
+    def reconstruct(self, images: Images, *, memory: int | None = None) -> Images:
         """The images as the tokenizer's codes describe them.
 
+        Args:
+            images: Values in [-1, 1].
+            memory: Bytes beside the weights; images that do not fit pass in tiles, which is an approximation. By
+                default 4 GiB, on CUDA half of the device's.
+
         Raises:
-            ConfigError: If the size is not divisible by the downsample factor.
+            ConfigError: If the size is not divisible by the downsample factor, or ``memory`` is too little.
         """
-        return self.tokenizer.decode(self.tokenizer.encode(images))
+        budget = self._budget(memory)
+        return decode_within(self.tokenizer, encode_within(self.tokenizer, images, budget), budget)
 
     @torch.no_grad()
     def sample(
@@ -103,8 +110,8 @@ class Synthesizer(nn.Module):
             seed: Image ``i`` is the image of seed ``seed + i``.
             jacobi: Guess so many tokens ahead and read them at once: the same tokens in fewer passes, for images of the
                 prior's own size. Pays where much of an image is easy to guess; None draws token by token.
-            memory: Bytes that sampling may take beside the weights: it decides how many images are drawn together
-                and how much is kept of what a window has read. By default 4 GiB, on CUDA half of the device's.
+            memory: Bytes beside the weights: they decide how many images are drawn together, how much is kept of what
+                a window has read, and whether images are decoded in tiles. By default as in :meth:`reconstruct`.
             on_progress: Called with :class:`~vqgan.types.DrawnTokens` after each step.
 
         Raises:
@@ -115,10 +122,12 @@ class Synthesizer(nn.Module):
         factor = self.tokenizer.downsample_factor
         rows, columns = self.config.window
         grid = self.tokenizer.grid_size(size if size is not None else (rows * factor, columns * factor))
+        budget = self._budget(memory)
+        check_decoding(self.tokenizer, grid, budget)
         indices = torch.zeros(count, *grid, dtype=torch.int64, device=self._weight.device)
         known = torch.zeros_like(indices, dtype=torch.bool)
-        filled = self._fill(indices, known, condition, decoding, seed, jacobi, memory, on_progress)
-        return self.tokenizer.decode(filled)
+        filled = self._fill(indices, known, condition, decoding, seed, jacobi, budget, on_progress)
+        return decode_within(self.tokenizer, filled, budget)
 
     @torch.no_grad()
     def complete(
@@ -157,12 +166,14 @@ class Synthesizer(nn.Module):
         """
         decoding = Decoding(temperature, top_k, top_p)
         require(len(images) >= 1, "there are no images to complete", hint="give at least one")
-        indices = self.tokenizer.encode(images)
+        budget = self._budget(memory)
+        indices = encode_within(self.tokenizer, images, budget)
         check_known(known, indices)
+        check_decoding(self.tokenizer, (indices.shape[1], indices.shape[2]), budget)
         filled = self._fill(
-            indices, known.to(indices.device), condition, decoding, seed, jacobi, memory, on_progress
+            indices, known.to(indices.device), condition, decoding, seed, jacobi, budget, on_progress
         )
-        return self.tokenizer.decode(filled)
+        return decode_within(self.tokenizer, filled, budget)
 
     def log_probability(self, images: Images, condition: Condition | None = None) -> Float[Tensor, "b n"]:
         """Natural logarithm of the probability of each of the images' tokens, row after row.
@@ -193,7 +204,7 @@ class Synthesizer(nn.Module):
         decoding: Decoding,
         seed: int,
         jacobi: int | None,
-        memory: int | None,
+        memory: int,
         on_progress: OnProgress | None,
     ) -> Indices:
         grid = (indices.shape[1], indices.shape[2])
@@ -240,6 +251,9 @@ class Synthesizer(nn.Module):
             hint=f"it is steered by: `{self.conditioner.name}`",
         )
         return self.conditioner.tokens(condition, count, grid).to(self._weight.device)
+
+    def _budget(self, memory: int | None) -> int:
+        return default_memory(self._weight.device) if memory is None else memory
 
     @property
     def _weight(self) -> Tensor:

@@ -65,7 +65,7 @@ def test_the_batch_size_does_not_change_the_images(trained, tmp_path, run):
         assert np.abs(one - four).max() <= 1
 
 
-@pytest.mark.parametrize("flags", [("--jacobi", 3), ("--memory", 1e-6)])
+@pytest.mark.parametrize("flags", [("--jacobi", 3), ("--memory", 0.08)])
 def test_guessing_ahead_and_little_memory_do_not_change_the_images(trained, tmp_path, run, flags):
     assert run("sample", trained.prior, "--out", tmp_path / "a", "--count", 2).code == 0
     assert run("sample", trained.prior, "--out", tmp_path / "b", "--count", 2, *flags).code == 0
@@ -78,6 +78,7 @@ def test_guessing_ahead_and_little_memory_do_not_change_the_images(trained, tmp_
     ("flags", "says"),
     [
         (("--memory", 0), "`--memory` is 0.0, expected a positive number\nhint: it counts gigabytes"),
+        (("--memory", 1e-6), "16x16 pixels do not pass within 0 MB, in tiles neither\nhint: allow at least"),
         (("--jacobi", 1), "`jacobi` is 1, expected at least 2 tokens\nhint: leave it out"),
         (("--jacobi", 4, "--size", "24x20"), "`jacobi` works on grids that the prior sees at once"),
         (("--frames", 1), "hint"),

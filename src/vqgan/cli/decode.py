@@ -36,13 +36,15 @@ class Decode(Use):
 
         from vqgan.checkpoints.codes import load_codes
         from vqgan.checkpoints.load import precision_of
-        from vqgan.cli.inputs import load_tokenizer
+        from vqgan.cli.inputs import load_tokenizer, memory_of
         from vqgan.cli.progress import ProgressBar
         from vqgan.images import printable, save_png
+        from vqgan.tokenizer import decode_within
         from vqgan.types import Progress
 
         check_batch_size(self.batch_size)
         tokenizer, header, digest = load_tokenizer(self)
+        memory = memory_of(self, tokenizer)
         codes, names = load_codes(Path(self.codes), digest=digest)
         _check_replaced(Path(self.out), names)
         grids = torch.from_numpy(codes.astype("int64"))
@@ -50,7 +52,7 @@ class Decode(Use):
         paths: list[Path] = []
         with ProgressBar() as bar, torch.no_grad():
             for part in grids.split(self.batch_size):
-                for image in tokenizer.decode(part):
+                for image in decode_within(tokenizer, part, memory):
                     path = Path(self.out) / f"{names[len(paths)]}.png"
                     paths.append(save_png(image.float().cpu(), path, info))
                 bar(Progress("decode", len(paths), len(grids)))

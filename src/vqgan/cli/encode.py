@@ -29,15 +29,17 @@ class Encode(Use):
         import torch
 
         from vqgan.checkpoints.codes import save_codes
-        from vqgan.cli.inputs import check_multiples, find_images, load_tokenizer, read_named
+        from vqgan.cli.inputs import check_multiples, find_images, load_tokenizer, memory_of, read_named
         from vqgan.cli.progress import ProgressBar
         from vqgan.errors import DataError
         from vqgan.images import printable
+        from vqgan.tokenizer import encode_within
         from vqgan.types import Progress
 
         found = find_images(self.images)
         size = parse_size(self.size)
         tokenizer, _, digest = load_tokenizer(self)
+        memory = memory_of(self, tokenizer)
         codes: dict[str, np.ndarray] = {}
         shape = (0, 0)
         with ProgressBar() as bar, torch.no_grad():
@@ -52,7 +54,7 @@ class Encode(Use):
                 shape = (height, width)
                 hint = "give the images a common size with `--size HEIGHTxWIDTH`"
                 check_multiples(f"`{printable(each.path)}`", shape, tokenizer.downsample_factor, hint=hint)
-                codes[each.name] = tokenizer.encode(each.images)[0].cpu().numpy()
+                codes[each.name] = encode_within(tokenizer, each.images, memory)[0].cpu().numpy()
                 bar(Progress("encode", len(codes), len(found)))
         array = np.stack(list(codes.values()))
         path = save_codes(Path(self.out), array, list(codes), tokenizer, digest=digest)

@@ -12,9 +12,11 @@ from torch import Tensor
 from vqgan.checkpoints.codes import tokenizer_digest
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
+from vqgan.cli.options import bytes_of
 from vqgan.data.image_folder import scan
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.images import printable, read_images
+from vqgan.nn.memory import default_memory
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.types import Images
@@ -39,6 +41,7 @@ class Flags(Protocol):
     config: str | None
     device: str
     precision: str
+    memory: float | None
 
 
 def load_tokenizer(flags: Flags) -> tuple[Tokenizer, Header, str]:
@@ -70,6 +73,16 @@ def load_synthesizer(flags: Flags) -> tuple[Synthesizer, Header]:
             hint=f"train one: `vqgan train prior PRESET --tokenizer {flags.model} ...`",
         )
     return model, header
+
+
+def memory_of(flags: Flags, tokenizer: Tokenizer) -> int:
+    """The bytes beside the weights that a command may use.
+
+    Raises:
+        ConfigError: If ``--memory`` is not positive.
+    """
+    given = bytes_of(flags.memory)
+    return default_memory(tokenizer.to_codebook.weight.device) if given is None else given
 
 
 def check_multiples(what: str, size: tuple[int, int], factor: int, *, hint: str = "") -> None:

@@ -41,10 +41,13 @@ class Compute:
 
 @dataclass(kw_only=True)
 class Use(Compute):
-    """What a model is read from, beside its file."""
+    """What a model is read from, beside its file, and how much memory it may use."""
 
     config: Annotated[OptionalText, tyro.conf.arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """The configuration of an original checkpoint; by default the one beside it or in `configs/`."""
+
+    memory: Annotated[OptionalNumber, tyro.conf.arg(metavar="GB", help_behavior_hint="")] = None
+    """Memory beside the weights; by default 4, on CUDA half of the device's. Images that do not fit pass in tiles."""
 
 
 @dataclass(kw_only=True)
@@ -65,9 +68,6 @@ class Decoding(Use):
 
     jacobi: Annotated[OptionalInteger, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Guess N tokens ahead and read them at once: the same images, sooner where much is easy to guess."""
-
-    memory: Annotated[OptionalNumber, tyro.conf.arg(metavar="GB", help_behavior_hint="")] = None
-    """Beside the weights; by default 4, on CUDA half of the device's. It changes speed, not the images."""
 
     frames: Annotated[OptionalInteger, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Also write about N pictures of the first image as it grows, an animation and a page, in `frames/`."""

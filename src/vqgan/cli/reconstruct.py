@@ -39,7 +39,7 @@ class Reconstruct(Use):
         import torch
 
         from vqgan.checkpoints.load import precision_of
-        from vqgan.cli.inputs import check_targets, find_images, load_tokenizer, read_named
+        from vqgan.cli.inputs import check_targets, find_images, load_tokenizer, memory_of, read_named
         from vqgan.cli.progress import ProgressBar
         from vqgan.images import printable, save_png
         from vqgan.types import Progress
@@ -48,6 +48,7 @@ class Reconstruct(Use):
         check_targets(Path(self.out), found)
         size = parse_size(self.size)
         tokenizer, header, _ = load_tokenizer(self)
+        memory = memory_of(self, tokenizer)
         info = {
             "model": header.digest[:12],
             "command": "reconstruct",
@@ -57,7 +58,7 @@ class Reconstruct(Use):
         paths = []
         with ProgressBar() as bar, torch.no_grad():
             for each in read_named(found, size=size, channels=tokenizer.image_channels):
-                result = reconstruction(tokenizer, each, self.fit)
+                result = reconstruction(tokenizer, each, self.fit, memory)
                 path = Path(self.out) / f"{each.name}.png"
                 paths.append(save_png(result[0].float().cpu(), path, info))
                 bar(Progress("reconstruct", len(paths), len(found)))
@@ -65,15 +66,15 @@ class Reconstruct(Use):
             print(printable(path))
 
 
-def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit) -> "Images":
-    """What comes back of one image.
+def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit, memory: int) -> "Images":
+    """What comes back of one image, within so many bytes beside the weights.
 
     Raises:
         ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` does not help.
     """
     from vqgan.cli.inputs import check_multiples
     from vqgan.images import printable
-    from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
+    from vqgan.tokenizer import crop_to_multiple, decode_within, encode_within, pad_to_multiple
 
     images, factor = named.images, tokenizer.downsample_factor
     height, width = images.shape[2:]
@@ -87,4 +88,5 @@ def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit) -> "Images"
         images = crop_to_multiple(images, factor)
     elif fit == "pad":
         images, _ = pad_to_multiple(images, factor)
-    return tokenizer.decode(tokenizer.encode(images))[:, :, :height, :width]
+    indices = encode_within(tokenizer, images, memory)
+    return decode_within(tokenizer, indices, memory)[:, :, :height, :width]

@@ -33,5 +33,8 @@ class SpatialAttention(nn.Module):
 
 
 def _as_sequence(features: Tensor) -> Tensor:
-    """(b d h w) to (b 1 hw d): one head, positions as the sequence."""
-    return features.flatten(2).transpose(1, 2).unsqueeze(1)
+    """(b d h w) to (b 1 hw d): one head, positions as the sequence.
+
+    Laid out anew: otherwise PyTorch holds the scores of all pairs of positions, gigabytes for large images.
+    """
+    return features.flatten(2).transpose(1, 2).unsqueeze(1).contiguous()

@@ -2,7 +2,7 @@
 
 from vqgan.sampling.fill import fill_grids
 from vqgan.sampling.filters import Decoding
-from vqgan.sampling.memory import default_memory, share_memory
+from vqgan.sampling.memory import share_memory
 from vqgan.sampling.plan import Plan, plan_windows, window_start
 from vqgan.sampling.random import GridNoise
 from vqgan.sampling.sampler import sample_grid
@@ -12,7 +12,6 @@ __all__ = [
     "Decoding",
     "GridNoise",
     "Plan",
-    "default_memory",
     "fill_grids",
     "plan_windows",
     "sample_grid",

@@ -11,7 +11,7 @@ from vqgan.config import require
 from vqgan.prior import Prior, TokenOrder
 from vqgan.sampling.filters import Decoding
 from vqgan.sampling.jacobi import sample_grid_jacobi
-from vqgan.sampling.memory import default_memory, share_memory
+from vqgan.sampling.memory import share_memory
 from vqgan.sampling.sampler import sample_grid
 from vqgan.sampling.sliding_window import sample_sliding
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress, Progress
@@ -31,7 +31,7 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     seed: int = 0,
     token_order: TokenOrder = "raster",
     jacobi: int | None = None,
-    memory: int | None = None,
+    memory: int,
     on_progress: OnProgress | None = None,
 ) -> Indices:
     """Samples the unknown tokens of grids: at once where the prior can see all, else window by window.
@@ -40,7 +40,7 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
         window: Rows and columns that the prior sees.
         is_spatial: Whether the condition has a token for each cell of the grid.
         jacobi: Draw blocks of so many tokens by iteration (see :mod:`~vqgan.sampling.jacobi`); None one by one.
-        memory: Bytes, beside the weights; None for :func:`default_memory`.
+        memory: Bytes beside the weights.
         on_progress: Called after each step; steps count the tokens of all images.
 
     Raises:
@@ -53,7 +53,7 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
         window,
         condition=window[0] * window[1] if is_spatial else condition_tokens.shape[1],
         count=count,
-        memory=default_memory(indices.device) if memory is None else memory,
+        memory=memory,
     )
     draw: Callable[..., Indices]
     if window != (rows, columns):

@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool
 from numpy import ndarray
 
 from vqgan.config import require
 from vqgan.prior import Prior
 from vqgan.sampling.plan import plan_windows
-
-DEFAULT_MEMORY = 4 * 2**30
-"""Bytes on a CPU and on MPS. Fixed: what else runs on the machine must not change how images are batched."""
 
 _VECTORS_AT_WORK = 14
 """Vectors of the prior's width that a token takes while it is read: queries, keys, values, 4 widened, ..."""
@@ -35,13 +31,6 @@ class Share:
     most_kept: int | None
     passes: int
     least_passes: int
-
-
-def default_memory(device: torch.device) -> int:
-    """The budget in bytes when none is given: half of a CUDA device's memory, elsewhere 4 GiB."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory // 2
-    return DEFAULT_MEMORY
 
 
 def share_memory(

@@ -4,6 +4,7 @@ from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.tokenizer.quantizers import QuantizerConfig, VectorQuantizerConfig
 from vqgan.tokenizer.quantizers.base import Quantized, codebook_usage
 from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
+from vqgan.tokenizer.tiling import check_decoding, decode_within, encode_within
 from vqgan.tokenizer.tokenizer import Reconstruction, Tokenizer, TokenizerConfig
 
 __all__ = [
@@ -14,7 +15,10 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "VectorQuantizerConfig",
+    "check_decoding",
     "codebook_usage",
     "crop_to_multiple",
+    "decode_within",
+    "encode_within",
     "pad_to_multiple",
 ]

@@ -110,18 +110,24 @@ class Tokenizer(nn.Module):
             ConfigError: If an index is negative or not below ``codebook_size``.
         """
         indices = indices.to(self.from_codebook.weight.device, torch.int64)
-        if indices.numel():
-            low, high = (int(bound) for bound in indices.aminmax())
-            if low < 0 or high >= self.codebook_size:
-                raise ConfigError(
-                    f"indices reach from {low} to {high}; the codebook has 0 to {self.codebook_size - 1}",
-                    hint="decode with the tokenizer that encoded them",
-                )
+        check_indices(indices, self.codebook_size)
         return self.decode_latents(self.quantizer.lookup(indices))
 
     def decode_latents(self, quantized: Latents) -> Images:
         """The images of codebook vectors (b d h w), ``d = codebook_dim``, not clamped to [-1, 1]."""
         return self.decoder(self.from_codebook(quantized.to(self.from_codebook.weight.dtype)))
+
+
+def check_indices(indices: Integer[Tensor, "b h w"], codebook_size: int) -> None:
+    """Raises ConfigError unless all are codes: ``0 <= index < codebook_size``."""
+    if not indices.numel():
+        return
+    low, high = (int(bound) for bound in indices.aminmax())
+    if low < 0 or high >= codebook_size:
+        raise ConfigError(
+            f"indices reach from {low} to {high}; the codebook has 0 to {codebook_size - 1}",
+            hint="decode with the tokenizer that encoded them",
+        )
 
 
 def check_images(images: Tensor, channels: int) -> None:

@@ -40,7 +40,13 @@ def problem(count, grid, *, is_spatial=True, share=0.1):
 
 def fill(prior, tensors, *, seed=0, is_spatial=True, **settings):
     return fill_grids(
-        prior, *tensors, window=WINDOW, is_spatial=is_spatial, decoding=DECODING, seed=seed, **settings
+        prior,
+        *tensors,
+        window=WINDOW,
+        is_spatial=is_spatial,
+        decoding=DECODING,
+        seed=seed,
+        **{"memory": 10**9, **settings},
     )
 
 

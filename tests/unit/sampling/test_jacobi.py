@@ -88,7 +88,7 @@ def test_one_token_a_block_is_refused():
 
 
 def test_grids_beyond_the_window_are_refused():
-    arguments = {"window": (3, 3), "is_spatial": False, "decoding": Decoding(), "jacobi": 4}
+    arguments = {"window": (3, 3), "is_spatial": False, "decoding": Decoding(), "jacobi": 4, "memory": 10**9}
     with pytest.raises(ConfigError, match="`jacobi` works on grids that the prior sees at once, 3 x 3"):
         fill_grids(PRIORS[0.3], *problem(1, (4, 4), 0.0, 0), **arguments)
     found = fill_grids(PRIORS[0.3], *problem(1, (3, 3), 0.0, 0), **arguments)
