@@ -1,10 +1,10 @@
 """Products with weights that do not change, through the fastest kernel of the machine.
 
-For one row a product is bound by reading its weights: on CPUs a matrix times a vector reads them fastest, laid out so
-that the longer side is the one that runs through memory. For a few rows oneDNN with weights laid out for it is fastest,
-and for many it is at least as fast as MKL, to which PyTorch hands fp32 products and which on some of AMD's processors
-is three times slower. oneDNN is reached through operators that PyTorch keeps to itself: where they are absent,
-everything goes the public way.
+For one row a product is bound by reading its weights: on CPUs it is split among the threads as a batch of vectors times
+matrices, laid out so that the longer side is the one that runs through memory. For a few rows oneDNN with weights laid
+out for it is fastest, and for many it is at least as fast as MKL, to which PyTorch hands fp32 products and which on
+some of AMD's processors is three times slower. oneDNN is reached through operators that PyTorch keeps to itself: where
+they are absent, everything goes the public way.
 """
 
 from dataclasses import dataclass
@@ -25,21 +25,20 @@ class Weights:
     Attributes:
         weight: One row for each output.
         bias: Added to each output, or None.
-        turned: ``weight`` once more for single rows, one row for each input; None where that gains nothing.
+        parts: ``weight`` for single rows, the outputs split among the threads; None where rows are several.
         packed: ``weight`` once more for few rows, laid out by oneDNN; None where the public way is taken.
     """
 
     weight: Float[Tensor, "e d"]
     bias: Float[Tensor, " e"] | None
-    turned: Float[Tensor, "d e"] | None = None
+    parts: Float[Tensor, "p d o"] | None = None
     packed: Tensor | None = None
 
 
 def prepare(weight: Float[Tensor, "e d"], bias: Float[Tensor, " e"] | None, *, rows: int) -> Weights:
     """Weights for products with (mostly) ``rows`` rows; the second copy that this may take is freed with it."""
-    outputs, inputs = weight.shape
-    if rows == 1 and is_vector_quick(weight):
-        return Weights(weight, bias, turned=weight.t().contiguous() if outputs >= inputs else None)
+    if rows == 1 and is_split(weight):
+        return Weights(weight, bias, parts=_split(weight))
     if rows <= FEW_ROWS and has_onednn(weight):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
         return Weights(weight, bias, packed=packed)
@@ -48,11 +47,9 @@ def prepare(weight: Float[Tensor, "e d"], bias: Float[Tensor, " e"] | None, *, r
 
 def product(rows: Float[Tensor, "n d"], weights: Weights) -> Float[Tensor, "n e"]:
     """``rows @ weight.T + bias``; keeps no gradients."""
-    if len(rows) == 1 and is_vector_quick(rows):
-        matrix = weights.weight if weights.turned is None else weights.turned.t()
-        if weights.bias is None:
-            return torch.mv(matrix, rows[0])[None]
-        return torch.addmv(weights.bias, matrix, rows[0])[None]
+    if len(rows) == 1 and weights.parts is not None:
+        parts = torch.bmm(rows.expand(len(weights.parts), 1, -1), weights.parts).view(1, -1)
+        return parts if weights.bias is None else parts.add_(weights.bias)
     if not has_onednn(rows):
         return F.linear(rows, weights.weight, weights.bias)
     is_packed = weights.packed is not None and len(rows) <= FEW_ROWS
@@ -60,9 +57,18 @@ def product(rows: Float[Tensor, "n d"], weights: Weights) -> Float[Tensor, "n e"
     return torch.ops.mkldnn._linear_pointwise(rows, weight, weights.bias, "none", [], "")
 
 
-def is_vector_quick(tensor: Tensor) -> bool:
-    """Whether a matrix times a vector is the quickest product of one row, of this type and on this device."""
+def is_split(tensor: Tensor) -> bool:
+    """Whether products of one row, of this type and on this device, are quickest split among threads."""
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+
+
+def _split(weight: Float[Tensor, "e d"]) -> Float[Tensor, "p d o"]:
+    """The outputs in as many parts as there are threads (a power of two), with the longer side running on."""
+    (outputs, inputs), count = weight.shape, 1
+    while 2 * count <= torch.get_num_threads() and outputs % (2 * count) == 0:
+        count *= 2
+    parts = weight.view(count, outputs // count, inputs).transpose(1, 2)
+    return parts.contiguous() if outputs > inputs else parts
 
 
 def has_onednn(tensor: Tensor) -> bool:

@@ -156,8 +156,20 @@ def test_a_sequence_that_is_too_long_is_refused():
 def test_products_are_those_of_a_linear_layer(rows, has_bias, prepared_for, outputs):
     layer = torch.nn.Linear(24, outputs, bias=has_bias)
     weights = prepare(layer.weight.detach(), layer.bias.detach() if has_bias else None, rows=prepared_for)
-    assert (weights.turned is not None) == (prepared_for == 1 and outputs >= 24)
+    assert (weights.parts is not None) == (prepared_for == 1)
     given = torch.randn(rows, 24)
+    torch.testing.assert_close(product(given, weights), layer(given).detach())
+
+
+@pytest.mark.parametrize("outputs", [18, 24, 40, 7])
+def test_products_of_one_row_are_split_among_the_threads(outputs):
+    layer, given, threads = torch.nn.Linear(24, outputs), torch.randn(1, 24), torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        weights = prepare(layer.weight.detach(), layer.bias.detach(), rows=1)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(weights.parts) == {18: 2, 24: 4, 40: 4, 7: 1}[outputs]
     torch.testing.assert_close(product(given, weights), layer(given).detach())
 
 
