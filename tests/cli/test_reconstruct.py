@@ -55,6 +55,25 @@ def test_a_bad_file_among_good_ones_is_named_and_left_out(trained, tmp_path, wri
     assert f"skipped `{tmp_path / 'in' / '1.png'}`: " in result.err
 
 
+def test_large_images_pass_in_tiles_where_memory_is_short(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=1, size=(512, 256))
+    words = ["reconstruct", trained.tokenizer, tmp_path / "in", "--out"]
+    whole, tiled = run(*words, tmp_path / "whole"), run(*words, tmp_path / "tiled", "--memory", 0.11)
+    assert "in tiles of" not in whole.err
+    assert "decoding 512x256 pixels in tiles of" in tiled.err
+    assert pixels(tiled.paths[0]).shape == (512, 256, 3)
+    difference = np.abs(pixels(whole.paths[0]) - pixels(tiled.paths[0]))
+    assert 0 < difference.mean() < 20
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "encode"])
+def test_too_little_memory_is_refused_with_what_would_do(trained, tmp_path, run, command):
+    result = run(command, trained.tokenizer, trained.images, "--out", tmp_path / "out", "--memory", 0.001)
+    assert result.code == 2
+    assert "do not pass within 1 MB, in tiles neither\nhint: allow at least" in result.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_images_of_one_name_do_not_overwrite_each_other(trained, tmp_path, write_images, run):
     for folder in ("a", "b"):
         write_images(tmp_path / folder, count=1)

@@ -1,10 +1,9 @@
 """Products with weights that do not change, through the fastest kernel of the machine.
 
 For one row a product is bound by reading its weights: on CPUs it is split among the threads as a batch of vectors times
-matrices, laid out so that the longer side is the one that runs through memory. For a few rows oneDNN with weights laid
-out for it is fastest, and for many it is at least as fast as MKL, to which PyTorch hands fp32 products and which on
-some of AMD's processors is three times slower. oneDNN is reached through operators that PyTorch keeps to itself: where
-they are absent, everything goes the public way.
+matrices, laid out so that the longer side is the one that runs through memory. For several rows oneDNN is fastest, with
+weights laid out for it; PyTorch hands fp32 products to MKL, which on some of AMD's processors is three times slower.
+oneDNN is reached through operators that PyTorch keeps to itself: where they are absent, everything goes the public way.
 """
 
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-FEW_ROWS = 64
-"""Up to so many rows a product gains from weights that are laid out for it."""
+_LAID_OUT_FOR = 16
+"""Rows for which oneDNN lays weights out: best for few, and not worse for many."""
 
 
 @dataclass(frozen=True)
@@ -25,24 +24,33 @@ class Weights:
     Attributes:
         weight: One row for each output.
         bias: Added to each output, or None.
-        parts: ``weight`` for single rows, the outputs split among the threads; None where rows are several.
-        packed: ``weight`` once more for few rows, laid out by oneDNN; None where the public way is taken.
+        parts: ``weight`` for single rows, the outputs split among the threads; None where there are none.
+        packed: ``weight`` once more, laid out by oneDNN; None where it is taken as it is.
     """
 
     weight: Float[Tensor, "e d"]
     bias: Float[Tensor, " e"] | None
-    parts: Float[Tensor, "p d o"] | None = None
-    packed: Tensor | None = None
+    parts: Float[Tensor, "p d o"] | None
+    packed: Tensor | None
 
 
-def prepare(weight: Float[Tensor, "e d"], bias: Float[Tensor, " e"] | None, *, rows: int) -> Weights:
-    """Weights for products with (mostly) ``rows`` rows; the second copy that this may take is freed with it."""
-    if rows == 1 and is_split(weight):
-        return Weights(weight, bias, parts=_split(weight))
-    if rows <= FEW_ROWS and has_onednn(weight):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-        return Weights(weight, bias, packed=packed)
-    return Weights(weight, bias)
+def prepare(
+    weight: Float[Tensor, "e d"], bias: Float[Tensor, " e"] | None, *, has_single_rows: bool, may_copy: bool
+) -> Weights:
+    """Weights for many products.
+
+    Args:
+        weight: One row for each output.
+        bias: Added to each output, or None.
+        has_single_rows: Whether many products will be of one row.
+        may_copy: Whether there is memory for the weights once or twice more.
+    """
+    parts = packed = None
+    if may_copy and has_single_rows and is_split(weight):
+        parts = _split(weight)
+    if may_copy and has_onednn(weight):
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _LAID_OUT_FOR)
+    return Weights(weight, bias, parts, packed)
 
 
 def product(rows: Float[Tensor, "n d"], weights: Weights) -> Float[Tensor, "n e"]:
@@ -52,8 +60,7 @@ def product(rows: Float[Tensor, "n d"], weights: Weights) -> Float[Tensor, "n e"
         return parts if weights.bias is None else parts.add_(weights.bias)
     if not has_onednn(rows):
         return F.linear(rows, weights.weight, weights.bias)
-    is_packed = weights.packed is not None and len(rows) <= FEW_ROWS
-    weight = weights.packed if is_packed else weights.weight
+    weight = weights.weight if weights.packed is None else weights.packed
     return torch.ops.mkldnn._linear_pointwise(rows, weight, weights.bias, "none", [], "")
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqgan.nn.product import FEW_ROWS, Weights, prepare, product
+from vqgan.nn.product import Weights, prepare, product
 from vqgan.prior.kv_cache import KVCache
 from vqgan.prior.prior import Prior
 from vqgan.prior.transformer import Block
@@ -26,7 +26,8 @@ Joint = Float[Tensor, "tokens joint"]
 """Queries, keys and values of tokens, side by side."""
 
 
-_MOST_PACKED = 2**30
+_MOST_COPIED = 2**30
+"""Bytes of weights; of larger ones there is no second copy."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,39 @@ class Group:
 
 
 @torch.no_grad()
-def make_reader(prior: Prior, *, rows: int) -> Reader:
-    """Prepares a prior for reading; most steps will read ``rows`` tokens.
+def make_reader(prior: Prior, *, has_single_rows: bool = False) -> Reader:
+    """Prepares a prior for reading.
 
     Takes memory for a quarter of the weights (queries, keys and values as one), and on CPUs in fp32 for all of them
-    once more unless they are more than a gigabyte.
+    once more, twice for single rows, unless they are more than a gigabyte.
+
+    Args:
+        prior: The prior.
+        has_single_rows: Whether it will mostly read one token of one sequence.
     """
-    size = sum(parameter.nbytes for parameter in prior.parameters())
-    rows = rows if size <= _MOST_PACKED else FEW_ROWS + 1
-    layers = tuple(_layer(cast(Block, block), rows) for block in prior.transformer.blocks)
-    return Reader(prior, layers, prepare(prior.head.weight, None, rows=rows))
+
+    def weights(weight: Tensor, bias: Tensor | None) -> Weights:
+        return prepare(weight, bias, has_single_rows=has_single_rows, may_copy=may_copy)
+
+    may_copy = sum(parameter.nbytes for parameter in prior.parameters()) <= _MOST_COPIED
+    layers = []
+    for block in prior.transformer.blocks:
+        block = cast(Block, block)
+        attention, feed_forward = block.attention, block.feed_forward
+        parts = (attention.query, attention.key, attention.value)
+        widen, narrow = cast(nn.Linear, feed_forward[0]), cast(nn.Linear, feed_forward[2])
+        joint = weights(torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]))
+        layers.append(
+            Layer(
+                attention_norm=block.attention_norm,
+                queries_keys_values=joint,
+                output=weights(attention.output.weight, attention.output.bias),
+                feed_forward_norm=block.feed_forward_norm,
+                widen=weights(widen.weight, widen.bias),
+                narrow=weights(narrow.weight, narrow.bias),
+            )
+        )
+    return Reader(prior, tuple(layers), weights(prior.head.weight, None))
 
 
 @torch.no_grad()
@@ -173,19 +197,3 @@ def _last_rows(shapes: Sequence[tuple[int, int]], device: torch.device) -> Tenso
     """
     lengths = torch.tensor([length for count, length in shapes for _ in range(count)], device=device)
     return lengths.cumsum(0) - 1
-
-
-def _layer(block: Block, rows: int) -> Layer:
-    attention, feed_forward = block.attention, block.feed_forward
-    parts = (attention.query, attention.key, attention.value)
-    widen, narrow = cast(nn.Linear, feed_forward[0]), cast(nn.Linear, feed_forward[2])
-    return Layer(
-        attention_norm=block.attention_norm,
-        queries_keys_values=prepare(
-            torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts]), rows=rows
-        ),
-        output=prepare(attention.output.weight, attention.output.bias, rows=rows),
-        feed_forward_norm=block.feed_forward_norm,
-        widen=prepare(widen.weight, widen.bias, rows=rows),
-        narrow=prepare(narrow.weight, narrow.bias, rows=rows),
-    )

@@ -49,7 +49,7 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
     cells = token_positions(token_order, (rows, columns)).to(indices.device)
     drawn, fixed = torch.where(known, indices, -1), to_tokens(known, token_order)
     sequences, start = to_tokens(drawn, token_order).tolist(), known_prefix(fixed)
-    reader = make_reader(prior, rows=batch * block)
+    reader = make_reader(prior)
     images = [
         _Image(
             tokens=sequences[i],

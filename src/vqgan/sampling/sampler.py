@@ -62,7 +62,7 @@ def sample_grid(
     )
     start, is_given = known_prefix(fixed), fixed.any(dim=0).tolist()
     if start < total:
-        reader = make_reader(prior, rows=batch)
+        reader = make_reader(prior, has_single_rows=batch == 1)
         cache = reader.new_cache(batch, condition_tokens.shape[1] + total - 1)
         entries = prior.entries(to_tokens(drawn, token_order)[:, :start], condition_tokens)
         logits = read(reader, [Group(entries, cache)])

@@ -106,7 +106,7 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     )
     grid = torch.where(known, indices, -1)
     condition = condition_tokens.view(batch, rows, columns) if is_spatial else condition_tokens
-    windows = _Windows(make_reader(prior, rows=batch), window, condition, grid, plan)
+    windows = _Windows(make_reader(prior), window, condition, grid, plan)
     done, passes = rows * columns - sum(len(step) for step in plan.steps), 0
     for step in plan.steps:
         logits = windows.read(step)

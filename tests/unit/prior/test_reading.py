@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vqgan.errors import ConfigError
 from vqgan.nn import product as products
-from vqgan.nn.product import FEW_ROWS, prepare, product
+from vqgan.nn.product import prepare, product
 from vqgan.prior import Group, Prior, PriorConfig, make_reader, read
 from vqgan.prior.kv_cache import SteadyCache
 
@@ -43,7 +43,7 @@ def test_any_pieces_through_the_cache_equal_the_whole_pass(counts, batch):
     tokens, condition = inputs(batch, tokens=sum(counts))
     entries = PRIOR.entries(tokens, condition)
     counts = [CONDITION, *counts]
-    reader = make_reader(PRIOR, rows=batch)
+    reader = make_reader(PRIOR)
     cache = reader.new_cache(batch, sum(counts)) if sum(counts) <= 14 else None
     if cache is None:
         return
@@ -55,7 +55,7 @@ def test_any_pieces_through_the_cache_equal_the_whole_pass(counts, batch):
 
 def test_without_a_cache_the_last_row_is_that_of_the_whole_pass():
     tokens, condition = inputs()
-    reader = make_reader(PRIOR, rows=3)
+    reader = make_reader(PRIOR)
     for length in range(9):
         found = read(reader, [Group(PRIOR.entries(tokens[:, :length], condition), None)])
         torch.testing.assert_close(found, whole(tokens, condition)[:, length])
@@ -63,7 +63,7 @@ def test_without_a_cache_the_last_row_is_that_of_the_whole_pass():
 
 def test_all_rows_are_those_of_the_whole_pass():
     tokens, condition = inputs()
-    reader, entries = make_reader(PRIOR, rows=3), PRIOR.entries(tokens, condition)
+    reader, entries = make_reader(PRIOR), PRIOR.entries(tokens, condition)
     cache = reader.new_cache(3, 11)
     first = read(reader, [Group(entries[:, :5], cache)], only_last=False).view(3, 5, -1)
     second = read(reader, [Group(entries[:, 5:], cache)], only_last=False).view(3, 6, -1)
@@ -72,7 +72,7 @@ def test_all_rows_are_those_of_the_whole_pass():
 
 
 def test_groups_of_several_lengths_do_not_see_each_other():
-    reader = make_reader(PRIOR, rows=1)
+    reader = make_reader(PRIOR)
     groups, expected = [], []
     for batch, length, is_cached in ((2, 4, False), (1, 9, True), (3, 0, False), (2, 5, True)):
         tokens, condition = inputs(batch)
@@ -89,7 +89,7 @@ def test_groups_of_several_lengths_do_not_see_each_other():
 
 def test_a_steady_cache_gives_the_same_steps():
     tokens, condition = inputs()
-    reader, entries = make_reader(PRIOR, rows=3), PRIOR.entries(tokens, condition)
+    reader, entries = make_reader(PRIOR), PRIOR.entries(tokens, condition)
     cache = reader.new_cache(3, 11)
     read(reader, [Group(entries[:, :6], cache)])
     steady = SteadyCache(cache)
@@ -100,7 +100,7 @@ def test_a_steady_cache_gives_the_same_steps():
 
 def test_steps_follow_what_was_forgotten():
     tokens, condition = inputs()
-    reader, entries = make_reader(PRIOR, rows=3), PRIOR.entries(tokens, condition)
+    reader, entries = make_reader(PRIOR), PRIOR.entries(tokens, condition)
     cache = reader.new_cache(3, 11)
     read(reader, [Group((entries + 1) % 11, cache)])
     cache.go_back(0)
@@ -113,7 +113,7 @@ def test_steps_follow_what_was_forgotten():
 def test_dropout_plays_no_part():
     model = make(dropout=0.5).train()
     tokens, condition = inputs()
-    reader, entries = make_reader(model, rows=3), model.entries(tokens, condition)
+    reader, entries = make_reader(model), model.entries(tokens, condition)
     found = [read(reader, [Group(entries, None)]) for _ in range(2)]
     assert torch.equal(*found)
     torch.testing.assert_close(found[0], whole(tokens, condition)[:, -1])
@@ -121,7 +121,7 @@ def test_dropout_plays_no_part():
 
 def test_autocast_does_not_change_the_precision():
     tokens, condition = inputs()
-    reader = make_reader(make().float(), rows=3)
+    reader = make_reader(make().float())
     entries = PRIOR.entries(tokens, condition)
     expected = read(reader, [Group(entries, None)])
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -132,7 +132,7 @@ def test_autocast_does_not_change_the_precision():
 def test_other_precisions_are_near(dtype):
     tokens, condition = inputs()
     model = make().to(dtype)
-    reader, entries = make_reader(model, rows=3), model.entries(tokens, condition)
+    reader, entries = make_reader(model), model.entries(tokens, condition)
     cache = reader.new_cache(3, 11)
     read(reader, [Group(entries[:, :8], cache)])
     found = read(reader, [Group(entries[:, 8:9], cache)])
@@ -142,21 +142,24 @@ def test_other_precisions_are_near(dtype):
 
 
 def test_a_sequence_that_is_too_long_is_refused():
-    reader = make_reader(PRIOR, rows=1)
+    reader = make_reader(PRIOR)
     with pytest.raises(ConfigError, match=r"15 tokens .* `context_length` = 14\nhint: use a smaller grid"):
         reader.new_cache(1, 15)
     with pytest.raises(ConfigError, match="15 tokens"):
         read(reader, [Group(torch.zeros(1, 15, dtype=torch.int64), None)])
 
 
-@pytest.mark.parametrize("rows", [1, 8, FEW_ROWS, FEW_ROWS + 1])
+@pytest.mark.parametrize("rows", [1, 8, 100])
 @pytest.mark.parametrize("has_bias", [True, False])
-@pytest.mark.parametrize("prepared_for", [1, 8, 300])
+@pytest.mark.parametrize("has_single_rows", [True, False])
+@pytest.mark.parametrize("may_copy", [True, False])
 @pytest.mark.parametrize("outputs", [16, 24, 40])
-def test_products_are_those_of_a_linear_layer(rows, has_bias, prepared_for, outputs):
+def test_products_are_those_of_a_linear_layer(rows, has_bias, has_single_rows, may_copy, outputs):
     layer = torch.nn.Linear(24, outputs, bias=has_bias)
-    weights = prepare(layer.weight.detach(), layer.bias.detach() if has_bias else None, rows=prepared_for)
-    assert (weights.parts is not None) == (prepared_for == 1)
+    bias = layer.bias.detach() if has_bias else None
+    weights = prepare(layer.weight.detach(), bias, has_single_rows=has_single_rows, may_copy=may_copy)
+    assert (weights.parts is not None) == (has_single_rows and may_copy)
+    assert may_copy or weights.packed is None
     given = torch.randn(rows, 24)
     torch.testing.assert_close(product(given, weights), layer(given).detach())
 
@@ -166,7 +169,7 @@ def test_products_of_one_row_are_split_among_the_threads(outputs):
     layer, given, threads = torch.nn.Linear(24, outputs), torch.randn(1, 24), torch.get_num_threads()
     try:
         torch.set_num_threads(4)
-        weights = prepare(layer.weight.detach(), layer.bias.detach(), rows=1)
+        weights = prepare(layer.weight.detach(), layer.bias.detach(), has_single_rows=True, may_copy=True)
     finally:
         torch.set_num_threads(threads)
     assert len(weights.parts) == {18: 2, 24: 4, 40: 4, 7: 1}[outputs]
@@ -176,9 +179,22 @@ def test_products_of_one_row_are_split_among_the_threads(outputs):
 def test_the_public_way_is_taken_where_the_other_is_absent(monkeypatch):
     layer, given = torch.nn.Linear(24, 40), torch.randn(2, 24)
     monkeypatch.setattr(products, "has_onednn", lambda tensor: False)
-    weights = prepare(layer.weight.detach(), layer.bias.detach(), rows=1)
+    weights = prepare(layer.weight.detach(), layer.bias.detach(), has_single_rows=False, may_copy=True)
     assert weights.packed is None
     assert torch.equal(product(given, weights), layer(given))
+
+
+def test_a_reader_for_single_rows_reads_the_same():
+    tokens, condition = inputs(batch=1)
+    model = make().float()
+    entries = PRIOR.entries(tokens, condition)
+    found = []
+    for has_single_rows in (True, False):
+        reader = make_reader(model, has_single_rows=has_single_rows)
+        cache = reader.new_cache(1, 11)
+        read(reader, [Group(entries[:, :8], cache)])
+        found.append(read(reader, [Group(entries[:, 8:9], cache)]))
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])

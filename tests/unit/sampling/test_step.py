@@ -20,7 +20,7 @@ def make(device="cpu"):
 def filled(prior):
     device = prior.head.weight.device
     entries = torch.arange(12, device=device).view(2, 6) % 9
-    reader = make_reader(prior, rows=2)
+    reader = make_reader(prior)
     cache = reader.new_cache(2, 13)
     read(reader, [Group(entries, cache)])
     return reader, cache
