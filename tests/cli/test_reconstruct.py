@@ -56,12 +56,12 @@ def test_a_bad_file_among_good_ones_is_named_and_left_out(trained, tmp_path, wri
 
 
 def test_large_images_pass_in_tiles_where_memory_is_short(trained, tmp_path, write_images, run):
-    write_images(tmp_path / "in", count=1, size=(512, 256))
+    write_images(tmp_path / "in", count=1, size=(768, 512))
     words = ["reconstruct", trained.tokenizer, tmp_path / "in", "--out"]
-    whole, tiled = run(*words, tmp_path / "whole"), run(*words, tmp_path / "tiled", "--memory", 0.11)
+    whole, tiled = run(*words, tmp_path / "whole"), run(*words, tmp_path / "tiled", "--memory", 0.1)
     assert "in tiles of" not in whole.err
-    assert "decoding 512x256 pixels in tiles of" in tiled.err
-    assert pixels(tiled.paths[0]).shape == (512, 256, 3)
+    assert "decoding 768x512 pixels in tiles of" in tiled.err
+    assert pixels(tiled.paths[0]).shape == (768, 512, 3)
     difference = np.abs(pixels(whole.paths[0]) - pixels(tiled.paths[0]))
     assert 0 < difference.mean() < 20
 
