@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from vqgan.conditioning import ConditionerConfig, build_conditioner
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
-from vqgan.nn.memory import default_memory
+from vqgan.nn.memory import memory_budget
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
 from vqgan.sampling import Decoding, fill_grids, usable_window
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, check_decoding, decode_within, encode_within
@@ -253,7 +253,7 @@ class Synthesizer(nn.Module):
         return self.conditioner.tokens(condition, count, grid).to(self._weight.device)
 
     def _budget(self, memory: int | None) -> int:
-        return default_memory(self._weight.device) if memory is None else memory
+        return memory_budget(memory, self._weight.device)
 
     @property
     def _weight(self) -> Tensor:

@@ -16,7 +16,7 @@ from vqgan.cli.options import bytes_of
 from vqgan.data.image_folder import scan
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.images import printable, read_images
-from vqgan.nn.memory import default_memory
+from vqgan.nn.memory import memory_budget
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.types import Images
@@ -81,8 +81,7 @@ def memory_of(flags: Flags, tokenizer: Tokenizer) -> int:
     Raises:
         ConfigError: If ``--memory`` is not positive.
     """
-    given = bytes_of(flags.memory)
-    return default_memory(tokenizer.to_codebook.weight.device) if given is None else given
+    return memory_budget(bytes_of(flags.memory), tokenizer.to_codebook.weight.device)
 
 
 def check_multiples(what: str, size: tuple[int, int], factor: int, *, hint: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The budget of memory that is used when none is given."""
+"""How much memory may be used beside the weights."""
 
 import torch
 
@@ -6,8 +6,10 @@ DEFAULT_MEMORY = 4 * 2**30
 """Bytes on a CPU and on MPS. Fixed: what else runs on the machine must not change how images are batched."""
 
 
-def default_memory(device: torch.device) -> int:
-    """Bytes beside the weights: half of a CUDA device's memory, elsewhere 4 GiB."""
+def memory_budget(given: int | None, device: torch.device) -> int:
+    """Bytes: those that were given, else half of a CUDA device's memory, elsewhere 4 GiB."""
+    if given is not None:
+        return given
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory // 2
     return DEFAULT_MEMORY

@@ -45,11 +45,9 @@ class KVCache:
 
     def mask(self, count: int) -> Bool[Tensor, "count tokens"] | None:
         """Which of all tokens each of the next ``count`` sees; None for one that sees all, or all from the start."""
-        return (
-            None
-            if count == 1 or self.length == 0
-            else causal_mask(self.length, count, self._layers[0].device)
-        )
+        if count == 1 or self.length == 0:
+            return None
+        return causal_mask(self.length, count, self._layers[0].device)
 
     def advance(self, count: int) -> None:
         """After all layers have stored the next ``count`` tokens."""

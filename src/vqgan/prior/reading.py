@@ -25,7 +25,6 @@ Rows = Float[Tensor, "rows d"]
 Joint = Float[Tensor, "tokens joint"]
 """Queries, keys and values of tokens, side by side."""
 
-
 _MOST_COPIED = 2**30
 """Bytes of weights; of larger ones there is no second copy."""
 

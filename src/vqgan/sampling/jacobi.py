@@ -49,17 +49,19 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
     cells = token_positions(token_order, (rows, columns)).to(indices.device)
     drawn, fixed = torch.where(known, indices, -1), to_tokens(known, token_order)
     sequences, start = to_tokens(drawn, token_order).tolist(), known_prefix(fixed)
+    above = _places_above(cells, columns)
     reader = make_reader(prior)
     images = [
         _Image(
             tokens=sequences[i],
             fixed=fixed[i].tolist(),
-            above=_places_above(cells, columns),
+            above=above,
             condition=condition_tokens[i : i + 1] + prior.condition_offset,
             block=block,
             place=start,
             cache=reader.new_cache(1, condition_tokens.shape[1] + total - 1),
             noise=grid_noise(prior, indices[i : i + 1], seed + i),
+            drawn=drawn[i].view(total),
         )
         for i in range(batch)
     ]
@@ -70,8 +72,6 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
         for image, rows_of in zip(waiting, logits.split([g.entries.shape[1] for g in groups]), strict=True):
             image.accept(rows_of, cells, decoding)
         passes += 1
-        for i, image in enumerate(images):
-            drawn.view(batch, total)[i, cells[: image.place]] = drawn.new_tensor(image.tokens[: image.place])
         if on_progress is not None:
             done = sum(image.place for image in images) // batch
             on_progress(whole_grid(drawn, done, {"passes": float(passes)}))
@@ -91,6 +91,7 @@ class _Image:
         place: How many tokens are certain.
         cache: What was read of tokens that are certain.
         noise: That of this image.
+        drawn: Its cells, where tokens that are certain are written.
     """
 
     tokens: list[int]
@@ -101,6 +102,7 @@ class _Image:
     place: int
     cache: KVCache
     noise: GridNoise
+    drawn: Int[Tensor, " total"]
 
     def guess(self) -> Group:
         """What is read next: what the cache lacks, up to the last but one token of the next block."""
@@ -116,17 +118,17 @@ class _Image:
 
     def accept(self, logits: Float[Tensor, "n K"], cells: Int[Tensor, " total"], decoding: Decoding) -> None:
         """Takes what follows each token that was read: certain up to the first wrong guess, better guesses after it."""
-        count = min(len(logits), len(self.tokens) - self.place, self.block)
-        noise = (
-            None if decoding.is_greedy else self.noise.at_cells(cells[self.place : self.place + count])[:, 0]
-        )
-        chosen = choose_tokens(logits[-count:], decoding, noise).tolist()
-        is_certain, first = True, self.place
+        first, is_certain = self.place, True
+        here = cells[first : first + self.block]
+        noise = None if decoding.is_greedy else self.noise.at_cells(here)[:, 0]
+        chosen = choose_tokens(logits[-len(here) :], decoding, noise).tolist()
         for place, token in enumerate(chosen, start=first):
             guess = self.tokens[place]
             self.tokens[place] = guess if self.fixed[place] else token
             self.place += is_certain
             is_certain = is_certain and self.tokens[place] == guess
+        certain = self.drawn.new_tensor(self.tokens[first : self.place])
+        self.drawn[cells[first : self.place]] = certain
         self.cache.go_back(self.condition.shape[1] + self.place - 1)
 
 

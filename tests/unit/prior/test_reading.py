@@ -38,15 +38,13 @@ def whole(tokens, condition):
 
 
 @settings(max_examples=25, deadline=None)
-@given(counts=st.lists(st.integers(1, 4), min_size=1, max_size=4), batch=st.integers(1, 3))
+@given(counts=st.lists(st.integers(1, 4), min_size=1, max_size=3), batch=st.integers(1, 3))
 def test_any_pieces_through_the_cache_equal_the_whole_pass(counts, batch):
     tokens, condition = inputs(batch, tokens=sum(counts))
     entries = PRIOR.entries(tokens, condition)
     counts = [CONDITION, *counts]
     reader = make_reader(PRIOR)
-    cache = reader.new_cache(batch, sum(counts)) if sum(counts) <= 14 else None
-    if cache is None:
-        return
+    cache = reader.new_cache(batch, sum(counts))
     expected, ends = whole(tokens, condition), torch.tensor(counts).cumsum(0)
     found = [read(reader, [Group(part, cache)]) for part in entries.split(counts, dim=1)]
     torch.testing.assert_close(torch.stack(found, dim=1), expected[:, ends - CONDITION])
