@@ -1,6 +1,5 @@
 """The machine's limits: how fast it reads memory and multiplies, and what a pass through a prior needs of both."""
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,18 +31,20 @@ class Work:
     Attributes:
         tokens: Tokens that go through the prior.
         sequences: Sequences of which the next token is wanted.
-        pairs: Sum over the tokens of how many each of them sees.
+        pairs: Sum over the tokens of how many each of them sees, itself included.
+        last_pairs: The same for the last token of each sequence alone.
         cached: Tokens whose keys and values are taken from memory.
     """
 
     tokens: int
     sequences: int
     pairs: int
+    last_pairs: int
     cached: int
 
 
 def measure_limits(device: torch.device, dtype: torch.dtype) -> Limits:
-    """Reads 256 MB and multiplies 2048x2048 (on CUDA 1 GB and 8192x8192); the fastest of several runs each."""
+    """Reads 256 MB and multiplies 2048x2048 (on CUDA 1 GB and 8192x8192); of twelve runs the third fastest."""
     on_cuda = device.type == "cuda"
     numbers = torch.ones((2**30 if on_cuda else 2**28) // 4, device=device)
     side = 8192 if on_cuda else 2048
@@ -53,12 +54,12 @@ def measure_limits(device: torch.device, dtype: torch.dtype) -> Limits:
         ways.append(lambda: torch.ops.mkldnn._linear_pointwise(matrix, matrix, None, "none", [], ""))
     ways.append(lambda: F.linear(matrix, matrix))
     return Limits(
-        bytes_per_second=numbers.nbytes / _fastest(numbers.sum, device),
-        flops_per_second=2 * side**3 / min(_fastest(way, device) for way in ways),
+        bytes_per_second=numbers.nbytes / _fast(numbers.sum, device),
+        flops_per_second=2 * side**3 / min(_fast(way, device) for way in ways),
     )
 
 
-def _fastest(run: Callable[[], object], device: torch.device) -> float:
+def _fast(run: Callable[[], object], device: torch.device) -> float:
     times = []
     for _ in range(12):
         start = time.perf_counter()
@@ -66,14 +67,15 @@ def _fastest(run: Callable[[], object], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
-    return statistics.quantiles(times, n=4)[0]
+    return sorted(times)[2]
 
 
 def grid_works(batch: int, condition: int, total: int) -> list[Work]:
     """A grid that the prior sees at once: the condition, then token by token."""
-    first = Work(batch * condition, batch, batch * condition * (condition + 1) // 2, 0)
+    first = Work(batch * condition, batch, batch * condition * (condition + 1) // 2, batch * condition, 0)
     lengths = range(condition + 1, condition + total)
-    return [first, *(Work(batch, batch, batch * length, batch * length) for length in lengths)]
+    steps = [Work(batch, batch, batch * length, batch * length, batch * (length - 1)) for length in lengths]
+    return [first, *steps]
 
 
 def plan_works(plan: Plan, batch: int) -> list[Work]:
@@ -86,6 +88,7 @@ def plan_works(plan: Plan, batch: int) -> list[Work]:
                 tokens=batch * sum(reading.passes for reading in step),
                 sequences=batch * len(step),
                 pairs=batch * pairs,
+                last_pairs=batch * sum(reading.length for reading in step),
                 cached=batch * sum(reading.past for reading in step),
             )
         )
@@ -104,7 +107,7 @@ def limit_seconds(config: PriorConfig, works: list[Work], limits: Limits, *, ele
     for work in works:
         layers = 24 * width * width * ((depth - 1) * work.tokens + work.sequences)
         layers += 4 * width * width * (work.tokens - work.sequences)
-        attention = 4 * width * (depth - 1) * work.pairs
+        attention = 4 * width * ((depth - 1) * work.pairs + work.last_pairs)
         flops = layers + attention + 2 * width * config.codebook_size * work.sequences
         moved = weights + 2 * depth * width * element * (work.cached + work.tokens)
         seconds += max(flops / limits.flops_per_second, moved / limits.bytes_per_second)

@@ -132,12 +132,12 @@ def hugging_face(prior: Prior) -> Callable[[Tensor, int], Tensor]:
 @contextmanager
 def public_products() -> Iterator[None]:
     """Every product through ``torch.nn.functional.linear``."""
-    kept = products.has_onednn
-    products.has_onednn = lambda tensor: False
+    kept = products.has_onednn, products.is_split
+    products.has_onednn = products.is_split = lambda tensor: False
     try:
         yield
     finally:
-        products.has_onednn = kept
+        products.has_onednn, products.is_split = kept
 
 
 class Bench:
@@ -226,6 +226,12 @@ class Bench:
         )
 
 
+def computes_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; where that cannot be asked, it is taken not to."""
+    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, question, lambda: False)() for question in questions)
+
+
 def counted(side: int, sizes: list[tuple[int, int]]) -> list[dict[str, float | str]]:
     """Token passes and sequential steps of grids, beside those of the original."""
     lines: list[dict[str, float | str]] = []
@@ -257,7 +263,7 @@ def main() -> None:
     arguments = parser.parse_args()
     on_cuda = torch.cuda.is_available()
     device = torch.device("cuda" if on_cuda else "cpu")
-    has_bf16 = on_cuda or torch.backends.cpu.get_cpu_capability() in ("AVX512_BF16", "AMX")
+    has_bf16 = on_cuda or computes_bf16()
     rows: list[Row] = []
     limits = {}
     for dtype in (torch.float32, torch.bfloat16) if has_bf16 else (torch.float32,):

@@ -10,6 +10,9 @@ are scored.
 """
 
 import argparse
+import itertools
+from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +44,10 @@ class Bench:
         assert isinstance(model, Synthesizer)
         self.model = model.eval()
 
-    def draw(self, batch: int, jacobi: int | None, on_progress: object = None) -> Tensor:
-        """New grids of the prior's own size."""
+    def draw(
+        self, batch: int, jacobi: int | None, seeds: Iterator[int], on_progress: object = None
+    ) -> Tensor:
+        """New grids of the prior's own size, of the next seed."""
         indices = torch.zeros(batch, *self.model.config.window, dtype=torch.int64, device=self.device)
         return fill_grids(
             self.model.prior,
@@ -52,6 +57,7 @@ class Bench:
             window=self.model.config.window,
             is_spatial=self.model.conditioner.is_spatial,
             decoding=Decoding(),
+            seed=next(seeds),
             jacobi=jacobi,
             memory=2**32,
             on_progress=on_progress,
@@ -59,18 +65,21 @@ class Bench:
 
     def jacobi(self, batch: int, block: int) -> tuple[Row, dict[str, float]]:
         """Blocks of guesses beside one token after the other, with the same noise."""
-        passes: list[float] = []
-
-        def count(progress: Progress) -> None:
-            passes.append(float(progress.values["passes"]))
-
-        guessed, single = self.draw(batch, block, count), self.draw(batch, None)
-        total = single[0].numel()
+        reports: list[Progress] = []
+        ours, reference = itertools.count(0, batch), itertools.count(0, batch)
+        guessed, single = (
+            torch.cat([draw() for _ in range(3 if self.quick else 10)])
+            for draw in (
+                partial(self.draw, batch, block, ours, reports.append),
+                partial(self.draw, batch, None, reference),
+            )
+        )
+        passes = [float(report.values["passes"]) for report in reports if report.step == report.total]
         row = compare(
             f"Jacobi, blocks of {block}, batch {batch}",
-            ours=partial(self.draw, batch, block),
-            reference=partial(self.draw, batch, None),
-            amount=batch * total,
+            ours=partial(self.draw, batch, block, ours),
+            reference=partial(self.draw, batch, None, reference),
+            amount=batch * single[0].numel(),
             unit="tokens/s",
             repeats=2 if self.quick else 7,
         )
@@ -78,7 +87,8 @@ class Bench:
         return row, {
             "batch": batch,
             "block": block,
-            "tokens_per_pass": total / passes[-1],
+            "grids": len(guessed),
+            "tokens_per_pass": single[0].numel() * len(passes) / sum(passes),
             "same_tokens": same,
         }
 
@@ -95,7 +105,7 @@ class Bench:
         condition = self.model.conditioner.tokens(None, len(tokens), self.model.config.window).to(self.device)
         scores, lines = {}, []
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            prior = self.model.prior.to(dtype)
+            prior = deepcopy(self.model.prior).to(dtype)
             with torch.no_grad():
                 scores[name] = torch.cat(
                     [
@@ -113,7 +123,6 @@ class Bench:
                     "largest_change": float(moved.max()),
                 }
             )
-        self.model.prior.float()
         return lines
 
 

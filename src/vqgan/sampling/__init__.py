@@ -2,7 +2,6 @@
 
 from vqgan.sampling.fill import fill_grids
 from vqgan.sampling.filters import Decoding
-from vqgan.sampling.memory import share_memory
 from vqgan.sampling.plan import Plan, plan_windows, window_start
 from vqgan.sampling.random import GridNoise
 from vqgan.sampling.sampler import sample_grid
@@ -16,7 +15,6 @@ __all__ = [
     "plan_windows",
     "sample_grid",
     "sample_sliding",
-    "share_memory",
     "usable_window",
     "window_start",
 ]

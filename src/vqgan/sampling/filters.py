@@ -12,7 +12,10 @@ from vqgan.config import require
 NextLogits = Float[Tensor, "b K"]
 
 LEAST_TEMPERATURE = 1e-3
-"""Below it, logits divided by the temperature no longer fit half precision; what is meant is greedy."""
+"""Below it, logits divided by the temperature soon leave float32; what is meant is greedy."""
+
+_WHOLE = 2**40
+"""What a probability of 1 counts."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,17 @@ def keep_top_k(logits: NextLogits, top_k: int) -> NextLogits:
 def keep_top_p(logits: NextLogits, top_p: float) -> NextLogits:
     """Keeps the fewest most probable codes of each row whose probabilities add up to at least ``top_p``.
 
-    At least one is kept. Among equal codes the lower one comes first.
+    At least one is kept. Among equal codes the lower one comes first. Probabilities are added up as whole numbers: in
+    which order a GPU adds them then makes no difference.
 
     Example:
         >>> keep_top_p(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.6).exp()
         tensor([[0.5000, 0.3000, 0.0000]])
     """
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    probabilities = ordered.softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    before[:, 0] = 0
-    dropped = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before >= top_p)
+    probabilities = ordered.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    counts = (probabilities * _WHOLE).to(torch.int64)
+    before = counts.cumsum(dim=-1) - counts
+    is_over = before >= math.ceil(top_p * _WHOLE)
+    dropped = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, is_over)
     return logits.masked_fill(dropped, -math.inf)

@@ -14,8 +14,8 @@ from torch import Tensor
 from vqgan.config import require
 from vqgan.prior import Group, KVCache, Prior, TokenOrder, make_reader, read, to_tokens, token_positions
 from vqgan.sampling.filters import Decoding
-from vqgan.sampling.random import GridNoise
-from vqgan.sampling.sampler import choose_tokens, grid_noise, known_prefix, whole_grid
+from vqgan.sampling.random import GridNoise, check_seed
+from vqgan.sampling.sampler import choose_tokens, grid_noise, undrawn, whole_grid
 from vqgan.types import ConditionTokens, Indices, Known, OnProgress
 
 
@@ -41,16 +41,19 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
     Raises:
         ConfigError: As there, or if ``block`` is less than 2.
     """
-    require(
-        block >= 2, f"`jacobi` is {block}, expected at least 2 tokens", hint="leave it out to draw one by one"
-    )
+    hint = "leave it out to draw one by one"
+    require(block >= 2, f"`jacobi` is {block}, expected at least 2 tokens", hint=hint)
     batch, rows, columns = indices.shape
-    total = rows * columns
+    total, before = rows * columns, condition_tokens.shape[1] - 1
+    prior.check_length(before + total)
+    check_seed(seed, batch)
     cells = token_positions(token_order, (rows, columns)).to(indices.device)
     drawn, fixed = torch.where(known, indices, -1), to_tokens(known, token_order)
-    sequences, start = to_tokens(drawn, token_order).tolist(), known_prefix(fixed)
-    above = _places_above(cells, columns)
-    reader = make_reader(prior)
+    if not (places := undrawn(fixed)):
+        return drawn
+    start, end = places[0], places[-1] + 1
+    sequences, above = to_tokens(drawn, token_order)[:, :end].tolist(), _places_above(cells, columns)
+    reader, passes = make_reader(prior), 0
     images = [
         _Image(
             tokens=sequences[i],
@@ -59,22 +62,23 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
             condition=condition_tokens[i : i + 1] + prior.condition_offset,
             block=block,
             place=start,
-            cache=reader.new_cache(1, condition_tokens.shape[1] + total - 1),
+            cache=reader.new_cache(1, before + end),
             noise=grid_noise(prior, indices[i : i + 1], seed + i),
             drawn=drawn[i].view(total),
         )
         for i in range(batch)
     ]
-    passes = 0
-    while waiting := [image for image in images if image.place < total]:
+    if before + start:  # what is given is read by itself: of guesses all logits are made
+        read(reader, [image.read_to(before + start) for image in images])
+        passes = 1
+    while waiting := [image for image in images if image.place < end]:
         groups = [image.guess() for image in waiting]
         logits = read(reader, groups, only_last=False)
         for image, rows_of in zip(waiting, logits.split([g.entries.shape[1] for g in groups]), strict=True):
-            image.accept(rows_of, cells, decoding)
-        passes += 1
+            image.accept(rows_of, cells[:end], decoding)
+        passes, done = passes + 1, sum(image.place for image in images) // batch
         if on_progress is not None:
-            done = sum(image.place for image in images) // batch
-            on_progress(whole_grid(drawn, done, {"passes": float(passes)}))
+            on_progress(whole_grid(drawn, done if done < end else total, {"passes": float(passes)}))
     return drawn
 
 
@@ -83,7 +87,7 @@ class _Image:
     """One image on its way.
 
     Attributes:
-        tokens: Those that are certain, then guesses, then -1; in the prior's order.
+        tokens: Those that are certain, then guesses, then -1; in the prior's order, up to the last that is to be drawn.
         fixed: Which of them are given.
         above: For each token the place of the one above it in the image, or -1.
         condition: Rows of the embedding table that stand in front.
@@ -112,11 +116,15 @@ class _Image:
                 above = self.above[place]
                 source = above if 0 <= above < place else place - 1
                 self.tokens[place] = self.tokens[source] if source >= 0 else 0
-        tokens = self.condition.new_tensor([self.tokens[: end - 1]])
-        sequence = torch.cat([self.condition, tokens], dim=1)
-        return Group(sequence[:, self.cache.length :], self.cache)
+        return self.read_to(self.condition.shape[1] + end - 1)
 
-    def accept(self, logits: Float[Tensor, "n K"], cells: Int[Tensor, " total"], decoding: Decoding) -> None:
+    def read_to(self, length: int) -> Group:
+        """What the cache lacks of the first ``length`` tokens, condition included."""
+        tokens = self.condition.new_tensor([self.tokens])
+        sequence = torch.cat([self.condition, tokens], dim=1)
+        return Group(sequence[:, self.cache.length : length], self.cache)
+
+    def accept(self, logits: Float[Tensor, "n K"], cells: Int[Tensor, " end"], decoding: Decoding) -> None:
         """Takes what follows each token that was read: certain up to the first wrong guess, better guesses after it."""
         first, is_certain = self.place, True
         here = cells[first : first + self.block]

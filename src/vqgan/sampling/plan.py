@@ -123,23 +123,26 @@ def plan_windows(
     last = {(tops[row], lefts[column]): (row, column) for row, column in cells}
 
     kept: dict[Window, int] = {}
-    reserved = most = passes = 0
+    reserved = most = passes = 0  # reserved: for windows in use, up to their last tokens
     planned = []
     for number in sorted(steps):
-        readings = []
+        readings, ended = [], 0
         for row, column in steps[number]:
             start = (tops[row], lefts[column])
             length = condition + (row - start[0]) * window[1] + column - start[1]
             past = kept.pop(start, 0)
             final_row, final_column = last[start]
             needed = condition + (final_row - start[0]) * window[1] + final_column - start[1]
-            reserved -= needed if past else 0
-            is_kept = last[start] != (row, column) and (most_kept is None or reserved + needed <= most_kept)
+            is_last = last[start] == (row, column)
+            is_kept = not is_last and (past > 0 or most_kept is None or reserved + needed <= most_kept)
+            reserved += needed if is_kept and not past else 0
+            ended += needed if is_last and past else 0
             if is_kept:
-                kept[start], reserved = length, reserved + needed
+                kept[start] = length
             readings.append(Reading(row, column, start, past, length, is_kept))
             passes, most = passes + length - past, max(most, reserved)
         planned.append(tuple(readings))
+        reserved -= ended  # only now: until then the step holds what it has read
     return Plan(tuple(planned), passes, most)
 
 

@@ -34,6 +34,15 @@ def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     return x.bitwise_xor_(x >> 15)
 
 
+def check_seed(seed: int, count: int) -> None:
+    """Raises ConfigError if the seeds of ``count`` images, from ``seed`` on, leave ``0 <= seed < 2**63``."""
+    if not (isinstance(seed, int) and 0 <= seed <= 2**63 - count):
+        raise ConfigError(
+            f"`seed` is {seed}, expected 0 <= seed < 2**63 for each of {count} images",
+            hint="image i takes the seed `seed + i`",
+        )
+
+
 class GridNoise:
     """Gumbel noise for every cell of a token grid and every code.
 
@@ -46,6 +55,9 @@ class GridNoise:
         codebook_size: Number of codes.
         device: Where the noise is needed.
         purpose: What the noise is for.
+
+    Attributes:
+        numbers: How many a cell has, of all images and codes.
 
     Raises:
         ConfigError: If a seed lies outside its range.
@@ -61,11 +73,8 @@ class GridNoise:
         device: torch.device,
         purpose: int = SAMPLING,
     ) -> None:
-        if not (isinstance(seed, int) and 0 <= seed <= 2**63 - count):
-            raise ConfigError(
-                f"`seed` is {seed}, expected 0 <= seed < 2**63 for each of {count} images",
-                hint="image i takes the seed `seed + i`",
-            )
+        check_seed(seed, count)
+        self.numbers = count * codebook_size
         rows, columns = grid
         seeds = torch.tensor([seed + image for image in range(count)], device=device).view(count, 1, 1)
         words = (

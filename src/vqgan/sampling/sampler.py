@@ -12,8 +12,11 @@ from vqgan.sampling.random import GridNoise
 from vqgan.sampling.step import make_step
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress
 
-NOISE_BYTES = 2**24
+NOISE_BYTES = 2**23
 """Noise is made for several cells at once, as many as take this much memory: fewer operators a token."""
+
+_BYTES_A_NUMBER = 24
+"""Three integers of 8 bytes live while one number of noise is made."""
 
 
 @torch.no_grad()
@@ -30,7 +33,8 @@ def sample_grid(
 ) -> Indices:
     """Samples the unknown tokens of a grid, each given the condition and all tokens before it.
 
-    Every token is read once; the keys and values of those before it are kept.
+    Every token that one to be drawn depends on is read once, those given in all images without a gap together; the keys
+    and values of all tokens read are kept.
 
     Args:
         prior: The distribution.
@@ -41,7 +45,7 @@ def sample_grid(
         seed: Image ``i`` takes the noise of ``seed + i``.
         token_order: The order in which the prior has learned its tokens. Grids and condition tokens are in
             image order all the same, and the noise of a token is that of its row and column.
-        on_progress: Called with :class:`DrawnTokens` after each token that had to be read or sampled.
+        on_progress: Called with :class:`DrawnTokens` after each token that was drawn.
 
     Returns:
         The full grid.
@@ -51,31 +55,29 @@ def sample_grid(
     """
     batch, rows, columns = indices.shape
     total = rows * columns
-    cells = token_positions(token_order, (rows, columns))
+    prior.check_length(condition_tokens.shape[1] + total - 1)
+    cells = token_positions(token_order, (rows, columns)).to(indices.device)
+    noise = SequenceNoise(grid_noise(prior, indices, seed), cells, is_needed=not decoding.is_greedy)
     fixed = to_tokens(known, token_order)
+    places, is_given, cell_of = undrawn(fixed), fixed.any(dim=0).tolist(), cells.tolist()
+    if not places:
+        return indices.clone()
     drawn = torch.where(known, indices, -1)
-    flat = drawn.view(batch, total)
-    noise = SequenceNoise(
-        grid_noise(prior, indices, seed),
-        cells=cells.to(indices.device),
-        count=0 if decoding.is_greedy else max(1, NOISE_BYTES // (8 * batch * prior.config.codebook_size)),
-    )
-    start, is_given = known_prefix(fixed), fixed.any(dim=0).tolist()
-    if start < total:
-        reader = make_reader(prior, has_single_rows=batch == 1)
-        cache = reader.new_cache(batch, condition_tokens.shape[1] + total - 1)
-        entries = prior.entries(to_tokens(drawn, token_order)[:, :start], condition_tokens)
-        logits = read(reader, [Group(entries, cache)])
-        step = make_step(reader, cache)
-    for position, cell in enumerate(cells.tolist()[start:], start=start):
-        chosen = choose_tokens(logits, decoding, noise.of(position))
-        if is_given[position]:
-            chosen = torch.where(fixed[:, position], flat[:, cell], chosen)
-        flat[:, cell] = chosen
-        if position + 1 < total:
-            logits = step(chosen)
+    tokens = to_tokens(drawn, token_order)
+    reader = make_reader(prior, has_single_rows=batch == 1)
+    cache = reader.new_cache(batch, condition_tokens.shape[1] + places[-1])
+    logits = read(reader, [Group(prior.entries(tokens[:, : places[0]], condition_tokens), cache)])
+    step = make_step(reader, cache, count=places[-1] - places[0])
+    for place, after in zip(places, [*places[1:], total], strict=True):
+        chosen = choose_tokens(logits, decoding, noise.of(place))
+        if is_given[place]:
+            chosen = torch.where(fixed[:, place], tokens[:, place], chosen)
+        tokens[:, place] = chosen
+        drawn.view(batch, total)[:, cell_of[place]] = chosen
+        if after < total:
+            logits = step(tokens[:, place:after])
         if on_progress is not None:
-            on_progress(whole_grid(drawn, position + 1))
+            on_progress(whole_grid(drawn, after))
     return drawn
 
 
@@ -106,13 +108,14 @@ class SequenceNoise:
     Args:
         noise: That of the whole grid.
         cells: The cell of each token, in the order of the sequence.
-        count: For how many it is made at once; 0 where there is no noise.
+        is_needed: False for none.
     """
 
-    def __init__(self, noise: GridNoise, *, cells: Int[Tensor, " n"], count: int) -> None:
+    def __init__(self, noise: GridNoise, cells: Int[Tensor, " n"], *, is_needed: bool) -> None:
         self._noise = noise
         self._cells = cells
-        self._count = count
+        at_once = max(1, NOISE_BYTES // max(1, _BYTES_A_NUMBER * noise.numbers))
+        self._count = at_once if is_needed else 0
         self._first = 0
         self._block = torch.empty(0)
 
@@ -126,15 +129,14 @@ class SequenceNoise:
         return self._block[position - self._first]
 
 
-def known_prefix(known: Bool[Tensor, "b n"]) -> int:
-    """How many tokens from the start of the sequence are given in every image.
+def undrawn(known: Bool[Tensor, "b n"]) -> list[int]:
+    """The places of the sequence whose tokens are not given in every image.
 
     Example:
-        >>> known_prefix(torch.tensor([[True, True, True, False], [True, True, False, True]]))
-        2
+        >>> undrawn(torch.tensor([[True, True, True, False], [True, True, False, True]]))
+        [2, 3]
     """
-    everywhere = known.all(dim=0)
-    return int(everywhere.cumprod(dim=0).sum())
+    return torch.where(~known.all(dim=0))[0].tolist()
 
 
 def choose_tokens(

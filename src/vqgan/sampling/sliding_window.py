@@ -72,8 +72,7 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     is_spatial: bool,
     decoding: Decoding,
     seed: int = 0,
-    most_kept: int | None = None,
-    is_parallel: bool = True,
+    plan: Plan | None = None,
     on_progress: OnProgress | None = None,
 ) -> Indices:
     """Samples the unknown tokens of a grid, each given what its window holds before it in raster order.
@@ -87,9 +86,8 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     Args:
         window: Rows and columns that the prior sees.
         is_spatial: Whether the condition has a token for each cell of the grid, to be cut out with the window.
-        most_kept: Keep no more tokens' keys and values than this at one time, for each image; the others are
-            read again when they are needed. None keeps all.
-        is_parallel: False draws token after token.
+        plan: In which order tokens are drawn, and what is kept; None makes one that keeps all. It may draw tokens that
+            are known: they stay as they are.
         on_progress: Called with :class:`DrawnTokens` after each step; ``values`` has the ``token_passes`` so far.
 
     Raises:
@@ -97,30 +95,44 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     """
     batch, rows, columns = indices.shape
     noise = grid_noise(prior, indices, seed)
-    plan = plan_windows(
-        known.all(dim=0).cpu().numpy(),
-        window,
-        condition=window[0] * window[1] if is_spatial else condition_tokens.shape[1],
-        most_kept=most_kept,
-        is_parallel=is_parallel,
-    )
+    if plan is None:
+        length = condition_length(condition_tokens, window, is_spatial=is_spatial)
+        plan = plan_windows(known.all(dim=0).cpu().numpy(), window, condition=length)
     grid = torch.where(known, indices, -1)
     condition = condition_tokens.view(batch, rows, columns) if is_spatial else condition_tokens
     windows = _Windows(make_reader(prior), window, condition, grid, plan)
-    done, passes = rows * columns - sum(len(step) for step in plan.steps), 0
-    for step in plan.steps:
-        logits = windows.read(step)
-        cells = torch.tensor([reading.row * columns + reading.column for reading in step], device=grid.device)
+    steps = [_alike(step) for step in plan.steps]
+    numbers = [r.row * columns + r.column for step in steps for readings in step for r in readings]
+    cells_of = torch.tensor(numbers, device=grid.device).split([len(step) for step in plan.steps])
+    flat, fixed = grid.view(batch, -1), known.reshape(batch, -1)
+    done, passes = rows * columns - len(numbers), 0
+    for step, together, cells in zip(plan.steps, steps, cells_of, strict=True):
+        logits = windows.read(together)
         drawn = None if decoding.is_greedy else noise.at_cells(cells).flatten(0, 1)
         chosen = choose_tokens(logits, decoding, drawn).view(len(step), batch).t()
-        flat = grid.view(batch, -1)
-        flat[:, cells] = torch.where(known.view(batch, -1)[:, cells], flat[:, cells], chosen)
+        flat[:, cells] = torch.where(fixed[:, cells], flat[:, cells], chosen)
         done, passes = done + len(step), passes + sum(reading.passes for reading in step)
         if on_progress is not None:
             seen = tuple((*reading.window, *window) for reading in step)
-            numbers = ("sample", done, rows * columns, {"token_passes": float(passes)})
-            on_progress(DrawnTokens(*numbers, indices=grid, windows=seen, images=range(batch)))
+            report = ("sample", done, rows * columns, {"token_passes": float(passes)})
+            on_progress(DrawnTokens(*report, indices=grid, windows=seen, images=range(batch)))
     return grid
+
+
+def condition_length(condition_tokens: ConditionTokens, window: tuple[int, int], *, is_spatial: bool) -> int:
+    """Condition tokens in front of each window's."""
+    return window[0] * window[1] if is_spatial else condition_tokens.shape[1]
+
+
+def _alike(step: tuple[Reading, ...]) -> list[list[Reading]]:
+    """The readings of a step: those that use a cache one by one, the others with all of their length."""
+    alone, alike = [], defaultdict(list)
+    for reading in step:
+        if reading.past or reading.is_kept:
+            alone.append([reading])
+        else:
+            alike[reading.length].append(reading)
+    return [*alone, *alike.values()]
 
 
 @dataclass
@@ -147,27 +159,17 @@ class _Windows:
         # The longest sequence of each window: a cache is made for it at once.
         self._needed = {reading.window: reading.length for step in self.plan.steps for reading in step}
 
-    def read(self, step: tuple[Reading, ...]) -> Float[Tensor, "b K"]:
+    def read(self, step: list[list[Reading]]) -> Float[Tensor, "b K"]:
         """Logits of a step's tokens: those of all images for the first reading, then for the second, and so on."""
-        alone: list[tuple[Group, list[Reading]]] = []
-        alike: dict[int, list[Reading]] = defaultdict(list)
-        for reading in step:
-            if reading.past or reading.is_kept:
-                alone.append((Group(self._entries(reading), self._cache(reading)), [reading]))
-            else:
-                alike[reading.length].append(reading)
-        for readings in alike.values():
+        groups = []
+        for readings in step:
             entries = torch.cat([self._entries(reading) for reading in readings])
-            alone.append((Group(entries, None), readings))
-        logits = read(self.reader, [group for group, _ in alone])
-        order = [reading for _, readings in alone for reading in readings]
-        if len(order) > 1:
-            places = {reading: place for place, reading in enumerate(order)}
-            rows = logits.view(len(order), len(self.grid), -1)
-            logits = rows[[places[reading] for reading in step]].flatten(0, 1)
-        return logits
+            groups.append(Group(entries, self._cache(readings[0])))
+        return read(self.reader, groups)
 
-    def _cache(self, reading: Reading) -> KVCache:
+    def _cache(self, reading: Reading) -> KVCache | None:
+        if not (reading.past or reading.is_kept):
+            return None
         cache = self.caches.pop(reading.window, None)
         if cache is None:
             cache = self.reader.new_cache(len(self.grid), self._needed[reading.window])

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -64,8 +66,15 @@ def test_masks():
     assert cache.mask(3) is None  # the first reading is causal from the start
     store(cache, pairs(2))
     assert cache.mask(1) is None
-    assert cache.mask(2).int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert torch.equal(causal_mask(0, 3, torch.device("cpu")), torch.ones(3, 3).tril().bool())
+    assert cache.mask(2).tolist() == [[0, 0, 0, -math.inf], [0, 0, 0, 0]]
+    assert torch.equal(causal_mask(0, 3, torch.empty(0)).exp(), torch.ones(3, 3).tril())
+
+
+def test_a_full_cache_cannot_be_steady():
+    cache = make(capacity=2)
+    store(cache, pairs(2))
+    with pytest.raises(ValueError, match="holds 2 tokens and is full"):
+        SteadyCache(cache)
 
 
 def test_a_steady_cache_works_on_all_of_its_memory_and_masks_the_rest():
@@ -75,10 +84,10 @@ def test_a_steady_cache_works_on_all_of_its_memory_and_masks_the_rest():
     for place in (3, 4):
         new = given[:, :, :, place : place + 1]
         assert torch.equal(steady.positions(table, 1), table[place : place + 1])
-        assert steady.mask(1).tolist() == [[number <= place for number in range(5)]]
+        assert steady.mask(1).exp().tolist() == [[number <= place for number in range(5)]]
         keys, values = store(steady, new)
         assert torch.equal(keys[:, :, : place + 1], given[0, :, :, : place + 1])
         assert torch.equal(values[:, :, : place + 1], given[1, :, :, : place + 1])
         assert keys.shape[2] == 5
-    assert cache.length == 3  # the first cache is as it was
-    assert not torch.equal(cache.append(0, pairs(1))[0][:, :, 3:], keys[:, :, 3:4])
+    assert cache.length == 3  # what it held is there still
+    assert torch.equal(cache.layers[0][:, :, :, :3], given[:, :, :, :3])

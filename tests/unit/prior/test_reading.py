@@ -88,9 +88,10 @@ def test_groups_of_several_lengths_do_not_see_each_other():
 def test_a_steady_cache_gives_the_same_steps():
     tokens, condition = inputs()
     reader, entries = make_reader(PRIOR), PRIOR.entries(tokens, condition)
-    cache = reader.new_cache(3, 11)
+    cache, filled = reader.new_cache(3, 11), reader.new_cache(3, 11)
     read(reader, [Group(entries[:, :6], cache)])
-    steady = SteadyCache(cache)
+    read(reader, [Group(entries[:, :6], filled)])
+    steady = SteadyCache(filled)
     for place in range(6, 11):
         found = read(reader, [Group(entries[:, place : place + 1], steady)])
         torch.testing.assert_close(found, read(reader, [Group(entries[:, place : place + 1], cache)]))

@@ -1,14 +1,17 @@
 """Budgets of memory: they change what is computed together and what is kept, never a token."""
 
 import logging
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 from vqgan.errors import ConfigError
-from vqgan.prior import Prior, PriorConfig
-from vqgan.sampling import Decoding, fill_grids, share_memory
+from vqgan.prior import KVCache, Prior, PriorConfig, reading
+from vqgan.sampling import Decoding, fill_grids
+from vqgan.sampling.memory import share_whole, share_windows
+from vqgan.sampling.sampler import NOISE_BYTES
 
 CODES = 7
 WINDOW = (4, 4)
@@ -61,7 +64,7 @@ def test_a_batch_of_64_gives_the_tokens_of_64_single_runs(prior, grid, is_spatia
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (6, 9)])
-@pytest.mark.parametrize("memory", [1, 100_000, 10**9])
+@pytest.mark.parametrize("memory", [1, NOISE_BYTES + 100_000, 10**9])
 def test_a_budget_changes_no_token(prior, grid, memory):
     tensors, reports = problem(5, grid), []
     found = fill(prior, tensors, memory=memory, on_progress=reports.append)
@@ -71,13 +74,14 @@ def test_a_budget_changes_no_token(prior, grid, memory):
     assert (steps[-1], reports[-1].total) == (5 * grid[0] * grid[1],) * 2
     parts = list(dict.fromkeys(report.images for report in reports))
     assert [image for part in parts for image in part] == list(range(5))
-    assert len(parts) == {1: 5, 10**9: 1}.get(memory, len(parts))
+    if memory in (1, 10**9):
+        assert len(parts) == (5 if memory == 1 else 1)
 
 
 def test_what_does_not_fit_is_read_again(prior, caplog):
     caplog.set_level(logging.INFO)
     tensors, passes = problem(1, (8, 9), share=0.0), []
-    for memory in (10**9, 70_000, 1):
+    for memory in (10**9, NOISE_BYTES + 80_000, 1):
         reports = []
         fill(prior, tensors, memory=memory, on_progress=reports.append)
         passes.append(reports[-1].values["token_passes"])
@@ -87,17 +91,73 @@ def test_what_does_not_fit_is_read_again(prior, caplog):
     assert [record.getMessage().split(": ")[1] for record in caplog.records] == said
 
 
-def test_shares_stay_within_the_budget(prior):
-    given = np.zeros((8, 9), dtype=bool)
-    kept_token = 2 * 2 * 8 * 8
-    for memory in (10**4, 10**5, 10**6, 10**7):
-        share = share_memory(prior, given, WINDOW, condition=16, count=100, memory=memory)
-        assert 1 <= share.images <= 100
-        if share.most_kept is not None:
-            assert share.images == 1
-            assert share.most_kept * kept_token <= memory
-    assert share_memory(prior, given, WINDOW, condition=16, count=3, memory=10**9).images == 3
-    assert share_memory(prior, ~given, WINDOW, condition=16, count=3, memory=10**9).images == 3
+@pytest.fixture
+def peak(monkeypatch):
+    """The most bytes of keys and values that were there at one time, as a list of one number."""
+    alive, most = weakref.WeakSet(), [0]
+
+    class Counted(KVCache):
+        def __init__(self, **arguments):
+            super().__init__(**arguments)
+            alive.add(self)
+            most[0] = max(most[0], sum(store.nbytes for cache in alive for store in cache.layers))
+
+    monkeypatch.setattr(reading, "KVCache", Counted)
+    return most
+
+
+@pytest.mark.parametrize("jacobi", [None, 5])
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_whole_grids_keep_within_the_budget(prior, peak, jacobi, share):
+    tensors, parts = problem(12, (4, 4), share=share), {}
+    for memory in (NOISE_BYTES + 1, NOISE_BYTES + 100_000, NOISE_BYTES + 250_000, 10**9):
+        reports, peak[0] = [], 0
+        fill(prior, tensors, memory=memory, jacobi=jacobi, on_progress=reports.append)
+        parts[memory] = len({report.images for report in reports})
+        a_token = 2 * 2 * 8 * 8
+        assert peak[0] <= max(memory - NOISE_BYTES, 31 * a_token)  # one image is drawn in any case
+    counts = list(parts.values())
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0], counts[-1]) == (12, 1)
+    assert 1 < counts[1] < 12
+
+
+def test_the_share_of_a_whole_grid(prior):
+    """By hand: 31 tokens of 256 bytes kept, 16 read at 16 * 64 bytes, logits of a block at 8 * 7 * 8."""
+    needed = 31 * 256 + 16 * 1024 + 448
+    known = {"at_once": 16, "last": 31, "count": 100}
+    for block, images in ((1, 3), (9, 2)):
+        found = share_whole(prior, block=block, memory=NOISE_BYTES + 3 * needed, **known)
+        assert found == images
+    assert share_whole(prior, block=1, memory=NOISE_BYTES + 3 * needed - 1, **known) == 2
+    assert share_whole(prior, block=1, memory=1, **known) == 1
+    assert share_whole(prior, block=1, memory=10**9, **known) == 100
+
+
+@pytest.mark.parametrize("is_spatial", [True, False])
+def test_windows_keep_within_the_budget(prior, peak, is_spatial):
+    tensors, passes = problem(3, (8, 9), share=0.2, is_spatial=is_spatial), []
+    for memory in (1, NOISE_BYTES + 60_000, NOISE_BYTES + 90_000, NOISE_BYTES + 250_000, 10**9):
+        reports, peak[0] = [], 0
+        fill(prior, tensors, memory=memory, is_spatial=is_spatial, on_progress=reports.append)
+        passes.append(max(report.values["token_passes"] for report in reports))
+        assert peak[0] <= max(0, memory - NOISE_BYTES)
+    assert passes == sorted(passes, reverse=True)
+    assert passes[0] > passes[-1]
+
+
+def test_all_images_are_drawn_together_where_they_fit(prior):
+    given, sizes = np.zeros((8, 9), dtype=bool), {"condition": 16, "count": 3}
+    share = share_windows(prior, given, WINDOW, memory=10**9, **sizes)
+    assert (share.images, share.plan.passes) == (3, share.least_passes)
+    assert share_windows(prior, ~given, WINDOW, memory=10**9, **sizes).images == 3
+    share = share_windows(prior, given, WINDOW, memory=1, **sizes)
+    assert (share.images, share.plan.most_kept) == (1, 0)
+
+
+def test_a_seed_out_of_range_is_told_as_it_was_given(prior):
+    with pytest.raises(ConfigError, match=rf"`seed` is {2**63 - 2}, .* for each of 3 images"):
+        fill(prior, problem(3, (4, 4)), seed=2**63 - 2, memory=1)
 
 
 def test_no_memory_at_all_is_refused(prior):

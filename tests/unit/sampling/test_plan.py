@@ -62,8 +62,11 @@ def test_nothing_is_drawn_before_what_it_depends_on(window, extra, most_kept, sh
     grid = (window[0] + extra[0], window[1] + extra[1])
     given_cells = np.random.default_rng(seed).random(grid) < share
     plan = plan_windows(given_cells, window, condition=3, most_kept=most_kept)
-    there, kept, count = given_cells.copy(), {}, 0
+    there, kept, count, most, last = given_cells.copy(), {}, 0, 0, {}
     for step in plan.steps:
+        last.update({reading.window: reading.length for reading in step})
+    for step in plan.steps:
+        held = set(kept)
         for reading in step:
             (top, left), place = reading.window, reading.length - 3
             assert top == window_start(reading.row, grid[0], window[0])
@@ -78,11 +81,13 @@ def test_nothing_is_drawn_before_what_it_depends_on(window, extra, most_kept, sh
         for reading in step:
             assert not there[reading.row, reading.column]
             there[reading.row, reading.column] = True
-        assert most_kept is None or sum(kept.values()) <= most_kept
+        held |= set(kept)  # what was used last in this step is there until its end
+        most = max(most, sum(last[window] for window in held))
     assert there.all()
     assert not kept
     assert count == plan.passes
-    assert most_kept is None or plan.most_kept <= most_kept
+    assert plan.most_kept == most
+    assert most_kept is None or most <= most_kept
 
 
 def test_what_is_not_kept_is_read_again():

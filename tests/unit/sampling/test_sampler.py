@@ -6,7 +6,7 @@ import torch
 from vqgan.errors import ConfigError
 from vqgan.prior import Prior, PriorConfig, TokenOrder, read, to_indices, to_tokens, token_positions
 from vqgan.sampling import Decoding, GridNoise, sample_grid, step
-from vqgan.sampling.sampler import choose_tokens, known_prefix
+from vqgan.sampling.sampler import choose_tokens, undrawn
 
 GRID = (3, 4)
 CPU = torch.device("cpu")
@@ -103,7 +103,7 @@ def test_a_prefix_counts_in_the_order_of_the_sequence(prior, order, monkeypatch)
     assert len(steps) == 3
     steps.clear()
     sample_grid(prior, conditions(2), indices, ~known, decoding=WARM, token_order=order)
-    assert len(steps) == 11  # nothing from the start is known: every token but the last is read by a step
+    assert len(steps) == 7  # the last four are known: nothing that is drawn depends on them
 
 
 def test_a_batch_of_five_equals_five_single_runs(prior):
@@ -184,12 +184,27 @@ def test_progress_ends_at_the_total(prior, rows_known):
     assert {(report.phase, report.total) for report in reports} == {("sample", 12)}
 
 
-def test_known_prefix_stops_at_the_first_gap():
+def test_places_to_draw_are_those_unknown_in_some_image():
     known = torch.ones(2, 12, dtype=torch.bool)
-    assert known_prefix(known) == 12
-    known[1, 6] = False
-    assert known_prefix(known) == 6
-    assert known_prefix(torch.zeros(2, 12, dtype=torch.bool)) == 0
+    assert undrawn(known) == []
+    known[1, 6] = known[0, 9] = False
+    assert undrawn(known) == [6, 9]
+    assert undrawn(torch.zeros(2, 12, dtype=torch.bool)) == list(range(12))
+
+
+def test_what_is_known_between_is_read_at_once(prior, monkeypatch):
+    lengths = []
+
+    def counted(reader, groups):
+        lengths.append(groups[0].entries.shape[1])
+        return read(reader, groups)
+
+    monkeypatch.setattr(step, "read", counted)
+    indices, known = given(2)
+    known[:, :, :2] = True  # the left half: 2 known, 2 to draw, 2 known, ...
+    found = sample_grid(prior, conditions(2), indices, known, decoding=WARM, seed=8)
+    assert lengths == [1, 3, 1, 3, 1]
+    assert torch.equal(found, slow_restatement(prior, conditions(2), indices, known, WARM, 8))
 
 
 def test_a_grid_beyond_the_context_is_refused(prior):

@@ -3,64 +3,97 @@ import logging
 import pytest
 import torch
 
-from vqgan.prior import Group, Prior, PriorConfig, make_reader, read
+from vqgan.prior import Group, Prior, PriorConfig, SteadyCache, make_reader, read
 from vqgan.sampling import Decoding, sample_grid, step
 from vqgan.sampling.step import make_step
 
 
-def make(device="cpu"):
+def make(device="cpu", *, dtype=torch.float64, width=8):
     torch.manual_seed(0)
-    config = PriorConfig(codebook_size=9, condition_size=4, context_length=13, depth=2, width=8, num_heads=2)
-    model = Prior(config).double().eval().to(device)
+    config = PriorConfig(
+        codebook_size=9, condition_size=4, context_length=45, depth=2, width=width, num_heads=2
+    )
+    model = Prior(config).eval()
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    return model
+        torch.nn.init.normal_(parameter, std=0.4 * (8 / width) ** 0.5)
+    return model.to(dtype=dtype, device=device)
 
 
 def filled(prior):
     device = prior.head.weight.device
     entries = torch.arange(12, device=device).view(2, 6) % 9
     reader = make_reader(prior)
-    cache = reader.new_cache(2, 13)
+    cache = reader.new_cache(2, 45)
     read(reader, [Group(entries, cache)])
     return reader, cache
 
 
 def test_a_step_reads_one_token_more():
     reader, cache = filled(make())
-    advance, (_, other) = make_step(reader, cache), filled(make())
+    advance, (_, other) = make_step(reader, cache, count=7), filled(make())
     for token in range(7):
-        tokens = torch.tensor([token, token + 1])
-        assert torch.equal(advance(tokens), read(reader, [Group(tokens[:, None], other)]))
+        tokens = torch.tensor([[token], [token + 1]])
+        assert torch.equal(advance(tokens), read(reader, [Group(tokens, other)]))
+
+
+def test_few_steps_are_not_recorded(monkeypatch):
+    reader, cache = filled(make())
+    monkeypatch.setattr(step, "can_record", lambda reader: True)
+    monkeypatch.setattr(step, "RecordedStep", lambda reader, cache: torch.empty_like)
+    assert make_step(reader, cache, count=8) is torch.empty_like
+    assert make_step(reader, cache, count=7) is not torch.empty_like
 
 
 def test_what_cannot_be_recorded_is_read_step_by_step(monkeypatch, caplog):
     class Refuses:
         def __init__(self, reader, cache):
+            SteadyCache(cache)
             raise RuntimeError("no such graph\nand more")
 
-    reader, cache = filled(make())
+    (reader, cache), (_, other) = filled(make()), filled(make())
     monkeypatch.setattr(step, "RecordedStep", Refuses)
     monkeypatch.setattr(step, "can_record", lambda reader: True)
     with caplog.at_level(logging.WARNING):
-        advance = make_step(reader, cache)
+        advance = make_step(reader, cache, count=9)
     assert "sampling without a CUDA graph, which is slower: no such graph" in caplog.text
-    assert advance(torch.tensor([1, 2])).shape == (2, 9)
+    tokens = torch.tensor([[1, 2], [3, 4]])
+    assert torch.equal(advance(tokens), read(reader, [Group(tokens, other)]))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
-def test_a_recorded_graph_gives_the_tokens_of_the_cpu():
-    indices = torch.zeros(2, 3, 4, dtype=torch.int64)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+
+
+@needs_cuda
+@pytest.mark.parametrize("share", [0.0, 0.4])
+@pytest.mark.parametrize("last_alone", [False, True])
+def test_recorded_graphs_give_the_tokens_of_the_cpu(share, last_alone):
     condition = torch.tensor([[1, 2], [0, 3]])
-    tensors = (condition, indices, indices.bool())
-    expected = sample_grid(make(), *tensors, decoding=Decoding(), seed=3)
-    found = sample_grid(make("cuda"), *(t.cuda() for t in tensors), decoding=Decoding(), seed=3)
-    assert torch.equal(found.cpu(), expected)
-    reader, cache = filled(make("cuda"))
-    advance = make_step(reader, cache)
+    for grid in ((5, 8), (6, 7), (1, 1)):  # one recording after the other, of several sizes
+        indices = torch.arange(2 * grid[0] * grid[1]).view(2, *grid) % 9
+        known = torch.rand(2, *grid, generator=torch.Generator().manual_seed(1)) < share
+        if last_alone:
+            known[:] = True
+            known[:, -1, -1] = False
+        tensors = (condition, indices, known)
+        expected = sample_grid(make(), *tensors, decoding=Decoding(top_p=0.9), seed=3)
+        cuda = (tensor.cuda() for tensor in tensors)
+        found = sample_grid(make("cuda"), *cuda, decoding=Decoding(top_p=0.9), seed=3)
+        assert torch.equal(found.cpu(), expected)
+
+
+@needs_cuda
+@pytest.mark.parametrize("device", range(max(1, torch.cuda.device_count())))
+@pytest.mark.parametrize("width", [8, 128])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_recorded_graph_gives_the_logits_of_steps(device, width, dtype):
+    prior = make(f"cuda:{device}", dtype=dtype, width=width)
+    (reader, cache), (_, other) = filled(prior), filled(prior)
+    advance = make_step(reader, cache, count=39)
     assert isinstance(advance, step.RecordedStep)
-    _, other = filled(make("cuda"))
-    for token in range(7):
-        tokens = torch.tensor([token, token + 1], device="cuda")
-        expected = read(reader, [Group(tokens[:, None], other)])
-        torch.testing.assert_close(advance(tokens), expected)
+    near = {torch.float64: 1e-10, torch.float32: 1e-4}.get(dtype, 5e-2)
+    for token in range(39):
+        tokens = torch.tensor([[token % 9], [(token + 1) % 9]], device=f"cuda:{device}")
+        expected = read(reader, [Group(tokens, other)])
+        torch.testing.assert_close(advance(tokens), expected, rtol=near, atol=near)
+        noise = [torch.full((size,), torch.nan, device=f"cuda:{device}") for size in (7, 512, 2048, 10**6)]
+        del noise  # memory that is taken between replays is not the graph's
