@@ -104,6 +104,7 @@ def quality(tokenizer: Tokenizer, photograph: Tensor, side: int, *, quick: bool)
                     continue  # a single tile
                 for halo in [whole_halo] if quick else sorted({whole_halo // 2, whole_halo}):
                     begun = time.perf_counter()
+                    parts = spans(side // position, tile // position + 2 * halo, halo)
                     if encodes:
                         hidden = run_in_tiles(tiled, image, tile // position + 2 * halo, halo)
                         for stage in stages[border:]:
@@ -115,7 +116,6 @@ def quality(tokenizer: Tokenizer, photograph: Tensor, side: int, *, quick: bool)
                         for stage in stages[:border]:
                             hidden = stage.run(hidden)
                         hidden = run_in_tiles(tiled, hidden, tile // position + 2 * halo, halo)
-                        parts = spans(side // position, tile // position + 2 * halo, halo)
                         cuts = [(a[1] + b[0]) // 2 * position for a, b in pairwise(parts)]
                         result = {
                             "psnr": psnr(hidden, decoded),
@@ -128,7 +128,7 @@ def quality(tokenizer: Tokenizer, photograph: Tensor, side: int, *, quick: bool)
                         "side": side,
                         "tiled_from": position,
                         "attention_in_tiles": any(math.isinf(stage.reach) for stage in tiled),
-                        "tile": tile + 2 * halo * position,
+                        "tile": parts[0][1] * position,
                         "halo": halo * position,
                         "default": halo == whole_halo,
                         **result,

@@ -1,5 +1,9 @@
 """The whole line from image to image: tokenizer, conditioner and prior at work together."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +15,7 @@ from vqgan.nn.memory import memory_budget
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
 from vqgan.sampling import Decoding, fill_grids, usable_window
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, check_decoding, decode_within, encode_within
+from vqgan.tokenizer.tokenizer import check_images
 from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress
 
 
@@ -110,8 +115,9 @@ class Synthesizer(nn.Module):
             seed: Image ``i`` is the image of seed ``seed + i``.
             jacobi: Guess so many tokens ahead and read them at once: the same tokens in fewer passes, for images of the
                 prior's own size. Pays where much of an image is easy to guess; None draws token by token.
-            memory: Bytes beside the weights: they decide how many images are drawn together, how much is kept of what
-                a window has read, and whether images are decoded in tiles. By default as in :meth:`reconstruct`.
+            memory: Bytes beside the weights and the copies of the prior's that are made to draw: they decide how many
+                images are drawn together, how much is kept of what a window has read, and whether images are decoded
+                in tiles, which is an approximation. By default as in :meth:`reconstruct`.
             on_progress: Called with :class:`~vqgan.types.DrawnTokens` after each step.
 
         Raises:
@@ -125,8 +131,9 @@ class Synthesizer(nn.Module):
         budget = self._budget(memory)
         check_decoding(self.tokenizer, grid, budget)
         indices = torch.zeros(count, *grid, dtype=torch.int64, device=self._weight.device)
-        known = torch.zeros_like(indices, dtype=torch.bool)
-        filled = self._fill(indices, known, condition, decoding, seed, jacobi, budget, on_progress)
+        settings = {"decoding": decoding, "seed": seed, "jacobi": jacobi, "memory": budget}
+        fill = self._filling(grid, condition, count, **settings)
+        filled = fill(indices, torch.zeros_like(indices, dtype=torch.bool), on_progress=on_progress)
         return decode_within(self.tokenizer, filled, budget)
 
     @torch.no_grad()
@@ -166,14 +173,18 @@ class Synthesizer(nn.Module):
         """
         decoding = Decoding(temperature, top_k, top_p)
         require(len(images) >= 1, "there are no images to complete", hint="give at least one")
+        check_images(images, self.tokenizer.image_channels)
+        grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
+        check_known(known, (len(images), *grid))
         budget = self._budget(memory)
+        check_decoding(self.tokenizer, grid, budget)
+        settings = {"decoding": decoding, "seed": seed, "jacobi": jacobi, "memory": budget}
+        fill = self._filling(grid, condition, len(images), **settings)
+        known = known.to(self._weight.device)
+        # Where all is known nothing is drawn, but all is checked: now, as large images take minutes to encode.
+        fill(torch.zeros_like(known, dtype=torch.int64), torch.ones_like(known))
         indices = encode_within(self.tokenizer, images, budget)
-        check_known(known, indices)
-        check_decoding(self.tokenizer, (indices.shape[1], indices.shape[2]), budget)
-        filled = self._fill(
-            indices, known.to(indices.device), condition, decoding, seed, jacobi, budget, on_progress
-        )
-        return decode_within(self.tokenizer, filled, budget)
+        return decode_within(self.tokenizer, fill(indices, known, on_progress=on_progress), budget)
 
     def log_probability(self, images: Images, condition: Condition | None = None) -> Float[Tensor, "b n"]:
         """Natural logarithm of the probability of each of the images' tokens, row after row.
@@ -196,32 +207,19 @@ class Synthesizer(nn.Module):
         scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens)
         return to_indices(scores, grid, order).flatten(1)
 
-    def _fill(
-        self,
-        indices: Indices,
-        known: Known,
-        condition: Condition | None,
-        decoding: Decoding,
-        seed: int,
-        jacobi: int | None,
-        memory: int,
-        on_progress: OnProgress | None,
-    ) -> Indices:
-        grid = (indices.shape[1], indices.shape[2])
+    def _filling(
+        self, grid: tuple[int, int], condition: Condition | None, count: int, **settings: Any
+    ) -> Callable[..., Indices]:
+        """``fill_grids`` for grids of one size; it still takes indices, what is known of them, and ``on_progress``."""
         window = self._window(grid)
-        return fill_grids(
+        return partial(
+            fill_grids,
             self.prior,
-            self._condition_tokens(condition, len(indices), grid),
-            indices,
-            known,
+            self._condition_tokens(condition, count, grid),
             window=window,
             is_spatial=self.conditioner.is_spatial,
-            decoding=decoding,
-            seed=seed,
             token_order=self.config.token_order,
-            jacobi=jacobi,
-            memory=memory,
-            on_progress=on_progress,
+            **settings,
         )
 
     def _window(self, grid: tuple[int, int]) -> tuple[int, int]:
@@ -261,20 +259,19 @@ class Synthesizer(nn.Module):
         return self.prior.head.weight
 
 
-def check_known(known: Tensor, indices: Tensor) -> None:
-    """Raises ConfigError unless ``known`` is a mask on the grid of ``indices``.
+def check_known(known: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raises ConfigError unless ``known`` is a mask on grids of this shape (b, h, w).
 
     Example:
-        >>> check_known(torch.ones(1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 2))
-        >>> check_known(torch.ones(1, 2, 2), torch.zeros(1, 2, 2))
+        >>> check_known(torch.ones(1, 2, 2, dtype=torch.bool), (1, 2, 2))
+        >>> check_known(torch.ones(1, 2, 2), (1, 2, 2))
         Traceback (most recent call last):
             ...
         vqgan.errors.ConfigError: `known` holds torch.float32 of the shape (1, 2, 2), expected torch.bool (1, 2, 2)
         hint: it is a mask (b, h, w) on the token grid, not on pixels: True where the token is kept
     """
     require(
-        known.dtype == torch.bool and known.shape == indices.shape,
-        f"`known` holds {known.dtype} of the shape {tuple(known.shape)}, "
-        f"expected torch.bool {tuple(indices.shape)}",
+        known.dtype == torch.bool and known.shape == shape,
+        f"`known` holds {known.dtype} of the shape {tuple(known.shape)}, expected torch.bool {shape}",
         hint="it is a mask (b, h, w) on the token grid, not on pixels: True where the token is kept",
     )

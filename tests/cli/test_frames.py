@@ -6,6 +6,8 @@ import html.parser
 import io
 import json
 import re
+import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -14,13 +16,18 @@ from PIL import Image
 
 import tiny
 from vqgan.cli import frames as frames_module
+from vqgan.cli import frames_page as page_module
 from vqgan.cli.frames import GREYS, MAX_FRAMES, Frames, check_frames, cover, fill_undrawn
+from vqgan.cli.frames_page import MARK, Frame, page_side, write_page
 from vqgan.errors import ConfigError, OutputError
 from vqgan.images import save_png, to_uint8
 from vqgan.sampling import window_start
+from vqgan.tokenizer import decode_within
+from vqgan.tokenizer.stages import decoding
+from vqgan.tokenizer.tiling import decoding_tiles
 from vqgan.types import DrawnTokens, Progress
 
-FACTOR = 4
+FACTOR, MEMORY = 4, 2**30
 WITHOUT_END = {"area", "base", "br", "hr", "img", "input", "link", "meta", "path"}
 
 
@@ -91,12 +98,23 @@ def grow(folder, *, count=5, grid=(4, 6), channels=3, window=None, known=None, i
     """Draws one image with frames: the tokenizer, its grid, the finished image and the paths of the frames."""
     tokenizer = tiny.tokenizer(channels=channels).eval()
     final = grids(1, *grid)
-    frames = Frames(tokenizer, folder, count=count, info=info)
+    frames = Frames(tokenizer, folder, memory=MEMORY, count=count, info=info)
     draw(frames, final, window=window, known=known)
     with torch.no_grad():
         image = tokenizer.decode(final)[0]
     assert frames.finish(image) == [folder / "growth.png", folder / "growth.html"]
     return tokenizer, final, image, sorted(folder.glob("frame-*.png"))
+
+
+def tight(tokenizer, grid):
+    """The most memory, in steps, in which such a grid is only decoded in tiles."""
+    work = decoding(tokenizer, (grid[0] * FACTOR, grid[1] * FACTOR), count=1)
+    for share in range(95, 0, -1):
+        memory = work.outside + work.each * share // 100
+        with suppress(ConfigError):
+            if decoding_tiles(tokenizer, grid, memory):
+                return memory
+    raise AssertionError("no budget makes tiles")
 
 
 def pixels(path):
@@ -125,7 +143,7 @@ def test_frames_are_evenly_spaced_from_the_first_report_to_the_finished_image(co
 
 def test_reports_that_jump_give_one_frame_each_at_most(tmp_path):
     tokenizer, final = tiny.tokenizer().eval(), grids(1, 4, 6)
-    frames = Frames(tokenizer, tmp_path, count=5)
+    frames = Frames(tokenizer, tmp_path, memory=MEMORY, count=5)
     for drawn in (3, 4, 20, 24):
         indices = torch.where(torch.arange(24).view(1, 4, 6) < drawn, final, -1)
         frames(DrawnTokens("sample", drawn, 24, indices=indices, windows=(), images=range(1)))
@@ -140,7 +158,7 @@ def test_steps_that_count_the_tokens_of_all_images_make_no_difference(tmp_path):
         step = 2 * progress.total + 3 * progress.step
         frames(dataclasses.replace(progress, step=step, total=5 * progress.total, images=range(2, 5)))
 
-    frames = Frames(tokenizer, tmp_path, count=5, number=3)
+    frames = Frames(tokenizer, tmp_path, memory=MEMORY, count=5, number=3)
     draw(second_part, final[2:])
     frames.finish(tokenizer.decode(final)[3])
     assert steps(sorted(tmp_path.glob("frame-*.png"))) == [0, 2, 4, 6, 8]
@@ -156,6 +174,26 @@ def test_what_is_not_drawn_is_grey_and_what_is_drawn_is_the_decoded_image(tmp_pa
         mask = is_drawn.repeat_interleave(FACTOR, 0).repeat_interleave(FACTOR, 1).numpy()
         assert np.array_equal(pixels(path)[mask], to_uint8(decoded).numpy()[mask])
         assert set(pixels(path)[~mask].flatten().tolist()) == (greys if drawn < 24 else set())
+
+
+@torch.no_grad()
+def test_with_little_memory_frames_pass_in_tiles_as_the_image_does(tmp_path, monkeypatch):
+    tokenizer, final = tiny.tokenizer().eval(), grids(1, 48, 32)
+    memory = tight(tokenizer, (48, 32))
+    monkeypatch.setattr(type(tokenizer), "decode", lambda *_: pytest.fail("decoded whole"))
+    frames = Frames(tokenizer, tmp_path, memory=memory, count=2, info={"seed": "1"})
+    indices = torch.where(torch.arange(1536).view(1, 48, 32) < 1000, final, -1)
+    frames(DrawnTokens("sample", 1000, 1536, indices=indices, windows=(), images=range(1)))
+    expected = to_uint8(decode_within(tokenizer, fill_undrawn(indices[0])[None], memory)[0])
+    written = tmp_path / "frame-0000.png"
+    assert np.array_equal(pixels(written)[:120], expected[:120, :, 0])
+    assert text(written) == {
+        "seed": "1",
+        "step": "1000",
+        "total": "1536",
+        **decoding_tiles(tokenizer, (48, 32), memory),
+    }
+    assert "tiles" in text(written)
 
 
 def test_the_last_frame_is_the_finished_image(tmp_path):
@@ -265,7 +303,7 @@ def test_the_page_knows_where_the_window_was(tmp_path):
 
 def test_several_places_can_grow_at_once(tmp_path):
     tokenizer, final = tiny.tokenizer().eval(), grids(1, 2, 3)
-    frames = Frames(tokenizer, tmp_path, count=4)
+    frames = Frames(tokenizer, tmp_path, memory=MEMORY, count=4)
     indices = torch.full_like(final, -1)
     for step, cells in enumerate([[], [(0, 2), (1, 0)], [(0, 0), (0, 1), (1, 1), (1, 2)]]):
         for row, column in cells:
@@ -307,7 +345,8 @@ def test_texts_are_escaped(tmp_path):
 
 
 def test_large_frames_are_smaller_in_the_page_and_the_animation_only(tmp_path, monkeypatch):
-    for name, side in (("PAGE_SIDE", 12), ("ANIMATION_SIDE", 8), ("SMALL_SIDE", 0)):
+    monkeypatch.setattr(page_module, "PAGE_SIDE", 12)
+    for name, side in (("ANIMATION_SIDE", 8), ("SMALL_SIDE", 0)):
         monkeypatch.setattr(frames_module, name, side)
     *_, paths = grow(tmp_path, channels=1)
     assert {pixels(path).shape for path in paths} == {(16, 24)}
@@ -316,24 +355,55 @@ def test_large_frames_are_smaller_in_the_page_and_the_animation_only(tmp_path, m
     assert pixels(tmp_path / "growth.png").shape[:2] == (5, 8)
 
 
+@pytest.mark.parametrize(
+    ("shape", "count"), [((3, 1024, 1024), 200), ((1, 600, 90), 150), ((3, 64, 8000), 9)]
+)
+def test_a_page_of_many_frames_stays_below_its_limit(shape, count):
+    channels, height, width = shape
+    side = page_side(shape, count)
+    scale = min(1, side / max(height, width))
+    assert side <= 1024
+    assert count * channels * height * width * scale**2 * 4 / 3 <= page_module.PAGE_BYTES
+
+
+def test_many_frames_are_smaller_in_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "PAGE_BYTES", 5 * 3 * 12 * 8 * 4 // 3)
+    grow(tmp_path)
+    shown = [Image.open(io.BytesIO(each)).size for each in Page(tmp_path / "growth.html").pictures]
+    assert shown == [(12, 8)] * 5
+
+
+def test_the_page_is_written_piece_by_piece(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    frames = [Frame(tmp_path / "noise.png", "noise", (), ())] * 100
+    tracemalloc.start()
+    write_page(tmp_path / "page.html", frames, shape=(3, 128, 128), grid=(2, 2), info={}, pause=40)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    size = (tmp_path / "page.html").stat().st_size
+    assert size > 100 * noise.size
+    assert peak < size / 5
+
+
 def test_only_the_chosen_image_is_followed_and_its_grid_stays_as_it_is(tmp_path):
     tokenizer, indices = tiny.tokenizer().eval(), grids(3, 2, 2)
     indices[:, 1] = -1
-    frames = Frames(tokenizer, tmp_path / "one", count=3, number=6)
+    frames = Frames(tokenizer, tmp_path / "one", memory=MEMORY, count=3, number=6)
     frames(Progress("load", 1, 2))
     frames(DrawnTokens("sample", 1, 4, indices=indices, windows=(), images=range(3)))
     assert not (tmp_path / "one").exists()
     copy = indices.clone()
     frames(DrawnTokens("sample", 1, 4, indices=indices, windows=(), images=range(5, 8)))
     assert torch.equal(indices, copy)
-    alone = Frames(tokenizer, tmp_path / "two", count=3)
+    alone = Frames(tokenizer, tmp_path / "two", memory=MEMORY, count=3)
     alone(DrawnTokens("sample", 1, 4, indices=indices[1:2], windows=(), images=range(1)))
     first, second = (pixels(tmp_path / name / "frame-0000.png") for name in ("one", "two"))
     assert np.array_equal(first, second)
 
 
 def test_without_reports_the_finished_image_is_the_only_frame(tmp_path):
-    Frames(tiny.tokenizer(), tmp_path, count=9).finish(torch.zeros(1, 8, 12))
+    Frames(tiny.tokenizer(), tmp_path, memory=MEMORY, count=9).finish(torch.zeros(1, 8, 12))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frame-0000.png", "growth.html", "growth.png"]
     assert Page(tmp_path / "growth.html").data["frames"][0]["caption"] == "6 of 6 tokens drawn"
 
@@ -347,6 +417,26 @@ def test_frames_of_an_earlier_drawing_are_removed_and_nothing_else(tmp_path):
     assert len(paths) == 3
 
 
+@pytest.mark.parametrize("name", ["frame-0001.png", "frame-0900.png", "growth.png", "growth.html"])
+def test_a_file_of_the_name_that_is_none_of_ours_stays(name, tmp_path):
+    grow(tmp_path, count=3)
+    ours = {path.name for path in tmp_path.iterdir()}
+    Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
+    with pytest.raises(
+        ConfigError, match=f"`--frames` would replace `.*{name}`, which vqgan did not write"
+    ) as e:
+        grow(tmp_path, count=9)
+    assert e.value.hint == "move that file, or give another folder with `--out`"
+    assert {path.name for path in tmp_path.iterdir()} == ours | {name}
+    assert pixels(tmp_path / name).shape == (8, 8, 3)
+
+
+def test_the_animation_says_what_made_it(tmp_path):
+    grow(tmp_path, count=3, info={"seed": "7"})
+    assert text(tmp_path / "growth.png") == {"frames": "3", "seed": "7"}
+    assert MARK in (tmp_path / "growth.html").read_text(encoding="utf-8")[:1024]
+
+
 def test_an_interrupted_drawing_leaves_whole_frames_and_no_page(tmp_path):
     grow(tmp_path, count=9)
 
@@ -357,7 +447,7 @@ def test_an_interrupted_drawing_leaves_whole_frames_and_no_page(tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        draw(Interrupting(tiny.tokenizer(channels=3), tmp_path, count=5), grids(1, 4, 6))
+        draw(Interrupting(tiny.tokenizer(channels=3), tmp_path, memory=MEMORY, count=5), grids(1, 4, 6))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"frame-000{number}.png" for number in range(3)
     ]
@@ -367,13 +457,13 @@ def test_an_interrupted_drawing_leaves_whole_frames_and_no_page(tmp_path):
 def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path):
     (tmp_path / "frames").write_text("a file")
     with pytest.raises(OutputError, match="cannot write"):
-        draw(Frames(tiny.tokenizer(), tmp_path / "frames", count=5), grids(1, 4, 6))
+        draw(Frames(tiny.tokenizer(), tmp_path / "frames", memory=MEMORY, count=5), grids(1, 4, 6))
 
 
 @pytest.mark.parametrize("count", [-1, 0, 1, MAX_FRAMES + 1])
 def test_a_count_out_of_range_is_refused(count, tmp_path):
     with pytest.raises(ConfigError, match=f"`--frames` is {count}, expected 2 to 200") as refused:
-        Frames(tiny.tokenizer(), tmp_path, count=count)
+        Frames(tiny.tokenizer(), tmp_path, memory=MEMORY, count=count)
     assert refused.value.hint
     check_frames(2)
 
@@ -429,11 +519,45 @@ def test_complete_writes_frames_that_begin_with_what_is_kept(trained, tmp_path, 
     assert np.array_equal(pixels(paths[-1]), pixels(result.paths[0]))
 
 
-def test_frames_never_replace_what_is_read(trained, tmp_path, run, write_images):
+@pytest.mark.parametrize("is_link", [False, True])
+def test_frames_never_replace_what_is_read(is_link, trained, tmp_path, run, write_images):
     write_images(tmp_path / "frames", count=1)
     image = (tmp_path / "frames" / "0.png").rename(tmp_path / "frames" / "frame-0003.png")
-    before = image.read_bytes()
-    refused = run("complete", trained.prior, image, "--out", tmp_path, "--frames", 5)
+    before, given = image.read_bytes(), image
+    if is_link:
+        given = tmp_path / "in" / "photo.png"
+        given.parent.mkdir()
+        given.symlink_to(image)
+    refused = run("complete", trained.prior, given, "--out", tmp_path / "frames" / "..", "--frames", 5)
     assert refused.code == 2
     assert "would replace the input" in refused.err
     assert image.read_bytes() == before
+
+
+def test_an_earlier_frame_can_be_read_by_another_drawing_only(trained, tmp_path, run):
+    words = ["--frames", 3, "--out"]
+    assert run("sample", trained.prior, "--count", 1, *words, tmp_path).code == 0
+    frame = tmp_path / "frames" / "frame-0002.png"
+    assert run("complete", trained.prior, frame, *words, tmp_path / "other").code == 0
+    refused = run("complete", trained.prior, frame, *words, tmp_path)
+    assert "would replace the input" in refused.err
+    assert frame.exists()
+
+
+def test_other_files_beside_the_frames_can_be_read(trained, tmp_path, run, write_images):
+    write_images(tmp_path / "frames", count=1)
+    image = (tmp_path / "frames" / "0.png").rename(tmp_path / "frames" / "cat.png")
+    before = image.read_bytes()
+    result = run("complete", trained.prior, image, "--out", tmp_path, "--frames", 3)
+    assert result.code == 0, result.err
+    assert image.read_bytes() == before
+
+
+def test_frames_of_others_are_seen_before_anything_is_drawn(trained, tmp_path, run, write_images):
+    write_images(tmp_path / "frames", count=1)
+    (tmp_path / "frames" / "0.png").rename(tmp_path / "frames" / "frame-0001.png")
+    refused = run("sample", trained.prior, "--count", 1, "--out", tmp_path, "--frames", 3)
+    assert refused.code == 2
+    assert "frame-0001.png`, which vqgan did not write\nhint: move that file" in refused.err
+    assert "loaded" not in refused.err
+    assert run("sample", trained.prior, "--count", 1, "--out", tmp_path).code == 0

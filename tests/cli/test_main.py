@@ -68,7 +68,7 @@ def test_running_out_of_memory_says_what_to_lower(error, monkeypatch, run):
     result = run("doctor")
     assert result.code == 2
     assert result.err.startswith("vqgan: out of memory: ")
-    assert "hint: lower `--batch-size`" in result.err
+    assert "hint: lower `--batch-size`, `--memory` or the size of the images" in result.err
 
 
 def test_a_failure_of_the_system_names_the_path(monkeypatch, run):

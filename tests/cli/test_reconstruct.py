@@ -64,13 +64,43 @@ def test_large_images_pass_in_tiles_where_memory_is_short(trained, tmp_path, wri
     assert pixels(tiled.paths[0]).shape == (768, 512, 3)
     difference = np.abs(pixels(whole.paths[0]) - pixels(tiled.paths[0]))
     assert 0 < difference.mean() < 20
+    assert "tiles" not in Image.open(whole.paths[0]).text
+    text = Image.open(tiled.paths[0]).text
+    assert text["memory"] == "0.1"
+    assert f"decoding 768x512 pixels in tiles of {text['tiles']}, within" in tiled.err
+
+
+def test_decode_makes_of_many_images_what_reconstruct_makes_of_each(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=3, size=(768, 512))
+    few = ["--memory", 0.1]
+    back = run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "back", *few)
+    run("encode", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "codes", *few)
+    decoded = run("decode", trained.tokenizer, tmp_path / "codes", "--out", tmp_path / "decoded", *few)
+    assert back.err.count("decoding 768x512 pixels in tiles of") == 1
+    for one, other in zip(back.paths, decoded.paths, strict=True):
+        assert np.array_equal(pixels(one), pixels(other))
+        assert Image.open(one).text["tiles"] == Image.open(other).text["tiles"]
+    assert Image.open(decoded.paths[0]).text["batch_size"] == "16"
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "encode", "decode"])
+@pytest.mark.parametrize("memory", [-1, 0, 2000000, "nan"])
+def test_a_number_of_gigabytes_out_of_range_is_refused_before_the_model_is_read(
+    trained, tmp_path, run, command, memory
+):
+    result = run(
+        command, tmp_path / "no-model", trained.images, "--out", tmp_path / "out", f"--memory={memory}"
+    )
+    assert result.code == 2
+    assert f"`--memory` is {float(memory)}, expected a number above 0 and below 1048576" in result.err
+    assert "hint: it counts GB of 2^30 bytes: `--memory 4`" in result.err
 
 
 @pytest.mark.parametrize("command", ["reconstruct", "encode"])
 def test_too_little_memory_is_refused_with_what_would_do(trained, tmp_path, run, command):
     result = run(command, trained.tokenizer, trained.images, "--out", tmp_path / "out", "--memory", 0.001)
     assert result.code == 2
-    assert "do not pass within 1 MB, in tiles neither\nhint: allow at least" in result.err
+    assert "do not pass within 0.001 GB, in tiles neither\nhint: allow at least" in result.err
     assert not (tmp_path / "out").exists()
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from vqgan.cli import drawing
 from vqgan.images import printable
 
 
@@ -48,6 +49,9 @@ def test_every_image_says_what_made_it(trained, tmp_path, run):
         "temperature": "1.0",
         "top_k": "9",
         "top_p": "None",
+        "jacobi": "None",
+        "batch_size": "16",
+        "memory": "None",
         "precision": "fp32",
         "seed": "6",
         "class": "1",
@@ -77,8 +81,22 @@ def test_guessing_ahead_and_little_memory_do_not_change_the_images(trained, tmp_
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--memory", 0), "`--memory` is 0.0, expected a positive number\nhint: it counts gigabytes"),
-        (("--memory", 1e-6), "16x16 pixels do not pass within 0 MB, in tiles neither\nhint: allow at least"),
+        (
+            ("--memory", 0),
+            "`--memory` is 0.0, expected a number above 0 and below 1048576\nhint: it counts GB",
+        ),
+        (
+            ("--memory", 2000000),
+            "`--memory` is 2000000.0, expected a number above 0 and below 1048576\nhint: ",
+        ),
+        (
+            ("--memory", 0.001),
+            "pixels do not pass within 0.001 GB, in tiles neither\nhint: allow at least 0.0",
+        ),
+        (
+            ("--memory", 0.01),
+            "in tiles neither\nhint: allow at least 0.075 GB (`--memory 0.075`; from Python",
+        ),
         (("--jacobi", 1), "`jacobi` is 1, expected at least 2 tokens\nhint: leave it out"),
         (("--jacobi", 4, "--size", "24x20"), "`jacobi` works on grids that the prior sees at once"),
         (("--frames", 1), "hint"),
@@ -89,6 +107,48 @@ def test_impossible_ways_of_drawing_are_refused(trained, tmp_path, run, flags, s
     assert result.code == 2
     assert says in result.err
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_what_can_change_an_image_is_recorded(trained, tmp_path, run):
+    words = ["--out", tmp_path, "--count", 1, "--jacobi", 3, "--memory", 0.5, "--batch-size", 2]
+    assert run("sample", trained.prior, *words).code == 0
+    for name in ("000000.png", "grid.png"):
+        text = Image.open(tmp_path / name).text
+        assert {key: text[key] for key in ("jacobi", "memory", "batch_size")} == {
+            "jacobi": "3",
+            "memory": "0.5",
+            "batch_size": "2",
+        }
+        assert "tiles" not in text
+
+
+def test_tiles_are_recorded(trained, tmp_path, run):
+    words = ["--keep", "top=1", "--size", "768x512", "--memory", 0.1, "--frames", 2, "--out", tmp_path]
+    result = run("complete", trained.prior, trained.images / "dark" / "0.png", *words)
+    assert result.code == 0, result.err
+    (line,) = [
+        each for each in result.err.splitlines() if each.startswith("decoding 768x512 pixels in tiles")
+    ]
+    for path in (tmp_path / "0.png", *(tmp_path / "frames").glob("frame-*.png")):
+        text = Image.open(path).text
+        assert (text["memory"], f"in tiles of {text['tiles']}, within" in line) == ("0.1", True)
+
+
+def test_large_images_are_small_in_the_overview(trained, tmp_path, monkeypatch, run):
+    monkeypatch.setattr(drawing, "GRID_SIDE", 8)
+    words = ["--out", tmp_path, "--count", 2, "--size", "20x16"]
+    assert run("sample", trained.prior, *words).code == 0
+    assert pixels(tmp_path / "000000.png").shape == (20, 16, 3)
+    assert pixels(tmp_path / "grid.png").shape == (2 + 8 + 2, 2 + 6 + 2 + 6 + 2, 3)
+    assert Image.open(tmp_path / "grid.png").text["size"] == "20x16"
+
+
+def test_the_overview_holds_small_images_as_they_are(trained, tmp_path, run):
+    assert run("sample", trained.prior, "--out", tmp_path, "--count", 2).code == 0
+    shown = pixels(tmp_path / "grid.png")
+    for number in range(2):
+        left = 2 + 18 * number
+        assert np.array_equal(shown[2:18, left : left + 16], pixels(tmp_path / f"{number:06d}.png"))
 
 
 def test_image_i_has_the_seed_plus_i(trained, tmp_path, run):

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 import torch
 
+from vqgan import synthesizer
 from vqgan.conditioning import (
     ClassLabelConfig,
     CoordinatesConfig,
@@ -290,6 +291,40 @@ def test_what_cannot_be_sampled_is_named(model, arguments, message):
 def test_spatial_conditions_need_the_whole_window():
     with pytest.raises(ConfigError, match="hint: use at least 8 x 8 pixels and crop the result"):
         make(COORDINATES).sample(1, size=(4, 8))
+
+
+@pytest.mark.parametrize(
+    ("size", "arguments", "message"),
+    [
+        ((8, 6), {}, "a grid of 4 x 3 tokens is too small"),
+        ((9, 8), {}, "must be multiples of 2"),
+        ((8, 8), {"jacobi": 1}, "`jacobi` is 1, expected at least 2"),
+        ((8, 12), {"jacobi": 4}, "`jacobi` works on grids that the prior sees at once"),
+        ((8, 8), {"memory": 1000}, "images of 8x8 pixels do not pass within"),
+        ((8, 8), {"seed": -1}, "`seed` is -1"),
+        ((8, 8), {"condition": {"class": "cow"}}, "unknown class `cow`"),
+    ],
+)
+def test_what_cannot_be_completed_is_named_before_images_are_encoded(
+    model, monkeypatch, size, arguments, message
+):
+    monkeypatch.setattr(model.tokenizer, "latents", lambda *_: pytest.fail("an image was encoded"))
+    images = pictures(size=size)
+    known = torch.zeros(2, size[0] // 2, size[1] // 2, dtype=torch.bool)
+    with pytest.raises(ConfigError, match=message):
+        model.complete(images, known, **{"condition": {"class": 0}, **arguments})
+
+
+def test_what_cannot_be_completed_within_the_memory_is_named_before_images_are_encoded(model, monkeypatch):
+    refused = ConfigError("too little")
+
+    def refuse(*_):
+        raise refused
+
+    monkeypatch.setattr(synthesizer, "check_decoding", refuse)
+    monkeypatch.setattr(synthesizer, "encode_within", lambda *_: pytest.fail("an image was encoded"))
+    with pytest.raises(ConfigError, match="too little"):
+        model.complete(pictures(), torch.zeros(2, 4, 4, dtype=torch.bool), {"class": 0})
 
 
 def test_a_mask_on_pixels_is_refused(model):

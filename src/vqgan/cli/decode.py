@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vqgan.cli.options import Folder, Model, Use, check_batch_size
+from vqgan.cli.options import Folder, Model, Use, bytes_of, check_batch_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,15 +40,24 @@ class Decode(Use):
         from vqgan.cli.progress import ProgressBar
         from vqgan.images import printable, save_png
         from vqgan.tokenizer import decode_within
+        from vqgan.tokenizer.tiling import decoding_tiles
         from vqgan.types import Progress
 
         check_batch_size(self.batch_size)
+        bytes_of(self.memory)  # a wrong number is refused before the model is read
         tokenizer, header, digest = load_tokenizer(self)
         memory = memory_of(self, tokenizer)
         codes, names = load_codes(Path(self.codes), digest=digest)
         _check_replaced(Path(self.out), names)
         grids = torch.from_numpy(codes.astype("int64"))
-        info = {"model": header.digest[:12], "command": "decode", "precision": precision_of(tokenizer)}
+        info = {
+            "model": header.digest[:12],
+            "command": "decode",
+            "precision": precision_of(tokenizer),
+            "batch_size": str(self.batch_size),
+            "memory": str(self.memory),
+            **decoding_tiles(tokenizer, (grids.shape[1], grids.shape[2]), memory),
+        }
         paths: list[Path] = []
         with ProgressBar() as bar, torch.no_grad():
             for part in grids.split(self.batch_size):

@@ -3,32 +3,40 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.files import make_folder
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import precision_of
-from vqgan.cli.frames import Frames, check_frames
+from vqgan.cli.frames import Frames, check_earlier, check_frames, earlier_files
+from vqgan.cli.frames_page import smaller
 from vqgan.cli.inputs import check_targets
-from vqgan.cli.options import Decoding, check_batch_size
+from vqgan.cli.options import Decoding, bytes_of, check_batch_size
 from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.config import require
-from vqgan.images import grid, printable, save_png
+from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
+from vqgan.nn.memory import memory_budget
 from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer.tiling import decoding_tiles
 from vqgan.types import OnProgress, Progress
 
-GRID_IMAGES = 64
-"""The overview shows at most so many images: all of thousands would be larger than what can be looked at."""
+GRID_IMAGES, GRID_SIDE = 64, 512
+"""The overview shows at most so many images, with a longer side of at most so many pixels: all of thousands would be
+larger than what can be looked at, and than the memory."""
 
 
 def check_drawing(flags: Decoding, folder: Path, inputs: Sequence[Path] = ()) -> None:
-    """Raises ConfigError if a number is out of range, or a frame would replace one of the inputs."""
+    """Raises ConfigError if a number is out of range, or frames would replace an input or what is none of ours."""
     check_batch_size(flags.batch_size)
-    if flags.frames is not None:
-        check_frames(flags.frames)
-        check_targets(folder / "frames", [(path.stem, path) for path in inputs])
+    if flags.frames is None:
+        return
+    check_frames(flags.frames)
+    frames = folder / "frames"
+    if inputs:
+        check_targets(frames, [(path.stem, inputs[0]) for path in earlier_files(frames)], *inputs)
+    check_earlier(frames)
 
 
 def class_values(text: str | None, names: Sequence[str] = ()) -> list[int | str | None]:
@@ -101,16 +109,21 @@ class DrawnImages:
         self._seed = flags.seed
         self._num_frames = flags.frames
         self._tokenizer = synthesizer.tokenizer
+        self._memory = memory_budget(bytes_of(flags.memory), self._tokenizer.to_codebook.weight.device)
         self._settings = {
             "model": header.digest[:12],
             "command": command,
             "temperature": str(flags.temperature),
             "top_k": str(flags.top_k),
             "top_p": str(flags.top_p),
+            "jacobi": str(flags.jacobi),
+            "batch_size": str(flags.batch_size),
+            "memory": str(flags.memory),
             "precision": precision_of(synthesizer),
         }
         self._paths: list[Path] = []
-        self._shown: list[Tensor] = []
+        self._shown: list[Pixels] = []
+        self._first_text: dict[str, str] = {}
         self._frames: Frames | None = None
         self._grown: list[Path] = []
 
@@ -122,7 +135,13 @@ class DrawnImages:
         done = len(self._paths)
         if self._num_frames is not None and done == 0:
             text = {**self._settings, "seed": str(self._seed), **info}
-            self._frames = Frames(self._tokenizer, self._folder / "frames", count=self._num_frames, info=text)
+            self._frames = Frames(
+                self._tokenizer,
+                self._folder / "frames",
+                memory=self._memory,
+                count=self._num_frames,
+                info=text,
+            )
 
         def report(progress: Progress) -> None:
             of_each = progress.total // part
@@ -135,18 +154,21 @@ class DrawnImages:
     def add(self, image: Float[Tensor, "c H W"], name: str, info: Mapping[str, str]) -> None:
         """Writes the next image as ``name.png``, with ``info`` beside the settings."""
         image = image.float().cpu()
-        text = {**self._text(image, len(self._paths)), **info}
-        self._paths.append(save_png(image, self._folder / f"{name}.png", text))
+        text = self._text(image, len(self._paths))
+        self._first_text = self._first_text or text
+        self._paths.append(save_png(image, self._folder / f"{name}.png", {**text, **info}))
         if self._frames is not None and len(self._paths) == 1:
             self._grown = self._frames.finish(image)
         if len(self._shown) < GRID_IMAGES:
-            self._shown.append(image)
+            self._shown.append(smaller(to_uint8(image).numpy(), GRID_SIDE))
 
     def write_grid(self, info: Mapping[str, str]) -> None:
-        """Writes the first images side by side as ``grid.png``, with ``info`` beside the first one's settings."""
-        picture = grid(torch.stack(self._shown), columns=min(8, len(self._shown)))
-        text = {**self._text(self._shown[0], 0), **info}
-        self._paths.append(save_png(picture, self._folder / "grid.png", text))
+        """Writes the first images side by side as ``grid.png``, with ``info`` beside the first one's settings.
+
+        Large ones are shown smaller.
+        """
+        picture = grid(to_float(np.stack(self._shown)), columns=min(8, len(self._shown)))
+        self._paths.append(save_png(picture, self._folder / "grid.png", {**self._first_text, **info}))
 
     def print_paths(self) -> None:
         """Prints the path of everything that was written."""
@@ -155,4 +177,6 @@ class DrawnImages:
 
     def _text(self, image: Float[Tensor, "c H W"], number: int) -> dict[str, str]:
         height, width = image.shape[1:]
-        return {**self._settings, "size": f"{height}x{width}", "seed": str(self._seed + number)}
+        size, seed = f"{height}x{width}", str(self._seed + number)
+        tiles = decoding_tiles(self._tokenizer, self._tokenizer.grid_size((height, width)), self._memory)
+        return {**self._settings, "size": size, "seed": seed, **tiles}

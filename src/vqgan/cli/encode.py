@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, parse_size
+from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, bytes_of, parse_size
 
 
 @dataclass(kw_only=True)
@@ -38,6 +38,7 @@ class Encode(Use):
 
         found = find_images(self.images)
         size = parse_size(self.size)
+        bytes_of(self.memory)  # a wrong number is refused before the model is read
         tokenizer, _, digest = load_tokenizer(self)
         memory = memory_of(self, tokenizer)
         codes: dict[str, np.ndarray] = {}

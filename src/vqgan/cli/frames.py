@@ -1,32 +1,26 @@
 """``--frames``: the growing image as pictures, as an animation and as a page with a slider over the steps."""
 
-import base64
-import html
-import io
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqgan.checkpoints.files import output_errors, write_text
+from vqgan.checkpoints.files import output_errors
+from vqgan.cli.frames_page import MARK, SMALL_SIDE, Boxes, Frame, smaller, write_page
 from vqgan.config import require
-from vqgan.images import Pixels, decode_image, fit, save_apng, save_png
+from vqgan.images import Pixels, decode_image, printable, save_apng, save_png
 from vqgan.images.files import Info
-from vqgan.images.pixels import to_picture
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizer import Tokenizer, decode_within
+from vqgan.tokenizer.tiling import decoding_tiles
 from vqgan.types import DrawnTokens, Progress
 
 MAX_FRAMES = 200
 """Each frame costs a decoding of the whole grid, and the animation is put together in memory."""
 
-PAGE_SIDE, ANIMATION_SIDE, SMALL_SIDE = 1024, 512, 256
-"""Frames whose longer side has more pixels are made smaller in the page and in the animation; there, small ones
-are made larger, else the outline would cover what it frames. Their files keep the image's own size."""
+ANIMATION_SIDE = 512
+"""Frames whose longer side has more pixels are made smaller in the animation; small ones are made larger, else the
+outline would cover what it frames. Their files keep the image's own size."""
 
 GREYS = -0.35, -0.25
 """The squares of tokens that are not drawn yet."""
@@ -36,60 +30,10 @@ _BLACK, _AMBER, _WHITE = (0, 0, 0), (255, 176, 0), (255, 255, 255)
 Picture = Float[Tensor, "c H W"]
 Grid = Int[Tensor, "h w"]
 Mask = Bool[Tensor, "h w"]
-Boxes = Sequence[tuple[int, int, int, int]]
-"""Top, left, rows and columns of each, in tokens."""
 
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 64rem; margin: 1rem auto; padding: 0 1rem; } h1 { font-size: 1.3rem; } figure { margin: 0; }
-figcaption { margin: .8rem 0; font-variant-numeric: tabular-nums; } #stage { display: grid; margin: 0 auto; }
-#stage > * { grid-area: 1 / 1; width: 100%; height: 100%; } #stage.small { image-rendering: pixelated; }
-img { visibility: hidden; } img.shown { visibility: visible; } svg { overflow: visible; z-index: 1; }
-path { fill: none; stroke: #000; stroke-width: 5px; vector-effect: non-scaling-stroke; }
-#windows { stroke: #ffb000; stroke-width: 2.5px; } #newest { stroke: #fff; stroke-width: 2px; }
-#controls { display: flex; flex-wrap: wrap; gap: .8rem; align-items: center; } #controls[hidden] { display: none; }
-#play { min-width: 5rem; } #step { flex: 1 1 14rem; } dd { margin: 0; overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem; }
-"""
-
-_SCRIPT = """
-const byId = (id) => document.getElementById(id), slider = byId("step"), play = byId("play"), outline = byId("outline");
-const { pause, frames } = JSON.parse(byId("frames").textContent), last = frames.length - 1;
-const path = (boxes) => boxes.map(([top, left, h, w]) => `M${left} ${top}h${w}v${h}H${left}z`).join("");
-let timer = 0;
-function show(number) {
-  const { caption, windows, newest } = frames[number];
-  document.querySelectorAll("img").forEach((image, i) => image.classList.toggle("shown", i === number));
-  for (const [id, boxes] of Object.entries({ windows, newest, halo: [...windows, ...newest] }))
-    byId(id).setAttribute("d", outline.checked ? path(boxes) : "");
-  slider.value = number; slider.setAttribute("aria-valuetext", caption); byId("caption").textContent = caption;
-}
-function stop() { clearInterval(timer); timer = 0; play.textContent = "Play"; }
-function start() {
-  if (+slider.value === last) show(0);
-  timer = setInterval(() => { +slider.value < last ? show(+slider.value + 1) : stop(); }, pause);
-  play.textContent = "Pause";
-}
-slider.addEventListener("input", () => { stop(); show(+slider.value); });
-play.addEventListener("click", () => { timer ? stop() : start(); });
-outline.addEventListener("change", () => show(+slider.value));
-document.addEventListener("keydown", (event) => {
-  const now = +slider.value, to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last }[event.key];
-  if (to === undefined || event.ctrlKey || event.altKey || event.metaKey || event.target === slider) return;
-  event.preventDefault(); stop(); show(Math.min(Math.max(to, 0), last));
-});
-byId("controls").hidden = false; show(0);
-"""
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """A picture that was written, and what the pages say about it."""
-
-    path: Path
-    caption: str
-    windows: Boxes
-    newest: Boxes
+_NAMES = "frame-[0-9][0-9][0-9][0-9].png", "growth.png", "growth.html"
+_MARKS = b"tEXtstep\0", b"tEXtframes\0", MARK.encode("ascii")
+"""With these our files of such names begin: the first text chunk of a frame and of the animation, the page's head."""
 
 
 class Frames:
@@ -102,6 +46,7 @@ class Frames:
     Args:
         tokenizer: Decodes the grids.
         folder: Made where it does not exist; the frames of an earlier drawing in it are removed.
+        memory: Bytes beside the weights for decoding, as the image itself is decoded.
         count: Number of frames, evenly spaced over the image's tokens, from the first report to the finished
             image; fewer where there are fewer reports.
         info: Text chunks for every frame, also shown on the page.
@@ -112,20 +57,28 @@ class Frames:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, folder: Path, *, count: int, info: Info | None = None, number: int = 0
+        self,
+        tokenizer: Tokenizer,
+        folder: Path,
+        *,
+        memory: int,
+        count: int,
+        info: Info | None = None,
+        number: int = 0,
     ) -> None:
         check_frames(count)
-        self._tokenizer, self._folder = tokenizer, folder
+        self._tokenizer, self._folder, self._memory = tokenizer, folder, memory
         self._count, self._number, self._info = count, number, dict(info or {})
         self._first: int | None = None
         self._next = 0
         self._before: Grid | None = None
-        self._frames: list[_Frame] = []
+        self._frames: list[Frame] = []
 
     def __call__(self, progress: Progress) -> None:
         """Writes a frame if one is due. The finished image is left to :meth:`finish`.
 
         Raises:
+            ConfigError: If a file in the folder is in the way.
             OutputError: If it cannot be written.
         """
         if not isinstance(progress, DrawnTokens) or self._number not in progress.images:
@@ -152,15 +105,19 @@ class Frames:
         Raises:
             OutputError: If a file cannot be written.
         """
-        grid = self._tokenizer.grid_size((image.shape[1], image.shape[2]))
+        channels, height, width = image.shape
+        grid = self._tokenizer.grid_size((height, width))
         self._write(image, torch.ones(grid, dtype=torch.bool))
         # All together take six seconds, but none is too short or too long to be seen.
         pause = max(40, min(250, 6000 // len(self._frames)))
         pictures = [_outlined(frame, grid) for frame in self._frames]
         animation, page = self._folder / "growth.png", self._folder / "growth.html"
         # It stands still at its end: equal frames in a row become one that is shown longer.
-        save_apng([*pictures, *[pictures[-1]] * (1500 // pause)], animation, pause)
-        write_text(page, "".join(_page(self._frames, tuple(image.shape), grid, self._info, pause)))
+        text = {"frames": str(len(pictures)), **self._info}
+        save_apng([*pictures, *[pictures[-1]] * (1500 // pause)], animation, pause, text)
+        write_page(
+            page, self._frames, shape=(channels, height, width), grid=grid, info=self._info, pause=pause
+        )
         return [animation, page]
 
     @torch.no_grad()
@@ -168,7 +125,7 @@ class Frames:
         is_drawn = grid >= 0
         was_drawn = is_drawn if self._before is None else self._before.cpu() >= 0
         newest = [(row, column, 1, 1) for row, column in (is_drawn & ~was_drawn).nonzero().tolist()]
-        image = self._tokenizer.decode(fill_undrawn(grid)[None])[0].float().cpu()
+        image = decode_within(self._tokenizer, fill_undrawn(grid)[None], self._memory)[0].float().cpu()
         self._write(cover(image, ~is_drawn), is_drawn, windows, newest)
 
     def _write(self, image: Picture, is_drawn: Mask, windows: Boxes = (), newest: Boxes = ()) -> None:
@@ -176,9 +133,10 @@ class Frames:
             _remove_frames(self._folder)
         path = self._folder / f"frame-{len(self._frames):04d}.png"
         step, total = int(is_drawn.sum()), is_drawn.numel()
-        save_png(image, path, {**self._info, "step": str(step), "total": str(total)})
+        tiles = decoding_tiles(self._tokenizer, (is_drawn.shape[0], is_drawn.shape[1]), self._memory)
+        save_png(image, path, {"step": str(step), "total": str(total), **self._info, **tiles})
         seed = f", seed {self._info['seed']}" if "seed" in self._info else ""
-        self._frames.append(_Frame(path, f"{step} of {total} tokens drawn{seed}", windows, newest))
+        self._frames.append(Frame(path, f"{step} of {total} tokens drawn{seed}", windows, newest))
 
 
 def check_frames(count: int) -> None:
@@ -217,24 +175,41 @@ def cover(image: Picture, hidden: Mask) -> Picture:
     return torch.where(mask, squares, image)
 
 
+def earlier_files(folder: Path) -> list[Path]:
+    """What stands in a folder under the names of frames, of the animation and of the page."""
+    return sorted(path for name in _NAMES for path in folder.glob(name))
+
+
+def check_earlier(folder: Path) -> None:
+    """Raises ConfigError if a file that frames would replace is none of ours."""
+    for path in earlier_files(folder):
+        require(
+            _is_ours(path),
+            f"`--frames` would replace `{printable(path)}`, which vqgan did not write",
+            hint="move that file, or give another folder with `--out`",
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except OSError:
+        return False
+    return any(mark in start for mark in _MARKS)
+
+
 def _remove_frames(folder: Path) -> None:
     """So that a folder never holds pictures of two drawings."""
+    check_earlier(folder)
     with output_errors(folder):
-        for name in ("frame-[0-9][0-9][0-9][0-9].png", "growth.png", "growth.html"):
-            for path in folder.glob(name):
-                path.unlink()
+        for path in earlier_files(folder):
+            path.unlink()
 
 
-def _smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
-    """The image with its longer side at most ``longest``."""
-    scale = longest / max(pixels.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    return fit(pixels, (height, width)) if scale < 1 else pixels
-
-
-def _outlined(frame: _Frame, grid: tuple[int, int]) -> Pixels:
+def _outlined(frame: Frame, grid: tuple[int, int]) -> Pixels:
     """The frame as the animation shows it: with its windows and its newest tokens, in colour."""
-    pixels = _smaller(decode_image(frame.path, 3), ANIMATION_SIDE)
+    pixels = smaller(decode_image(frame.path, 3), ANIMATION_SIDE)
     times = max(1, SMALL_SIDE // max(pixels.shape[:2]))
     pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
     height, width = pixels.shape[:2]
@@ -246,48 +221,3 @@ def _outlined(frame: _Frame, grid: tuple[int, int]) -> Pixels:
             for ring, fill in zip(rings, (_BLACK, colour, _BLACK, rings[-1].copy()), strict=True):
                 ring[:] = fill
     return pixels
-
-
-def _page(
-    frames: Sequence[_Frame], shape: tuple[int, ...], grid: tuple[int, int], info: Info, pause: int
-) -> Iterator[str]:
-    """The page, piece by piece. It needs nothing else, and forbids itself to ask for anything."""
-    channels, height, width = shape
-    steps = [{"caption": each.caption, "windows": each.windows, "newest": each.newest} for each in frames]
-    # No `</script>` may stand within a script.
-    data = json.dumps({"pause": pause, "frames": steps}).replace("<", "\\u003c")
-    small = ' class="small"' * (max(height, width) < SMALL_SIDE)
-    yield (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>How an image grew</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>How an image grew</h1>\n<figure>\n<div id="stage"{small} '
-        f'style="aspect-ratio: {width} / {height}; width: min(100%, {70 * width / height:.2f}vh)">\n'
-    )
-    for frame in frames:
-        png = base64.b64encode(_page_png(frame.path, channels)).decode("ascii")
-        shown = ' class="shown"' * (frame is frames[-1])
-        yield f'<img{shown} alt="{html.escape(frame.caption)}" decoding="sync" src="data:image/png;base64,{png}">\n'
-    terms = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in info.items())
-    yield (
-        f'<svg viewBox="0 0 {grid[1]} {grid[0]}" preserveAspectRatio="none" aria-hidden="true">'
-        '<path id="halo"/><path id="windows"/><path id="newest"/></svg>\n</div>\n'
-        f'<figcaption id="caption">{html.escape(frames[-1].caption)}</figcaption>\n</figure>\n'
-        '<div id="controls" hidden>\n<button id="play" type="button">Play</button>\n<label for="step">Frame</label>\n'
-        f'<input id="step" type="range" min="0" max="{len(frames) - 1}" step="1" value="{len(frames) - 1}">\n'
-        '<label><input id="outline" type="checkbox" checked> outline what the prior sees</label>\n</div>\n'
-        f"<dl>\n{''.join(terms)}</dl>\n"
-        f'<script type="application/json" id="frames">{data}</script>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n'
-    )
-
-
-def _page_png(path: Path, channels: int) -> bytes:
-    """A frame's file, or a smaller one of the same picture."""
-    pixels = decode_image(path, channels)
-    if max(pixels.shape[:2]) <= PAGE_SIDE:
-        return path.read_bytes()
-    buffer = io.BytesIO()
-    to_picture(_smaller(pixels, PAGE_SIDE)).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -79,7 +79,7 @@ def memory_of(flags: Flags, tokenizer: Tokenizer) -> int:
     """The bytes beside the weights that a command may use.
 
     Raises:
-        ConfigError: If ``--memory`` is not positive.
+        ConfigError: If ``--memory`` is out of range.
     """
     return memory_budget(bytes_of(flags.memory), tokenizer.to_codebook.weight.device)
 

@@ -135,7 +135,8 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(error, MemoryError) or "out of memory" in reason or "can't allocate memory" in reason:
         hint = (
-            "lower `--batch-size` or the size of the images; `train` also knows `--set training.accumulate=2`"
+            "lower `--batch-size`, `--memory` or the size of the images; "
+            "`train` also knows `--set training.accumulate=2`"
         )
         return ConfigError.exit_code, f"out of memory: {reason}\nhint: {hint}"
     return None

@@ -47,7 +47,8 @@ class Use(Compute):
     """The configuration of an original checkpoint; by default the one beside it or in `configs/`."""
 
     memory: Annotated[OptionalNumber, tyro.conf.arg(metavar="GB", help_behavior_hint="")] = None
-    """Memory beside the weights; by default 4, on CUDA half of the device's. Images that do not fit pass in tiles."""
+    """Memory beside the weights, in GB of 2^30 bytes; by default 4, on CUDA half of the device's. Images that do not
+    fit pass in tiles."""
 
 
 @dataclass(kw_only=True)
@@ -76,7 +77,7 @@ class Decoding(Use):
         """The arguments of ``Synthesizer.sample`` and ``complete`` that these flags give.
 
         Raises:
-            ConfigError: If ``--memory`` is not positive.
+            ConfigError: If ``--memory`` is out of range.
         """
         return {
             "temperature": self.temperature,
@@ -117,7 +118,7 @@ def bytes_of(gigabytes: float | None) -> int | None:
     """The bytes of ``--memory``.
 
     Raises:
-        ConfigError: If it is not positive.
+        ConfigError: If it is out of range.
 
     Example:
         >>> bytes_of(0.5), bytes_of(None)
@@ -127,6 +128,7 @@ def bytes_of(gigabytes: float | None) -> int | None:
         return None
     if not 0 < gigabytes < 2**20:
         raise ConfigError(
-            f"`--memory` is {gigabytes}, expected a positive number", hint="it counts gigabytes"
+            f"`--memory` is {gigabytes}, expected a number above 0 and below {2**20}",
+            hint="it counts GB of 2^30 bytes: `--memory 4`",
         )
     return max(1, int(gigabytes * 2**30))

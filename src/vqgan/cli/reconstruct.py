@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, parse_size
+from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, bytes_of, parse_size
 
 if TYPE_CHECKING:
     from vqgan.cli.inputs import Named
@@ -47,6 +47,7 @@ class Reconstruct(Use):
         found = find_images(self.images)
         check_targets(Path(self.out), found)
         size = parse_size(self.size)
+        bytes_of(self.memory)  # a wrong number is refused before the model is read
         tokenizer, header, _ = load_tokenizer(self)
         memory = memory_of(self, tokenizer)
         info = {
@@ -54,27 +55,32 @@ class Reconstruct(Use):
             "command": "reconstruct",
             "precision": precision_of(tokenizer),
             "fit": self.fit,
+            "memory": str(self.memory),
         }
         paths = []
         with ProgressBar() as bar, torch.no_grad():
             for each in read_named(found, size=size, channels=tokenizer.image_channels):
-                result = reconstruction(tokenizer, each, self.fit, memory)
+                result, tiles = reconstruction(tokenizer, each, self.fit, memory)
                 path = Path(self.out) / f"{each.name}.png"
-                paths.append(save_png(result[0].float().cpu(), path, info))
+                paths.append(save_png(result[0].float().cpu(), path, {**info, **tiles}))
                 bar(Progress("reconstruct", len(paths), len(found)))
         for path in paths:
             print(printable(path))
 
 
-def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit, memory: int) -> "Images":
-    """What comes back of one image, within so many bytes beside the weights.
+def reconstruction(
+    tokenizer: "Tokenizer", named: "Named", fit: Fit, memory: int
+) -> tuple["Images", dict[str, str]]:
+    """What comes back of one image within so many bytes beside the weights, and its tiles, for the record.
 
     Raises:
-        ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` does not help.
+        ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` does not help; or ``memory`` is
+            too little.
     """
     from vqgan.cli.inputs import check_multiples
     from vqgan.images import printable
     from vqgan.tokenizer import crop_to_multiple, decode_within, encode_within, pad_to_multiple
+    from vqgan.tokenizer.tiling import decoding_tiles
 
     images, factor = named.images, tokenizer.downsample_factor
     height, width = images.shape[2:]
@@ -88,5 +94,7 @@ def reconstruction(tokenizer: "Tokenizer", named: "Named", fit: Fit, memory: int
         images = crop_to_multiple(images, factor)
     elif fit == "pad":
         images, _ = pad_to_multiple(images, factor)
+    grid = tokenizer.grid_size((images.shape[2], images.shape[3]))
+    tiles = decoding_tiles(tokenizer, grid, memory)
     indices = encode_within(tokenizer, images, memory)
-    return decode_within(tokenizer, indices, memory)[:, :, :height, :width]
+    return decode_within(tokenizer, indices, memory)[:, :, :height, :width], tiles

@@ -81,24 +81,31 @@ def save_png(image: Float[Tensor, "c H W"], path: str | Path, info: Info | None 
     Raises:
         OutputError: If the file cannot be written.
     """
-    chunks = PngInfo()
-    for keyword, text in (info or {}).items():
-        chunks.add_text(keyword, text)
     buffer = io.BytesIO()
-    to_picture(to_uint8(image).cpu().numpy()).save(buffer, "PNG", pnginfo=chunks)
+    to_picture(to_uint8(image).cpu().numpy()).save(buffer, "PNG", pnginfo=_chunks(info))
     return _replace(Path(path), buffer.getvalue())
 
 
-def save_apng(frames: Sequence[Pixels], path: str | Path, milliseconds: int) -> Path:
-    """Writes an endless animated PNG of equally large frames, ``milliseconds`` each.
+def save_apng(
+    frames: Sequence[Pixels], path: str | Path, milliseconds: int, info: Info | None = None
+) -> Path:
+    """Writes an endless animated PNG of equally large frames, ``milliseconds`` each, with the text chunks ``info``.
 
     Raises:
         OutputError: If the file cannot be written.
     """
     first, *rest = [to_picture(frame) for frame in frames]
     buffer = io.BytesIO()
-    first.save(buffer, "PNG", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+    settings = {"save_all": True, "append_images": rest, "duration": milliseconds, "loop": 0}
+    first.save(buffer, "PNG", pnginfo=_chunks(info), **settings)
     return _replace(Path(path), buffer.getvalue())
+
+
+def _chunks(info: Info | None) -> PngInfo:
+    chunks = PngInfo()
+    for keyword, text in (info or {}).items():
+        chunks.add_text(keyword, text)
+    return chunks
 
 
 def _replace(path: Path, data: bytes) -> Path:

@@ -99,6 +99,8 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
         length = condition_length(condition_tokens, window, is_spatial=is_spatial)
         plan = plan_windows(known.all(dim=0).cpu().numpy(), window, condition=length)
     grid = torch.where(known, indices, -1)
+    if not plan.steps:
+        return grid
     condition = condition_tokens.view(batch, rows, columns) if is_spatial else condition_tokens
     windows = _Windows(make_reader(prior), window, condition, grid, plan)
     steps = [_alike(step) for step in plan.steps]

@@ -155,8 +155,8 @@ class Work:
 
     @property
     def outside(self) -> int:
-        """Bytes of the images that are given or returned, and the reserve."""
-        return self.count * self.pixels * self.image_bytes + RESERVE
+        """Bytes of one image that is given or returned, and the reserve."""
+        return self.pixels * self.image_bytes + RESERVE
 
     @property
     def each(self) -> int:
@@ -167,6 +167,17 @@ class Work:
             stage.live + stage.source + stage.result + self.unfolds * stage.unfolded for stage in self.stages
         )
         return int(values * self.pixels * self.number)
+
+    def together(self, memory: int) -> int:
+        """How many images pass through the tokenizer's own methods at the same time; 0 if one alone does not fit.
+
+        Whether it is 0 does not depend on their number: a batch never changes how each of its images passes. What the
+        others take as they are given or returned only leaves room for fewer at the same time.
+        """
+        if self.outside + self.each > memory:
+            return 0
+        room = memory - self.outside - (self.count - 1) * self.pixels * self.image_bytes
+        return min(self.count, max(1, room // self.each))
 
     def staged(self, stages: list[Stage], pixels: int) -> int:
         """Estimated bytes of stages that run one after the other on so many pixels, channels-last."""
@@ -208,7 +219,7 @@ class Plan:
         side: Pixels for each position in which tiles are counted.
         tile: Side of a tile in positions, halos included.
         halo: Positions at each side of it that are only read.
-        peak: Estimated bytes, with the images that are given or returned.
+        peak: Estimated bytes, with the image that is given or returned.
     """
 
     border: int
@@ -227,7 +238,7 @@ def _peak(work: Work, tiled: list[Stage], whole: list[Stage], side: int, tile: i
 
 
 def plan_tiles(work: Work, memory: int) -> Plan:
-    """The plan with the fewest tiled stages that keeps to ``memory`` bytes, with its largest tiles.
+    """The plan for one image with the fewest tiled stages that keeps to ``memory`` bytes, with its largest tiles.
 
     Raises:
         ConfigError: If there is none.
@@ -247,7 +258,9 @@ def plan_tiles(work: Work, memory: int) -> Plan:
             tile = bisect_right(range(longest + 1), memory, lo=smallest, key=peak) - 1
             return Plan(border, side, tile, halo, peak(tile))
     height, width = work.size
+    needed = math.ceil(min(least) / 2**30 * 1000) / 1000
     raise ConfigError(
-        f"{work.count} x {height}x{width} pixels do not pass within {memory / 1e6:.0f} MB, in tiles neither",
-        hint=f"allow at least {math.ceil(min(least) / 1e6)} MB, or take fewer or smaller images",
+        f"images of {height}x{width} pixels do not pass within {memory / 2**30:.3g} GB, in tiles neither",
+        hint=f"allow at least {needed:g} GB (`--memory {needed:g}`; from Python `memory={min(least)}`), "
+        "or take smaller images",
     )

@@ -6,8 +6,10 @@ see, and its group norms use the statistics of a thinned-out image. These statis
 """
 
 import logging
+import math
 from contextlib import nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,9 @@ from vqgan.tokenizer.tokenizer import Tokenizer, check_images, check_indices
 from vqgan.types import Images, Indices
 
 logger = logging.getLogger(__name__)
+
+_announced: WeakKeyDictionary[Tokenizer, set[str]] = WeakKeyDictionary()
+"""What was logged of each tokenizer's tiles: it is said once for each size, not for each image."""
 
 
 def spans(size: int, tile: int, halo: int) -> list[tuple[int, int]]:
@@ -68,6 +73,26 @@ def blend_weights(parts: list[tuple[int, int]], margin: int, scale: int = 1) -> 
     ]
 
 
+def thinned(size: tuple[int, int], most: int) -> list[int]:
+    """Height and width of a map of which only every second position, or third, or so on, is left.
+
+    The longer side is thinned out first, equal ones together.
+
+    Args:
+        size: Height and width of the whole map.
+        most: Most positions that may be left, at least 1.
+
+    Example:
+        >>> thinned((100, 100), most=2500), thinned((8, 800), most=640)
+        ([50, 50], [8, 80])
+    """
+    steps, left = [1, 1], list(size)
+    while math.prod(left) > most:
+        steps = [step + (length == max(left)) for step, length in zip(steps, left, strict=True)]
+        left = [-(-length // step) for length, step in zip(size, steps, strict=True)]
+    return left
+
+
 class SharedNorms(TorchFunctionMode):
     """Gives the group norms the statistics of a first pass, in the order of their calls, while entered.
 
@@ -105,8 +130,8 @@ class SharedNorms(TorchFunctionMode):
 def run_in_tiles(stages: list[Stage], features: Float[Tensor, "1 d i j"], tile: int, halo: int) -> Tensor:
     """Passes a feature map, or an image, through the stages tile by tile.
 
-    Group norms use the statistics of a thinned-out map: of every second position, or third, or so on, as many as
-    a tile has. (Those of the tiles themselves would make a flat tile as lively as any other.)
+    Group norms use the statistics of a thinned-out map (:func:`thinned`), of as many positions as a tile has. (Those
+    of the tiles themselves would make a flat tile as lively as any other.)
 
     Args:
         stages: What to pass through.
@@ -128,12 +153,9 @@ def run_in_tiles(stages: list[Stage], features: Float[Tensor, "1 d i j"], tile: 
     ).zero_()
     norms = SharedNorms()
     if len(rows) * len(columns) > 1:
-        step, most = 1, min(tile, height) * min(tile, width)
-        while -(-height // step) * -(-width // step) > most:
-            step += 1
-        thinned = (-(-height // step) * into, -(-width // step) * into)
+        reduced = thinned((height, width), most=min(tile, height) * min(tile, width))
         with norms:
-            _run(stages, F.interpolate(features, thinned, mode="nearest-exact"))
+            _run(stages, F.interpolate(features, [length * into for length in reduced], mode="nearest-exact"))
     # A halo that is all the stages see makes the rest of a tile exact; else tiles fade into each other.
     margin = halo if sum(stage.reach for stage in stages) <= halo * side else halo // 2
     vertical, horizontal = (blend_weights(axis, margin, out_of) for axis in (rows, columns))
@@ -159,13 +181,13 @@ def encode_within(tokenizer: Tokenizer, images: Images, memory: int) -> Indices:
     """The images as grids of codebook indices, within a budget of memory.
 
     What fits passes at once, with the result of ``tokenizer.encode``; else fewer images at a time; and images that
-    do not fit alone pass in tiles, which is an approximation.
+    do not fit alone pass in tiles, which is an approximation. Alone or in a batch, an image passes in the same way.
 
     Args:
         tokenizer: In evaluation mode; its weights decide about precision and device.
         images: As :meth:`Tokenizer.encode` takes them.
-        memory: Bytes beside the weights, the images included. What is kept to it is an estimate
-            (:class:`vqgan.tokenizer.stages.Work`).
+        memory: Bytes beside the weights, the images included; of several, one at least passes whatever the others
+            take. What is kept to it is an estimate (:class:`vqgan.tokenizer.stages.Work`).
 
     Raises:
         ConfigError: If not even tiles fit, and as :meth:`Tokenizer.encode`.
@@ -174,12 +196,12 @@ def encode_within(tokenizer: Tokenizer, images: Images, memory: int) -> Indices:
     size = (images.shape[2], images.shape[3])
     tokenizer.grid_size(size)
     work = encoding(tokenizer, size, count=len(images), image_number=images.element_size())
-    together = (memory - work.outside) // work.each
-    if not len(images) or len(images) <= together:
+    together = work.together(memory)
+    if together == len(images):
         return tokenizer.encode(images)
-    if together > 0:
+    if together:
         return torch.cat([tokenizer.encode(part) for part in images.split(together)])
-    plan = _announced(work, memory)
+    plan = _plan(tokenizer, work, memory)
     return torch.cat([_encode_in_tiles(tokenizer, work, plan, image) for image in images.split(1)])
 
 
@@ -190,21 +212,21 @@ def decode_within(tokenizer: Tokenizer, indices: Integer[Tensor, "b h w"], memor
     Args:
         tokenizer: In evaluation mode; its weights decide about precision and device.
         indices: As :meth:`Tokenizer.decode` takes them.
-        memory: Bytes beside the weights, the images included.
+        memory: Bytes beside the weights, the images included, as there.
 
     Raises:
-        ConfigError: If not even tiles fit, and as :meth:`Tokenizer.decode`.
+        ConfigError: If not even tiles fit (see :func:`check_decoding`), and as :meth:`Tokenizer.decode`.
     """
     factor = tokenizer.downsample_factor
     count, height, width = len(indices), indices.shape[1] * factor, indices.shape[2] * factor
     if not indices.numel():
         return tokenizer.decode(indices)
     work = decoding(tokenizer, (height, width), count=count)
-    together = (memory - work.outside) // work.each
-    if count <= together:
+    together = work.together(memory)
+    if together == count:
         return tokenizer.decode(indices)
     weight = tokenizer.to_codebook.weight
-    plan = _announced(work, memory) if together < 1 else None
+    plan = _plan(tokenizer, work, memory) if not together else None
     check_indices(indices.to(torch.int64), tokenizer.codebook_size)
     images = torch.empty(
         count, tokenizer.image_channels, height, width, dtype=weight.dtype, device=weight.device
@@ -219,24 +241,43 @@ def decode_within(tokenizer: Tokenizer, indices: Integer[Tensor, "b h w"], memor
 
 
 def check_decoding(tokenizer: Tokenizer, grid: tuple[int, int], memory: int) -> None:
-    """Raises ConfigError if not even one image of this token grid can be decoded within ``memory`` bytes."""
+    """Raises ConfigError if images of this token grid, however many, cannot be decoded within ``memory`` bytes."""
+    decoding_tiles(tokenizer, grid, memory)
+
+
+def decoding_tiles(tokenizer: Tokenizer, grid: tuple[int, int], memory: int) -> dict[str, str]:
+    """How :func:`decode_within` cuts images of this token grid, for the record.
+
+    Returns:
+        ``{"tiles": "HEIGHTxWIDTH, halo N"}`` in pixels, halos included; nothing where the whole image passes.
+
+    Raises:
+        ConfigError: If not even tiles fit.
+    """
     height, width = (side * tokenizer.downsample_factor for side in grid)
     work = decoding(tokenizer, (height, width), count=1)
-    if work.outside + work.each > memory:
-        plan_tiles(work, memory)
+    tiles = None if work.together(memory) else _tiles(work, plan_tiles(work, memory))
+    return {"tiles": tiles} if tiles else {}
 
 
-def _announced(work: Work, memory: int) -> Plan:
+def _tiles(work: Work, plan: Plan) -> str | None:
+    """The tiles that are used: spread evenly, they may be smaller than planned. None where one holds the image."""
+    lengths = (side // plan.side for side in work.size)
+    height, width = (spans(length, plan.tile, plan.halo)[0][1] * plan.side for length in lengths)
+    return None if (height, width) == work.size else f"{height}x{width}, halo {plan.halo * plan.side}"
+
+
+def _plan(tokenizer: Tokenizer, work: Work, memory: int) -> Plan:
+    """The plan for an image that does not fit; the log says so."""
     plan = plan_tiles(work, memory)
-    if plan.tile * plan.side < max(work.size):
-        logger.info(
-            "%s %dx%d pixels in tiles of %d with a halo of %d, within %.0f MB: close to the whole, but not equal",
-            "encoding" if work.encodes else "decoding",
-            *work.size,
-            plan.tile * plan.side,
-            plan.halo * plan.side,
-            plan.peak / 1e6,
-        )
+    tiles = _tiles(work, plan)
+    if tiles is not None:
+        doing, (height, width) = "encoding" if work.encodes else "decoding", work.size
+        line = f"{doing} {height}x{width} pixels in tiles of {tiles}, within {plan.peak / 2**30:.2f} GB: "
+        said = _announced.setdefault(tokenizer, set())
+        if line not in said:
+            said.add(line)
+            logger.info("%san approximation of the whole", line)
     return plan
 
 

@@ -1,5 +1,6 @@
 import logging
 import math
+import re
 from contextlib import suppress
 from itertools import pairwise
 
@@ -12,22 +13,32 @@ from torch import nn
 from torch.testing import assert_close
 
 from vqgan.errors import ConfigError
-from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.nn.attention import SpatialAttention
+from vqgan.tokenizer import (
+    AutoencoderConfig,
+    Tokenizer,
+    TokenizerConfig,
+    VectorQuantizerConfig,
+    check_decoding,
+)
+from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
 from vqgan.tokenizer.stages import decoder_stages, decoding, encoder_stages, encoding, plan_tiles
 from vqgan.tokenizer.tiling import (
     SharedNorms,
     blend_weights,
     decode_within,
+    decoding_tiles,
     encode_within,
     run_in_tiles,
     spans,
+    thinned,
 )
 
 
-def build(*, seed=0, multipliers=(1, 2), attention=(), patch_size=1, normalize=False):
+def build(*, seed=0, multipliers=(1, 2), attention=(), patch_size=1, channels=3, is_gumbel=False):
     torch.manual_seed(seed)
     autoencoder = AutoencoderConfig(
-        image_channels=3,
+        image_channels=channels,
         base_channels=32,
         channel_multipliers=multipliers,
         num_residual_blocks=1,
@@ -36,7 +47,8 @@ def build(*, seed=0, multipliers=(1, 2), attention=(), patch_size=1, normalize=F
         attention_resolutions=attention,
         patch_size=patch_size,
     )
-    quantizer = VectorQuantizerConfig(codebook_size=16, codebook_dim=4, normalize=normalize)
+    kind = GumbelQuantizerConfig if is_gumbel else VectorQuantizerConfig
+    quantizer = kind(codebook_size=16, codebook_dim=4)
     return Tokenizer(TokenizerConfig(autoencoder=autoencoder, quantizer=quantizer)).eval()
 
 
@@ -45,9 +57,9 @@ def tokenizer():
     return build()
 
 
-def pictures(height, width, count=1):
+def pictures(height, width, count=1, channels=3):
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(count, 3, 4, 4, generator=generator) * 2 - 1
+    coarse = torch.rand(count, channels, 4, 4, generator=generator) * 2 - 1
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(-1, 1)
 
 
@@ -72,6 +84,11 @@ def tight(work):
             if (plan := plan_tiles(work, memory)).tile * plan.side < max(work.size):
                 return memory
     raise AssertionError("no budget makes tiles")
+
+
+def room(work, together):
+    """The bytes in which so many of the images pass together."""
+    return work.outside + (work.count - 1) * work.pixels * work.image_bytes + together * work.each
 
 
 def psnr(images, others):
@@ -140,7 +157,7 @@ def test_norms_keep_the_statistics_of_the_first_pass():
 def test_what_fits_is_bitwise_the_result_without_tiles(tokenizer, encodes, caplog):
     caplog.set_level(logging.INFO, "vqgan")
     work = work_of(tokenizer, (32, 48), encodes=encodes, count=2)
-    memory = work.outside + 2 * work.each
+    memory = room(work, 2)
     if encodes:
         images = pictures(32, 48, count=2)
         assert torch.equal(encode_within(tokenizer, images, memory), tokenizer.encode(images))
@@ -159,7 +176,7 @@ def test_a_batch_is_split_before_any_image_is(tokenizer, encodes, caplog, monkey
     method = getattr(tokenizer, name)
     monkeypatch.setattr(tokenizer, name, lambda batch: sizes.append(tuple(batch.shape)) or method(batch))
     work = work_of(tokenizer, (16, 16), encodes=encodes, count=5)
-    memory = work.outside + 2 * work.each
+    memory = room(work, 2)
     if encodes:
         images = pictures(16, 16, count=5)
         assert torch.equal(encode_within(tokenizer, images, memory), method(images))
@@ -172,12 +189,55 @@ def test_a_batch_is_split_before_any_image_is(tokenizer, encodes, caplog, monkey
     assert not caplog.records
 
 
-@pytest.mark.parametrize("size", [(96, 96), (64, 128), (256, 8)], ids=str)
+@pytest.mark.parametrize("encodes", [False, True])
 @torch.no_grad()
-def test_without_norms_tiles_are_exact(tokenizer, size, caplog, monkeypatch):
+def test_a_batch_passes_as_each_of_its_images_alone(tokenizer, encodes):
+    within = encode_within if encodes else decode_within
+    batch = pictures(96, 64, count=8) if encodes else codes(tokenizer, 48, 32, count=8)
+    one = work_of(tokenizer, (96, 64), encodes=encodes)
+    # The most with which one is cut, the least with which it is not, and what the tokenizer's own methods need.
+    for memory in (tight(one), tight(one) + one.each // 100, one.outside + one.each):
+        alone = torch.cat([within(tokenizer, each, memory) for each in batch.split(1)])
+        assert torch.equal(within(tokenizer, batch, memory), alone)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(1, 200),
+    columns=st.integers(1, 200),
+    count=st.integers(1, 99),
+    share=st.floats(0.001, 1.5),
+)
+def test_what_one_image_needs_is_enough_for_any_number(tokenizer, rows, columns, count, share):
+    one, many = (work_of(tokenizer, (2 * rows, 2 * columns), encodes=False, count=n) for n in (1, count))
+    memory = one.outside + int(one.each * share)
+    assert (many.together(memory) > 0) == (one.together(memory) > 0)
+    assert many.together(memory) <= count
+    try:
+        check_decoding(tokenizer, (rows, columns), memory)
+    except ConfigError:
+        assert not many.together(memory)
+    else:
+        assert many.together(memory) or plan_tiles(many, memory) == plan_tiles(one, memory)
+
+
+@pytest.mark.parametrize(
+    ("build_settings", "size"),
+    [
+        ({}, (96, 96)),
+        ({}, (64, 128)),
+        ({}, (256, 8)),
+        ({"channels": 1}, (96, 64)),
+        ({"is_gumbel": True}, (96, 64)),
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_without_norms_tiles_are_exact(build_settings, size, caplog, monkeypatch):
     monkeypatch.setattr(F, "group_norm", lambda features, *_, **__: features)
     caplog.set_level(logging.INFO, "vqgan")
-    images = pictures(*size)
+    tokenizer = build(**build_settings)
+    images = pictures(*size, channels=tokenizer.image_channels)
     indices = tokenizer.encode(images)
     expected = tokenizer.decode(indices)
     decoded = decode_within(tokenizer, indices, tight(work_of(tokenizer, size, encodes=False)))
@@ -205,6 +265,48 @@ def test_attention_in_tiles_works_where_nothing_else_fits():
     latents = run_in_tiles(stages, images, tile=24, halo=4)
     assert latents.shape == tokenizer.latents(images).shape
     assert run_in_tiles(decoder_stages(tokenizer), latents, tile=24, halo=4).shape == images.shape
+    whole = run_in_tiles(stages, images, tile=32, halo=4)
+    assert_close(whole, tokenizer.latents(images), rtol=1e-4, atol=1e-4)
+    decoded = run_in_tiles(decoder_stages(tokenizer), whole, tile=32, halo=4)
+    assert_close(decoded, tokenizer.decode_latents(whole), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_attention_in_tiles_sees_its_tile(monkeypatch):
+    monkeypatch.setattr(F, "group_norm", lambda features, *_, **__: features)
+    stages = [each for each in decoder_stages(build()) if isinstance(each.run, SpatialAttention)]
+    features = torch.randn(1, stages[0].width, 8, 12, generator=torch.Generator().manual_seed(0))
+    assert spans(12, tile=8, halo=2) == [(0, 8), (4, 12)]
+    result = run_in_tiles(stages[:1], features, tile=8, halo=2)
+    left, right = stages[0].run(features[..., :8]), stages[0].run(features[..., 4:])
+    # The tiles share columns 4 to 7, and the rim of each, one column, has no weight.
+    assert_close(result[..., :5], left[..., :5])
+    assert_close(result[..., 7:], right[..., 3:])
+    assert_close(result[..., 5], (0.75 * left[..., 5] + 0.25 * right[..., 1]))
+    assert not torch.allclose(result, stages[0].run(features), atol=1e-3)
+
+
+def thinned_alike(height, width, most):
+    step = 1
+    while -(-height // step) * -(-width // step) > most:
+        step += 1
+    return [-(-height // step), -(-width // step)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(height=st.integers(1, 300), width=st.integers(1, 300), most=st.integers(1, 5000))
+def test_the_longer_side_of_a_map_is_thinned_out_first(height, width, most):
+    rows, columns = thinned((height, width), most)
+    assert rows * columns <= most
+    assert thinned((height, height), most) == thinned_alike(height, height, most)
+    assert (rows, columns) == (height, width) or max(rows, columns) < max(height, width)
+    if rows < height and columns < width:
+        assert 1 / 3 <= rows / columns <= 3
+
+
+def test_a_panorama_keeps_its_rows():
+    assert thinned((8, 800), most=640) == [8, 80]
+    assert thinned_alike(8, 800, most=640) == [2, 200]
 
 
 @pytest.mark.parametrize("encodes", [True, False])
@@ -243,8 +345,9 @@ def test_plans_keep_to_the_budget_or_say_what_is_needed(tokenizer, rows, columns
     try:
         plan = plan_tiles(work, memory)
     except ConfigError as error:
-        needed = int(error.hint.split("at least ")[1].split(" MB")[0]) * 1_000_000
-        assert memory < needed
+        flag, needed = re.search(r"`--memory (\S+)`; from Python `memory=(\d+)`", error.hint).groups()
+        needed = int(needed)
+        assert memory < needed <= float(flag) * 2**30
         assert plan_tiles(work, needed).peak <= needed
     else:
         assert plan.peak <= memory
@@ -254,8 +357,9 @@ def test_plans_keep_to_the_budget_or_say_what_is_needed(tokenizer, rows, columns
 def test_a_budget_too_small_for_any_tile_is_refused(tokenizer):
     with pytest.raises(ConfigError) as caught:
         encode_within(tokenizer, pictures(64, 64), 1_000_000)
-    assert caught.value.message == "1 x 64x64 pixels do not pass within 1 MB, in tiles neither"
-    assert caught.value.hint.startswith("allow at least 8")
+    message = "images of 64x64 pixels do not pass within 0.000931 GB, in tiles neither"
+    assert caught.value.message == message
+    assert caught.value.hint.startswith("allow at least 0.0")
 
 
 def test_what_the_tokenizer_refuses_is_refused_in_tiles_too(tokenizer):
@@ -291,13 +395,31 @@ def test_indices_of_any_integer_type_are_decoded_in_tiles(tokenizer):
     assert not decoded.requires_grad
 
 
-def test_tiling_is_announced_with_its_sizes(tokenizer, caplog):
+def test_tiling_is_announced_once_for_each_size_with_the_tile_that_is_used(caplog):
     caplog.set_level(logging.INFO, "vqgan")
-    work = work_of(tokenizer, (128, 128), encodes=False)
-    plan = plan_tiles(work, tight(work))
-    decode_within(tokenizer, codes(tokenizer, 64, 64), tight(work))
+    tokenizer, areas = build(), set()
+    memory = tight(work_of(tokenizer, (128, 96), encodes=False))
+    last = decoder_stages(tokenizer)[-2].run
+    last.register_forward_hook(lambda module, args, result: areas.add(tuple(result.shape[2:])))
+    for _ in range(2):
+        decode_within(tokenizer, codes(tokenizer, 64, 48, count=2), memory)
     (record,) = caplog.records
-    assert record.message == (
-        f"decoding 128x128 pixels in tiles of {plan.tile * plan.side} with a halo of {plan.halo * plan.side}, "
-        f"within {plan.peak / 1e6:.0f} MB: close to the whole, but not equal"
-    )
+    size, halo, held = re.fullmatch(
+        r"decoding 128x96 pixels in tiles of (\d+x\d+), halo (\d+), within (.*) GB: an approximation of the whole",
+        record.message,
+    ).groups()
+    assert decoding_tiles(tokenizer, (64, 48), memory) == {"tiles": f"{size}, halo {halo}"}
+    plan = plan_tiles(work_of(tokenizer, (128, 96), encodes=False), memory)
+    assert (int(halo), held) == (plan.halo * plan.side, f"{plan.peak / 2**30:.2f}")
+    # One pass is that of the thinned-out map.
+    assert tuple(map(int, size.split("x"))) in areas
+    assert len(areas) <= 2
+    decode_within(tokenizer, codes(tokenizer, 48, 64), memory)
+    assert len(caplog.records) == 2
+
+
+def test_what_passes_whole_has_no_tiles(tokenizer):
+    work = work_of(tokenizer, (128, 128), encodes=False)
+    assert decoding_tiles(tokenizer, (64, 64), work.outside + work.each) == {}
+    with pytest.raises(ConfigError, match="images of 128x128 pixels do not pass within"):
+        decoding_tiles(tokenizer, (64, 64), 1_000_000)
