@@ -4,9 +4,9 @@ A prior of 6 layers, 8 heads, width 512 and 1024 codes with random weights. The 
 again for each token and takes the logits of every place; it is stopped after a few tokens, as each costs the same. The
 share of the limit is what our side would take at the measured bandwidth and arithmetic of the machine (``limits.py``).
 
-    python benchmarks/sample.py [--quick] [--json PATH] [--long]
+    python benchmarks/sample.py [--quick] [--json PATH] [--long] [--half]
 
-``--long`` is for the large grids alone (half an hour on two cores).
+``--long`` is for the large grids alone (half an hour on two cores), ``--half`` for bf16 beside fp32 alone.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from limits import Limits, Work, grid_works, limit_seconds, measure_limits, plan
 from timing import Row, compare, report
 from vqgan.nn import product as products
 from vqgan.prior import Prior, PriorConfig
-from vqgan.sampling import Decoding, plan_windows, sample_grid, sample_sliding, window_start
+from vqgan.sampling import Decoding, fill_grids, plan_windows, sample_grid, sample_sliding, window_start
 from vqgan.sampling.filters import keep_top_k
 
 TOP_K = 250
@@ -226,6 +226,46 @@ class Bench:
         )
 
 
+def half_rows(quick: bool, device: torch.device) -> list[Row]:
+    """Our own sampling in bf16 beside fp32, also where the processor has no bf16 of its own."""
+    side, depth, width = (4, 2, 64) if quick else (16, 6, 512)
+    priors = [make_prior(side, depth, width, device).to(dtype) for dtype in (torch.bfloat16, torch.float32)]
+    works: list[tuple[str, int, tuple[int, int]]] = [
+        (f"{side}x{side}, one image", 1, (side, side)),
+        (f"{side}x{side}, 8 images", 8, (side, side)),
+        (f"{2 * side}x{2 * side}, 1 condition, sliding", 1, (2 * side, 2 * side)),
+    ]
+    rows = []
+    for name, batch, grid in works:
+        indices = torch.zeros(batch, *grid, dtype=torch.int64, device=device)
+        start = torch.zeros(batch, 1, dtype=torch.int64, device=device)
+        half, single = (
+            partial(
+                fill_grids,
+                prior,
+                start,
+                indices,
+                indices.bool(),
+                window=(side, side),
+                is_spatial=False,
+                decoding=Decoding(top_k=TOP_K),
+                memory=2**32,
+            )
+            for prior in priors
+        )
+        rows.append(
+            compare(
+                f"{name}, bf16, fp32",
+                ours=half,
+                reference=single,
+                amount=indices.numel(),
+                unit="tokens/s",
+                repeats=2 if quick else 5,
+            )
+        )
+    return rows
+
+
 def computes_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; where that cannot be asked, it is taken not to."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -260,6 +300,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the script runs")
     parser.add_argument("--json", type=Path, help="write rows and environment to this file")
     parser.add_argument("--long", action="store_true", help="the large grids alone")
+    parser.add_argument("--half", action="store_true", help="bf16 beside fp32 alone")
     arguments = parser.parse_args()
     on_cuda = torch.cuda.is_available()
     device = torch.device("cuda" if on_cuda else "cpu")
@@ -273,10 +314,12 @@ def main() -> None:
         if arguments.long or arguments.quick:
             rows += [bench.sliding(double, wide, is_spatial=spatial) for spatial in (True, False)]
             rows += [bench.sliding(4 * side, 4 * side, is_spatial=True, repeats=1)]
-        if not arguments.long:
+        if not (arguments.long or arguments.half):
             rows += [bench.grid(1, "original"), bench.grid(1, "Hugging Face"), bench.grid(8, "Hugging Face")]
             rows += [bench.grid(batch, "Hugging Face", public=True) for batch in (1, 8)]
             rows += [bench.sliding(double, double, is_spatial=spatial) for spatial in (True, False)]
+    if arguments.half or arguments.quick:
+        rows += half_rows(arguments.quick, device)
     sizes = [(number * side // 16,) * 2 for number in CURVE]
     passes = counted(side, [*sizes, (double, wide)])
     report(rows, quick=arguments.quick, path=arguments.json, more={"limits": limits, "passes": passes})
