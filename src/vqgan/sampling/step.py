@@ -68,11 +68,9 @@ class RecordedStep:
             side.wait_stream(current)
             try:
                 with torch.cuda.stream(side):  # lets libraries set themselves up before the recording
-                    for _ in range(2):
+                    for _ in range(2):  # the first true step overwrites what they store
                         read(reader, [group])
-                        cache.position.copy_(
-                            start
-                        )  # what was stored there is overwritten by the first true step
+                        cache.position.copy_(start)
             finally:
                 current.wait_stream(side)
             self._graph = torch.cuda.CUDAGraph()
