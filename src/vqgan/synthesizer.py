@@ -73,19 +73,23 @@ class Synthesizer(nn.Module):
         self.prior = Prior(config.prior)
 
     @torch.no_grad()
-    def reconstruct(self, images: Images, *, memory: int | None = None) -> Images:
+    def reconstruct(
+        self, images: Images, *, memory: int | None = None, on_progress: OnProgress | None = None
+    ) -> Images:
         """The images as the tokenizer's codes describe them.
 
         Args:
             images: Values in [-1, 1].
-            memory: Bytes beside the weights; images that do not fit pass in tiles, which is an approximation. By
-                default 4 GiB, on CUDA half of the device's.
+            memory: Bytes beside the weights; images that do not fit pass in bands of rows, with the same result but for
+                rounding. By default 4 GiB, on CUDA half of the device's.
+            on_progress: Where they do, called after each band.
 
         Raises:
             ConfigError: If the size is not divisible by the downsample factor, or ``memory`` is too little.
         """
         budget = self._budget(memory)
-        return decode_within(self.tokenizer, encode_within(self.tokenizer, images, budget), budget)
+        indices = encode_within(self.tokenizer, images, budget, on_progress)
+        return decode_within(self.tokenizer, indices, budget, on_progress)
 
     @torch.no_grad()
     def sample(
@@ -117,8 +121,8 @@ class Synthesizer(nn.Module):
                 prior's own size. Pays where much of an image is easy to guess; None draws token by token.
             memory: Bytes beside the weights and the copies of the prior's that are made to draw: they decide how many
                 images are drawn together, how much is kept of what a window has read, and whether images are decoded
-                in tiles, which is an approximation. By default as in :meth:`reconstruct`.
-            on_progress: Called with :class:`~vqgan.types.DrawnTokens` after each step.
+                in bands of rows. By default as in :meth:`reconstruct`.
+            on_progress: Called with :class:`~vqgan.types.DrawnTokens` after each step, and as in :meth:`reconstruct`.
 
         Raises:
             ConfigError: If a number is out of range, the size cannot be made or the condition does not fit.
@@ -134,7 +138,7 @@ class Synthesizer(nn.Module):
         settings = {"decoding": decoding, "seed": seed, "jacobi": jacobi, "memory": budget}
         fill = self._filling(grid, condition, count, **settings)
         filled = fill(indices, torch.zeros_like(indices, dtype=torch.bool), on_progress=on_progress)
-        return decode_within(self.tokenizer, filled, budget)
+        return decode_within(self.tokenizer, filled, budget, on_progress)
 
     @torch.no_grad()
     def complete(
@@ -183,8 +187,9 @@ class Synthesizer(nn.Module):
         known = known.to(self._weight.device)
         # Where all is known nothing is drawn, but all is checked: now, as large images take minutes to encode.
         fill(torch.zeros_like(known, dtype=torch.int64), torch.ones_like(known))
-        indices = encode_within(self.tokenizer, images, budget)
-        return decode_within(self.tokenizer, fill(indices, known, on_progress=on_progress), budget)
+        indices = encode_within(self.tokenizer, images, budget, on_progress)
+        filled = fill(indices, known, on_progress=on_progress)
+        return decode_within(self.tokenizer, filled, budget, on_progress)
 
     def log_probability(self, images: Images, condition: Condition | None = None) -> Float[Tensor, "b n"]:
         """Natural logarithm of the probability of each of the images' tokens, row after row.

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import tracemalloc
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -23,8 +22,7 @@ from vqgan.errors import ConfigError, OutputError
 from vqgan.images import save_png, to_uint8
 from vqgan.sampling import window_start
 from vqgan.tokenizer import decode_within
-from vqgan.tokenizer.stages import decoding
-from vqgan.tokenizer.tiling import decoding_tiles
+from vqgan.tokenizer.work import RESERVE, decoding
 from vqgan.types import DrawnTokens, Progress
 
 FACTOR, MEMORY = 4, 2**30
@@ -106,17 +104,6 @@ def grow(folder, *, count=5, grid=(4, 6), channels=3, window=None, known=None, i
     return tokenizer, final, image, sorted(folder.glob("frame-*.png"))
 
 
-def tight(tokenizer, grid):
-    """The most memory, in steps, in which such a grid is only decoded in tiles."""
-    work = decoding(tokenizer, (grid[0] * FACTOR, grid[1] * FACTOR), count=1)
-    for share in range(95, 0, -1):
-        memory = work.outside + work.each * share // 100
-        with suppress(ConfigError):
-            if decoding_tiles(tokenizer, grid, memory):
-                return memory
-    raise AssertionError("no budget makes tiles")
-
-
 def pixels(path):
     with Image.open(path) as image:
         return np.asarray(image)
@@ -177,9 +164,10 @@ def test_what_is_not_drawn_is_grey_and_what_is_drawn_is_the_decoded_image(tmp_pa
 
 
 @torch.no_grad()
-def test_with_little_memory_frames_pass_in_tiles_as_the_image_does(tmp_path, monkeypatch):
+def test_with_little_memory_frames_pass_in_bands_as_the_image_does(tmp_path, monkeypatch):
     tokenizer, final = tiny.tokenizer().eval(), grids(1, 48, 32)
-    memory = tight(tokenizer, (48, 32))
+    work = decoding(tokenizer, (48, 32), count=1)
+    memory = work.image_bytes + RESERVE + work.whole - 1
     monkeypatch.setattr(type(tokenizer), "decode", lambda *_: pytest.fail("decoded whole"))
     frames = Frames(tokenizer, tmp_path, memory=memory, count=2, info={"seed": "1"})
     indices = torch.where(torch.arange(1536).view(1, 48, 32) < 1000, final, -1)
@@ -187,13 +175,7 @@ def test_with_little_memory_frames_pass_in_tiles_as_the_image_does(tmp_path, mon
     expected = to_uint8(decode_within(tokenizer, fill_undrawn(indices[0])[None], memory)[0])
     written = tmp_path / "frame-0000.png"
     assert np.array_equal(pixels(written)[:120], expected[:120, :, 0])
-    assert text(written) == {
-        "seed": "1",
-        "step": "1000",
-        "total": "1536",
-        **decoding_tiles(tokenizer, (48, 32), memory),
-    }
-    assert "tiles" in text(written)
+    assert text(written) == {"seed": "1", "step": "1000", "total": "1536"}
 
 
 def test_the_last_frame_is_the_finished_image(tmp_path):

@@ -91,11 +91,11 @@ def test_guessing_ahead_and_little_memory_do_not_change_the_images(trained, tmp_
         ),
         (
             ("--memory", 0.001),
-            "pixels do not pass within 0.001 GB, in tiles neither\nhint: allow at least 0.0",
+            "pixels do not pass within 0.001 GB, not even row by row\nhint: allow at least 0.0",
         ),
         (
             ("--memory", 0.01),
-            "in tiles neither\nhint: allow at least 0.075 GB (`--memory 0.075`; from Python",
+            "not even row by row\nhint: allow at least 0.07",
         ),
         (("--jacobi", 1), "`jacobi` is 1, expected at least 2 tokens\nhint: leave it out"),
         (("--jacobi", 4, "--size", "24x20"), "`jacobi` works on grids that the prior sees at once"),
@@ -119,19 +119,15 @@ def test_what_can_change_an_image_is_recorded(trained, tmp_path, run):
             "memory": "0.5",
             "batch_size": "2",
         }
-        assert "tiles" not in text
 
 
-def test_tiles_are_recorded(trained, tmp_path, run):
+def test_large_images_are_completed_in_bands(trained, tmp_path, run):
     words = ["--keep", "top=1", "--size", "768x512", "--memory", 0.1, "--frames", 2, "--out", tmp_path]
     result = run("complete", trained.prior, trained.images / "dark" / "0.png", *words)
     assert result.code == 0, result.err
-    (line,) = [
-        each for each in result.err.splitlines() if each.startswith("decoding 768x512 pixels in tiles")
-    ]
+    assert result.err.count("decoding 768x512 pixels in bands of rows, within 0.1 GB") == 1
     for path in (tmp_path / "0.png", *(tmp_path / "frames").glob("frame-*.png")):
-        text = Image.open(path).text
-        assert (text["memory"], f"in tiles of {text['tiles']}, within" in line) == ("0.1", True)
+        assert Image.open(path).text["memory"] == "0.1"
 
 
 def test_large_images_are_small_in_the_overview(trained, tmp_path, monkeypatch, run):

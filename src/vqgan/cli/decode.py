@@ -39,8 +39,7 @@ class Decode(Use):
         from vqgan.cli.inputs import load_tokenizer, memory_of
         from vqgan.cli.progress import ProgressBar
         from vqgan.images import printable, save_png
-        from vqgan.tokenizer import decode_within
-        from vqgan.tokenizer.tiling import decoding_tiles
+        from vqgan.tokenizer import check_decoding, decode_within
         from vqgan.types import Progress
 
         check_batch_size(self.batch_size)
@@ -56,12 +55,12 @@ class Decode(Use):
             "precision": precision_of(tokenizer),
             "batch_size": str(self.batch_size),
             "memory": str(self.memory),
-            **decoding_tiles(tokenizer, (grids.shape[1], grids.shape[2]), memory),
         }
+        check_decoding(tokenizer, (grids.shape[1], grids.shape[2]), memory)
         paths: list[Path] = []
         with ProgressBar() as bar, torch.no_grad():
             for part in grids.split(self.batch_size):
-                for image in decode_within(tokenizer, part, memory):
+                for image in decode_within(tokenizer, part, memory, bar):
                     path = Path(self.out) / f"{names[len(paths)]}.png"
                     paths.append(save_png(image.float().cpu(), path, info))
                 bar(Progress("decode", len(paths), len(grids)))

@@ -19,8 +19,7 @@ from vqgan.config import require
 from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
 from vqgan.nn.memory import memory_budget
 from vqgan.synthesizer import Synthesizer
-from vqgan.tokenizer.tiling import decoding_tiles
-from vqgan.types import OnProgress, Progress
+from vqgan.types import DrawnTokens, OnProgress, Progress
 
 GRID_IMAGES, GRID_SIDE = 64, 512
 """The overview shows at most so many images, with a longer side of at most so many pixels: all of thousands would be
@@ -144,6 +143,9 @@ class DrawnImages:
             )
 
         def report(progress: Progress) -> None:
+            if not isinstance(progress, DrawnTokens):
+                bar(progress)
+                return
             of_each = progress.total // part
             bar(Progress("tokens", done * of_each + progress.step, of_each * count))
             if self._frames is not None and done == 0:
@@ -178,5 +180,4 @@ class DrawnImages:
     def _text(self, image: Float[Tensor, "c H W"], number: int) -> dict[str, str]:
         height, width = image.shape[1:]
         size, seed = f"{height}x{width}", str(self._seed + number)
-        tiles = decoding_tiles(self._tokenizer, self._tokenizer.grid_size((height, width)), self._memory)
-        return {**self._settings, "size": size, "seed": seed, **tiles}
+        return {**self._settings, "size": size, "seed": seed}

@@ -55,7 +55,7 @@ class Encode(Use):
                 shape = (height, width)
                 hint = "give the images a common size with `--size HEIGHTxWIDTH`"
                 check_multiples(f"`{printable(each.path)}`", shape, tokenizer.downsample_factor, hint=hint)
-                codes[each.name] = encode_within(tokenizer, each.images, memory)[0].cpu().numpy()
+                codes[each.name] = encode_within(tokenizer, each.images, memory, bar)[0].cpu().numpy()
                 bar(Progress("encode", len(codes), len(found)))
         array = np.stack(list(codes.values()))
         path = save_codes(Path(self.out), array, list(codes), tokenizer, digest=digest)

@@ -12,7 +12,6 @@ from vqgan.config import require
 from vqgan.images import Pixels, decode_image, printable, save_apng, save_png
 from vqgan.images.files import Info
 from vqgan.tokenizer import Tokenizer, decode_within
-from vqgan.tokenizer.tiling import decoding_tiles
 from vqgan.types import DrawnTokens, Progress
 
 MAX_FRAMES = 200
@@ -133,8 +132,7 @@ class Frames:
             _remove_frames(self._folder)
         path = self._folder / f"frame-{len(self._frames):04d}.png"
         step, total = int(is_drawn.sum()), is_drawn.numel()
-        tiles = decoding_tiles(self._tokenizer, (is_drawn.shape[0], is_drawn.shape[1]), self._memory)
-        save_png(image, path, {"step": str(step), "total": str(total), **self._info, **tiles})
+        save_png(image, path, {"step": str(step), "total": str(total), **self._info})
         seed = f", seed {self._info['seed']}" if "seed" in self._info else ""
         self._frames.append(Frame(path, f"{step} of {total} tokens drawn{seed}", windows, newest))
 

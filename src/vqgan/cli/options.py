@@ -48,7 +48,7 @@ class Use(Compute):
 
     memory: Annotated[OptionalNumber, tyro.conf.arg(metavar="GB", help_behavior_hint="")] = None
     """Memory beside the weights, in GB of 2^30 bytes; by default 4, on CUDA half of the device's. Images that do not
-    fit pass in tiles."""
+    fit pass in bands of rows, more slowly, through a file in the folder for temporary files."""
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, bytes_of, pa
 if TYPE_CHECKING:
     from vqgan.cli.inputs import Named
     from vqgan.tokenizer import Tokenizer
-    from vqgan.types import Images
+    from vqgan.types import Images, OnProgress
 
 Fit = Literal["exact", "crop", "pad"]
 
@@ -60,18 +60,18 @@ class Reconstruct(Use):
         paths = []
         with ProgressBar() as bar, torch.no_grad():
             for each in read_named(found, size=size, channels=tokenizer.image_channels):
-                result, tiles = reconstruction(tokenizer, each, self.fit, memory)
+                result = reconstruction(tokenizer, each, self.fit, memory, bar)
                 path = Path(self.out) / f"{each.name}.png"
-                paths.append(save_png(result[0].float().cpu(), path, {**info, **tiles}))
+                paths.append(save_png(result[0].float().cpu(), path, info))
                 bar(Progress("reconstruct", len(paths), len(found)))
         for path in paths:
             print(printable(path))
 
 
 def reconstruction(
-    tokenizer: "Tokenizer", named: "Named", fit: Fit, memory: int
-) -> tuple["Images", dict[str, str]]:
-    """What comes back of one image within so many bytes beside the weights, and its tiles, for the record.
+    tokenizer: "Tokenizer", named: "Named", fit: Fit, memory: int, on_progress: "OnProgress"
+) -> "Images":
+    """What comes back of one image within so many bytes beside the weights.
 
     Raises:
         ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` does not help; or ``memory`` is
@@ -79,8 +79,13 @@ def reconstruction(
     """
     from vqgan.cli.inputs import check_multiples
     from vqgan.images import printable
-    from vqgan.tokenizer import crop_to_multiple, decode_within, encode_within, pad_to_multiple
-    from vqgan.tokenizer.tiling import decoding_tiles
+    from vqgan.tokenizer import (
+        check_decoding,
+        crop_to_multiple,
+        decode_within,
+        encode_within,
+        pad_to_multiple,
+    )
 
     images, factor = named.images, tokenizer.downsample_factor
     height, width = images.shape[2:]
@@ -95,6 +100,6 @@ def reconstruction(
     elif fit == "pad":
         images, _ = pad_to_multiple(images, factor)
     grid = tokenizer.grid_size((images.shape[2], images.shape[3]))
-    tiles = decoding_tiles(tokenizer, grid, memory)
-    indices = encode_within(tokenizer, images, memory)
-    return decode_within(tokenizer, indices, memory)[:, :, :height, :width], tiles
+    check_decoding(tokenizer, grid, memory)
+    indices = encode_within(tokenizer, images, memory, on_progress)
+    return decode_within(tokenizer, indices, memory, on_progress)[:, :, :height, :width]

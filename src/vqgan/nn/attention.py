@@ -1,6 +1,7 @@
 """Attention between all positions of a feature map."""
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqgan.nn.convolution import group_norm
@@ -25,11 +26,18 @@ class SpatialAttention(nn.Module):
     def forward(self, features: Latents) -> Latents:
         """Keeps the shape; time grows with the square of ``h * w``."""
         normed = self.norm(features)
-        attended = F.scaled_dot_product_attention(
-            _as_sequence(self.query(normed)), _as_sequence(self.key(normed)), _as_sequence(self.value(normed))
-        )
-        attended = attended.squeeze(1).transpose(1, 2).reshape(features.shape)
-        return features + self.projection(attended)
+        return features + self.attend(normed, *self.keys_and_values(normed))
+
+    def keys_and_values(self, normed: Latents) -> tuple[Float[Tensor, "b 1 n d"], Float[Tensor, "b 1 n d"]]:
+        """What the positions of a normalised map offer to others."""
+        return _as_sequence(self.key(normed)), _as_sequence(self.value(normed))
+
+    def attend(
+        self, normed: Latents, keys: Float[Tensor, "b 1 n d"], values: Float[Tensor, "b 1 n d"]
+    ) -> Latents:
+        """What some positions, normalised, gather from those with these keys and values."""
+        attended = F.scaled_dot_product_attention(_as_sequence(self.query(normed)), keys, values)
+        return self.projection(attended.squeeze(1).transpose(1, 2).reshape(normed.shape))
 
 
 def _as_sequence(features: Tensor) -> Tensor:

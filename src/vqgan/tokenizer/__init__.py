@@ -4,8 +4,9 @@ from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.tokenizer.quantizers import QuantizerConfig, VectorQuantizerConfig
 from vqgan.tokenizer.quantizers.base import Quantized, codebook_usage
 from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
-from vqgan.tokenizer.tiling import check_decoding, decode_within, encode_within
+from vqgan.tokenizer.streaming import decode_within, encode_within
 from vqgan.tokenizer.tokenizer import Reconstruction, Tokenizer, TokenizerConfig
+from vqgan.tokenizer.work import check_decoding
 
 __all__ = [
     "AutoencoderConfig",

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -41,7 +43,8 @@ def test_images_become_a_grid_of_indices_and_images_again(tokenizer):
 
 
 def test_decoding_the_indices_gives_the_reconstruction(tokenizer):
-    images = torch.randn(2, 3, 8, 8)
+    # The straight-through gradient costs a rounding: in fp32 it may show.
+    tokenizer, images = copy.deepcopy(tokenizer).double(), torch.rand(2, 3, 8, 8, dtype=torch.float64) * 2 - 1
     result = tokenizer(images)
     assert torch.equal(result.quantized.indices, tokenizer.encode(images))
     assert_close(tokenizer.decode(result.quantized.indices), result.images)

@@ -1,0 +1,285 @@
+"""Large images within a budget of memory, exactly: layer after layer over the whole image, a few rows at a time.
+
+A 3x3 convolution needs one more row above and below those that it makes, so rows can stream through it. A group norm
+needs the whole map, but only two numbers for each group, and these are added up while the map is written. So no layer
+needs a whole map in memory. ``docs/concepts/large-images.md`` has a diagram.
+"""
+
+import logging
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from vqgan.errors import OutputError
+from vqgan.nn.attention import SpatialAttention
+from vqgan.nn.convolution import NORM_GROUPS, Downsample, ResidualBlock, Upsample
+from vqgan.tokenizer.tokenizer import Tokenizer, check_images, check_indices
+from vqgan.tokenizer.work import Work, decoding, encoding
+from vqgan.types import Images, Indices, OnProgress, Progress
+
+logger = logging.getLogger(__name__)
+
+_announced: WeakKeyDictionary[Tokenizer, set[str]] = WeakKeyDictionary()
+"""What was logged of each tokenizer's streams: it is said once for each size, not for each image."""
+
+
+@torch.no_grad()
+def encode_within(
+    tokenizer: Tokenizer, images: Images, memory: int, on_progress: OnProgress | None = None
+) -> Indices:
+    """The images as grids of codebook indices, within a budget of memory.
+
+    What fits passes at once, with the result of ``tokenizer.encode``; else fewer images at a time; images that do not
+    fit alone stream, with the same result but for rounding. Alone or in a batch, an image passes in the same way.
+
+    Args:
+        tokenizer: In evaluation mode; its weights decide about precision and device.
+        images: As :meth:`Tokenizer.encode` takes them.
+        memory: Bytes beside the weights, the images included; an estimate is kept to it (:class:`Work`).
+        on_progress: Where images stream, told after each band of rows how much is done.
+
+    Raises:
+        ConfigError: If ``memory`` is too little even so, and as :meth:`Tokenizer.encode`.
+        OutputError: If the maps that memory does not hold find no room in the folder for temporary files.
+    """
+    check_images(images, tokenizer.image_channels)
+    size = (images.shape[2], images.shape[3])
+    tokenizer.grid_size(size)
+    work = encoding(tokenizer, size, count=len(images), image_number=images.element_size())
+    together = work.together(memory)
+    if together == len(images):
+        return tokenizer.encode(images)
+    if together:
+        return torch.cat([tokenizer.encode(part) for part in images.split(together)])
+    stream = _Stream(tokenizer, work, doing="encoding", memory=memory, on_progress=on_progress)
+    return torch.cat([tokenizer.quantizer.encode(stream.encode(image)) for image in images.split(1)])
+
+
+@torch.no_grad()
+def decode_within(
+    tokenizer: Tokenizer,
+    indices: Integer[Tensor, "b h w"],
+    memory: int,
+    on_progress: OnProgress | None = None,
+) -> Images:
+    """The images of grids of codebook indices, not clamped; arguments and errors as in :func:`encode_within`."""
+    if not indices.numel():
+        return tokenizer.decode(indices)
+    work = decoding(tokenizer, (indices.shape[1], indices.shape[2]), count=len(indices))
+    together = work.together(memory)
+    if together == len(indices):
+        return tokenizer.decode(indices)
+    stream = None
+    if not together:
+        stream = _Stream(tokenizer, work, doing="decoding", memory=memory, on_progress=on_progress)
+    check_indices(indices.to(torch.int64), tokenizer.codebook_size)
+    images = tokenizer.to_codebook.weight.new_empty(len(indices), tokenizer.image_channels, *work.size)
+    for image, grids in zip(images.split(max(1, together)), indices.split(max(1, together)), strict=True):
+        if stream is None:
+            image.copy_(tokenizer.decode(grids))
+        else:
+            stream.decode(grids, image)
+    return images
+
+
+def convolve(conv: nn.Conv2d, bands: Iterable[Tensor]) -> Iterator[Tensor]:
+    """A 3x3 convolution, of stride 1 or 2, of a map that arrives in bands of rows from top to bottom.
+
+    The rows that the next band needs too are kept. The result lags behind by a row, so it may be written over the map
+    that is read. A row of zeros is added below, and above where the convolution pads.
+    """
+    stride, (above, beside) = conv.stride[0], map(int, conv.padding)
+    window: Tensor | None = None
+    for band in bands:
+        window = F.pad(band, (0, 0, above, 0)) if window is None else torch.cat([window, band], dim=2)
+        count = (window.shape[2] - 3) // stride + 1
+        if count > 0:
+            yield F.conv2d(window, conv.weight, conv.bias, conv.stride, (0, beside))
+            window = window[:, :, count * stride :].clone()
+    assert window is not None, "a map has rows"
+    yield F.conv2d(F.pad(window, (0, 0, 0, 1)), conv.weight, conv.bias, conv.stride, (0, beside))
+
+
+class FeatureMap:
+    """A whole map (1 d h w), and the mean and variance of each channel of what was written to it."""
+
+    def __init__(self, values: Tensor, slot: int) -> None:
+        self.values, self.slot = values, slot
+        self._count = 0
+        self._mean, self._squares = torch.zeros(2, values.shape[1], dtype=torch.float64)
+
+    def write(self, band: Float[Tensor, "1 d r w"], top: int) -> None:
+        """Sets the rows from ``top`` on. Statistics are merged in float64 (Chan, Golub and LeVeque 1979)."""
+        self.values[:, :, top : top + band.shape[2]] = band
+        exact = band.to(torch.promote_types(band.dtype, torch.float32))
+        if exact.device.type == "cpu":  # ten times as quick as `var_mean` on channels-last data
+            mean, variance = torch.batch_norm_update_stats(exact, None, None, 0.0)
+        else:
+            variance, mean = torch.var_mean(exact, dim=(0, 2, 3), correction=0)
+        mean, variance, count = mean.cpu().double(), variance.cpu().double(), band[:, 0].numel()
+        change, self._count = mean - self._mean, self._count + count
+        self._mean += change * (count / self._count)
+        self._squares += variance * count + change.square() * (count * (self._count - count) / self._count)
+
+    def normed(self, norm: nn.GroupNorm, band: Float[Tensor, "1 d r w"]) -> Float[Tensor, "1 d r w"]:
+        """A band as the group norm of the whole map leaves it: a batch norm with given statistics."""
+        means, variances = (each.view(NORM_GROUPS, -1) for each in (self._mean, self._squares / self._count))
+        variance = variances.mean(dim=1) + means.var(dim=1, correction=0)
+        precision = torch.promote_types(band.dtype, torch.float32)
+        statistics = (each.repeat_interleave(means.shape[1]) for each in (means.mean(dim=1), variance))
+        mean, variance = (each.to(band.device, precision) for each in statistics)
+        weight, bias = norm.weight.to(precision), norm.bias.to(precision)
+        return F.batch_norm(band, mean, variance, weight, bias, eps=norm.eps)
+
+
+class _Stream:
+    """One direction through the tokenizer, for images of one size, one after the other."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, work: Work, *, doing: str, memory: int, on_progress: OnProgress | None
+    ) -> None:
+        self._tokenizer, self._work, self._doing, self._report = tokenizer, work, doing, on_progress
+        self._band, self._held = work.plan(memory)
+        self._weight, self._written = tokenizer.to_codebook.weight, 0
+        height, width = work.size
+        line = f"{doing} {height}x{width} pixels in bands of rows, within {memory / 2**30:.3g} GB"
+        self._files = []
+        if work.largest > self._held:
+            line += f" and temporary files of {2 * work.largest / 2**30:.3g} GB in `{tempfile.gettempdir()}`"
+            self._files = [_mapped_file(work.largest) for _ in range(2)]
+        if line not in _announced.setdefault(tokenizer, set()):
+            _announced[tokenizer].add(line)
+            logger.info(line)
+
+    def encode(self, image: Float[Tensor, "1 c H W"]) -> Float[Tensor, "1 d h w"]:
+        """What the quantizer gets of an image."""
+        encoder, (height, width) = self._tokenizer.encoder, self._work.size
+        conv, patch = encoder.input_conv, encoder.patch_size
+        features = self._new(conv.out_channels, (height // patch, width // patch), slot=0)
+        parts = image.split(patch * self._rows(features.values), dim=2)
+        patches = (F.pixel_unshuffle(part.to(self._weight), patch) for part in parts)
+        bands = (band.contiguous(memory_format=torch.channels_last) for band in patches)
+        features = self._layers(self._write(convolve(conv, bands), features))
+        last = convolve(encoder.output_conv, self._read(features, encoder.output_norm, activate=True))
+        return torch.cat([self._tokenizer.to_codebook(band) for band in last], dim=2)
+
+    def decode(self, indices: Integer[Tensor, "1 h w"], image: Float[Tensor, "1 c H W"]) -> None:
+        """Writes the image of a grid."""
+        tokenizer, decoder, (height, width) = self._tokenizer, self._tokenizer.decoder, indices.shape[1:]
+        quantized = tokenizer.quantizer.lookup(indices.to(self._weight.device, torch.int64))
+        latents = tokenizer.from_codebook(quantized.to(self._weight.dtype))
+        features = self._new(decoder.input_conv.out_channels, (height, width), slot=0)
+        features = self._layers(self._write(convolve(decoder.input_conv, [latents]), features))
+        last, top = self._read(features, decoder.output_norm, activate=True), 0
+        for band in convolve(decoder.output_conv, last):
+            part = F.pixel_shuffle(band, decoder.patch_size)
+            image[:, :, top : (top := top + part.shape[2])] = part
+
+    def _layers(self, features: FeatureMap) -> FeatureMap:
+        """All layers between the first convolution and the last norm; two maps exist at a time."""
+        for layer in self._work.layers:
+            height, width = features.values.shape[2:]
+            other = 1 - features.slot
+            match layer:
+                case ResidualBlock():
+                    hidden = self._new(layer.conv1.out_channels, (height, width), other)
+                    bands = self._read(features, layer.norm1, activate=True, beside=hidden)
+                    self._write(convolve(layer.conv1, bands), hidden)
+                    bands = self._read(hidden, layer.norm2, activate=True, beside=features)
+                    result = self._added(features, convolve(layer.conv2, bands), layer.shortcut)
+                    features = self._write(result, FeatureMap(hidden.values, other))
+                case SpatialAttention():  # holds keys and values of the whole map; queries pass band by band
+                    pairs = [layer.keys_and_values(band) for band in self._read(features, layer.norm)]
+                    keys, values = (torch.cat(part, dim=2) for part in zip(*pairs, strict=True))
+                    del pairs
+                    changes = (layer.attend(band, keys, values) for band in self._read(features, layer.norm))
+                    result = self._added(features, changes, nn.Identity())
+                    features = self._write(result, FeatureMap(features.values, features.slot))
+                case Downsample():
+                    smaller = self._new(layer.conv.out_channels, (height // 2, width // 2), other)
+                    padded = (F.pad(band, (0, 1)) for band in self._read(features))
+                    features = self._write(convolve(layer.conv, padded), smaller)
+                case Upsample():
+                    larger = self._new(layer.conv.out_channels, (2 * height, 2 * width), other)
+                    bands = self._read(features, beside=larger)
+                    doubled = (F.interpolate(band, scale_factor=2.0, mode="nearest") for band in bands)
+                    features = self._write(convolve(layer.conv, doubled), larger)
+        return features
+
+    def _new(self, channels: int, size: tuple[int, int], slot: int) -> FeatureMap:
+        """An empty map, channels last: in memory if it is small, else in its slot's file."""
+        shape, numbers = (1, *size, channels), channels * math.prod(size)
+        if numbers * self._work.number <= self._held:
+            values = self._weight.new_empty(shape)
+        else:
+            values = torch.frombuffer(self._files[slot], dtype=self._weight.dtype, count=numbers).view(shape)
+        return FeatureMap(values.permute(0, 3, 1, 2), slot)
+
+    def _rows(self, values: Tensor, beside: int = 0) -> int:
+        """Rows of the map in a band, so that neither its part nor that of ``beside`` numbers is larger than planned."""
+        return max(1, self._band * values.shape[2] // (max(values.numel(), beside) * self._work.number))
+
+    def _read(
+        self,
+        features: FeatureMap,
+        norm: nn.GroupNorm | None = None,
+        *,
+        activate: bool = False,
+        beside: FeatureMap | None = None,
+    ) -> Iterator[Tensor]:
+        """A map in bands on the weights' device; ``beside`` is another map that is read or written with it."""
+        values = features.values
+        for band in values.split(self._rows(values, 0 if beside is None else beside.values.numel()), dim=2):
+            band = band.to(self._weight.device)
+            if norm is not None:
+                band = features.normed(norm, band)
+            yield F.silu(band, inplace=True) if activate else band
+
+    def _added(
+        self, features: FeatureMap, changes: Iterable[Tensor], shortcut: nn.Module
+    ) -> Iterator[Tensor]:
+        """The changes, band by band, added to what the shortcut makes of the same rows."""
+        top = 0
+        for band in changes:
+            rows = features.values[:, :, top : (top := top + band.shape[2])].to(self._weight.device)
+            yield band.add_(shortcut(rows))
+
+    def _write(self, bands: Iterable[Tensor], features: FeatureMap) -> FeatureMap:
+        """Fills a map from top to bottom, and reports."""
+        top = 0
+        for band in bands:
+            features.write(band, top)
+            top, self._written = top + band.shape[2], self._written + band.numel()
+            if self._report is not None:
+                percent = 100 * self._written // (self._work.written * self._work.count)
+                self._report(Progress(self._doing, max(1, percent), 100))
+        return features
+
+
+def _mapped_file(size: int) -> mmap.mmap:
+    """A file mapped into memory that has no name any more: nothing is left of it, however the process ends."""
+    folder = tempfile.gettempdir()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Room is taken now: a map without it ends the process when it is written.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for start in range(0, size, 2**24):
+                    file.write(bytes(min(2**24, size - start)))
+                file.flush()
+            return mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(
+            f"temporary files of 2 x {size / 2**30:.3g} GB do not fit into `{folder}`: {reason}",
+            hint="set TMPDIR to a folder with more room, or allow more memory",
+        ) from error
