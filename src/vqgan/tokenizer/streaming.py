@@ -10,7 +10,7 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -186,35 +186,45 @@ class _Stream:
     def _layers(self, features: FeatureMap) -> FeatureMap:
         """All layers between the first convolution and the last norm; two maps exist at a time."""
         for layer in self._work.layers:
-            height, width = features.values.shape[2:]
-            other = 1 - features.slot
             match layer:
                 case ResidualBlock():
-                    hidden = self._new(layer.conv1.out_channels, (height, width), other)
-                    bands = self._read(features, layer.norm1, activate=True, beside=hidden)
-                    self._write(convolve(layer.conv1, bands), hidden)
-                    bands = self._read(hidden, layer.norm2, activate=True, beside=features)
-                    result = self._added(features, convolve(layer.conv2, bands), layer.shortcut)
-                    features = self._write(result, FeatureMap(hidden.values, other))
-                case SpatialAttention():  # holds keys and values of the whole map; queries pass band by band
-                    pairs = [layer.keys_and_values(band) for band in self._read(features, layer.norm)]
-                    keys, values = (torch.cat(part, dim=2) for part in zip(*pairs, strict=True))
-                    del pairs
-                    changes = (layer.attend(band, keys, values) for band in self._read(features, layer.norm))
-                    result = self._added(features, changes, nn.Identity())
-                    features = self._write(result, FeatureMap(features.values, features.slot))
-                case Downsample():
-                    smaller = self._new(layer.conv.out_channels, (height // 2, width // 2), other)
-                    padded = (F.pad(band, (0, 1)) for band in self._read(features))
-                    features = self._write(convolve(layer.conv, padded), smaller)
-                case Upsample():
-                    larger = self._new(layer.conv.out_channels, (2 * height, 2 * width), other)
-                    bands = self._read(features, beside=larger)
-                    doubled = (F.interpolate(band, scale_factor=2.0, mode="nearest") for band in bands)
-                    features = self._write(convolve(layer.conv, doubled), larger)
+                    features = self._residual_block(layer, features)
+                case SpatialAttention():
+                    features = self._attention(layer, features)
+                case Downsample() | Upsample():
+                    features = self._resampled(layer, features)
         return features
 
-    def _new(self, channels: int, size: tuple[int, int], slot: int) -> FeatureMap:
+    def _residual_block(self, block: ResidualBlock, features: FeatureMap) -> FeatureMap:
+        """The result is written over the map between the two convolutions."""
+        hidden = self._new(block.conv1.out_channels, features.values.shape[2:], 1 - features.slot)
+        bands = self._read(features, block.norm1, activate=True, beside=hidden)
+        self._write(convolve(block.conv1, bands), hidden)
+        bands = self._read(hidden, block.norm2, activate=True, beside=features)
+        result = self._added(features, convolve(block.conv2, bands), block.shortcut)
+        return self._write(result, FeatureMap(hidden.values, hidden.slot))
+
+    def _attention(self, attention: SpatialAttention, features: FeatureMap) -> FeatureMap:
+        """Keys and values of the whole map are held; queries pass band by band."""
+        pairs = [attention.keys_and_values(band) for band in self._read(features, attention.norm)]
+        keys, values = (torch.cat(part, dim=2) for part in zip(*pairs, strict=True))
+        del pairs
+        changes = (attention.attend(band, keys, values) for band in self._read(features, attention.norm))
+        result = self._added(features, changes, nn.Identity())
+        return self._write(result, FeatureMap(features.values, features.slot))
+
+    def _resampled(self, layer: Downsample | Upsample, features: FeatureMap) -> FeatureMap:
+        height, width = features.values.shape[2:]
+        if isinstance(layer, Downsample):
+            result = self._new(layer.conv.out_channels, (height // 2, width // 2), 1 - features.slot)
+            bands = (F.pad(band, (0, 1)) for band in self._read(features))
+        else:
+            result = self._new(layer.conv.out_channels, (2 * height, 2 * width), 1 - features.slot)
+            read = self._read(features, beside=result)
+            bands = (F.interpolate(band, scale_factor=2.0, mode="nearest") for band in read)
+        return self._write(convolve(layer.conv, bands), result)
+
+    def _new(self, channels: int, size: Sequence[int], slot: int) -> FeatureMap:
         """An empty map, channels last: in memory if it is small, else in its slot's file."""
         shape, numbers = (1, *size, channels), channels * math.prod(size)
         if numbers * self._work.number <= self._held:
