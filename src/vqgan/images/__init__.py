@@ -5,12 +5,13 @@ Files and data sources hold uint8 pixels (H, W, c); models hold floats (c, H, W)
 
 from vqgan.images.decoding import decode_image, printable
 from vqgan.images.files import grid, read_images, save_apng, save_png, write_images
-from vqgan.images.pixels import Pixels, fit, to_float, to_uint8, with_channels
+from vqgan.images.pixels import Pixels, fit, from_array, to_float, to_uint8, with_channels
 
 __all__ = [
     "Pixels",
     "decode_image",
     "fit",
+    "from_array",
     "grid",
     "printable",
     "read_images",

@@ -8,8 +8,43 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from vqgan.errors import DataError
+
 Pixels = UInt8[np.ndarray, "H W c"]
-"""A decoded image: 0 to 255, one channel (grey) or three (RGB)."""
+"""A decoded image: 0 to 255, one channel (grey), three (RGB), four (RGBA) or any number from an array."""
+
+
+def from_array(array: np.ndarray, name: str) -> Pixels:
+    """An image from an array: uint8 as it is, uint16 and floats in [0, 1] rounded to 8 bits.
+
+    Args:
+        array: Rows and columns, or rows, columns and channels.
+        name: What messages call it.
+
+    Raises:
+        DataError: If the array has another type or shape, no values, or floats outside [0, 1].
+
+    Example:
+        >>> from_array(np.array([[0.0, 1.0]]), "ramp").tolist()
+        [[[0], [255]]]
+    """
+    wanted = "expected an image (H W) or (H W c) of uint8, uint16 or floats in [0, 1]"
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise DataError(f"{name} has shape {array.shape}, {wanted}")
+    pixels = array if array.ndim == 3 else array[:, :, None]
+    if array.dtype == np.uint8:
+        return pixels
+    if array.dtype.newbyteorder("=") == np.uint16:
+        return np.rint(pixels / np.float32(257)).astype(np.uint8)
+    if array.dtype.kind != "f":
+        raise DataError(f"{name} holds values of type {array.dtype}, {wanted}")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):  # also where a value is not a number
+        raise DataError(
+            f"{name} holds values from {low:g} to {high:g}, {wanted}",
+            hint="divide by the largest possible value, or save it as uint8 or uint16",
+        )
+    return np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
 
 
 def to_float(

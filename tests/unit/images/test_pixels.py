@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vqgan.images import decode_image, fit, to_float, to_uint8, with_channels
+from vqgan.errors import DataError
+from vqgan.images import decode_image, fit, from_array, to_float, to_uint8, with_channels
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -84,3 +85,29 @@ def test_a_picture_larger_than_a_strip_is_decoded_whole() -> None:
 
 def test_extreme_proportions_cost_no_more_memory_than_the_result() -> None:
     assert fit(noise(1, 60_000, 3), (256, 256)).shape == (256, 256, 3)
+
+
+def test_arrays_of_8_and_16_bits_and_floats_become_the_same_pixels() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    wide = pixels.astype(np.uint16) * 257
+    for array in (pixels, wide, wide.astype(">u2"), pixels / 255, (pixels / 255).astype(np.float16)):
+        assert np.array_equal(from_array(array, "it"), pixels[:, :, None])
+    assert from_array(noise(4, 5, 6), "it").shape == (4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((2, 3, 4, 1), np.uint8), "`x.npy` has shape (2, 3, 4, 1)"),
+        (np.zeros(5, np.uint8), "has shape (5,)"),
+        (np.zeros((0, 4), np.uint8), "has shape (0, 4)"),
+        (np.zeros((4, 4), np.int64), "holds values of type int64"),
+        (np.array([["a"]]), "holds values of type <U1"),
+        (np.array([[0.0, 255.0]]), "holds values from 0 to 255"),
+        (np.array([[0.0, np.nan]]), "holds values from nan to nan"),
+    ],
+)
+def test_an_array_that_is_no_image_is_refused_with_what_was_expected(array: np.ndarray, said: str) -> None:
+    with pytest.raises(DataError, match="uint8, uint16 or floats in") as refused:
+        from_array(array, "`x.npy`")
+    assert said in refused.value.message
