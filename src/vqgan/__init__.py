@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         Preempted,
         VqganError,
     )
-    from vqgan.images import read_images, write_images
+    from vqgan.images import read_images, to_pictures, to_sheet, write_images
     from vqgan.runs import train
     from vqgan.synthesizer import Synthesizer, SynthesizerConfig
     from vqgan.tokenizer import Tokenizer, TokenizerConfig
@@ -44,6 +44,8 @@ __all__ = [
     "load",
     "read_images",
     "save_model",
+    "to_pictures",
+    "to_sheet",
     "train",
     "write_images",
 ]
@@ -63,7 +65,7 @@ def __getattr__(name: str) -> Any:
             from vqgan.runs import train
 
             return train
-        case "read_images" | "write_images":
+        case "read_images" | "to_pictures" | "to_sheet" | "write_images":
             from vqgan import images
 
             return getattr(images, name)

@@ -1,6 +1,6 @@
 """The whole line from image to image: tokenizer, conditioner and prior at work together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ class Synthesizer(nn.Module):
     def sample(
         self,
         count: int,
-        size: tuple[int, int] | None = None,
+        size: tuple[int, int] | int | None = None,
         condition: Condition | None = None,
         *,
         temperature: float = 1.0,
@@ -110,8 +110,8 @@ class Synthesizer(nn.Module):
 
         Args:
             count: Number of images.
-            size: Height and width in pixels, divisible by the tokenizer's downsample factor; by default the
-                size the prior was trained on. On larger ones its window slides over the grid.
+            size: Height and width in pixels, or one number for a square, divisible by the tokenizer's downsample
+                factor; by default the size the prior was trained on. On larger ones its window slides over the grid.
             condition: What steers the prior, by the conditioner's name: one value for all images or one each.
             temperature: Boldness of the draws; 0 takes the most probable code every time.
             top_k: Draw from the ``top_k`` most probable codes only.
@@ -128,7 +128,9 @@ class Synthesizer(nn.Module):
             ConfigError: If a number is out of range, the size cannot be made or the condition does not fit.
         """
         decoding = Decoding(temperature, top_k, top_p)
-        require(count >= 1, f"`count` is {count}, expected at least 1")
+        is_count = isinstance(count, int) and count >= 1
+        require(is_count, f"`count` is {count!r}, expected a whole number of at least 1")
+        size = (size, size) if isinstance(size, int) else size
         factor = self.tokenizer.downsample_factor
         rows, columns = self.config.window
         grid = self.tokenizer.grid_size(size if size is not None else (rows * factor, columns * factor))
@@ -191,6 +193,19 @@ class Synthesizer(nn.Module):
         filled = fill(indices, known, on_progress=on_progress)
         return decode_within(self.tokenizer, filled, budget, on_progress)
 
+    def __repr__(self) -> str:
+        """One line; ``tree()`` has every layer."""
+        rows, columns = self.config.window
+        prior, millions = self.config.prior, sum(p.numel() for p in self.prior.parameters()) / 1e6
+        return (
+            f"Synthesizer(condition {self.conditioner.name}, window {rows}x{columns}, {prior.depth} layers of width "
+            f"{prior.width}, {millions:.1f}M parameters, {self.tokenizer!r})"
+        )
+
+    def tree(self) -> str:
+        """All layers, as PyTorch prints them."""
+        return super().__repr__()
+
     def log_probability(self, images: Images, condition: Condition | None = None) -> Float[Tensor, "b n"]:
         """Natural logarithm of the probability of each of the images' tokens, row after row.
 
@@ -247,6 +262,11 @@ class Synthesizer(nn.Module):
     def _condition_tokens(
         self, condition: Condition | None, count: int, grid: tuple[int, int]
     ) -> ConditionTokens:
+        require(
+            condition is None or isinstance(condition, Mapping),
+            f"`condition` is {condition!r}, expected a mapping by name",
+            hint=f'write `condition={{"{self.conditioner.name}": ...}}`',
+        )
         unknown = sorted(set(condition or {}) - {self.conditioner.name})
         require(
             not unknown,

@@ -270,7 +270,7 @@ def test_parts_that_do_not_fit_are_refused(changes, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"count": 0}, "`count` is 0, expected at least 1"),
+        ({"count": 0}, "`count` is 0, expected a whole number of at least 1"),
         ({"size": (9, 8)}, "must be multiples of 2"),
         ({"size": (8, 6)}, "a grid of 4 x 3 tokens is too small .*\nhint: use at least a width of 8 pixels"),
         ({"condition": None}, "the condition `class` is missing"),

@@ -73,6 +73,11 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str]]:
     Raises:
         DataError: If the files are missing, empty or damaged, or another tokenizer made the codes.
     """
+    if (folder / "codes.npy").exists() and not (folder / "codes.json").exists():
+        raise DataError(
+            f"`{folder}` has `codes.npy` but no `codes.json`, which names the images and their tokenizer",
+            hint="copy both files that `vqgan encode` wrote; from Python, `tokenizer.decode` takes codes alone",
+        )
     try:
         description = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
         names, made_by = [str(name) for name in description["names"]], str(description["tokenizer"])

@@ -4,7 +4,7 @@ Files and data sources hold uint8 pixels (H, W, c); models hold floats (c, H, W)
 """
 
 from vqgan.images.decoding import decode_image, printable
-from vqgan.images.files import grid, read_images, save_apng, save_png, write_images
+from vqgan.images.files import grid, read_images, save_apng, save_png, to_pictures, to_sheet, write_images
 from vqgan.images.pixels import Pixels, fit, from_array, to_float, to_uint8, with_channels
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "save_apng",
     "save_png",
     "to_float",
+    "to_pictures",
+    "to_sheet",
     "to_uint8",
     "with_channels",
     "write_images",

@@ -8,69 +8,128 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vqgan.errors import ConfigError, DataError, OutputError
 from vqgan.images.decoding import decode_image, printable
-from vqgan.images.pixels import Pixels, fit, to_float, to_picture, to_uint8
+from vqgan.images.pixels import Pixels, fit, from_array, to_float, to_picture, to_uint8, with_channels
 from vqgan.types import Images
 
 Info = Mapping[str, str]
 """Text chunks of a PNG: keyword to text."""
 
+Picture = str | Path | Image.Image | np.ndarray
+"""What ``read_images`` reads."""
+
 
 def read_images(
-    paths: str | Path | Iterable[str | Path], size: tuple[int, int] | None = None, *, channels: int = 3
+    paths: Picture | Iterable[Picture], size: tuple[int, int] | int | None = None, *, channels: int = 3
 ) -> Images:
-    """Reads image files into one batch.
+    """Reads images into one batch.
 
     Args:
-        paths: One path or several.
-        size: Rows and columns; the shorter side is resized and the centre cut out. Without it all images must
-            be equal in size.
+        paths: One image or several: the path of a file or of a folder of files, a PIL picture, or an array (H W) or
+            (H W c) of uint8, uint16 or floats in [0, 1].
+        size: Rows and columns, or one number for a square; the shorter side is resized and the centre cut out.
+            Without it all images must be equal in size.
         channels: 3 for RGB, 1 for grey.
 
     Raises:
         ConfigError: If ``size`` or ``channels`` is impossible.
-        DataError: If there is no path, a file cannot be read, or the sizes differ.
+        DataError: If there is no image, one cannot be read, or the sizes differ.
     """
+    size = (size, size) if isinstance(size, int) else size
     if channels not in (1, 3):
         raise ConfigError(f"`channels` is {channels}, expected 1 (grey) or 3 (RGB)")
     if size is not None and min(size) < 1:
         raise ConfigError(f"`size` is {size}, expected rows and columns of at least 1")
-    names = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not names:
-        raise DataError("no image was given, expected at least one path")
+    given = [paths] if isinstance(paths, str | Path | Image.Image | np.ndarray) else list(paths)
+    pictures = [each for one in given for each in _in_folder(one)]
+    if not pictures:
+        raise DataError("no image was given, expected at least one path, picture or array")
+    names = [
+        printable(each) if isinstance(each, str | Path) else f"image {number}"
+        for number, each in enumerate(pictures)
+    ]
     images: list[Pixels] = []
-    for name in names:
-        image = decode_image(name, channels)
+    for picture, name in zip(pictures, names, strict=True):
+        image = _pixels(picture, name, channels)
         images.append(image if size is None else fit(image, size))
         if images[-1].shape != images[0].shape:
             (rows, columns), (height, width) = images[0].shape[:2], image.shape[:2]
             raise DataError(
-                f"images differ in size: `{printable(names[0])}` has {rows} x {columns} pixels, "
-                f"`{printable(name)}` {height} x {width}",
+                f"images differ in size: `{names[0]}` has {rows} x {columns} pixels, "
+                f"`{name}` {height} x {width}",
                 hint="give `size`: the shorter side is then resized and the centre cut out",
             )
     return to_float(np.stack(images))
 
 
-def write_images(images: Images, folder: str | Path, info: Info | Sequence[Info] | None = None) -> list[Path]:
+def _in_folder(given: Picture) -> list[Picture]:
+    """The image files directly in a folder, by name; what is no folder stays as it is."""
+    if not isinstance(given, str | Path) or not Path(given).is_dir():
+        return [given]
+    files = sorted(
+        path for path in Path(given).iterdir() if path.suffix.lower() in Image.registered_extensions()
+    )
+    if not files:
+        raise DataError(f"`{printable(given)}` holds no images, expected image files directly in the folder")
+    return list(files)
+
+
+def _pixels(picture: Picture, name: str, channels: int) -> Pixels:
+    """One image, from a file or from memory."""
+    if isinstance(picture, str | Path):
+        return decode_image(picture, channels)
+    if isinstance(picture, Image.Image):
+        buffer = io.BytesIO()
+        picture.save(buffer, "TIFF" if picture.mode in ("F", "CMYK", "LAB") else "PNG")
+        return decode_image(buffer.getvalue(), channels)
+    if not isinstance(picture, np.ndarray):
+        raise DataError(f"{name} is a {type(picture).__name__}, expected a path, a PIL picture or an array")
+    pixels = from_array(picture, name)
+    if pixels.shape[2] not in (1, 3):
+        raise DataError(f"{name} has {pixels.shape[2]} channels, expected 1 or 3")
+    return with_channels(pixels, channels)
+
+
+def to_pictures(images: Images | Float[Tensor, "c H W"]) -> list[Image.Image]:
+    """The images, values in [-1, 1], as PIL pictures; :func:`to_sheet` shows many at once."""
+    return [to_picture(each) for each in to_uint8(images if images.ndim == 4 else images[None]).cpu().numpy()]
+
+
+def to_sheet(images: Images, columns: int = 8) -> Image.Image:
+    """The images, values in [-1, 1], row by row in one PIL picture: what a notebook shows as a cell's result."""
+    return to_pictures(grid(images, columns))[0]
+
+
+def write_images(
+    images: Images | Float[Tensor, "c H W"], folder: str | Path, info: Info | Sequence[Info] | None = None
+) -> list[Path]:
     """Writes a batch as ``000000.png``, ``000001.png``, ... and returns the paths.
 
     Args:
-        images: Values in [-1, 1]; what lies outside is clamped.
-        folder: Made where it does not exist; files of these names are replaced.
+        images: Values in [-1, 1]; what lies outside is clamped. A single image (c H W) is a batch of one.
+        folder: Made where it does not exist; files of these names are replaced. For one image it may be the file
+            itself: ``name.png``.
         info: Text chunks, one mapping for all images or one for each.
 
     Raises:
-        ConfigError: If the number of mappings is not the number of images.
+        ConfigError: If the number of mappings is not the number of images, or several go to one ``.png``.
         OutputError: If a file cannot be written; it is then absent or as it was, never cut short.
     """
+    images = images if images.ndim == 4 else images[None]
     infos = list(info) if isinstance(info, Sequence) else [info or {}] * len(images)
     if len(infos) != len(images):
         raise ConfigError(f"`info` has {len(infos)} mappings for {len(images)} images, expected one for each")
+    if Path(folder).suffix.lower() == ".png" and not Path(folder).is_dir():
+        if len(images) != 1:
+            raise ConfigError(
+                f"`{printable(folder)}` is one file for {len(images)} images", hint="give a folder"
+            )
+        return [save_png(images[0], folder, infos[0])]
     pairs = zip(images, infos, strict=True)
     return [save_png(image, Path(folder) / f"{i:06d}.png", text) for i, (image, text) in enumerate(pairs)]
 

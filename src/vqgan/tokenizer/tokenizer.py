@@ -1,5 +1,6 @@
 """The tokenizer: images to grids of codebook indices and back."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,9 @@ from vqgan.tokenizer.quantizers import QuantizerConfig, build_quantizer
 from vqgan.tokenizer.quantizers.base import Quantized
 from vqgan.tokenizer.sizes import grid_size
 from vqgan.types import Images, Indices, Latents
+
+MOST_VALUE = 10.0
+"""Values in [-1, 1] may be overshot, by resizing or noise; pixels of 0 to 255 are beyond this."""
 
 
 class TokenizerConfig(Config, frozen=True):
@@ -100,18 +104,36 @@ class Tokenizer(nn.Module):
         return Reconstruction(self.decode_latents(quantized.quantized), quantized, latents)
 
     def encode(self, images: Images) -> Indices:
-        """The images as grids of codebook indices. Arguments and errors as in :meth:`latents`."""
+        """The images as grids of codebook indices. Arguments and errors as in :meth:`latents`.
+
+        Raises:
+            ConfigError: Also if a value is not finite, or far outside [-1, 1].
+        """
+        check_values(images)
         return self.quantizer.encode(self.latents(images))
 
     def decode(self, indices: Integer[Tensor, "b h w"]) -> Images:
         """The images of grids of codebook indices of any integer type, not clamped to [-1, 1].
 
         Raises:
-            ConfigError: If an index is negative or not below ``codebook_size``.
+            ConfigError: If they are no batch of grids, or an index is negative or not below ``codebook_size``.
         """
+        check_grids(indices)
         indices = indices.to(self.from_codebook.weight.device, torch.int64)
         check_indices(indices, self.codebook_size)
         return self.decode_latents(self.quantizer.lookup(indices))
+
+    def __repr__(self) -> str:
+        """One line; ``tree()`` has every layer."""
+        name, millions = type(self.quantizer).__name__, sum(p.numel() for p in self.parameters()) / 1e6
+        return (
+            f"Tokenizer({name}, {self.codebook_size:,} codes of width {self.quantizer.codebook_dim}, "
+            f"factor {self.downsample_factor}, {self.image_channels} channels, {millions:.1f}M parameters)"
+        )
+
+    def tree(self) -> str:
+        """All layers, as PyTorch prints them."""
+        return super().__repr__()
 
     def decode_latents(self, quantized: Latents) -> Images:
         """The images of codebook vectors (b d h w), ``d = codebook_dim``, not clamped to [-1, 1]."""
@@ -119,8 +141,8 @@ class Tokenizer(nn.Module):
 
 
 def check_indices(indices: Integer[Tensor, "b h w"], codebook_size: int) -> None:
-    """Raises ConfigError unless all are codes: ``0 <= index < codebook_size``."""
-    if not indices.numel():
+    """Raises ConfigError unless all are codes: ``0 <= index < codebook_size``. Not looked at while tracing."""
+    if torch.compiler.is_compiling() or not indices.numel():
         return
     low, high = (int(bound) for bound in indices.aminmax())
     if low < 0 or high >= codebook_size:
@@ -128,6 +150,41 @@ def check_indices(indices: Integer[Tensor, "b h w"], codebook_size: int) -> None
             f"indices reach from {low} to {high}; the codebook has 0 to {codebook_size - 1}",
             hint="decode with the tokenizer that encoded them",
         )
+
+
+def check_grids(indices: Tensor) -> None:
+    """Raises ConfigError unless these are grids of indices: whole numbers (b h w)."""
+    require(
+        isinstance(indices, Tensor) and not indices.is_floating_point(),
+        f"the indices are {_kind(indices)}, expected a tensor of whole numbers (b h w)",
+        hint="`encode` gives such indices; of an array, `torch.from_numpy(array.astype('int64'))`",
+    )
+    require(
+        indices.ndim == 3,
+        f"the indices have the shape {tuple(indices.shape)}, expected grids (b h w)",
+        hint="`indices.reshape(-1, h, w)` makes grids of flat codes, `indices[None]` a batch of one grid",
+    )
+
+
+def check_values(images: Tensor) -> None:
+    """Raises ConfigError if a value is not finite or far outside [-1, 1]. Not looked at while tracing."""
+    if torch.compiler.is_compiling() or not isinstance(images, Tensor) or not images.is_floating_point():
+        return  # what it is instead is said by `check_images`
+    low, high = map(float, images.aminmax()) if images.numel() else (0.0, 0.0)
+    require(
+        math.isfinite(low) and math.isfinite(high),
+        "the images hold values that are not finite, expected values in [-1, 1]",
+        hint="look for NaN and infinity where the images come from",
+    )
+    require(
+        low >= -MOST_VALUE and high <= MOST_VALUE,
+        f"the images hold values from {low:g} to {high:g}, expected [-1, 1]",
+        hint="of pixels from 0 to 255, `images / 127.5 - 1` makes such values",
+    )
+
+
+def _kind(given: object) -> str:
+    return f"a tensor of {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
 
 
 def check_images(images: Tensor, channels: int) -> None:
@@ -142,6 +199,7 @@ def check_images(images: Tensor, channels: int) -> None:
         hint: `vqgan.read_images` gives such images
     """
     hint = "`vqgan.read_images` gives such images"
+    require(isinstance(images, Tensor), f"the images are {_kind(images)}, expected a tensor", hint=hint)
     require(images.ndim == 4, f"the images have {images.ndim} dimensions, expected 4 (b c H W)", hint=hint)
     require(
         images.is_floating_point(),

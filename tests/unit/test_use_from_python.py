@@ -1,0 +1,143 @@
+"""Python as people write it, in a process without the type checks of the tests, which would speak first."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SETUP = """
+import json, sys
+import numpy as np, torch, vqgan
+from PIL import Image
+sys.path.insert(0, TESTS)
+import tiny
+tokenizer = tiny.tokenizer().eval()
+images = torch.rand(2, tokenizer.image_channels, 8, 8) * 2 - 1
+codes = tokenizer.encode(images)
+"""
+
+WRONG = {
+    "tokenizer.encode(images.numpy())": "the images are a ndarray, expected a tensor|`vqgan.read_images`",
+    "tokenizer.encode((images * 100).to(torch.uint8))": "the images hold torch.uint8, expected floating-point",
+    "tokenizer.encode(images * 0 + float('nan'))": "hold values that are not finite",
+    "tokenizer.encode((images + 1) * 127.5)": "expected [-1, 1]|`images / 127.5 - 1`",
+    "tokenizer.decode(codes.flatten())": "expected grids (b h w)|`indices.reshape(-1, h, w)`",
+    "tokenizer.decode(codes.flatten(1))": "expected grids (b h w)|`indices.reshape(-1, h, w)`",
+    "tokenizer.decode(codes[0])": "expected grids (b h w)|`indices[None]`",
+    "tokenizer.decode(codes.numpy())": "the indices are a ndarray, expected a tensor|`torch.from_numpy(",
+    "tokenizer.decode(codes.float())": "the indices are a tensor of torch.float32",
+    "synthesizer.sample('4')": "`count` is '4', expected a whole number",
+    "synthesizer.sample(2.0)": "`count` is 2.0, expected a whole number",
+    "synthesizer.sample(1, condition='round')": "`condition` is 'round', expected a mapping by name|condition={",
+    "synthesizer.complete(images[:0], codes[:0] == 0)": "there are no images to complete",
+    "vqgan.write_images(images, 'two.png')": "`two.png` is one file for 2 images",
+    "vqgan.read_images('empty')": "`empty` holds no images",
+    "vqgan.read_images([3])": "image 0 is a int, expected a path, a PIL picture or an array",
+    "vqgan.read_images(np.zeros((4, 4, 2), np.uint8))": "image 0 has 2 channels, expected 1 or 3",
+    "vqgan.read_images(np.full((4, 4), 3.0))": "image 0 holds values from 3 to 3",
+}
+
+RIGHT = """
+from pathlib import Path
+Image.fromarray(np.full((6, 4), 255, np.uint8)).save("one.png")
+Path("many").mkdir()
+for name in "ab":
+    Image.fromarray(np.zeros((6, 4, 3), np.uint8)).save(f"many/{name}.png")
+white = vqgan.read_images("one.png")
+assert white.shape == (1, 3, 6, 4) and white.min() == 1
+assert vqgan.read_images("many").shape == (2, 3, 6, 4)
+for same in (
+    Image.open("one.png"), np.full((6, 4), 255, np.uint8), np.full((6, 4, 1), 65535, np.uint16),
+    [np.ones((6, 4, 3))], [Image.open("one.png").convert("F")], ["one.png"],
+):
+    assert torch.equal(vqgan.read_images(same), white), same
+assert vqgan.read_images(["one.png", np.zeros((9, 9), np.uint8)], size=4).shape == (2, 3, 4, 4)
+assert [str(path) for path in vqgan.write_images(white[0], "back.png")] == ["back.png"]
+assert torch.equal(vqgan.read_images("back.png"), white)
+assert [path.name for path in vqgan.write_images(white[0], "folder")] == ["000000.png"]
+assert [each.size for each in vqgan.to_pictures(vqgan.read_images("many"))] == [(4, 6)] * 2
+assert vqgan.to_sheet(vqgan.read_images("many")).size == (14, 10)
+assert repr(tokenizer).startswith("Tokenizer(VectorQuantizer, ") and "\\n" not in repr(tokenizer)
+assert repr(tokenizer) in repr(synthesizer) and "\\n" not in repr(synthesizer)
+assert "(encoder): Encoder(" in tokenizer.tree() and "(prior): Prior(" in synthesizer.tree()
+side = synthesizer.config.window[0] * tokenizer.downsample_factor
+assert synthesizer.sample(1, size=2 * side, condition=condition).shape[2:] == (2 * side, 2 * side)
+"""
+
+TRACED = """
+class Decode(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tokenizer = tokenizer
+    def forward(self, codes):
+        return self.tokenizer.decode(codes)
+class Encode(Decode):
+    def forward(self, images):
+        return self.tokenizer.encode(images)
+with torch.no_grad():
+    expected = tokenizer.decode(codes)
+    assert torch.equal(torch.export.export(Encode(), (images,)).module()(images), codes)
+    torch.testing.assert_close(torch.export.export(Decode(), (codes,)).module()(codes), expected)
+    compiled = {name: torch.compile(getattr(tokenizer, name), fullgraph=True, backend="eager") for name in ("encode", "decode")}
+    assert torch.equal(compiled["encode"](images), codes)
+    torch.testing.assert_close(compiled["decode"](codes), expected)
+"""
+
+
+def run(script: str, folder: Path) -> str:
+    (folder / "empty").mkdir()
+    tests = repr(str(Path(__file__).parents[1]))
+    script = SETUP.replace("TESTS", tests) + SYNTHESIZER + script
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SYNTHESIZER = """
+synthesizer = tiny.synthesizer().eval()
+condition = {"class": 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def messages(tmp_path_factory):
+    script = f"""
+found = {{}}
+for line in {list(WRONG)!r}:
+    try:
+        eval(line)
+    except vqgan.VqganError as error:
+        found[line] = str(error)
+print(json.dumps(found))
+"""
+    return json.loads(run(script, tmp_path_factory.mktemp("wrong")))
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_people_write_by_mistake_is_explained(messages, line):
+    assert line in messages, "no error of ours"
+    for part in WRONG[line].split("|"):
+        assert part in messages[line]
+
+
+def test_what_people_write_works(tmp_path):
+    run(RIGHT, tmp_path)
+
+
+def test_both_directions_are_traced_whole(tmp_path):
+    run(TRACED, tmp_path)
+
+
+def test_codes_without_their_description_are_explained(tmp_path):
+    import numpy as np
+
+    from vqgan.checkpoints.codes import load_codes
+    from vqgan.errors import DataError
+
+    np.save(tmp_path / "codes.npy", np.zeros((1, 2, 2), np.uint16))
+    with pytest.raises(DataError, match=r"has `codes\.npy` but no"):
+        load_codes(tmp_path, digest="")
