@@ -58,7 +58,6 @@ class VQModelConfig(Config, frozen=True):
     def __post_init__(self) -> None:
         widths, groups = self.block_out_channels, self.norm_num_groups
         require(groups == NORM_GROUPS, f"`norm_num_groups` is {groups}, only {NORM_GROUPS} can be built")
-        require(self.mid_block_add_attention, "`mid_block_add_attention` is false, only true can be built")
         require(
             self.out_channels == self.in_channels,
             f"`out_channels` is {self.out_channels} and `in_channels` {self.in_channels}, expected the same",
@@ -179,6 +178,7 @@ def _to_ours(theirs: VQModelConfig) -> TokenizerConfig:
             latent_channels=theirs.latent_channels,
             resolution=resolution,
             attention_resolutions=tuple(resolution >> i for i, here in enumerate(attended) if here),
+            middle_attention=theirs.mid_block_add_attention,
         ),
         quantizer=VectorQuantizerConfig(
             codebook_size=theirs.num_vq_embeddings,
@@ -210,6 +210,7 @@ def _to_theirs(ours: TokenizerConfig) -> VQModelConfig:
         latent_channels=sizes.latent_channels,
         num_vq_embeddings=ours.quantizer.codebook_size,
         vq_embed_dim=ours.quantizer.codebook_dim,
+        mid_block_add_attention=sizes.middle_attention,
         sample_size=sizes.resolution,
     )
 

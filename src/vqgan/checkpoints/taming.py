@@ -111,11 +111,15 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) ->
         ("double_z", sizes.double_z, False),
         ("resamp_with_conv", sizes.resamp_with_conv, True),
         ("tanh_out", sizes.tanh_out, False),
-        ("attn_type", sizes.attn_type, "vanilla"),
         ("out_ch", sizes.out_ch, sizes.in_channels),
     ):
         if value != wanted:
             raise CheckpointError(f"`{key}` of {where} is {value}; only models with {wanted} can be built")
+    if sizes.attn_type not in ("vanilla", "none"):
+        raise CheckpointError(
+            f"`attn_type` of {where} is {escaped(sizes.attn_type)}; only models with vanilla or none can be built"
+        )
+    attends = sizes.attn_type == "vanilla"
     reached = {sizes.resolution // 2**level for level in range(len(sizes.ch_mult))}
     autoencoder = AutoencoderConfig(
         image_channels=sizes.in_channels,
@@ -125,8 +129,9 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) ->
         latent_channels=sizes.z_channels,
         resolution=sizes.resolution,
         # The original ignores sides that no level has.
-        attention_resolutions=tuple(side for side in sizes.attn_resolutions if side in reached),
+        attention_resolutions=tuple(side for side in sizes.attn_resolutions if attends and side in reached),
         dropout=sizes.dropout,
+        middle_attention=attends,
     )
     used = shapes.get("quantize.used")
     if used is not None and len(used) != 1:

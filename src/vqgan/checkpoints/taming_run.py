@@ -18,6 +18,7 @@ _SIZES = {
     "resolution": "resolution",
     "z_channels": "latent_channels",
     "dropout": "dropout",
+    "attn_type": "middle_attention",
 }
 _LOSS = {
     "disc_start": "adversary.start",
@@ -76,7 +77,7 @@ _LAYOUT = "read for the condition; images come without layouts"
 LEFT_OUT: dict[str, str] = {
     **{
         f"{_PARAMS}ddconfig.{key}": "only the published value can be built"
-        for key in ("out_ch", "double_z", "resamp_with_conv", "tanh_out", "attn_type")
+        for key in ("out_ch", "double_z", "resamp_with_conv", "tanh_out")
     },
     f"{_PARAMS}ckpt_path": "give weights to begin with by `--from`",
     f"{_PARAMS}ignore_keys": "weights are taken as a whole",

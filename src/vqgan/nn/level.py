@@ -48,10 +48,10 @@ class Level(nn.Module):
         return self.resample(features)
 
 
-def middle(*, channels: int, dropout: float) -> nn.Sequential:
-    """Block, attention, block at the lowest resolution; encoder and decoder both have one."""
+def middle(*, channels: int, dropout: float, attention: bool) -> nn.Sequential:
+    """Block, attention if wanted, block at the lowest resolution; encoder and decoder both have one."""
     return nn.Sequential(
         ResidualBlock(in_channels=channels, out_channels=channels, dropout=dropout),
-        SpatialAttention(channels=channels),
+        SpatialAttention(channels=channels) if attention else nn.Identity(),
         ResidualBlock(in_channels=channels, out_channels=channels, dropout=dropout),
     )

@@ -10,7 +10,7 @@ from vqgan.types import Images, Latents
 
 
 class Decoder(nn.Module):
-    """Attends over the whole grid, then doubles the resolution level by level.
+    """Attends (by default) over the whole grid, then doubles the resolution level by level.
 
     ``levels[0]`` has the highest resolution, as in the encoder: the decoder runs through them backwards. Each
     has one residual block more than the encoder's.
@@ -25,7 +25,7 @@ class Decoder(nn.Module):
         last = len(config.channel_multipliers) - 1
         width = config.level_width(last)
         self.input_conv = nn.Conv2d(config.latent_channels, width, 3, padding=1)
-        self.middle = middle(channels=width, dropout=config.dropout)
+        self.middle = middle(channels=width, dropout=config.dropout, attention=config.middle_attention)
         self.levels = nn.ModuleList(
             Level(
                 in_channels=config.level_width(min(level + 1, last)),

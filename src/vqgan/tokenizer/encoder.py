@@ -28,6 +28,7 @@ class AutoencoderConfig(Config, frozen=True):
         dropout: Dropout inside the residual blocks.
         patch_size: Side of the pixel patches that the first convolution sees as one position. Much cheaper
             than levels at full resolution; published models have 1.
+        middle_attention: Whether attention stands between the two blocks at the lowest resolution.
     """
 
     image_channels: int
@@ -39,6 +40,7 @@ class AutoencoderConfig(Config, frozen=True):
     attention_resolutions: tuple[int, ...]
     dropout: float = 0.0
     patch_size: int = 1
+    middle_attention: bool = True
 
     def __post_init__(self) -> None:
         for name in (
@@ -99,7 +101,7 @@ class AutoencoderConfig(Config, frozen=True):
 
 
 class Encoder(nn.Module):
-    """Halves the resolution level by level, then attends over the whole grid.
+    """Halves the resolution level by level, then (by default) attends over the whole grid.
 
     Args:
         config: The sizes; height and width of the images must be multiples of its ``downsample_factor``.
@@ -124,7 +126,7 @@ class Encoder(nn.Module):
                     resample=Downsample(channels=width) if level < num_levels - 1 else nn.Identity(),
                 )
             )
-        self.middle = middle(channels=width, dropout=config.dropout)
+        self.middle = middle(channels=width, dropout=config.dropout, attention=config.middle_attention)
         self.output_norm = group_norm(width)
         self.output_conv = nn.Conv2d(width, config.latent_channels, 3, padding=1)
 

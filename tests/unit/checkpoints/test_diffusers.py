@@ -30,6 +30,9 @@ def arguments(*, widths=(32, 64), attended=(False, False), **changes):
 SHAPES = {
     "one level": arguments(widths=(32,), attended=(False,)),
     "two levels": arguments(layers_per_block=2, vq_embed_dim=6, in_channels=1, out_channels=1),
+    "no attention in the middle": arguments(
+        widths=(32, 64), attended=(True, False), mid_block_add_attention=False, lookup_from_codebook=True
+    ),
     "attention at the lowest level": arguments(
         widths=(32, 32, 64), attended=(False, False, True), sample_size=64
     ),
@@ -122,9 +125,9 @@ def config(*, multipliers=(1, 2, 2), attention=(), quantizer=None, **changes):
     )
 
 
-@pytest.mark.parametrize("attention", [(), (8,), (32, 16)])
-def test_diffusers_reads_what_is_written(tmp_path, diffusers, attention):
-    tokenizer = ours(config(attention=attention, num_residual_blocks=2, dropout=0.1))
+@pytest.mark.parametrize(("attention", "middle"), [((), False), ((8,), True), ((32, 16), True)])
+def test_diffusers_reads_what_is_written(tmp_path, diffusers, attention, middle):
+    tokenizer = ours(config(attention=attention, middle_attention=middle, num_residual_blocks=2, dropout=0.1))
     write_diffusers(tokenizer, tmp_path / "new" / "folder")
     model, report = diffusers.VQModel.from_pretrained(tmp_path / "new" / "folder", output_loading_info=True)
     assert not any(report.values())
@@ -132,7 +135,7 @@ def test_diffusers_reads_what_is_written(tmp_path, diffusers, attention):
 
 
 def test_reading_gives_back_the_sizes_that_were_written(tmp_path):
-    written = config(attention=(16,))
+    written = config(attention=(16,), middle_attention=False)
     write_diffusers(ours(written), tmp_path)
     assert read_diffusers(tmp_path)[0].autoencoder == written.autoencoder
 
@@ -203,7 +206,6 @@ def test_what_diffusers_cannot_express_is_not_written(tmp_path, changes, message
         ({"norm_num_groups": 16}, "norm_num_groups"),
         ({"norm_type": "spatial"}, "norm_type"),
         ({"act_fn": "gelu"}, "act_fn"),
-        ({"mid_block_add_attention": False}, "mid_block_add_attention"),
         ({"out_channels": 4}, "out_channels"),
         ({"block_out_channels": [32, 48, 64]}, "block_out_channels"),
         ({"block_out_channels": []}, "block_out_channels"),

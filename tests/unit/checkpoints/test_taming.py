@@ -135,6 +135,12 @@ def changed(name, path, value):
         ("vqmodel_tiny", ["params", "ddconfig", "out_ch"], 4, "`out_ch` of .* is 4; only models with 3"),
         (
             "vqmodel_tiny",
+            ["params", "ddconfig", "attn_type"],
+            "linear",
+            "`attn_type` of .* is linear; only models with vanilla or none",
+        ),
+        (
+            "vqmodel_tiny",
             ["params", "ddconfig", "ch"],
             48.5,
             "is no configuration of the original: expected `int`",

@@ -33,5 +33,8 @@ def test_the_resolution_changes_after_the_blocks():
     assert level(torch.randn(1, 32, 4, 6)).shape == (1, 32, 2, 3)
 
 
-def test_middle_keeps_the_shape():
-    assert middle(channels=32, dropout=0.0)(torch.randn(1, 32, 2, 3)).shape == (1, 32, 2, 3)
+@pytest.mark.parametrize("attention", [True, False])
+def test_middle_keeps_the_shape_and_its_names_with_or_without_attention(attention):
+    layers = middle(channels=32, dropout=0.0, attention=attention)
+    assert layers(torch.randn(1, 32, 2, 3)).shape == (1, 32, 2, 3)
+    assert {key[0] for key in layers.state_dict()} == {"0", "1", "2"} - (set() if attention else {"1"})
