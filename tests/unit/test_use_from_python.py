@@ -132,6 +132,23 @@ def test_both_directions_are_traced_whole(tmp_path):
     run(TRACED, tmp_path)
 
 
+def test_using_a_model_imports_no_compiler(tmp_path):
+    run(
+        """
+model = tiny.synthesizer()
+vqgan.save_model(model, "model.safetensors")
+vqgan.save_model(tiny.tokenizer(normalize=True), "normal.safetensors")
+model = vqgan.load("model.safetensors", device="cpu")
+vqgan.load("normal.safetensors", device="cpu").encode(images)
+model.sample(1, condition={"class": 0})
+model.reconstruct(images)
+slow = {"sympy", "torch._dynamo", "torch.fx.experimental.symbolic_shapes"} & set(sys.modules)
+assert not slow, slow
+""",
+        tmp_path,
+    )
+
+
 def test_codes_without_their_description_are_explained(tmp_path):
     import numpy as np
 

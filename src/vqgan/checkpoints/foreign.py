@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from vqgan.checkpoints.diffusers import read_diffusers
-from vqgan.checkpoints.format import Header, Kind, Model, build_model, check_keys, digest_of, shapes_of
+from vqgan.checkpoints.format import (
+    Header,
+    Kind,
+    Model,
+    WithoutRandomNumbers,
+    build_model,
+    check_keys,
+    digest_of,
+    shapes_of,
+)
 from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, rename
 from vqgan.checkpoints.llamagen import is_llamagen, read_llamagen
 from vqgan.checkpoints.pickles import read_checkpoint
@@ -142,7 +151,10 @@ def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Mo
         _, part, rest = (*key.split(".", 2), "")[:3]
         parts.setdefault(part, {})[rest] = tensor
     networks: dict[str, tuple[dict[str, Any], nn.Module]] = {}
-    with torch.device("meta"):  # no memory before the shapes are known to be the file's
+    with (
+        torch.device("meta"),
+        WithoutRandomNumbers(),
+    ):  # no memory before the shapes are known to be the file's
         if "discriminator" in parts:
             state = rename(parts["discriminator"], DISCRIMINATOR_KEYS)
             arguments = _discriminator_arguments(state, foreign.file)

@@ -198,7 +198,7 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
         CheckpointError: If the configuration does not fit the class, or describes sizes that cannot be.
     """
     try:
-        with torch.device("meta"), _WithoutRandomNumbers():
+        with torch.device("meta"), WithoutRandomNumbers():
             if kind == "tokenizer":
                 return Tokenizer(convert(config, TokenizerConfig, where=where))
             return Synthesizer(convert(config, SynthesizerConfig, where=where))
@@ -211,7 +211,7 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
         raise CheckpointError(f"{where} describes a model that cannot be built: {reason}") from None
 
 
-class _WithoutRandomNumbers(TorchFunctionMode):
+class WithoutRandomNumbers(TorchFunctionMode):
     """Leaves initial weights undrawn: on the device "meta", PyTorch would import its compiler for them (seconds)."""
 
     def __torch_function__(
@@ -220,7 +220,7 @@ class _WithoutRandomNumbers(TorchFunctionMode):
         if function in (init.kaiming_uniform_, init.normal_, init.uniform_, Tensor.normal_, Tensor.uniform_):
             return args[0] if args else (kwargs or {})["tensor"]
         if function in (F.normalize, torch.randn_like):
-            return torch.empty_like(args[0])
+            return args[0]
         return function(*args, **kwargs or {})
 
 

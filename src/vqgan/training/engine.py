@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from vqgan.checkpoints.load import PRECISIONS, pick_device
+from vqgan.checkpoints.load import PRECISIONS, best_precision, pick_device
 from vqgan.errors import ConfigError, closest
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Engine:
                 "training in `fp16` is not supported: its range is too small", hint="use `bf16`"
             )
         if precision == "auto":
-            precision = "bf16" if _computes_bf16(target) else "fp32"
+            precision = "bf16" if best_precision(target) == "bf16" else "fp32"
             logger.info("precision `auto` is `%s` here", precision)
         # accelerate keeps one state for the process; a second run may differ in device or precision.
         AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
@@ -106,13 +106,3 @@ class Engine:
     def barrier(self) -> None:
         """Waits for all processes."""
         self._accelerator.wait_for_everyone()
-
-
-def _computes_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 itself."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return False

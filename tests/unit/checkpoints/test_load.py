@@ -6,7 +6,15 @@ import torch
 
 import tiny
 from vqgan.checkpoints.format import save_model
-from vqgan.checkpoints.load import find_file, load, pick_device, pick_precision, place, precision_of
+from vqgan.checkpoints.load import (
+    best_precision,
+    find_file,
+    load,
+    pick_device,
+    pick_precision,
+    place,
+    precision_of,
+)
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
@@ -97,15 +105,14 @@ def test_an_absent_device_is_refused():
         pick_device("cuda:3")
 
 
-def test_automatic_precision_goes_by_device_and_size():
-    small = torch.nn.Linear(1, 1)
-    with torch.device("meta"):
-        large = torch.nn.Linear(10_000, 10_000)
-    kinds = {
-        ("cpu", small): torch.float32,
-        ("cpu", large): torch.bfloat16,
-        ("cuda", small): torch.bfloat16,
-        ("mps", small): torch.float16,
-    }
-    for (device, model), expected in kinds.items():
-        assert pick_precision("auto", torch.device(device), model) == expected
+@pytest.mark.parametrize("able", [True, False])
+def test_automatic_precision_goes_by_size_and_by_what_the_processor_can(able, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able, "avx2": True})
+    cpu, half = torch.device("cpu"), torch.bfloat16 if able else torch.float32
+    for width, expected in ((10, torch.float32), (100_000_000, half)):
+        with torch.device("meta"):
+            model = torch.nn.Linear(width, 1, dtype=torch.float32)
+        assert pick_precision("auto", cpu, model) == expected
+    assert best_precision(torch.device("mps")) == "fp16"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: able)
+    assert best_precision(torch.device("cuda")) == ("bf16" if able else "fp16")

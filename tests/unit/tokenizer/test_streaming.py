@@ -27,7 +27,9 @@ from vqgan.tokenizer.streaming import convolve
 from vqgan.tokenizer.work import RESERVE, Work, decoding, encoding
 
 
-def build(*, seed=0, multipliers=(1, 2), blocks=1, attention=(), patch_size=1, channels=3, is_gumbel=False):
+def build(
+    *, seed=0, multipliers=(1, 2), blocks=1, attention=(), patch_size=1, channels=3, is_gumbel=False, **sizes
+):
     torch.manual_seed(seed)
     autoencoder = AutoencoderConfig(
         image_channels=channels,
@@ -38,6 +40,7 @@ def build(*, seed=0, multipliers=(1, 2), blocks=1, attention=(), patch_size=1, c
         resolution=16,
         attention_resolutions=attention,
         patch_size=patch_size,
+        **sizes,
     )
     kind = GumbelQuantizerConfig if is_gumbel else VectorQuantizerConfig
     quantizer = kind(codebook_size=16, codebook_dim=4)
@@ -96,6 +99,7 @@ ARCHITECTURES = st.fixed_dictionaries(
         "patch_size": st.sampled_from([1, 2]),
         "channels": st.sampled_from([1, 3]),
         "is_gumbel": st.booleans(),
+        "middle_attention": st.booleans(),
     }
 )
 

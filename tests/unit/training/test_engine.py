@@ -41,7 +41,7 @@ def test_runs_of_one_process_may_differ_in_precision():
 
 @pytest.mark.parametrize(("able", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_automatic_precision_asks_the_hardware_and_says_what_it_chose(monkeypatch, caplog, able, expected):
-    monkeypatch.setattr(module, "_computes_bf16", lambda device: able)
+    monkeypatch.setattr(module, "best_precision", lambda device: "bf16" if able else "fp16")
     with caplog.at_level(logging.INFO):
         assert Engine("cpu", "auto").precision == expected
     assert f"precision `auto` is `{expected}` here" in caplog.text
