@@ -20,7 +20,7 @@ from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.errors import ConfigError, DataError, closest
 from vqgan.presets import PRESETS
 from vqgan.presets.original import original_run
-from vqgan.training.build import build_prior_task, build_tokenizer_task, resume_prior_task
+from vqgan.training.build import build_prior_task, build_tokenizer_task, refuse_other, resume_prior_task
 from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop, Task
 from vqgan.training.observer import Observer
@@ -30,7 +30,6 @@ from vqgan.types import Batch, OnProgress
 from vqgan.version import __version__
 
 __all__ = ["Data", "read_run", "resolve", "train", "with_data"]
-
 logger = logging.getLogger(__name__)
 
 Data = str | Path | SourceConfig | None
@@ -81,6 +80,7 @@ def train(
         prepared = _continue(RunFolder(Path(resume)), data, eval_data, overrides, (device, precision, seed))
     elif out is not None:
         settings = with_data(resolve(run, overrides), data, eval_data)
+        refuse_other(settings, start_from, overrides)
         engine = Engine(device, precision)
         prepared = _begin(RunFolder(Path(out)), settings, tokenizer, start_from, engine, seed)
     else:

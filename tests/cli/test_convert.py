@@ -82,6 +82,8 @@ def test_a_file_of_ours_takes_no_configuration(published, run, tmp_path):
     convert(path, out)
     result = run("info", out, "--config", path.with_name("model.yaml"))
     refused(result, f"`{out}` carries its own configuration", "leave the configuration away", code=2)
+    result = run("reconstruct", out, path, "--set", "prior.depth=2", "--out", tmp_path / "images")
+    refused(result, f"`{out}` carries its own configuration", "leave the configuration away", code=2)
 
 
 # The file
@@ -109,6 +111,11 @@ def test_a_checkpoint_that_is_cut_short(published, run, share, is_old):
             "looks like a web page, not a checkpoint: the download failed",
             "download the file",
         ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n",
+            "is a Git LFS pointer, the file itself was not fetched",
+            "fetch it: `git lfs pull`",
+        ),
         (b"GIF89a", "holds no model that can be read", "give a run folder"),
     ],
 )
@@ -116,6 +123,53 @@ def test_what_is_no_checkpoint(published, run, data, message, hint, place):
     path = published()
     path.write_bytes(data)
     refused(run("info", path.parent / place), f"`{path}` {message}", hint)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.safetensors", "diffusion_pytorch_model.safetensors"])
+def test_a_pointer_in_the_place_of_the_weights_of_a_folder(published, run, tmp_path, name):
+    folder = tmp_path / "folder"
+    run("convert", published(), "--to", "diffusers", "--out", folder)
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\n")
+    refused(run("info", folder), f"`{folder / name}` is a Git LFS pointer", "fetch it: `git lfs pull`")
+
+
+def test_several_models_in_a_file_and_one_without_codes_are_named(published, run):
+    path = published()
+    state = store.case("vqmodel_tiny").state
+    both = {f"{prefix}.{key}": tensor for prefix in ("left", "right") for key, tensor in state.items()}
+    torch.save(both, path)
+    message = f"`{path}` holds several models, below `left.`, `right.`: which one is meant cannot be told"
+    refused(run("info", path), message, "keep one of them in the file")
+    path.with_name("model.yaml").write_text("model: {target: ldm.models.autoencoder.AutoencoderKL}")
+    message = f"`{path.with_name('model.yaml')}` describes an `AutoencoderKL`, which has no codes"
+    torch.save(state, path)
+    refused(run("info", path), message, "give a model with a codebook")
+
+
+def test_a_reference_that_leads_nowhere_is_named(published, run):
+    path = published()
+    config = path.with_name("model.yaml")
+    config.write_text(config.read_text().replace("n_embed: 64", "n_embed: ${codes}"))
+    message = "expected `int`, got `str` - at `$.n_embed`; `${codes}` stands nowhere in the file"
+    refused(run("info", path), message, "give the file that was published with the checkpoint")
+
+
+def test_a_second_stage_without_its_configuration_asks_for_what_it_does_not_tell(published, run):
+    path = published("net2net_class")
+    path.with_name("model.yaml").unlink()
+    message = "and its tensors do not tell `prior.num_heads` and `conditioner.kind`"
+    refused(
+        run("info", path), message, "say it, for example `--set prior.num_heads=16` `--set conditioner.kind="
+    )
+    words = ("--set", "prior.num_heads=4", "--set", "conditioner.kind=class_label")
+    refused(
+        run("info", path, *words), "do not tell `conditioner.num_classes`", "say it, for example `--set cond"
+    )
+    words = (*words, "--set", "conditioner.num_classes=10")
+    assert "window      8x8 tokens, 32x32 pixels" in run("info", path, *words).out
+    refused(
+        run("info", path, *words, "--set", "prior.depht=2"), "unknown key `depht`", "did you mean", code=2
+    )
 
 
 def test_a_file_that_is_not_there(run, tmp_path):

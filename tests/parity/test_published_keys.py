@@ -8,11 +8,13 @@ import torch
 from parity import original
 from reference import store
 from vqgan.checkpoints.format import build_model
+from vqgan.checkpoints.inference import inferred
 from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, TOKENIZER_KEYS, rename
+from vqgan.checkpoints.taming import model_config as taming_config
 from vqgan.checkpoints.taming_weights import model_state
 from vqgan.checkpoints.zoo import model_config
 from vqgan.checkpoints.zoo_entries import ENTRIES
-from vqgan.config import to_mapping
+from vqgan.config import convert, merge, to_mapping
 from vqgan.errors import CheckpointError
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.lpips import LPIPS
@@ -138,3 +140,78 @@ def test_a_key_too_many_or_too_few_shows(layout, monkeypatch):
     monkeypatch.setitem(PUBLISHED, layout, keys | {dropped.replace("conv_out", "conv_new"): [3]})
     with pytest.raises(CheckpointError, match="conv_new"):
         mapped(name, layout)
+
+
+def asked_for(name):
+    """What of a model of the zoo its tensors do not tell, as a user would say it."""
+    config = model_config(name)
+    if isinstance(config, TokenizerConfig):
+        return {}
+    condition = to_mapping(config.conditioner)
+    return {
+        "prior": {"num_heads": config.prior.num_heads, "dropout": config.prior.dropout},
+        "conditioner": condition,
+    }
+
+
+@pytest.mark.parametrize(("name", "layout"), LAYOUTS.items())
+def test_published_layouts_tell_their_configurations(name, layout):
+    known, state = asked_for(name), described(layout, "")
+    if known:
+        own = {"kind"} if any(key.startswith("cond_stage_model.") for key in state) else set()
+        with pytest.raises(
+            CheckpointError, match="`prior.num_heads`" if own else "`prior.num_heads` and `cond"
+        ):
+            inferred(state, {}, where="it")
+        needed = {"kind", "num_classes"}
+        told = {
+            "prior": known["prior"],
+            "conditioner": {k: v for k, v in known["conditioner"].items() if k in needed},
+        }
+    else:
+        told = {}
+    model = taming_config(inferred(state, told, where="it"), shapes(state), where="it")
+    whole = convert(merge(to_mapping(model), known), type(model), where="it")
+    assert whole == model_config(name)
+    if not known:
+        assert model == whole
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        (
+            {"quantize.embed.weight": (4, 4)},
+            "the quantizer: of `quantize.embedding` and `quantize.embed` both",
+        ),
+        (
+            {"quantize.embedding.weight": None},
+            r"the quantizer: .* neither is there \(an `AutoencoderKL` has no codes",
+        ),
+        (
+            {"encoder.conv_in.weight": None},
+            "the channels of the images: `encoder.conv_in.weight` is not there",
+        ),
+        (
+            {"encoder.down.1.block.0.conv1.weight": (129, 128, 3, 3)},
+            "the multipliers: a level is 129 channels wide",
+        ),
+        (
+            {"encoder.conv_out.weight": (4,)},
+            "the width of the latents: `encoder.conv_out.weight` has the shape",
+        ),
+    ],
+)
+def test_what_the_tensors_do_not_tell_is_named(changed, what):
+    state = described("vqgan_f16_1024 (DummyLoss)", "")
+    state |= {key: torch.empty(shape, device="meta") for key, shape in changed.items() if shape}
+    with pytest.raises(CheckpointError, match=f"its tensors do not tell {what}"):
+        inferred({key: t for key, t in state.items() if changed.get(key, ()) is not None}, {}, where="it")
+
+
+def test_a_permutation_that_is_no_order_is_named(reference):
+    state = reference("net2net_permuter").state
+    known = {"prior": {"num_heads": 4}, "conditioner": {"kind": "unconditional"}}
+    assert inferred(state, known, where="it")["params"]["permuter_config"]["target"].endswith(".SpiralOut")
+    with pytest.raises(CheckpointError, match="do not tell `token_order`"):
+        inferred({**state, "permuter.forward_shuffle_idx": torch.arange(63)}, known, where="it")

@@ -203,8 +203,8 @@ def test_a_steered_prior_goes_on_with_the_file_of_its_own_training(original, ima
 def test_a_prior_keeps_the_order_in_which_it_reads(original, images, tmp_path, is_fresh):
     file, config = original("net2net_permuter", side=16)
     beginning = {"tokenizer": file} if is_fresh else {"start_from": file}
-    overrides = STILL if is_fresh else [*STILL, "token_order=raster"]
-    out = train(config, data=images, out=tmp_path / "run", overrides=overrides, device="cpu", **beginning)
+    run = resolve(config, [*STILL] if is_fresh else [*STILL, "token_order=raster"])
+    out = train(run, data=images, out=tmp_path / "run", device="cpu", **beginning)
     begun, ended = vqgan.load(file, device="cpu"), vqgan.load(out, device="cpu")
     assert ended.config.token_order == resolve(out / "config.yaml").token_order == "spiral_out"
     names = set() if is_fresh else {name for name in begun.state_dict() if name.startswith("prior.")}
@@ -214,6 +214,29 @@ def test_a_prior_keeps_the_order_in_which_it_reads(original, images, tmp_path, i
     assert isinstance(classes, ClassLabelConfig)
     assert classes.vocabulary_size == 10
     train(None, resume=out, overrides=["training.steps=3"], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "item", "wanted", "found"),
+    [
+        ("vqmodel_tiny", "tokenizer.quantizer.codebook_size=128", 128, 64),
+        ("vqmodel_tiny", "tokenizer.quantizer={codebook_size: 128}", 128, 64),
+        ("net2net_uncond", "prior.depth=3", 3, 2),
+        ("net2net_permuter", "token_order=raster", "raster", "spiral_out"),
+    ],
+)
+def test_what_is_set_and_the_file_begun_with_must_agree(
+    original, images, tmp_path, name, item, wanted, found
+):
+    file, config = original(name, side=16 if "permuter" in name else 32)
+    key = "tokenizer.quantizer.codebook_size" if "quantizer" in item else item.partition("=")[0]
+    with pytest.raises(ConfigError) as caught:
+        train(
+            config, data=images, out=tmp_path / "run", start_from=file, overrides=[*STILL, item], device="cpu"
+        )
+    assert caught.value.message.startswith(f"`{key}` is set to {wanted}")
+    assert f"but in `{file}` it is {found}" in caught.value.message
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_command_takes_a_file_of_the_original_and_says_what_it_does_with_it(

@@ -1,21 +1,29 @@
 """Published checkpoints into files of ours, with little more memory than none."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from vqgan.checkpoints.diffusers import CONFIG_FILE, WEIGHTS_FILE, write_diffusers
 from vqgan.checkpoints.files import output_errors, refuse_existing
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import read_header, save_model
-from vqgan.checkpoints.load import find_file, read_model
-from vqgan.checkpoints.tensors import is_safetensors
+from vqgan.checkpoints.load import find_file, is_own, read_model
 from vqgan.errors import ConfigError
 from vqgan.synthesizer import Synthesizer
 
 logger = logging.getLogger(__name__)
 
 
-def convert(source: Path, out: Path, config: Path | None = None, *, keep_training: bool = False) -> None:
+def convert(
+    source: Path,
+    out: Path,
+    config: Path | None = None,
+    *,
+    keep_training: bool = False,
+    overrides: Sequence[str] = (),
+) -> None:
     """Writes the model of a published checkpoint to a file of ours.
 
     The weights stay mapped from the checkpoint until they are written: what is held in memory is one copy of what is
@@ -26,6 +34,7 @@ def convert(source: Path, out: Path, config: Path | None = None, *, keep_trainin
         out: The file; it must not exist.
         config: The checkpoint's configuration, where it is not beside it.
         keep_training: Whether the discriminator and the perceptual network travel along.
+        overrides: Changes of its configuration, ``"prior.num_heads=16"``.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read, or does not fit its configuration.
@@ -33,16 +42,17 @@ def convert(source: Path, out: Path, config: Path | None = None, *, keep_trainin
         OutputError: If ``out`` exists or cannot be written.
     """
     file = find_file(source)
-    if is_safetensors(file):
-        read_header(file)  # a damaged file, or one of others, has its own message
+    if is_own(file):
+        read_header(file)  # a damaged one has its own message
         raise ConfigError(f"`{file}` is a file of ours already", hint="there is nothing to convert")
     refuse_existing(out)
-    foreign = read_foreign(file, config)
+    foreign = read_foreign(file, config, overrides)
     networks = training_networks(foreign) if keep_training else {}
     model = foreign.model(copy=False)
     with output_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    save_model(model, out, step=foreign.step, training=networks)
+    weights: Literal["ema", "raw"] = "ema" if foreign.averaged else "raw"
+    save_model(model, out, weights=weights, step=foreign.step, training=networks)
     left_out = ", ".join(sorted({key.split(".")[1] for key in foreign.training}))
     if left_out and not keep_training:
         logger.info("left out, for training only: %s (kept with `--keep-training-state`)", left_out)
@@ -52,7 +62,9 @@ def convert(source: Path, out: Path, config: Path | None = None, *, keep_trainin
         logger.info("%.1f MB became %.1f MB%s", before / 1e6, after / 1e6, less)
 
 
-def convert_to_diffusers(source: Path, out: Path, config: Path | None = None) -> None:
+def convert_to_diffusers(
+    source: Path, out: Path, config: Path | None = None, overrides: Sequence[str] = ()
+) -> None:
     """Writes the tokenizer of any model as a folder for ``diffusers.VQModel.from_pretrained``.
 
     Raises:
@@ -62,7 +74,7 @@ def convert_to_diffusers(source: Path, out: Path, config: Path | None = None) ->
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         refuse_existing(out / name)
-    model, header = read_model(source, config)
+    model, header = read_model(source, config, overrides)
     write_diffusers(model.tokenizer if isinstance(model, Synthesizer) else model, out)
     if isinstance(model, Synthesizer):
         logger.info("left out: the prior and its condition; diffusers' class is a tokenizer alone")

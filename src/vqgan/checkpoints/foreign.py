@@ -1,6 +1,8 @@
 """Checkpoints of other programs (the original, LlamaGen, diffusers) as models of ours."""
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,24 @@ from vqgan.checkpoints.format import (
     digest_of,
     shapes_of,
 )
+from vqgan.checkpoints.inference import inferred
 from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, rename
 from vqgan.checkpoints.llamagen import is_llamagen, read_llamagen
-from vqgan.checkpoints.pickles import read_checkpoint
+from vqgan.checkpoints.parts import find_part
+from vqgan.checkpoints.pickles import Pickled, read_checkpoint
 from vqgan.checkpoints.published_layout import find_config
-from vqgan.checkpoints.taming import model_config
+from vqgan.checkpoints.taming import first_stage_of, model_config
+from vqgan.checkpoints.taming_schema import interpolated
 from vqgan.checkpoints.taming_weights import model_state
-from vqgan.config import read_yaml, to_mapping
+from vqgan.checkpoints.tensors import is_safetensors, read_tensors
+from vqgan.config import convert, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.lpips import LPIPS
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
+
+logger = logging.getLogger(__name__)
 
 _OF_ANOTHER = "the configuration may belong to another checkpoint; give the right one with `--config`"
 
@@ -46,6 +54,8 @@ class Foreign:
         training: The tensors of its discriminator and its perceptual network, by their original names.
         step: Optimizer steps that made it, 0 if it does not say.
         yaml: The file that the configuration was read from, if it was one of its own.
+        inferred: Whether the tensors alone told the configuration.
+        averaged: Whether the weights are running averages.
     """
 
     file: Path
@@ -55,6 +65,8 @@ class Foreign:
     training: dict[str, Tensor]
     step: int
     yaml: Path | None = None
+    inferred: bool = False
+    averaged: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -67,10 +79,11 @@ class Foreign:
             kind=self.kind,
             config=to_mapping(self.config),
             shapes=shapes_of(self.tensors),
-            weights="raw",
+            weights="ema" if self.averaged else "raw",
             step=self.step,
             digest=digest,
             version=self.family,
+            inferred=self.inferred,
             training={key.split(".")[1]: {} for key in self.training},
         )
 
@@ -95,49 +108,84 @@ class Foreign:
         model = build_model(self.kind, to_mapping(self.config), where=where)
         wanted, found = shapes_of(model.state_dict()), shapes_of(self.tensors)
         if self.yaml is None:
-            check_keys(wanted, found, where=where, what=self.kind)
+            hint = "its tensors tell sizes that others do not have; give `--config`" if self.inferred else ""
+            check_keys(wanted, found, where=where, what=self.kind, hint=hint)
         else:
             what = f"{self.kind} that `{self.yaml}` describes"
             check_keys(wanted, found, where=where, what=what, hint=_OF_ANOTHER)
         return model
 
 
-def load_foreign(path: Path, config: Path | None = None) -> tuple[Model, Header]:
+def load_foreign(
+    path: Path, config: Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[Model, Header]:
     """The model of another program's checkpoint, on the CPU in fp32. Raises as :func:`read_foreign`."""
-    foreign = read_foreign(path, config)
+    foreign = read_foreign(path, config, overrides)
     return foreign.model(), foreign.header(digest_of(foreign.tensors))
 
 
-def read_foreign(path: Path, config: Path | None = None) -> Foreign:
-    """Reads a checkpoint of the original with its configuration, of LlamaGen, or a folder of diffusers.
+def read_foreign(path: Path, config: Path | None = None, overrides: Sequence[str] = ()) -> Foreign:
+    """Reads a checkpoint of the original, of LlamaGen, or a folder of diffusers.
 
     Args:
         path: The checkpoint or the folder.
-        config: The configuration of an original checkpoint; by default the one that :func:`find_config` finds.
+        config: The configuration of an original checkpoint; by default the one that :func:`find_config` finds,
+            else what its tensors tell.
+        overrides: Changes of the configuration in our words, ``"prior.num_heads=16"``.
 
     Raises:
         CheckpointError: If there is no configuration, or something cannot be read or does not fit.
+        ConfigError: If a change cannot be.
     """
+    changes = parse_overrides(overrides)
+    found = _read(path, config, changes)
+    kind = type(found.config)
+    changed = convert(merge(to_mapping(found.config), changes), kind, where=f"the configuration of `{path}`")
+    if found.inferred:
+        logger.info("`%s` comes without a configuration: it is inferred from the tensors", path)
+    return replace(found, config=changed)
+
+
+def _read(path: Path, config: Path | None, changes: Mapping[str, Any]) -> Foreign:
+    where = f"`{path}`"
     if path.is_dir():
         described, tensors = read_diffusers(path)
         return Foreign(path, "diffusers", described, tensors, {}, 0)
-    read = read_checkpoint(path)
-    if config is None and is_llamagen(read.tensors):
-        described, tensors = read_llamagen(read.tensors, where=f"`{path}`")
-        return Foreign(path, "LlamaGen", described, tensors, {}, read.step)
-    chosen = config if config is not None else find_config(path)
+    read = Pickled(read_tensors(path)) if is_safetensors(path) else read_checkpoint(path)
+    chosen = find_config(path) if config is None and not is_llamagen(read.tensors) else config
     try:
-        mapping = read_yaml(chosen)
+        mapping = interpolated(read_yaml(chosen)) if chosen is not None else {}
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint) from None
-    model = model_config(mapping, shapes_of(read.tensors), where=f"`{chosen}`")
+    inner = first_stage_of(mapping)
+    part = find_part(read.tensors, first_stage=inner is not None, where=where)
+    averaged = read.averaged or part.averaged
+    if chosen is None and is_llamagen(part.tensors):
+        described, tensors = read_llamagen(part.tensors, where=where)
+        return Foreign(path, "LlamaGen", described, tensors, {}, read.step, inferred=True, averaged=averaged)
+    if chosen is None:
+        mapping = inferred(part.tensors, changes, where=where)
+    source = where if chosen is None else f"`{chosen}`"
+    model = model_config(
+        mapping if inner is None else {"model": inner}, shapes_of(part.tensors), where=source
+    )
     kind = "tokenizer" if isinstance(model, TokenizerConfig) else "synthesizer"
-    parts = {key.partition(".")[0] for key in read.tensors}
+    parts = {key.partition(".")[0] for key in part.tensors}
     held = "synthesizer" if "transformer" in parts else "tokenizer" if "encoder" in parts else kind
     if held != kind:
-        raise CheckpointError(f"`{path}` holds a {held}, but `{chosen}` describes a {kind}", hint=_OF_ANOTHER)
-    tensors, training = model_state(read.tensors, model, where=f"`{path}`")
-    return Foreign(path, "taming-transformers", model, tensors, training, read.step, chosen)
+        raise CheckpointError(f"{where} holds a {held}, but {source} describes a {kind}", hint=_OF_ANOTHER)
+    tensors, training = model_state(part.tensors, model, where=where)
+    return Foreign(
+        path,
+        "taming-transformers",
+        model,
+        tensors,
+        training,
+        read.step,
+        yaml=chosen,
+        inferred=chosen is None,
+        averaged=averaged,
+    )
 
 
 def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Module]]:

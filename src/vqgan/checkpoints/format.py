@@ -49,6 +49,7 @@ class Header:
         digest: sha256 over the tensors; 12 digits of it name the model.
         version: Version of this package that wrote the file.
         training: Arguments of the training networks in the file by name, or empty.
+        inferred: Whether the configuration follows from the shapes of the tensors, as it may in files of others.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Header:
     digest: str
     version: str
     training: dict[str, Any]
+    inferred: bool = False
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

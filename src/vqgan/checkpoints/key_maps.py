@@ -44,6 +44,8 @@ TOKENIZER_KEYS = {
     "encoder.conv_out": "encoder.output_conv",
     "quant_conv": "to_codebook",
     "quantize.embedding": "quantizer.codebook",
+    "quantize.embedding.cluster_size": "",
+    "quantize.embedding.embed_avg": "",
     "quantize.embed": "quantizer.codebook",
     "quantize.proj": "quantizer.projection",
     "quantize.used": "quantizer.used",
@@ -120,7 +122,6 @@ PERCEPTUAL_KEYS = {
     "lin4.model.1": "heads.4",
 }
 """LPIPS on VGG16."""
-
 
 VGG16_KEYS = {
     "features.0": "stages.0.0",

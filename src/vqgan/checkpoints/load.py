@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -15,7 +16,7 @@ from vqgan.checkpoints.pickle_scan import COPY_AGAIN
 from vqgan.checkpoints.pickles import is_pickle
 from vqgan.checkpoints.published_layout import find_checkpoint
 from vqgan.checkpoints.run_folder import find_weights
-from vqgan.checkpoints.tensors import is_safetensors
+from vqgan.checkpoints.tensors import is_safetensors, read_description, refuse_pointer
 from vqgan.errors import CheckpointError, ConfigError, closest
 from vqgan.images import printable
 
@@ -33,7 +34,12 @@ _LARGE = 100_000_000
 
 
 def load(
-    path: str | Path, config: str | Path | None = None, *, device: str = "auto", precision: str = "fp32"
+    path: str | Path,
+    config: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "fp32",
 ) -> Model:
     """Loads a tokenizer or a synthesizer, ready for use.
 
@@ -41,7 +47,8 @@ def load(
         path: A run folder (its prior if there is one, else its tokenizer), a ``.safetensors`` file of ours, an
             original checkpoint or the folder that it was published in, a LlamaGen tokenizer, or a diffusers folder.
         config: The configuration of an original checkpoint; by default the YAML file beside it or in
-            ``configs/``. Our files carry theirs.
+            ``configs/``, else what its tensors tell. Our files carry theirs.
+        overrides: Changes of the configuration of a file of others: ``["prior.num_heads=16"]``.
         device: ``"auto"`` (CUDA, MPS, CPU in that order), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: what :func:`best_precision` says; on the CPU
             fp32 below 100 M parameters.
@@ -50,17 +57,22 @@ def load(
         CheckpointError: If there is no model at the path, or it is damaged.
         ConfigError: If the device or the precision is not to be had, or ``config`` is not needed.
     """
-    model, _ = load_with_header(Path(path), config, device=device, precision=precision)
+    model, _ = load_with_header(Path(path), config, overrides, device=device, precision=precision)
     return model
 
 
 def load_with_header(
-    path: Path, config: str | Path | None = None, *, device: str = "auto", precision: str = "fp32"
+    path: Path,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
 ) -> tuple[Model, Header]:
     """As :func:`load`, and what the file says about itself."""
     started = time.perf_counter()
     target = pick_device(device)
-    model, header = read_model(path, config)
+    model, header = read_model(path, config, overrides)
     if header.training:
         logger.info("left out of `%s`, for training only: %s", path, ", ".join(sorted(header.training)))
     model = place(model, target, precision)
@@ -73,32 +85,41 @@ def load_with_header(
     return model, header
 
 
-def read_model(path: Path, config: str | Path | None = None) -> tuple[Model, Header]:
+def read_model(
+    path: Path, config: str | Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[Model, Header]:
     """The model of any file that :func:`load` takes, on the CPU in fp32, and what the file says about itself."""
     file = find_file(path)
-    if is_safetensors(file):
-        _refuse_config(file, config)
+    if is_own(file):
+        _refuse_config(file, config, overrides)
         return load_model(file)
-    return load_foreign(file, Path(config) if config is not None else None)
+    return load_foreign(file, Path(config) if config is not None else None, overrides)
 
 
-def find_header(path: Path, config: str | Path | None = None) -> tuple[Path, Header, Model]:
+def find_header(
+    path: Path, config: str | Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[Path, Header, Model]:
     """The file that a path means, what it says about itself, and its model without weights.
 
     Weights are not read, and foreign ones not hashed.
     """
     file = find_file(path)
-    if is_safetensors(file):
-        _refuse_config(file, config)
+    if is_own(file):
+        _refuse_config(file, config, overrides)
         header = read_header(file)
         return file, header, empty_model(file, header)
-    foreign = read_foreign(file, Path(config) if config is not None else None)
+    foreign = read_foreign(file, Path(config) if config is not None else None, overrides)
     return file, foreign.header(), foreign.empty()
 
 
-def _refuse_config(file: Path, config: str | Path | None) -> None:
-    """Raises ConfigError if a configuration is given for a file that carries its own."""
-    if config is not None:
+def is_own(path: Path) -> bool:
+    """Whether a file is one of ours, by its metadata. Raises CheckpointError if it is a damaged safetensors file."""
+    return is_safetensors(path) and any(key.startswith("vqgan.") for key in read_description(path)[0])
+
+
+def _refuse_config(file: Path, config: str | Path | None, overrides: Sequence[str]) -> None:
+    """Raises ConfigError if a configuration, or a change of it, is given for a file that carries its own."""
+    if config is not None or overrides:
         raise ConfigError(f"`{file}` carries its own configuration", hint="leave the configuration away")
 
 
@@ -156,6 +177,7 @@ def _no_model(path: Path) -> CheckpointError:
         if path.is_file():
             with path.open("rb") as file:
                 start = file.read(1000).lstrip().lower()
+            refuse_pointer(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         return CheckpointError(f"`{path}` cannot be read: {reason}", hint="check its rights and the disk")

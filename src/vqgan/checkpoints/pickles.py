@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vqgan.checkpoints.pickle_scan import COPY_AGAIN, ZIP_START, check_names, escaped, foreign_names
+from vqgan.checkpoints.tensors import refuse_pointer
 from vqgan.errors import CheckpointError
 
 
@@ -39,10 +40,12 @@ class Pickled:
     Attributes:
         tensors: By their names in the file; mapped, not read, where the file allows it.
         step: The optimizer steps that it tells of, else 0.
+        averaged: Whether they are the running averages that the file keeps beside the last weights.
     """
 
     tensors: dict[str, Tensor]
-    step: int
+    step: int = 0
+    averaged: bool = False
 
 
 def is_pickle(path: Path) -> bool:
@@ -72,6 +75,7 @@ def read_checkpoint(path: Path) -> Pickled:
         raise CheckpointError(
             f"cannot read `{path}`: there is no such file, or it is none", hint="check the path"
         )
+    refuse_pointer(path)
     wanted = foreign_names(path, [name for _, name in _STAND_INS])
     if wanted:
         raise CheckpointError(
@@ -110,7 +114,8 @@ def read_checkpoint(path: Path) -> Pickled:
     step = value.get("global_step", 0) if isinstance(value, dict) else 0
     tensors = {str(key): tensor for key, tensor in found.items() if isinstance(tensor, Tensor)}
     _check_memory(path, tensors)
-    return Pickled(tensors, step if isinstance(step, int) and 0 <= step < 1 << 63 else 0)
+    averaged = isinstance(value, dict) and found is value.get("ema")
+    return Pickled(tensors, step if isinstance(step, int) and 0 <= step < 1 << 63 else 0, averaged)
 
 
 def _check_memory(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -22,15 +22,18 @@ def find_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def find_config(path: Path) -> Path:
+def find_config(path: Path) -> Path | None:
     """The configuration that was published with a checkpoint.
 
     Looked for, in this order: a file of the checkpoint's own name beside it; ``model.yaml``, ``config.yaml`` or the
     only YAML file beside it; the same in ``configs/`` beside it and beside its folder, where
     ``...-project.yaml`` comes first, the newest of several.
 
+    Returns:
+        Its path; None if there is no YAML file at all.
+
     Raises:
-        CheckpointError: If there is none, or several that may be meant.
+        CheckpointError: If those that there are cannot be read, or several may be meant.
     """
     folder = path.parent
     own = path.with_suffix(".yaml")
@@ -58,10 +61,7 @@ def find_config(path: Path) -> Path:
             f"`{path}` needs the configuration that it was published with; what was found is none: {reasons}",
             hint="download that file again, or give another with `--config model.yaml`",
         )
-    raise CheckpointError(
-        f"`{path}` needs the configuration that it was published with; there is none beside it or in `configs/`",
-        hint="give it with `--config model.yaml`",
-    )
+    return None
 
 
 def _files(folder: Path) -> list[Path]:

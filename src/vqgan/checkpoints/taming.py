@@ -6,12 +6,12 @@ tables is refused by name.
 
 from collections.abc import Iterable, Mapping
 from math import isqrt
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from vqgan.checkpoints.pickle_scan import escaped
-from vqgan.checkpoints.taming_schema import FirstStage, Node, SceneData, SecondStage, Transformer
+from vqgan.checkpoints.taming_schema import FirstStage, Node, SceneData, SecondStage, Transformer, unresolved
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
@@ -37,11 +37,15 @@ TOKENIZERS = (
     "taming.models.vqgan.VQNoDiscModel",
     "taming.models.vqgan.VQSegmentationModel",
     "taming.models.vqgan.GumbelVQ",
+    "taming.models.vqgan.EMAVQ",
     "ldm.models.autoencoder.VQModel",
     "ldm.models.autoencoder.VQModelInterface",
 )
 PRIOR = "taming.models.cond_transformer.Net2NetTransformer"
 TRANSFORMER = "taming.modules.transformer.mingpt.GPT"
+SCENE = "taming.models.dummy_cond_stage.DummyCondStage"
+
+T = TypeVar("T")
 
 ORDERS: dict[str, TokenOrder] = {
     "taming.modules.transformer.permuter.Identity": "raster",
@@ -81,18 +85,29 @@ def model_config(
         ) from None
 
 
+def first_stage_of(mapping: Mapping[str, Any]) -> Any:
+    """The part of a configuration that describes the first stage of an outer model of another kind, or None."""
+    node = mapping.get("model")
+    if not isinstance(node, Mapping) or node.get("target") in (PRIOR, *TOKENIZERS):
+        return None
+    params = node.get("params")
+    return params.get("first_stage_config") if isinstance(params, Mapping) else None
+
+
 def _convert(value: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
+        reason = f"{str(error)[:1].lower()}{str(error)[1:]}{unresolved(value)}"
         raise CheckpointError(
-            f"{where} is no configuration of the original: {str(error)[:1].lower()}{str(error)[1:]}",
+            f"{where} is no configuration of the original: {reason}",
             hint="give the file that was published with the checkpoint (`model.yaml`, `...-project.yaml`)",
         ) from None
 
 
-def _below(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
+    """What stands below a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
 def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
@@ -103,6 +118,10 @@ def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
 
 
 def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) -> TokenizerConfig:
+    if node.target.endswith(".AutoencoderKL"):
+        raise CheckpointError(
+            f"{where} describes an `AutoencoderKL`, which has no codes", hint="give a model with a codebook"
+        )
     if node.target not in TOKENIZERS:
         raise _unknown(node.target, (*TOKENIZERS, PRIOR), where)
     stage: FirstStage = _convert(node.params, FirstStage, where)
@@ -157,7 +176,7 @@ def _synthesizer(
             f"`downsample_cond_size` of {where} is {stage.downsample_cond_size}; only conditions of the image's "
             "own size can be built"
         )
-    tokenizer = _tokenizer(stage.first_stage_config, _below("first_stage_model.", shapes), where)
+    tokenizer = _tokenizer(stage.first_stage_config, below("first_stage_model.", shapes), where)
     if stage.transformer_config.target != TRANSFORMER:
         raise _unknown(stage.transformer_config.target, [TRANSFORMER], where)
     sizes: Transformer = _convert(stage.transformer_config.params, Transformer, where)
@@ -227,12 +246,12 @@ def _conditioner(
                 num_values=_number(given, "n_embed", where),
                 downsample_factor=_number(given, "down_factor", where),
             )
-        case "taming.models.dummy_cond_stage.DummyCondStage":
+        case _ if given.target == SCENE:
             full = tokenizer.autoencoder.resolution // tokenizer.autoencoder.downsample_factor
             key = given.params.get("conditional_key", stage.cond_stage_key)
             return _scene(str(key), sizes, _convert(data, SceneData, where), full, where)
         case _:
-            own = _tokenizer(given, _below("cond_stage_model.", shapes), where)
+            own = _tokenizer(given, below("cond_stage_model.", shapes), where)
             return TokenizedImageConfig(
                 image=stage.cond_stage_key, tokenizer=own, codebook_size=own.quantizer.num_codes
             )

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from vqgan.checkpoints.taming_schema import Node
+from vqgan.checkpoints.taming_schema import Node, unresolved
 from vqgan.config import convert
+from vqgan.errors import ConfigError
 
 _SIZES = {
     "ch": "base_channels",
@@ -29,6 +30,7 @@ _LOSS = {
     "disc_loss": "adversary.loss",
     "codebook_weight": "codebook_weight",
     "perceptual_weight": "perceptual.weight",
+    "pixel_loss": "pixels",
 }
 _PARAMS, _LOSSES, _GPT = "model.params.", "model.params.lossconfig.", "model.params.transformer_config."
 _TRAIN = "data.params.train.params."
@@ -144,6 +146,7 @@ class Loss(msgspec.Struct):
     perceptual_weight: float = 1.0
     disc_ndf: int = 64
     disc_loss: Literal["hinge", "vanilla"] = "hinge"
+    pixel_loss: Literal["l1", "l2"] = "l1"
 
 
 class Images(msgspec.Struct):
@@ -170,7 +173,7 @@ class _Stage(msgspec.Struct, rename={"loss": "lossconfig", "keep_probability": "
 class _Model(msgspec.Struct):
     target: str
     params: _Stage
-    base_learning_rate: float
+    base_learning_rate: float | None = None
 
 
 class _Data(msgspec.Struct):
@@ -203,7 +206,7 @@ class OriginalTraining:
     """How a configuration of the original trains.
 
     Attributes:
-        base_learning_rate: For one image of the batch.
+        base_learning_rate: For one image of the batch, if it says so.
         batch_size: Images that one process computes at once, if it says so.
         workers: Processes that read images, if it says so.
         accumulate: Micro-batches of a step.
@@ -215,7 +218,7 @@ class OriginalTraining:
         images: That class's arguments.
     """
 
-    base_learning_rate: float
+    base_learning_rate: float | None
     batch_size: int | None
     workers: int | None
     accumulate: int
@@ -239,7 +242,10 @@ def read_training(mapping: Mapping[str, Any], *, where: str) -> OriginalTraining
     Raises:
         ConfigError: If a value that is needed is missing, or one has the wrong type.
     """
-    file: _File = convert(mapping, _File, where=where)
+    try:
+        file: _File = convert(mapping, _File, where=where)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}{unresolved(mapping)}", hint=error.hint) from None
     loss, data, trainer = file.model.params.loss, file.data.params, file.lightning.trainer
     train = data.train if data.train is not None else Node(target="")
     nested = train.params.get("config")

@@ -1,5 +1,7 @@
 """The keys of the original's configurations, with its defaults; keys that say nothing of the model are not read."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -73,3 +75,49 @@ class SceneData(msgspec.Struct):
     encode_crop: bool | None = None
     use_group_parameter: bool | None = None
     use_additional_parameters: bool | None = None
+
+
+_REFERENCE = re.compile(r"\$\{([^${}]*)\}")
+_MOST_REFERENCES = 100
+
+
+def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with what stands at `a.b` of it for each `${a.b}`; what it does not hold stays as it is.
+
+    Example:
+        >>> interpolated({"a": {"b": 3, "c": "${.b}"}, "d": "${a}", "e": "${oc.env:HOME}"})
+        {'a': {'b': 3, 'c': 3}, 'd': {'b': 3, 'c': 3}, 'e': '${oc.env:HOME}'}
+    """
+    count = 0
+
+    def find(name: str, path: tuple[str, ...], text: str) -> Any:
+        """What a name means at a path: dots in front count levels up; itself where nothing is there, or too much."""
+        nonlocal count
+        dots = len(name) - len(name.lstrip("."))
+        place = (*(path[:-dots] if dots else ()), *name[dots:].split("."))
+        value: Any = mapping
+        count += 1
+        for part in place:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return text if value is None or count > _MOST_REFERENCES else resolve(value, place)
+
+    def resolve(value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, Mapping):
+            return {key: resolve(each, (*path, str(key))) for key, each in value.items()}
+        if isinstance(value, list):
+            return [resolve(each, path) for each in value]
+        if not isinstance(value, str):
+            return value
+        whole = _REFERENCE.fullmatch(value)
+        if whole:
+            return find(whole[1], path, value)
+        return _REFERENCE.sub(lambda found: str(find(found[1], path, found[0])), value)
+
+    result: dict[str, Any] = resolve(mapping, ())
+    return result
+
+
+def unresolved(value: Any) -> str:
+    """The end of a message that names the references in a value that lead nowhere; empty without."""
+    names = sorted({f"`${{{name}}}`" for name in _REFERENCE.findall(str(value))})
+    return f"; {', '.join(names[:3])} stands nowhere in the file" if names else ""

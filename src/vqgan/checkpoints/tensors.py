@@ -1,5 +1,6 @@
 """Files of named tensors: written whole or not at all, checked before they are read."""
 
+import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from vqgan.errors import CheckpointError
 
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors specification's own limit; a larger header is not read."""
+
+_POINTER = b"version https://git-lfs"
 
 Shapes = dict[str, tuple[int, ...]]
 """Name to shape of every tensor, in the file's order."""
@@ -40,9 +43,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         mode = temporary.stat().st_mode
         # Without tensors and with empty metadata safetensors 0.8 writes a header that it cannot read.
         save_file(own, temporary, metadata=dict(metadata) or None)
+        _sort_metadata(temporary, metadata)
         temporary.chmod(mode)
 
     replace_file(path, write)
+
+
+def _sort_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Puts the metadata in order: safetensors writes it in another one each time, equal models give equal files."""
+    with path.open("r+b") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+        described = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+        described |= {key: value for key, value in json.loads(header).items() if key != "__metadata__"}
+        text = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+        file.seek(8)
+        file.write(text.ljust(len(header)))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -87,6 +102,16 @@ def is_safetensors(path: Path) -> bool:
         return False
 
 
+def refuse_pointer(path: Path) -> None:
+    """Raises CheckpointError if the file is what Git LFS leaves in a file's place."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) != _POINTER:
+            return
+    raise CheckpointError(
+        f"`{path}` is a Git LFS pointer, the file itself was not fetched", hint="fetch it: `git lfs pull`"
+    )
+
+
 def check_safetensors(path: Path) -> None:
     """Raises CheckpointError unless the file is there, regular, and its header fits into it and the limits."""
     try:
@@ -95,6 +120,7 @@ def check_safetensors(path: Path) -> None:
             raise CheckpointError(f"`{path}` is not a file", hint="give a `.safetensors` file")
         with path.open("rb") as file:
             start = file.read(8)
+        refuse_pointer(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CheckpointError(f"cannot read `{path}`: {reason}", hint="check the path") from None

@@ -1,11 +1,11 @@
 """``vqgan convert``: published checkpoints into one file of ours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 
-from vqgan.cli.options import OptionalText
+from vqgan.cli.options import Changes, OptionalText
 from vqgan.errors import ConfigError
 
 Format = Literal["vqgan", "diffusers"]
@@ -28,6 +28,9 @@ class Convert:
     config: Annotated[OptionalText, tyro.conf.arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Its configuration; by default the one beside it or in `configs/`."""
 
+    set: Changes = field(default_factory=list)
+    """What a checkpoint's own configuration does not tell: `--set prior.num_heads=16`."""
+
     to: Format = "vqgan"
     """What to write."""
 
@@ -48,8 +51,9 @@ class Convert:
                 "a folder of diffusers has no place for the training state",
                 hint="leave `--keep-training-state` away",
             )
+        described = Path(config) if config else None
         if self.to == "diffusers":
-            convert_to_diffusers(source, out, Path(config) if config else None)
+            convert_to_diffusers(source, out, described, self.set)
         else:
-            convert(source, out, Path(config) if config else None, keep_training=self.keep_training_state)
+            convert(source, out, described, keep_training=self.keep_training_state, overrides=self.set)
         print(out)

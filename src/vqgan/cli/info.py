@@ -1,12 +1,12 @@
 """``vqgan info``: what a file or run folder holds."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vqgan.cli.options import OptionalText
+from vqgan.cli.options import Changes, OptionalText
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,9 @@ class Info:
     config: Annotated[OptionalText, tyro.conf.arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """The configuration of an original checkpoint; by default the one beside it or in `configs/`."""
 
+    set: Changes = field(default_factory=list)
+    """What a checkpoint's own configuration does not tell: `--set prior.num_heads=16`."""
+
     def run(self) -> None:
         """Reads the header and prints it."""
         from pathlib import Path
@@ -31,7 +34,7 @@ class Info:
         from vqgan.checkpoints.load import find_header
         from vqgan.config import dump_yaml
 
-        file, header, model = find_header(Path(self.path), self.config)
+        file, header, model = find_header(Path(self.path), self.config, self.set)
         for key, value in _rows(file, header, model):
             print(f"{key:<12}{value}")
         print("config:")
@@ -52,6 +55,8 @@ def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str,
     steps = f", after {header.step} steps" if header.step else ""  # most others do not say
     yield "weights", f"{header.weights}{steps}{digest}"
     yield "written by", header.version if header.version[0].isalpha() else f"vqgan {header.version}"
+    if header.inferred:
+        yield "sizes", "inferred from the tensors, which do not tell `resolution`"
     if header.training:
         yield "beside them", f"for training: {', '.join(sorted(header.training))}"
     saved = RunFolder(file.parent).numbers()

@@ -39,6 +39,7 @@ class Flags(Protocol):
 
     model: str
     config: str | None
+    set: list[str]
     device: str
     precision: str
     memory: float | None
@@ -50,7 +51,7 @@ def load_tokenizer(flags: Flags) -> tuple[Tokenizer, Header, str]:
     The digest is that of the weights as they are stored: in every precision it is the same tokenizer.
     """
     target = pick_device(flags.device)  # before the weights are read
-    model, header = load_with_header(Path(flags.model), flags.config, device="cpu")
+    model, header = load_with_header(Path(flags.model), flags.config, flags.set, device="cpu")
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     digest = tokenizer_digest(tokenizer)
     tokenizer = place(tokenizer, target, flags.precision)
@@ -65,7 +66,7 @@ def load_synthesizer(flags: Flags) -> tuple[Synthesizer, Header]:
         CheckpointError: If there is only a tokenizer.
     """
     model, header = load_with_header(
-        Path(flags.model), flags.config, device=flags.device, precision=flags.precision
+        Path(flags.model), flags.config, flags.set, device=flags.device, precision=flags.precision
     )
     if not isinstance(model, Synthesizer):
         raise CheckpointError(

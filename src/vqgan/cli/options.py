@@ -1,6 +1,6 @@
 """Flags that several commands share; no torch here, so that every ``--help`` is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import tyro
@@ -23,6 +23,7 @@ ImagePaths = Annotated[
 ]
 Folder = Annotated[str, tyro.conf.arg(metavar="FOLDER")]
 Size = Annotated[OptionalText, tyro.conf.arg(metavar="HEIGHTxWIDTH", help_behavior_hint="")]
+Changes = Annotated[tyro.conf.UseAppendAction[Texts], tyro.conf.arg(metavar="KEY=VALUE")]
 
 
 @dataclass(kw_only=True)
@@ -45,6 +46,9 @@ class Use(Compute):
 
     config: Annotated[OptionalText, tyro.conf.arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """The configuration of an original checkpoint; by default the one beside it or in `configs/`."""
+
+    set: Changes = field(default_factory=list)
+    """What a checkpoint's own configuration does not tell: `--set prior.num_heads=16`."""
 
     memory: Annotated[OptionalNumber, tyro.conf.arg(metavar="GB", help_behavior_hint="")] = None
     """Memory beside the weights, in GB of 2^30 bytes; by default 4, on CUDA half of the device's. Images that do not

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from vqgan.checkpoints.taming import model_config
 from vqgan.checkpoints.taming_run import LEFT_OUT, MAPPED, Loss, OriginalTraining, read_training
+from vqgan.checkpoints.taming_schema import interpolated
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, closest
@@ -30,6 +31,7 @@ LOSSES: dict[str, Literal["adversarial", "none"]] = {
     "ldm.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "adversarial",
     "taming.modules.losses.DummyLoss": "none",
     "taming.modules.losses.vqperceptual.DummyLoss": "none",
+    "torch.nn.Identity": "none",
 }
 """Classes of losses: pixels, perceptual network and adversary; or none that could train."""
 
@@ -54,6 +56,8 @@ STEPS = 250_000
 MOST_WORKERS = 4
 """Processes that read images; files of the original ask for two for each image of the batch."""
 
+BASE_LEARNING_RATE, LOSS = 4.5e-6, Loss(disc_start=10_000, disc_weight=0.8)
+"""What the original's file for images of one's own says, where a file does not."""
 
 BATCH_SIZE = 4
 """Images of a batch where a file does not say: published ones may describe the model alone."""
@@ -71,6 +75,7 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
         ConfigError: If something that is needed is missing, a class of its model or its loss is not known, or
             a value cannot be.
     """
+    mapping = interpolated(mapping)
     try:
         model = model_config(mapping, {}, where=where)
     except CheckpointError as error:
@@ -81,7 +86,9 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
         require(value >= 1, f"`{name}` of {where} is {value}, expected at least 1")
     processes = _processes()
     batch = found.accumulate * processes * size
-    rate = batch * found.base_learning_rate
+    is_set = "task.optimizer.learning_rate" in given
+    base = BASE_LEARNING_RATE if is_set or found.base_learning_rate is None else found.base_learning_rate
+    rate = batch * base
     run: Run  # made first: what is refused was not mapped
     if isinstance(model, TokenizerConfig):
         run = _tokenizer_run(model, found, rate, batch, where, given)
@@ -90,14 +97,17 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
     logger.info("%s is a configuration of the original; what became of its keys:", where)
     for line, is_known in account(mapping):
         logger.log(logging.INFO if is_known else logging.WARNING, "%s", line)
-    logger.info(
-        "learning rate %.4g = %d accumulated x %d processes x %d images x %.4g; another batch size does not change it",
-        rate,
-        found.accumulate,
-        processes,
-        size,
-        found.base_learning_rate,
-    )
+    if not is_set:
+        logger.info(
+            "learning rate %.4g = %d accumulated x %d processes x %d images x %.4g%s; "
+            "another batch size does not change it",
+            rate,
+            found.accumulate,
+            processes,
+            size,
+            base,
+            " (`base_learning_rate` is not said)" if found.base_learning_rate is None else "",
+        )
     if found.batch_size is None:
         logger.info("the size of a batch is not said: %d images; `data.params.batch_size` would say it", size)
     return run
@@ -149,7 +159,7 @@ def _tokenizer_run(
     where: str,
     given: Container[str],
 ) -> TokenizerRun:
-    kind = LOSSES.get(found.loss_class)
+    kind = LOSSES.get(found.loss_class) if found.loss_class else "adversarial"
     if kind is None:
         raise ConfigError(
             f"{where} names the loss `{_plain(found.loss_class)}`, which a tokenizer cannot be trained with here",
@@ -160,11 +170,19 @@ def _tokenizer_run(
     if kind == "none":
         logger.info("the loss is a stand-in that cannot train: pixels and quantizer alone count here")
     loss = found.loss if kind == "adversarial" else Loss(disc_weight=0.0, perceptual_weight=0.0)
+    if not found.loss_class:
+        loss = LOSS
+        logger.info(
+            "the loss is not said: pixels, perceptual network, and an adversary of weight %g from step %d",
+            loss.disc_weight,
+            loss.disc_start,
+        )
     size = (model.autoencoder.resolution, model.autoencoder.resolution)
     return TokenizerRun(
         tokenizer=model,
         task=TokenizerTaskConfig(
             optimizer=OptimizerConfig(learning_rate=rate, betas=(0.5, 0.9)),
+            pixels=loss.pixel_loss,
             codebook_weight=loss.codebook_weight,
             perceptual=PerceptualConfig(weight=loss.perceptual_weight) if loss.perceptual_weight else None,
             adversary=_adversary(loss),

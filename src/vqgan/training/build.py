@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,10 +10,9 @@ import torch
 
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import check_keys, read_training, shapes_of
-from vqgan.checkpoints.load import find_file, read_model
+from vqgan.checkpoints.load import find_file, find_header, is_own, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.checkpoints.tensors import is_safetensors
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
@@ -20,7 +20,7 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     build_conditioner,
 )
-from vqgan.config import require
+from vqgan.config import require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.lpips import LPIPS
@@ -29,11 +29,10 @@ from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorShape, PriorTask
-from vqgan.training.run import PriorRun, TokenizerRun
+from vqgan.training.run import PriorRun, Run, TokenizerRun, differences
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
-
 SMALLEST_SIDE = 16
 """Pixels that the perceptual network needs."""
 
@@ -70,6 +69,22 @@ def build_tokenizer_task(
         judges=(_discriminator(run, engine, file), _perceptual(run, engine)),
     )
     return run, task
+
+
+def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[str]) -> None:
+    """Raises ConfigError, with both values, if a size that was set is another one in the file to start from."""
+    if start_from is None or not overrides:
+        return
+    model = find_header(Path(start_from))[-1]
+    whole = to_mapping(model.config if isinstance(model, Synthesizer) else {"tokenizer": model.config})
+    keys = tuple(f"{item.partition('=')[0].strip()}." for item in overrides)
+    for key, wanted, found in differences(to_mapping(run), whole):
+        is_size = key.startswith(("tokenizer.", "prior.", "token_order")) and key != "prior.dropout"
+        require(
+            not is_size or not f"{key}.".startswith(keys),
+            f"`{key}` is set to {wanted}, but in `{start_from}` it is {found}",
+            hint="leave one of the two away",
+        )
 
 
 def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> PatchDiscriminator | None:
@@ -109,7 +124,7 @@ def _stored_discriminator(file: Path) -> dict[str, torch.Tensor]:
 
 def _stored(file: Path, name: str) -> dict[str, torch.Tensor]:
     """The state of a training network that travels in a file, ours or the original's; empty if there is none."""
-    if is_safetensors(file):
+    if is_own(file):
         return read_training(file, name)
     found = training_networks(read_foreign(file)).get(name)
     return found[1].state_dict() if found is not None else {}

@@ -88,7 +88,7 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
     Raises:
         ConfigError: If it differs in more than a resumed run may; with both values.
     """
-    for key, old, new in _differences(to_mapping(recorded), to_mapping(settings)):
+    for key, old, new in differences(to_mapping(recorded), to_mapping(settings)):
         grows = key == "training.steps" and new > old
         require(
             grows or key.startswith(_MAY_DIFFER),
@@ -98,13 +98,13 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
         )
 
 
-def _differences(
+def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
     """Key, old and new value of whatever differs."""
     for name in sorted({*old, *new}):
         key, before, after = f"{prefix}{name}", old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, f"{key}.")
+            yield from differences(before, after, f"{key}.")
         elif before != after:
             yield key, before, after

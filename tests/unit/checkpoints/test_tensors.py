@@ -1,5 +1,8 @@
+import hashlib
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -41,6 +44,25 @@ def test_tensors_that_share_memory_are_stored_once_for_each_name(tmp_path):
     write_tensors(tmp_path / "a", shared, {})
     for name, tensor in read_tensors(tmp_path / "a").items():
         assert torch.equal(tensor, shared[name])
+
+
+WRITES = """
+import sys, torch
+from pathlib import Path
+from vqgan.checkpoints.tensors import write_tensors
+metadata = {f"vqgan.{name}": "ü\\"\\n\x7f" * (1 + number % 3) for number, name in enumerate("zyxwvutsr")}
+write_tensors(Path(sys.argv[1]), {"b": torch.arange(6.0), "a": torch.ones(3, dtype=torch.int64)}, metadata)
+"""
+
+
+def test_equal_tensors_and_metadata_give_the_same_bytes_in_every_process(tmp_path):
+    for name in ("a", "b"):
+        subprocess.run([sys.executable, "-c", WRITES, str(tmp_path / name)], check=True)
+    first, second = (hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("a", "b"))
+    assert first == second
+    metadata, shapes = read_description(tmp_path / "a")
+    assert (len(metadata), metadata["vqgan.z"], shapes) == (9, 'ü"\n\x7f', {"a": (3,), "b": (6,)})
+    assert torch.equal(read_tensors(tmp_path / "a")["b"], torch.arange(6.0))
 
 
 @pytest.mark.parametrize("metadata", [{}, {"x": "y"}])

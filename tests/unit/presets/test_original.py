@@ -329,7 +329,7 @@ def test_overrides_change_the_run_that_came_out(resolved):
             {"model": {"params": {"lossconfig": {"target": "os.system"}}}},
             "names the loss `os.system`, which a tokenizer cannot be trained with here",
         ),
-        ({"model": {"base_learning_rate": "fast"}}, "expected `float`, got `str`"),
+        ({"model": {"base_learning_rate": "fast"}}, "expected `float | null`, got `str`"),
         ({"model": {"base_learning_rate": -1}}, "`learning_rate` is -12.0, expected a number above 0"),
         ({"data": {"params": {"batch_size": 0}}}, "`batch_size` of `"),
         ({"data": {"params": None}}, "expected a mapping, got `null`"),
@@ -342,6 +342,50 @@ def test_overrides_change_the_run_that_came_out(resolved):
 def test_what_cannot_be_is_refused_with_its_reason(resolved, change, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         resolved(IMAGENET, change)
+
+
+def without(*path):
+    """The file of the original for ImageNet without one of its keys."""
+    mapping = parse_yaml(IMAGENET)
+    place = mapping
+    for key in path[:-1]:
+        place = place[key]
+    del place[path[-1]]
+    return dump_yaml(mapping)
+
+
+def test_a_learning_rate_that_is_not_said_is_the_originals_or_the_one_that_is_set(resolved):
+    text = without("model", "base_learning_rate")
+    run, lines = resolved(text)
+    assert run.task.optimizer.learning_rate == pytest.approx(12 * 4.5e-6)
+    assert len([line for line in lines if "4.5e-06 (`base_learning_rate` is not said)" in line]) == 1
+    for change in ({}, {"model": {"base_learning_rate": -1}}):
+        run, lines = resolved(text, change, overrides=["task.optimizer.learning_rate=1e-3"])
+        assert run.task.optimizer.learning_rate == 1e-3
+        assert not [line for line in lines if "learning rate" in line]
+
+
+def test_a_loss_that_is_not_said_is_the_originals_and_its_pixels_count_as_they_say(resolved):
+    run, lines = resolved(without("model", "params", "lossconfig"))
+    assert (run.task.adversary.start, run.task.adversary.weight, run.task.pixels) == (10_000, 0.8, "l1")
+    assert run.task.perceptual == PerceptualConfig()
+    assert (
+        "the loss is not said: pixels, perceptual network, and an adversary of weight 0.8 from step 10000"
+        in lines
+    )
+    run, lines = resolved(IMAGENET, loss(pixel_loss="l2"))
+    assert run.task.pixels == "l2"
+    assert not [line for line in lines if "not known" in line]
+
+
+def test_what_refers_to_another_key_is_that_or_named(resolved):
+    change = {"model": {"base_learning_rate": "${rate}"}, "rate": 1e-6}
+    run, _ = resolved(IMAGENET, change)
+    assert run.task.optimizer.learning_rate == pytest.approx(12e-6)
+    with pytest.raises(
+        ConfigError, match=re.escape("got `str`; `${oc.env:RATE}` stands nowhere in the file")
+    ):
+        resolved(IMAGENET, {"model": {"base_learning_rate": "${oc.env:RATE}"}})
 
 
 @pytest.mark.parametrize("data", [{}, {"data": {"params": {"num_workers": 1}}}])
