@@ -385,12 +385,51 @@ def test_decoding_into_the_folder_that_was_encoded(trained, tmp_path, write_imag
     run("encode", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "codes")
     (tmp_path / "in" / "0.png").unlink()
     words = ["decode", trained.tokenizer, tmp_path / "codes", "--out"]
-    message = f"the result `{tmp_path / 'in' / '1.png'}` would replace an image that vqgan did not write"
-    refused(run(*words, tmp_path / "in"), 2, message, "give another folder with `--out`")
+    message = f"the result `{tmp_path / 'in' / '1.png'}` would replace a file that vqgan did not write"
+    refused(
+        run(*words, tmp_path / "in"), 2, message, "give another folder with `--out`, or add `--overwrite`"
+    )
     assert (tmp_path / "in" / "1.png").read_bytes() == before
     assert not (tmp_path / "in" / "0.png").exists()
     for _ in range(2):  # a second time over its own results
         assert run(*words, tmp_path / "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "name"),
+    [
+        ("sample", "prior", "000001.png"),
+        ("sample", "prior", "grid.png"),
+        ("complete", "prior", "1.png"),
+        ("reconstruct", "tokenizer", "1.png"),
+        ("encode", "tokenizer", "codes.npy"),
+        ("encode", "tokenizer", "codes.json"),
+    ],
+)
+def test_a_file_of_the_users_is_replaced_only_when_asked(command, model, name, trained, tmp_path, run):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_bytes(b"mine")
+    images = [] if command == "sample" else [trained.images / "dark"]
+    words = [command, getattr(trained, model), *images, "--out", out, *["--count", 2] * (command == "sample")]
+    message = f"the result `{out / name}` would replace a file that vqgan did not write"
+    refused(run(*words), 2, message, "give another folder with `--out`, or add `--overwrite`")
+    assert [(path.name, path.read_bytes()) for path in out.iterdir()] == [(name, b"mine")]
+    assert run(*words, "--overwrite").code == 0
+    assert (out / name).read_bytes() != b"mine"
+    assert run(*words).code == 0  # now it is our own
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), vqgan.DataError("no")])
+def test_what_is_broken_off_leaves_no_empty_folder(error, trained, tmp_path, monkeypatch, run):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(vqgan.Synthesizer, "sample", fail)
+    (tmp_path / "old").mkdir()
+    for out in (tmp_path / "new" / "deep", tmp_path / "old"):
+        assert run("sample", trained.prior, "--out", out).code in (3, 130)
+    assert list(tmp_path.iterdir()) == [tmp_path / "old"]
 
 
 # Runs

@@ -17,7 +17,8 @@ import tiny
 from vqgan.cli import frames as frames_module
 from vqgan.cli import frames_page as page_module
 from vqgan.cli.frames import GREYS, MAX_FRAMES, Frames, check_frames, cover, fill_undrawn
-from vqgan.cli.frames_page import MARK, Frame, page_side, write_page
+from vqgan.cli.frames_page import Frame, page_side, write_page
+from vqgan.cli.outputs import PAGE_MARK
 from vqgan.errors import ConfigError, OutputError
 from vqgan.images import save_png, to_uint8
 from vqgan.sampling import window_start
@@ -404,11 +405,9 @@ def test_a_file_of_the_name_that_is_none_of_ours_stays(name, tmp_path):
     grow(tmp_path, count=3)
     ours = {path.name for path in tmp_path.iterdir()}
     Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
-    with pytest.raises(
-        ConfigError, match=f"`--frames` would replace `.*{name}`, which vqgan did not write"
-    ) as e:
+    with pytest.raises(ConfigError, match=f"`.*{name}` would replace a file that vqgan did not write") as e:
         grow(tmp_path, count=9)
-    assert e.value.hint == "move that file, or give another folder with `--out`"
+    assert e.value.hint == "give another folder with `--out`, or add `--overwrite`"
     assert {path.name for path in tmp_path.iterdir()} == ours | {name}
     assert pixels(tmp_path / name).shape == (8, 8, 3)
 
@@ -416,7 +415,7 @@ def test_a_file_of_the_name_that_is_none_of_ours_stays(name, tmp_path):
 def test_the_animation_says_what_made_it(tmp_path):
     grow(tmp_path, count=3, info={"seed": "7"})
     assert text(tmp_path / "growth.png") == {"frames": "3", "seed": "7"}
-    assert MARK in (tmp_path / "growth.html").read_text(encoding="utf-8")[:1024]
+    assert PAGE_MARK in (tmp_path / "growth.html").read_text(encoding="utf-8")[:1024]
 
 
 def test_an_interrupted_drawing_leaves_whole_frames_and_no_page(tmp_path):
@@ -540,6 +539,12 @@ def test_frames_of_others_are_seen_before_anything_is_drawn(trained, tmp_path, r
     (tmp_path / "frames" / "0.png").rename(tmp_path / "frames" / "frame-0001.png")
     refused = run("sample", trained.prior, "--count", 1, "--out", tmp_path, "--frames", 3)
     assert refused.code == 2
-    assert "frame-0001.png`, which vqgan did not write\nhint: move that file" in refused.err
+    assert "frame-0001.png` would replace a file that vqgan did not write\nhint: " in refused.err
     assert "loaded" not in refused.err
+    mine = (
+        (tmp_path / "frames" / "frame-0001.png").rename(tmp_path / "frames" / "frame-0900.png").read_bytes()
+    )
+    words = ["sample", trained.prior, "--count", 1, "--out", tmp_path, "--frames", 3, "--overwrite"]
+    assert run(*words).code == 0
+    assert (tmp_path / "frames" / "frame-0900.png").read_bytes() == mine  # nothing takes its place
     assert run("sample", trained.prior, "--count", 1, "--out", tmp_path).code == 0

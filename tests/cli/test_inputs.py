@@ -6,7 +6,8 @@ from PIL import Image
 
 from vqgan.cli.drawing import class_values
 from vqgan.cli.flags import plain_text
-from vqgan.cli.inputs import check_targets, find_images, known_tokens
+from vqgan.cli.inputs import find_images, known_tokens
+from vqgan.cli.outputs import check_targets
 from vqgan.errors import ConfigError
 
 
@@ -51,7 +52,7 @@ def test_a_result_never_replaces_what_it_is_made_from_however_that_is_named(tmp_
     photo.touch()
     mask.touch()
     link.symlink_to(photo)
-    check_targets(tmp_path, [("new", photo), ("other", tmp_path / "absent.png")], tmp_path / "top=0.5")
+    check_targets(tmp_path, ["new.png", "other.png"], [photo, tmp_path / "absent.png", tmp_path / "top=0.5"])
     for folder, name, *inputs in (
         (tmp_path, "photo", photo),
         (tmp_path / "in" / "..", "photo", photo),
@@ -60,7 +61,7 @@ def test_a_result_never_replaces_what_it_is_made_from_however_that_is_named(tmp_
         (tmp_path, "mask", photo, mask),
     ):
         with pytest.raises(ConfigError, match="would replace the input") as caught:
-            check_targets(folder, [(name, inputs[0])], *inputs[1:])
+            check_targets(folder, [f"{name}.png"], inputs, overwrite=True)
         assert caught.value.hint == "give another folder with `--out`"
 
 

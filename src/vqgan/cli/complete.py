@@ -53,19 +53,21 @@ class Complete(Decoding):
         from vqgan.cli.drawing import DrawnImages, check_condition, check_drawing, class_names, class_values
         from vqgan.cli.inputs import (
             check_multiples,
-            check_targets,
             find_images,
             known_tokens,
             load_synthesizer,
             read_named,
         )
+        from vqgan.cli.outputs import check_targets
         from vqgan.cli.progress import ProgressBar
         from vqgan.config import require
         from vqgan.images import printable
 
         found = find_images(self.images)
-        check_drawing(self, Path(self.out), [*(path for _, path in found), Path(self.keep)])
-        check_targets(Path(self.out), found, Path(self.keep))
+        inputs = [*(path for _, path in found), Path(self.keep)]
+        check_drawing(self, Path(self.out), inputs)
+        names = [f"{name}.png" for name, _ in found]
+        check_targets(Path(self.out), names, inputs, overwrite=self.overwrite)
         given, settings = parse_size(self.size), self.settings()
         synthesizer, header = load_synthesizer(self)
         check_condition(synthesizer, self.classes)
@@ -97,6 +99,6 @@ class Complete(Decoding):
                     on_progress=drawn.reports(bar, part=len(part), count=len(found), info=info),
                 )
                 for image, each in zip(images, part, strict=True):
-                    drawn.add(image, each.name, info)
+                    drawn.add(image, f"{each.name}.png", info)
                 done += len(part)
         drawn.print_paths()

@@ -1,15 +1,11 @@
 """``vqgan decode``: codes to images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from vqgan.cli.options import Folder, Model, Use, bytes_of, check_batch_size
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(kw_only=True)
@@ -37,6 +33,7 @@ class Decode(Use):
         from vqgan.checkpoints.codes import load_codes
         from vqgan.checkpoints.load import precision_of
         from vqgan.cli.inputs import load_tokenizer, memory_of
+        from vqgan.cli.outputs import check_targets
         from vqgan.cli.progress import ProgressBar
         from vqgan.images import printable, save_png
         from vqgan.tokenizer import check_decoding, decode_within
@@ -47,7 +44,7 @@ class Decode(Use):
         tokenizer, header, digest = load_tokenizer(self)
         memory = memory_of(self, tokenizer)
         codes, names = load_codes(Path(self.codes), digest=digest)
-        _check_replaced(Path(self.out), names)
+        check_targets(Path(self.out), [f"{name}.png" for name in names], overwrite=self.overwrite)
         grids = torch.from_numpy(codes.astype("int64"))
         info = {
             "model": header.digest[:12],
@@ -66,23 +63,3 @@ class Decode(Use):
                 bar(Progress("decode", len(paths), len(grids)))
         for path in paths:
             print(printable(path))
-
-
-def _check_replaced(folder: "Path", names: Sequence[str]) -> None:
-    """Raises ConfigError if a result would replace a file that is none of ours: perhaps what was encoded."""
-    from vqgan.errors import ConfigError
-    from vqgan.images import printable
-
-    for name in names:
-        path = folder / f"{name}.png"
-        if path.is_file() and not _is_ours(path):
-            raise ConfigError(
-                f"the result `{printable(path)}` would replace an image that vqgan did not write",
-                hint="give another folder with `--out`",
-            )
-
-
-def _is_ours(path: "Path") -> bool:
-    """Whether a command wrote this image: its first text chunks say which one."""
-    with path.open("rb") as file:
-        return b"tEXtcommand\0" in file.read(1024)

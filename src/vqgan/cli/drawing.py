@@ -10,10 +10,10 @@ from torch import Tensor
 from vqgan.checkpoints.files import make_folder
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import precision_of
-from vqgan.cli.frames import Frames, check_earlier, check_frames, earlier_files
+from vqgan.cli.frames import Frames, check_frames, earlier_files
 from vqgan.cli.frames_page import smaller
-from vqgan.cli.inputs import check_targets
 from vqgan.cli.options import Decoding, bytes_of, check_batch_size
+from vqgan.cli.outputs import check_targets
 from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.config import require
 from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
@@ -33,9 +33,7 @@ def check_drawing(flags: Decoding, folder: Path, inputs: Sequence[Path] = ()) ->
         return
     check_frames(flags.frames)
     frames = folder / "frames"
-    if inputs:
-        check_targets(frames, [(path.stem, inputs[0]) for path in earlier_files(frames)], *inputs)
-    check_earlier(frames)
+    check_targets(frames, [path.name for path in earlier_files(frames)], inputs, overwrite=flags.overwrite)
 
 
 def class_values(text: str | None, names: Sequence[str] = ()) -> list[int | str | None]:
@@ -106,7 +104,7 @@ class DrawnImages:
         make_folder(folder)  # now, not when everything is drawn
         self._folder = folder
         self._seed = flags.seed
-        self._num_frames = flags.frames
+        self._num_frames, self._overwrite = flags.frames, flags.overwrite
         self._tokenizer = synthesizer.tokenizer
         self._memory = memory_budget(bytes_of(flags.memory), self._tokenizer.to_codebook.weight.device)
         self._settings = {
@@ -140,6 +138,7 @@ class DrawnImages:
                 memory=self._memory,
                 count=self._num_frames,
                 info=text,
+                overwrite=self._overwrite,
             )
 
         def report(progress: Progress) -> None:
@@ -154,11 +153,11 @@ class DrawnImages:
         return report
 
     def add(self, image: Float[Tensor, "c H W"], name: str, info: Mapping[str, str]) -> None:
-        """Writes the next image as ``name.png``, with ``info`` beside the settings."""
+        """Writes the next image as ``name``, with ``info`` beside the settings."""
         image = image.float().cpu()
         text = self._text(image, len(self._paths))
         self._first_text = self._first_text or text
-        self._paths.append(save_png(image, self._folder / f"{name}.png", {**text, **info}))
+        self._paths.append(save_png(image, self._folder / name, {**text, **info}))
         if self._frames is not None and len(self._paths) == 1:
             self._grown = self._frames.finish(image)
         if len(self._shown) < GRID_IMAGES:

@@ -30,6 +30,7 @@ class Encode(Use):
 
         from vqgan.checkpoints.codes import save_codes
         from vqgan.cli.inputs import check_multiples, find_images, load_tokenizer, memory_of, read_named
+        from vqgan.cli.outputs import check_targets
         from vqgan.cli.progress import ProgressBar
         from vqgan.errors import DataError
         from vqgan.images import printable
@@ -37,6 +38,8 @@ class Encode(Use):
         from vqgan.types import Progress
 
         found = find_images(self.images)
+        inputs = [path for _, path in found]
+        check_targets(Path(self.out), ["codes.npy", "codes.json"], inputs, overwrite=self.overwrite)
         size = parse_size(self.size)
         bytes_of(self.memory)  # a wrong number is refused before the model is read
         tokenizer, _, digest = load_tokenizer(self)

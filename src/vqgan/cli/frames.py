@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vqgan.checkpoints.files import output_errors
-from vqgan.cli.frames_page import MARK, SMALL_SIDE, Boxes, Frame, smaller, write_page
+from vqgan.cli.frames_page import SMALL_SIDE, Boxes, Frame, smaller, write_page
+from vqgan.cli.outputs import check_targets, is_ours
 from vqgan.config import require
-from vqgan.images import Pixels, decode_image, printable, save_apng, save_png
+from vqgan.images import Pixels, decode_image, save_apng, save_png
 from vqgan.images.files import Info
 from vqgan.tokenizer import Tokenizer, decode_within
 from vqgan.types import DrawnTokens, Progress
@@ -31,8 +32,6 @@ Grid = Int[Tensor, "h w"]
 Mask = Bool[Tensor, "h w"]
 
 _NAMES = "frame-[0-9][0-9][0-9][0-9].png", "growth.png", "growth.html"
-_MARKS = b"tEXtstep\0", b"tEXtframes\0", MARK.encode("ascii")
-"""With these our files of such names begin: the first text chunk of a frame and of the animation, the page's head."""
 
 
 class Frames:
@@ -50,6 +49,7 @@ class Frames:
             image; fewer where there are fewer reports.
         info: Text chunks for every frame, also shown on the page.
         number: Which of the call's images is followed.
+        overwrite: Whether files that vqgan did not write may be replaced.
 
     Raises:
         ConfigError: If ``count`` is out of range.
@@ -64,10 +64,12 @@ class Frames:
         count: int,
         info: Info | None = None,
         number: int = 0,
+        overwrite: bool = False,
     ) -> None:
         check_frames(count)
         self._tokenizer, self._folder, self._memory = tokenizer, folder, memory
         self._count, self._number, self._info = count, number, dict(info or {})
+        self._overwrite = overwrite
         self._first: int | None = None
         self._next = 0
         self._before: Grid | None = None
@@ -129,7 +131,7 @@ class Frames:
 
     def _write(self, image: Picture, is_drawn: Mask, windows: Boxes = (), newest: Boxes = ()) -> None:
         if not self._frames:
-            _remove_frames(self._folder)
+            _remove_frames(self._folder, self._overwrite)
         path = self._folder / f"frame-{len(self._frames):04d}.png"
         step, total = int(is_drawn.sum()), is_drawn.numel()
         save_png(image, path, {"step": str(step), "total": str(total), **self._info})
@@ -178,30 +180,11 @@ def earlier_files(folder: Path) -> list[Path]:
     return sorted(path for name in _NAMES for path in folder.glob(name))
 
 
-def check_earlier(folder: Path) -> None:
-    """Raises ConfigError if a file that frames would replace is none of ours."""
-    for path in earlier_files(folder):
-        require(
-            _is_ours(path),
-            f"`--frames` would replace `{printable(path)}`, which vqgan did not write",
-            hint="move that file, or give another folder with `--out`",
-        )
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            start = file.read(1024)
-    except OSError:
-        return False
-    return any(mark in start for mark in _MARKS)
-
-
-def _remove_frames(folder: Path) -> None:
+def _remove_frames(folder: Path, overwrite: bool) -> None:
     """So that a folder never holds pictures of two drawings."""
-    check_earlier(folder)
+    check_targets(folder, [path.name for path in earlier_files(folder)], overwrite=overwrite)
     with output_errors(folder):
-        for path in earlier_files(folder):
+        for path in filter(is_ours, earlier_files(folder)):
             path.unlink()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vqgan.checkpoints.files import replace_file
+from vqgan.cli.outputs import PAGE_MARK
 from vqgan.images import Pixels, decode_image, fit
 from vqgan.images.files import Info
 from vqgan.images.pixels import to_picture
@@ -23,9 +24,6 @@ second keep sharp pixels there, and are made larger in the animation."""
 
 PAGE_BYTES = 100_000_000
 """Browsers become slow with larger pages: the more frames, the smaller they are."""
-
-MARK = '<meta name="generator" content="vqgan --frames">'
-"""By this line a later drawing knows the page as ours."""
 
 Boxes = Sequence[tuple[int, int, int, int]]
 """Top, left, rows and columns of each, in tokens."""
@@ -144,7 +142,7 @@ def _page(
     small = ' class="small"' * (max(height, width) < SMALL_SIDE)
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"{MARK}\n"
+        f"{PAGE_MARK}\n"
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -132,11 +132,11 @@ def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
             found.append((given.stem, given))
         else:
             raise DataError(f"`{printable(given)}` does not exist", hint="check the path")
-    names = _different([name for name, _ in found])
+    names = different([name for name, _ in found])
     return [(name, path) for name, (_, path) in zip(names, found, strict=True)]
 
 
-def _different(names: Sequence[str]) -> list[str]:
+def different(names: Sequence[str]) -> list[str]:
     """The names, numbered where one came before; in capitals or not, as some file systems cannot tell."""
     taken: set[str] = set()
     result = []
@@ -148,35 +148,6 @@ def _different(names: Sequence[str]) -> list[str]:
         taken.add(free.casefold())
         result.append(free)
     return result
-
-
-def check_targets(folder: Path, found: Sequence[tuple[str, Path]], *others: Path) -> None:
-    """Raises ConfigError if a result ``folder/NAME.png`` would replace one of the files that it is made from.
-
-    Args:
-        folder: Where the results go.
-        found: Names and images as from :func:`find_images`.
-        others: What else is read; what is no file does not matter.
-    """
-    inputs = [*(path for _, path in found), *others]
-    given = {identity: path for path in inputs if (identity := _identity(path)) is not None}
-    for name, _ in found:
-        target = folder / f"{name}.png"
-        identity = _identity(target)
-        if identity is not None and identity in given:
-            raise ConfigError(
-                f"the result `{printable(target)}` would replace the input `{printable(given[identity])}`",
-                hint="give another folder with `--out`",
-            )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What all names of one file share (links; in capitals or not); None where there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def read_named(

@@ -162,7 +162,9 @@ def _dispatch(words: list[str]) -> None:
     from vqgan.cli.flags import read_flags
 
     flags = read_flags(command, rest, program=f"vqgan {name}")
-    with _log_to_stderr():
+    from vqgan.cli.outputs import no_empty_folders
+
+    with _log_to_stderr(), no_empty_folders(getattr(flags, "out", None)):
         flags.run()
 
 

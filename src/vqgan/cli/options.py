@@ -54,6 +54,9 @@ class Use(Compute):
     """Memory beside the weights, in GB of 2^30 bytes; by default 4, on CUDA half of the device's. Images that do not
     fit pass in bands of rows, more slowly, through a file in the folder for temporary files."""
 
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace also files that vqgan did not write."""
+
 
 @dataclass(kw_only=True)
 class Decoding(Use):

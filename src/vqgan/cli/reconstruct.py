@@ -39,13 +39,15 @@ class Reconstruct(Use):
         import torch
 
         from vqgan.checkpoints.load import precision_of
-        from vqgan.cli.inputs import check_targets, find_images, load_tokenizer, memory_of, read_named
+        from vqgan.cli.inputs import find_images, load_tokenizer, memory_of, read_named
+        from vqgan.cli.outputs import check_targets
         from vqgan.cli.progress import ProgressBar
         from vqgan.images import printable, save_png
         from vqgan.types import Progress
 
         found = find_images(self.images)
-        check_targets(Path(self.out), found)
+        names = [f"{name}.png" for name, _ in found]
+        check_targets(Path(self.out), names, [path for _, path in found], overwrite=self.overwrite)
         size = parse_size(self.size)
         bytes_of(self.memory)  # a wrong number is refused before the model is read
         tokenizer, header, _ = load_tokenizer(self)

@@ -38,6 +38,7 @@ class Sample(Decoding):
 
         from vqgan.cli.drawing import DrawnImages, check_condition, check_drawing, class_names, class_values
         from vqgan.cli.inputs import check_multiples, load_synthesizer
+        from vqgan.cli.outputs import check_targets
         from vqgan.cli.progress import ProgressBar
         from vqgan.config import require
 
@@ -50,6 +51,8 @@ class Sample(Decoding):
             check_multiples("`--size`", size, synthesizer.tokenizer.downsample_factor)
         values = class_values(self.classes, class_names(synthesizer))
         wanted = [value for value in values for _ in range(self.count)]
+        names = [*(f"{number:06d}.png" for number in range(len(wanted))), "grid.png"]
+        check_targets(Path(self.out), names, overwrite=self.overwrite)
         infos = [{} if value is None else {"class": str(value)} for value in wanted]
         drawn = DrawnImages(
             Path(self.out), flags=self, header=header, synthesizer=synthesizer, command="sample"
@@ -66,6 +69,6 @@ class Sample(Decoding):
                     on_progress=drawn.reports(bar, part=len(part), count=len(wanted), info=infos[0]),
                 )
                 for number, image in enumerate(images, start=start):
-                    drawn.add(image, f"{number:06d}", infos[number])
+                    drawn.add(image, names[number], infos[number])
         drawn.write_grid({} if self.classes is None else {"class": self.classes})
         drawn.print_paths()
