@@ -145,7 +145,7 @@ def test_any_checkpoint_opens_with_every_command(name, run, tmp_path, trained):
     (whole / "model.yaml").write_text(dump_yaml(recorded.config))
     wanted = vqgan.load(whole, device="cpu").state_dict()
 
-    model = vqgan.load(path, overrides=case.set, device="cpu")
+    model = vqgan.load(folder, overrides=case.set, device="cpu")
     assert model.state_dict().keys() == wanted.keys()
     assert all(torch.equal(tensor, wanted[key]) for key, tensor in model.state_dict().items())
     flags = [word for item in case.set for word in ("--set", item)]

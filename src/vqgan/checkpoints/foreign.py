@@ -158,23 +158,30 @@ def _read(path: Path, config: Path | None, changes: Mapping[str, Any]) -> Foreig
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint) from None
     inner = first_stage_of(mapping)
-    part = find_part(read.tensors, first_stage=inner is not None, where=where)
-    averaged = read.averaged or part.averaged
-    if chosen is None and is_llamagen(part.tensors):
-        described, tensors = read_llamagen(part.tensors, where=where)
-        return Foreign(path, "LlamaGen", described, tensors, {}, read.step, inferred=True, averaged=averaged)
+    part, averaged = find_part(read.tensors, first_stage=inner is not None, where=where)
+    averaged = averaged or read.averaged
+    if chosen is None and is_llamagen(part):
+        described, tensors = read_llamagen(part, where=where)
+        return Foreign(
+            path,
+            "LlamaGen",
+            described,
+            tensors,
+            {},
+            read.step,
+            inferred=True,
+            averaged=averaged,
+        )
     if chosen is None:
-        mapping = inferred(part.tensors, changes, where=where)
+        mapping = inferred(part, changes, where=where)
     source = where if chosen is None else f"`{chosen}`"
-    model = model_config(
-        mapping if inner is None else {"model": inner}, shapes_of(part.tensors), where=source
-    )
+    model = model_config(mapping if inner is None else {"model": inner}, shapes_of(part), where=source)
     kind = "tokenizer" if isinstance(model, TokenizerConfig) else "synthesizer"
-    parts = {key.partition(".")[0] for key in part.tensors}
+    parts = {key.partition(".")[0] for key in part}
     held = "synthesizer" if "transformer" in parts else "tokenizer" if "encoder" in parts else kind
     if held != kind:
         raise CheckpointError(f"{where} holds a {held}, but {source} describes a {kind}", hint=_OF_ANOTHER)
-    tensors, training = model_state(part.tensors, model, where=where)
+    tensors, training = model_state(part, model, where=where)
     return Foreign(
         path,
         "taming-transformers",

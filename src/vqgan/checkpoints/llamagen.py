@@ -30,20 +30,14 @@ def llamagen_config(state: Mapping[str, Tensor], *, where: str = "the checkpoint
         CheckpointError: If a tensor that tells a size is missing or has a shape that cannot be.
     """
     words = {".conv_blocks.": ".down.", ".res.": ".block.", ".mid.1.": ".mid.attn_1."}
-    named = {}
-    for key, shape in shapes_of(state).items():
-        for theirs, original in words.items():
-            key = key.replace(theirs, original)
-        named[key] = shape
-    config = model_config(first_stage(named, where=where), {}, where=where)
+    shapes = shapes_of(state)
+    for theirs, original in words.items():
+        shapes = {key.replace(theirs, original): shape for key, shape in shapes.items()}
+    config = model_config(first_stage(shapes, where=where), {}, where=where)
     assert isinstance(config, TokenizerConfig)
-    sizes, codes = config.autoencoder, config.quantizer
-    return TokenizerConfig(
-        autoencoder=sizes,
-        quantizer=VectorQuantizerConfig(
-            codebook_size=codes.codebook_size, codebook_dim=codes.codebook_dim, normalize=True
-        ),
-    )
+    codes, width = config.quantizer.codebook_size, config.quantizer.codebook_dim
+    quantizer = VectorQuantizerConfig(codebook_size=codes, codebook_dim=width, normalize=True)
+    return TokenizerConfig(autoencoder=config.autoencoder, quantizer=quantizer)
 
 
 def read_llamagen(

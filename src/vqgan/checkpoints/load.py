@@ -152,7 +152,7 @@ def find_file(path: Path) -> Path:
         if found is not None:
             return found
         found = find_checkpoint(path)
-        if found is None and (path / CONFIG_FILE).is_file():
+        if (path / CONFIG_FILE).is_file() and (found is None or is_safetensors(found)):
             return path
         if found is None:
             raise CheckpointError(

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -15,26 +14,19 @@ _STAGE, _AVERAGE = "first_stage_model.", "model_ema."
 _RUNNING = (".cluster_size", ".embed_avg")
 
 
-@dataclass(frozen=True)
-class Part:
-    """The tensors of one model.
-
-    Attributes:
-        tensors: By their published names, without what its wrappers put before them.
-        averaged: Whether they are running averages that the file holds beside the last weights.
-    """
-
-    tensors: dict[str, Tensor]
-    averaged: bool = False
-
-
-def find_part(tensors: Mapping[str, Tensor], *, first_stage: bool = False, where: str) -> Part:
+def find_part(
+    tensors: Mapping[str, Tensor], *, first_stage: bool = False, where: str
+) -> tuple[dict[str, Tensor], bool]:
     """The second stage with all its parts in a checkpoint, or else its tokenizer; the log names what is left out.
 
     Args:
         tensors: All tensors of the file.
         first_stage: Whether only the tokenizer is wanted.
         where: What they come from, for messages.
+
+    Returns:
+        The tensors by their published names, without what wrappers put before them, and whether they are the
+        running averages that the file holds beside the last weights.
 
     Raises:
         CheckpointError: If several models may be meant.
@@ -64,10 +56,10 @@ def find_part(tensors: Mapping[str, Tensor], *, first_stage: bool = False, where
     averages = {key: tensor for key, tensor in pairs.items() if tensor is not None}
     if averages and all(key in averages for key in own if key.startswith(("encoder.", "decoder."))):
         logger.info("the weights of %s are the averaged ones, `%s*`, not the last ones", where, flat)
-        return Part(own | averages, averaged=True)
+        return own | averages, True
     if len(own) < len(inside):
         logger.info("the weights of %s are the last ones; `%s*` does not average them all", where, flat)
-    return Part(own, averaged="ema" in prefix)
+    return own, "ema" in prefix
 
 
 def _prefixes(tensors: Iterable[str], anchor: str) -> list[str]:

@@ -7,7 +7,7 @@ from vqgan.checkpoints.taming_run import is_original
 from vqgan.config import read_yaml
 from vqgan.errors import CheckpointError, ConfigError
 
-ENDINGS = (".ckpt", ".pt", ".pth")
+ENDINGS = ((".ckpt", ".pt", ".pth"), (".safetensors",))
 
 
 def find_checkpoint(folder: Path) -> Path | None:
@@ -16,9 +16,10 @@ def find_checkpoint(folder: Path) -> Path | None:
         last = place / "last.ckpt"
         if last.is_file():
             return last
-        found = [path for path in _files(place) if path.suffix in ENDINGS]
-        if len(found) == 1:
-            return found[0]
+        for endings in ENDINGS:
+            found = [path for path in _files(place) if path.suffix in endings]
+            if len(found) == 1:
+                return found[0]
     return None
 
 

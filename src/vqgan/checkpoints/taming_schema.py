@@ -77,7 +77,7 @@ class SceneData(msgspec.Struct):
     use_additional_parameters: bool | None = None
 
 
-_REFERENCE = re.compile(r"\$\{([^${}]*)\}")
+_REFERENCE = re.compile(r"\$\{(\.*)([^${}]*)\}")
 _MOST_REFERENCES = 100
 
 
@@ -88,30 +88,19 @@ def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
         >>> interpolated({"a": {"b": 3, "c": "${.b}"}, "d": "${a}", "e": "${oc.env:HOME}"})
         {'a': {'b': 3, 'c': 3}, 'd': {'b': 3, 'c': 3}, 'e': '${oc.env:HOME}'}
     """
-    count = 0
-
-    def find(name: str, path: tuple[str, ...], text: str) -> Any:
-        """What a name means at a path: dots in front count levels up; itself where nothing is there, or too much."""
-        nonlocal count
-        dots = len(name) - len(name.lstrip("."))
-        place = (*(path[:-dots] if dots else ()), *name[dots:].split("."))
-        value: Any = mapping
-        count += 1
-        for part in place:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return text if value is None or count > _MOST_REFERENCES else resolve(value, place)
+    left = iter(range(_MOST_REFERENCES))  # they may go in circles, or multiply
 
     def resolve(value: Any, path: tuple[str, ...]) -> Any:
         if isinstance(value, Mapping):
             return {key: resolve(each, (*path, str(key))) for key, each in value.items()}
-        if isinstance(value, list):
-            return [resolve(each, path) for each in value]
-        if not isinstance(value, str):
+        found = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if found is None or next(left, None) is None:
             return value
-        whole = _REFERENCE.fullmatch(value)
-        if whole:
-            return find(whole[1], path, value)
-        return _REFERENCE.sub(lambda found: str(find(found[1], path, found[0])), value)
+        dots, name = found.groups()  # each dot in front is a level up
+        place, target = (*path[: len(path) - len(dots) if dots else 0], *name.split(".")), mapping
+        for part in place:
+            target = target.get(part, {}) if isinstance(target, Mapping) else {}
+        return value if target == {} else resolve(target, place)
 
     result: dict[str, Any] = resolve(mapping, ())
     return result
@@ -119,5 +108,5 @@ def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 def unresolved(value: Any) -> str:
     """The end of a message that names the references in a value that lead nowhere; empty without."""
-    names = sorted({f"`${{{name}}}`" for name in _REFERENCE.findall(str(value))})
+    names = sorted({f"`{found[0]}`" for found in _REFERENCE.finditer(str(value))})
     return f"; {', '.join(names[:3])} stands nowhere in the file" if names else ""

@@ -171,12 +171,11 @@ def _tokenizer_run(
         logger.info("the loss is a stand-in that cannot train: pixels and quantizer alone count here")
     loss = found.loss if kind == "adversarial" else Loss(disc_weight=0.0, perceptual_weight=0.0)
     if not found.loss_class:
-        loss = LOSS
-        logger.info(
-            "the loss is not said: pixels, perceptual network, and an adversary of weight %g from step %d",
-            loss.disc_weight,
-            loss.disc_start,
+        loss, text = (
+            LOSS,
+            "the loss is not said: pixels, perceptual network, an adversary of weight %g from step %d",
         )
+        logger.info(text, LOSS.disc_weight, LOSS.disc_start)
     size = (model.autoencoder.resolution, model.autoencoder.resolution)
     return TokenizerRun(
         tokenizer=model,

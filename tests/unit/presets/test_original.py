@@ -370,7 +370,7 @@ def test_a_loss_that_is_not_said_is_the_originals_and_its_pixels_count_as_they_s
     assert (run.task.adversary.start, run.task.adversary.weight, run.task.pixels) == (10_000, 0.8, "l1")
     assert run.task.perceptual == PerceptualConfig()
     assert (
-        "the loss is not said: pixels, perceptual network, and an adversary of weight 0.8 from step 10000"
+        "the loss is not said: pixels, perceptual network, an adversary of weight 0.8 from step 10000"
         in lines
     )
     run, lines = resolved(IMAGENET, loss(pixel_loss="l2"))
