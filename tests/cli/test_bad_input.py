@@ -88,11 +88,9 @@ def test_a_size_that_the_factor_does_not_divide(trained, tmp_path, write_images,
     write_images(tmp_path / "in", count=1, size=(18, 16))
     out = tmp_path / "out"
     message = f"`{tmp_path / 'in' / '0.png'}` has 18x16 pixels; height and width must be multiples of 4"
-    refused(
-        run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", out), 2, message, "add `--fit pad`"
-    )
-    result = run("encode", trained.tokenizer, tmp_path / "in", "--out", out)
-    refused(result, 2, message, "give the images a common size with `--size HEIGHTxWIDTH`")
+    for command in ("reconstruct", "encode"):
+        result = run(command, trained.tokenizer, tmp_path / "in", "--out", out, "--fit", "exact")
+        refused(result, 2, message, "leave `--fit exact` away: it is padded, and cut back")
     message = "`--size` has 18x16 pixels; height and width must be multiples of 4"
     for command in (["sample", trained.prior], ["complete", trained.prior, tmp_path / "in"]):
         result = run(*command, "--size", "18x16", "--out", out)
@@ -100,11 +98,13 @@ def test_a_size_that_the_factor_does_not_divide(trained, tmp_path, write_images,
     write_images(tmp_path / "thin", count=1, size=(3, 16))
     result = run("reconstruct", trained.tokenizer, tmp_path / "thin", "--out", out, "--fit", "crop")
     refused(
-        result, 2, f"`{tmp_path / 'thin' / '0.png'}` has 3x16 pixels", "there is nothing to crop: `--fit pad`"
+        result, 2, f"`{tmp_path / 'thin' / '0.png'}` has 3x16 pixels", "leave `--fit crop` away: it is padded"
     )
     words = ["--data", trained.images, "--image-size", 18, "--out", tmp_path / "run"]
     result = run("train", "tokenizer", trained.tokenizer_file, *words)
-    refused(result, 2, "images of 18x18 pixels do not fit the tokenizer", "")
+    refused(
+        result, 2, "images of 18x18 pixels do not fit the tokenizer", "the next sizes are 16x16 and 20x20"
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "thin"]
 
 

@@ -1,6 +1,7 @@
 """`vqgan reconstruct`, `encode` and `decode`."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -28,14 +29,41 @@ def test_a_prior_lends_its_tokenizer(trained, tmp_path, run):
     assert np.array_equal(pixels(tmp_path / "tokenizer" / "0.png"), pixels(tmp_path / "prior" / "0.png"))
 
 
-def test_crop_takes_the_centre_and_pad_gives_the_size_back(trained, tmp_path, write_images, run):
+def test_any_size_comes_back_unless_it_is_cropped(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in" / "a", count=1, size=(18, 23))
+    write_images(tmp_path / "in" / "b", count=1, size=(19, 22))
+    shapes = {"crop": [(16, 20, 3)] * 2, "pad": [(18, 23, 3), (19, 22, 3)]}
+    for fit, flags in (("crop", ["--fit", "crop"]), ("pad", [])):
+        out = {name: tmp_path / fit / name for name in ("back", "codes", "decoded")}
+        back = run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", out["back"], *flags)
+        assert run("encode", trained.tokenizer, tmp_path / "in", "--out", out["codes"], *flags).code == 0
+        decoded = run("decode", trained.tokenizer, out["codes"], "--out", out["decoded"])
+        for result in (back, decoded):
+            assert [pixels(path).shape for path in result.paths] == shapes[fit]
+        for one, other in zip(back.paths, decoded.paths, strict=True):
+            assert np.abs(pixels(one) - pixels(other)).max() <= 1
+
+
+def test_reconstruct_says_how_near_each_image_comes_and_shows_it_on_request(
+    trained, tmp_path, write_images, run
+):
     write_images(tmp_path / "in", count=1, size=(18, 23))
-    shapes = {}
-    for fit in ("crop", "pad"):
-        result = run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", tmp_path / fit, "--fit", fit)
-        assert result.code == 0
-        shapes[fit] = pixels(result.paths[0]).shape
-    assert shapes == {"crop": (16, 20, 3), "pad": (18, 23, 3)}
+    write_images(tmp_path / "in" / "comparison", count=1, size=(300, 16))
+    (tmp_path / "in" / "comparison" / "0.png").rename(tmp_path / "in" / "comparison.png")
+    result = run("reconstruct", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "out", "--compare")
+    assert [path.name for path in result.paths] == ["0.png", "comparison.png", "comparison-2.png"]
+    *images, sheet = result.paths
+    said = [float(decibels) for decibels in re.findall(r"PSNR ([\d.]+) dB", result.err)]
+    for path, decibels in zip(images, said, strict=False):
+        error = np.mean((pixels(tmp_path / "in" / path.name) - pixels(path)) ** 2)
+        assert decibels == pytest.approx(10 * np.log10(255**2 / error), abs=0.01)
+        assert Image.open(path).text["psnr"] == f"{decibels:.2f}"
+    assert said[2] == pytest.approx(sum(said[:2]) / 2, abs=0.01)
+    assert "dB in the mean of 2" in result.err
+    # Four cells in a row, as large as the largest of each side; the tall image is made smaller.
+    assert pixels(sheet).shape == (256 + 4, 4 * 23 + 5 * 2, 3)
+    assert np.array_equal(pixels(sheet)[2:20, 2:25], pixels(tmp_path / "in" / "0.png"))
+    assert np.array_equal(pixels(sheet)[2:20, 27:50], pixels(images[0]))
 
 
 def test_size_brings_all_images_to_one(trained, tmp_path, write_images, run):

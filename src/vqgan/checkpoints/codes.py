@@ -21,7 +21,13 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 
 
 def save_codes(
-    folder: Path, codes: Codes, names: Sequence[str], tokenizer: Tokenizer, *, digest: str
+    folder: Path,
+    codes: Codes,
+    names: Sequence[str],
+    tokenizer: Tokenizer,
+    *,
+    digest: str,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> Path:
     """Writes codes, in 16 bits where the codebook allows.
 
@@ -31,6 +37,7 @@ def save_codes(
         names: One for each image.
         tokenizer: What made them, in any precision.
         digest: Its :func:`tokenizer_digest`.
+        sizes: Rows and columns of each image, where it was padded to what the tokenizer's factor divides.
 
     Returns:
         The path of the array.
@@ -58,13 +65,13 @@ def save_codes(
         "tokenizer": digest,
         "codebook_size": tokenizer.codebook_size,
         "downsample_factor": tokenizer.downsample_factor,
-    }
+    } | ({"sizes": [list(size) for size in sizes]} if sizes else {})
     write_json(folder / "codes.json", description)
     return path
 
 
-def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str]]:
-    """Reads codes and the names of their images.
+def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str], list[tuple[int, int]]]:
+    """Reads codes, the names of their images, and their sizes; without sizes, nothing was padded.
 
     Args:
         folder: Where the two files are.
@@ -81,6 +88,7 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str]]:
     try:
         description = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
         names, made_by = [str(name) for name in description["names"]], str(description["tokenizer"])
+        sizes = [(int(height), int(width)) for height, width in description.get("sizes", ())]
         # Mapped first: a header that announces more than the file holds costs no memory.
         mapped = np.lib.format.open_memmap(folder / "codes.npy", mode="r")
     except OSError as error:
@@ -88,7 +96,7 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str]]:
             f"cannot read codes from `{folder}`: {(error.strerror or str(error)).lower()}",
             hint="give a folder that `vqgan encode` wrote",
         ) from None
-    except (ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, OverflowError, RecursionError) as error:
         raise DataError(f"the codes in `{folder}` are damaged: {type(error).__name__} {error}") from None
     if made_by != digest:
         raise DataError(
@@ -104,10 +112,12 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str]]:
         )
     if len(mapped) != len(names):
         raise DataError(f"`{folder}` holds codes of {len(mapped)} images and {len(names)} names")
+    if len(sizes) not in (0, len(names)) or any(not 0 < side < 1 << 31 for size in sizes for side in size):
+        raise DataError(f"the sizes in `{folder}/codes.json` are not one of each image")
     for name in names:
         if _leads_out(name):
             raise DataError(f"the name `{name}` in `{folder}/codes.json` leads out of the folder")
-    return np.array(mapped), names
+    return np.array(mapped), names, sizes
 
 
 def _leads_out(name: str) -> bool:

@@ -43,7 +43,7 @@ class Decode(Use):
         bytes_of(self.memory)  # a wrong number is refused before the model is read
         tokenizer, header, digest = load_tokenizer(self)
         memory = memory_of(self, tokenizer)
-        codes, names = load_codes(Path(self.codes), digest=digest)
+        codes, names, sizes = load_codes(Path(self.codes), digest=digest)
         check_targets(Path(self.out), [f"{name}.png" for name in names], overwrite=self.overwrite)
         grids = torch.from_numpy(codes.astype("int64"))
         info = {
@@ -59,7 +59,8 @@ class Decode(Use):
             for part in grids.split(self.batch_size):
                 for image in decode_within(tokenizer, part, memory, bar):
                     path = Path(self.out) / f"{names[len(paths)]}.png"
-                    paths.append(save_png(image.float().cpu(), path, info))
+                    height, width = sizes[len(paths)] if sizes else image.shape[1:]
+                    paths.append(save_png(image[:, :height, :width].float().cpu(), path, info))
                 bar(Progress("decode", len(paths), len(grids)))
         for path in paths:
             print(printable(path))

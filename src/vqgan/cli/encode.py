@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, bytes_of, parse_size
+from vqgan.cli.options import Fit, Folder, ImagePaths, Model, Size, Use, bytes_of, parse_size
 
 
 @dataclass(kw_only=True)
@@ -19,7 +19,10 @@ class Encode(Use):
     """Where the two files go."""
 
     size: Size = None
-    """Resize and crop to this size first; without it all images must have one size."""
+    """Resize and crop to this size first; without it all images must give grids of one size."""
+
+    fit: Fit = "pad"
+    """What to do with a size that the tokenizer's factor does not divide: pad (`decode` cuts back), crop, or refuse."""
 
     def run(self) -> None:
         """Encodes; prints the paths of the two files."""
@@ -29,7 +32,7 @@ class Encode(Use):
         import torch
 
         from vqgan.checkpoints.codes import save_codes
-        from vqgan.cli.inputs import check_multiples, find_images, load_tokenizer, memory_of, read_named
+        from vqgan.cli.inputs import find_images, fitted, load_tokenizer, memory_of, read_named
         from vqgan.cli.outputs import check_targets
         from vqgan.cli.progress import ProgressBar
         from vqgan.errors import DataError
@@ -45,22 +48,23 @@ class Encode(Use):
         tokenizer, _, digest = load_tokenizer(self)
         memory = memory_of(self, tokenizer)
         codes: dict[str, np.ndarray] = {}
-        shape = (0, 0)
+        sizes: list[tuple[int, int]] = []
         with ProgressBar() as bar, torch.no_grad():
             for each in read_named(found, size=size, channels=tokenizer.image_channels):
-                height, width = each.images.shape[2:]
-                if codes and shape != (height, width):
+                images = fitted(each, self.fit, tokenizer.downsample_factor)
+                # What padding added is no part of the image.
+                height, width = map(min, each.images.shape[2:], images.shape[2:])
+                codes[each.name] = encode_within(tokenizer, images, memory, bar)[0].cpu().numpy()
+                first = next(iter(codes.values()))
+                if first.shape != codes[each.name].shape:
                     raise DataError(
                         f"`{printable(each.path)}` has {height}x{width} pixels, "
-                        f"the images before it {shape[0]}x{shape[1]}",
+                        f"the images before it {sizes[-1][0]}x{sizes[-1][1]}",
                         hint="bring them to one size with `--size HEIGHTxWIDTH`",
                     )
-                shape = (height, width)
-                hint = "give the images a common size with `--size HEIGHTxWIDTH`"
-                check_multiples(f"`{printable(each.path)}`", shape, tokenizer.downsample_factor, hint=hint)
-                codes[each.name] = encode_within(tokenizer, each.images, memory, bar)[0].cpu().numpy()
+                sizes.append((height, width))
                 bar(Progress("encode", len(codes), len(found)))
         array = np.stack(list(codes.values()))
-        path = save_codes(Path(self.out), array, list(codes), tokenizer, digest=digest)
+        path = save_codes(Path(self.out), array, list(codes), tokenizer, digest=digest, sizes=sizes)
         for written in (path, path.with_suffix(".json")):
             print(printable(written))

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.codes import tokenizer_digest
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
-from vqgan.cli.options import bytes_of
+from vqgan.cli.options import Fit, bytes_of
 from vqgan.data.image_folder import scan
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.images import printable, read_images
 from vqgan.nn.memory import memory_budget
 from vqgan.synthesizer import Synthesizer
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizer import Tokenizer, crop_to_multiple, pad_to_multiple
+from vqgan.tokenizer.sizes import next_sizes
 from vqgan.types import Images
 
 logger = logging.getLogger(__name__)
@@ -99,12 +101,25 @@ def check_multiples(what: str, size: tuple[int, int], factor: int, *, hint: str 
     height, width = size
     if height % factor == 0 and width % factor == 0:
         return
-    smaller = "x".join(str(max(1, side // factor) * factor) for side in size)
-    larger = "x".join(str(-(-side // factor) * factor) for side in size)
     raise ConfigError(
         f"{what} has {height}x{width} pixels; height and width must be multiples of {factor}",
-        hint=hint or f"the next sizes are {smaller} and {larger}",
+        hint=hint or next_sizes(size, factor),
     )
+
+
+def fitted(named: Named, fit: Fit, factor: int) -> Float[Tensor, "1 c H2 W2"]:
+    """The image in a size that the factor divides: padded at the right and below, its centre cut out, or as it is.
+
+    Raises:
+        ConfigError: If the factor does not divide its size, and ``fit`` does not help.
+    """
+    height, width = named.images.shape[2:]
+    if fit == "pad":
+        return pad_to_multiple(named.images, factor)[0]
+    if fit == "exact" or min(height, width) < factor:
+        hint = f"leave `--fit {fit}` away: it is padded, and cut back; or give `--size HEIGHTxWIDTH`"
+        check_multiples(f"`{printable(named.path)}`", (height, width), factor, hint=hint)
+    return crop_to_multiple(named.images, factor)
 
 
 def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:

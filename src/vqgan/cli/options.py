@@ -1,7 +1,7 @@
 """Flags that several commands share; no torch here, so that every ``--help`` is quick."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import tyro
 
@@ -24,6 +24,7 @@ ImagePaths = Annotated[
 Folder = Annotated[str, tyro.conf.arg(metavar="FOLDER")]
 Size = Annotated[OptionalText, tyro.conf.arg(metavar="HEIGHTxWIDTH", help_behavior_hint="")]
 Changes = Annotated[tyro.conf.UseAppendAction[Texts], tyro.conf.arg(metavar="KEY=VALUE")]
+Fit = Literal["pad", "crop", "exact"]
 
 
 @dataclass(kw_only=True)

@@ -1,21 +1,33 @@
 """``vqgan reconstruct``: images to images, through the codes."""
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from vqgan.cli.options import Folder, ImagePaths, Model, Size, Use, bytes_of, parse_size
+import tyro
+
+from vqgan.cli.options import Fit, Folder, ImagePaths, Model, Size, Use, bytes_of, parse_size
 
 if TYPE_CHECKING:
-    from vqgan.cli.inputs import Named
-    from vqgan.tokenizer import Tokenizer
-    from vqgan.types import Images, OnProgress
+    from collections.abc import Sequence
 
-Fit = Literal["exact", "crop", "pad"]
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from vqgan.images import Pixels
+
+logger = logging.getLogger(__name__)
+
+SHEET_IMAGES, SHEET_SIDE = 32, 256
+"""The comparison sheet shows at most so many images, with a longer side of at most so many pixels."""
 
 
 @dataclass(kw_only=True)
 class Reconstruct(Use):
-    """Sends images through a tokenizer and writes what comes back as PNGs of the same names."""
+    """Sends images through a tokenizer and writes what comes back as PNGs of the same names.
+
+    How near each comes to its image (PSNR) goes to stderr.
+    """
 
     model: Model
     """A run folder or a weights file."""
@@ -29,8 +41,11 @@ class Reconstruct(Use):
     size: Size = None
     """Resize and crop to this size first; by default every image keeps its size."""
 
-    fit: Fit = "exact"
-    """What to do with a size that the tokenizer's factor does not divide: refuse, crop, or pad and cut back."""
+    fit: Fit = "pad"
+    """What to do with a size that the tokenizer's factor does not divide: pad and cut back, crop, or refuse."""
+
+    compare: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Also write `comparison.png`: the first 32 images, each with its reconstruction to the right."""
 
     def run(self) -> None:
         """Reconstructs; prints the paths of the results."""
@@ -39,15 +54,18 @@ class Reconstruct(Use):
         import torch
 
         from vqgan.checkpoints.load import precision_of
-        from vqgan.cli.inputs import find_images, load_tokenizer, memory_of, read_named
+        from vqgan.cli.frames_page import smaller
+        from vqgan.cli.inputs import different, find_images, fitted, load_tokenizer, memory_of, read_named
         from vqgan.cli.outputs import check_targets
         from vqgan.cli.progress import ProgressBar
-        from vqgan.images import printable, save_png
+        from vqgan.images import printable, save_png, to_uint8
+        from vqgan.tokenizer import check_decoding, decode_within, encode_within
         from vqgan.types import Progress
 
-        found = find_images(self.images)
-        names = [f"{name}.png" for name, _ in found]
-        check_targets(Path(self.out), names, [path for _, path in found], overwrite=self.overwrite)
+        found, out = find_images(self.images), Path(self.out)
+        names = [*(name for name, _ in found), *["comparison"] * self.compare]
+        targets = [f"{name}.png" for name in different(names)]
+        check_targets(out, targets, [path for _, path in found], overwrite=self.overwrite)
         size = parse_size(self.size)
         bytes_of(self.memory)  # a wrong number is refused before the model is read
         tokenizer, header, _ = load_tokenizer(self)
@@ -59,49 +77,47 @@ class Reconstruct(Use):
             "fit": self.fit,
             "memory": str(self.memory),
         }
-        paths = []
+        paths, decibels = [], []
+        shown: list[Pixels] = []
         with ProgressBar() as bar, torch.no_grad():
             for each in read_named(found, size=size, channels=tokenizer.image_channels):
-                result = reconstruction(tokenizer, each, self.fit, memory, bar)
-                path = Path(self.out) / f"{each.name}.png"
-                paths.append(save_png(result[0].float().cpu(), path, info))
+                height, width = each.images.shape[2:]
+                images = fitted(each, self.fit, tokenizer.downsample_factor)
+                check_decoding(tokenizer, tokenizer.grid_size((images.shape[2], images.shape[3])), memory)
+                indices = encode_within(tokenizer, images, memory, bar)
+                result = decode_within(tokenizer, indices, memory, bar)[0, :, :height, :width].float().cpu()
+                before, after = (to_uint8(x).numpy() for x in (images[0, :, :height, :width], result))
+                decibels.append(_psnr(before, after))
+                paths.append(
+                    save_png(result, out / f"{each.name}.png", {**info, "psnr": f"{decibels[-1]:.2f}"})
+                )
+                if self.compare and len(shown) < 2 * SHEET_IMAGES:
+                    shown += [smaller(before, SHEET_SIDE), smaller(after, SHEET_SIDE)]
                 bar(Progress("reconstruct", len(paths), len(found)))
+                logger.info("`%s`: PSNR %.2f dB", printable(each.path), decibels[-1])
+        logger.info("PSNR %.2f dB in the mean of %d", sum(decibels) / len(decibels), len(decibels))
+        if self.compare:
+            paths.append(save_png(_side_by_side(shown), out / targets[-1], info))
         for path in paths:
             print(printable(path))
 
 
-def reconstruction(
-    tokenizer: "Tokenizer", named: "Named", fit: Fit, memory: int, on_progress: "OnProgress"
-) -> "Images":
-    """What comes back of one image within so many bytes beside the weights.
+def _psnr(before: "Pixels", after: "Pixels") -> float:
+    """In bands of rows: at once, the differences of a large image would take more memory than the image."""
+    from vqgan.evaluation.reconstruction import psnr, squared_error
 
-    Raises:
-        ConfigError: If the tokenizer's factor does not divide its size, and ``fit`` does not help; or ``memory`` is
-            too little.
-    """
-    from vqgan.cli.inputs import check_multiples
-    from vqgan.images import printable
-    from vqgan.tokenizer import (
-        check_decoding,
-        crop_to_multiple,
-        decode_within,
-        encode_within,
-        pad_to_multiple,
-    )
+    bands = (slice(top, top + 256) for top in range(0, len(before), 256))
+    return psnr(sum(squared_error(before[None, rows], after[None, rows]) for rows in bands), before.size)
 
-    images, factor = named.images, tokenizer.downsample_factor
-    height, width = images.shape[2:]
-    what = f"`{printable(named.path)}`"
-    if fit == "exact":
-        hint = "add `--fit pad`, `--fit crop` or `--size HEIGHTxWIDTH`"
-        check_multiples(what, (height, width), factor, hint=hint)
-    elif fit == "crop" and min(height, width) < factor:
-        check_multiples(what, (height, width), factor, hint="there is nothing to crop: `--fit pad`")
-    if fit == "crop":
-        images = crop_to_multiple(images, factor)
-    elif fit == "pad":
-        images, _ = pad_to_multiple(images, factor)
-    grid = tokenizer.grid_size((images.shape[2], images.shape[3]))
-    check_decoding(tokenizer, grid, memory)
-    indices = encode_within(tokenizer, images, memory, on_progress)
-    return decode_within(tokenizer, indices, memory, on_progress)[:, :, :height, :width]
+
+def _side_by_side(pictures: "Sequence[Pixels]") -> "Float[Tensor, 'c R C']":
+    """Pictures of any sizes, eight in a row, each in the top left of its cell."""
+    import numpy as np
+
+    from vqgan.images import grid, to_float
+
+    height, width = (max(each.shape[axis] for each in pictures) for axis in (0, 1))
+    cells = np.full((len(pictures), height, width, pictures[0].shape[2]), 255, np.uint8)
+    for cell, each in zip(cells, pictures, strict=True):
+        cell[: each.shape[0], : each.shape[1]] = each
+    return grid(to_float(cells), columns=8)

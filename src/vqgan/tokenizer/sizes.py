@@ -20,15 +20,24 @@ def grid_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
     """
     height, width = size
     if min(size) < 1 or height % factor or width % factor:
-        larger = f"{max(1, -(-height // factor)) * factor}x{max(1, -(-width // factor)) * factor}"
-        smaller = f"{height // factor * factor}x{width // factor * factor}"
-        crop = f"crop to {smaller} with `crop_to_multiple` or " if min(size) >= factor else ""
         raise ConfigError(
             f"images of {height}x{width} pixels do not fit the tokenizer; "
             f"height and width must be multiples of {factor}",
-            hint=f"{crop}pad to {larger} with `pad_to_multiple`",
+            hint=next_sizes(size, factor),
         )
     return height // factor, width // factor
+
+
+def next_sizes(size: tuple[int, int], factor: int) -> str:
+    """A hint: the nearest sizes whose sides are multiples of ``factor``.
+
+    Example:
+        >>> next_sizes((18, 16), 8), next_sizes((5, 8), 8)
+        ('the next sizes are 16x16 and 24x16', 'the next size is 8x8')
+    """
+    smaller = "x".join(str(max(1, side // factor) * factor) for side in size)
+    larger = "x".join(str(max(1, -(-side // factor)) * factor) for side in size)
+    return f"the next size is {larger}" if smaller == larger else f"the next sizes are {smaller} and {larger}"
 
 
 def crop_to_multiple(images: Images, factor: int) -> Float[Tensor, "b c H2 W2"]:

@@ -42,7 +42,8 @@ def describe(folder, **changes):
 
 
 def test_codes_and_names_come_back(folder, tokenizer):
-    array, names = load(folder, tokenizer)
+    array, names, sizes = load(folder, tokenizer)
+    assert sizes == []
     assert names == NAMES
     assert np.array_equal(array, tokenizer.encode(tiny.images(2)).numpy())
     assert array.dtype == np.uint16
@@ -79,6 +80,16 @@ def test_codes_can_be_saved_by_a_tokenizer_in_another_precision(tmp_path, tokeni
     half = tokenizer.bfloat16()
     save_codes(tmp_path, half.encode(tiny.images(2)).numpy(), NAMES, half, digest=digest)
     assert load(tmp_path, tiny.tokenizer())[1] == NAMES
+
+
+@pytest.mark.parametrize(
+    "sizes", [[[1, 2]], [[1, 2, 3]] * 2, [[0, 1]] * 2, [[1 << 40, 1]] * 2, "ab", [1e999] * 2, 7]
+)
+def test_sizes_that_are_none_are_refused(folder, tokenizer, sizes):
+    describe(folder, sizes=sizes)
+    assert "codes" in refused(folder, tokenizer)
+    describe(folder, sizes=[[3, 4], [1, 2]])
+    assert load(folder, tokenizer)[2] == [(3, 4), (1, 2)]
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 4), (2, 4, 0)])

@@ -10,15 +10,15 @@ def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_do():
         grid_size((63, 80), 16)
     assert str(caught.value) == (
         "images of 63x80 pixels do not fit the tokenizer; height and width must be multiples of 16\n"
-        "hint: crop to 48x80 with `crop_to_multiple` or pad to 64x80 with `pad_to_multiple`"
+        "hint: the next sizes are 48x80 and 64x80"
     )
 
 
 @pytest.mark.parametrize("size", [(15, 80), (0, 16)])
-def test_images_smaller_than_a_token_can_only_be_padded(size):
+def test_images_smaller_than_a_token_have_one_next_size(size):
     with pytest.raises(ConfigError) as caught:
         grid_size(size, 16)
-    assert caught.value.hint == f"pad to 16x{size[1]} with `pad_to_multiple`"
+    assert caught.value.hint == f"the next size is 16x{size[1]}"
 
 
 def test_cropping_keeps_the_centre():

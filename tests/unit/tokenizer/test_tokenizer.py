@@ -63,7 +63,7 @@ def test_images_of_a_size_that_does_not_fit_are_refused(tokenizer, method):
     with pytest.raises(ConfigError) as caught:
         getattr(tokenizer, method)(torch.zeros(1, 3, 9, 12))
     assert caught.value.message.startswith("images of 9x12 pixels do not fit the tokenizer")
-    assert caught.value.hint == "crop to 8x12 with `crop_to_multiple` or pad to 12x12 with `pad_to_multiple`"
+    assert caught.value.hint == "the next sizes are 8x12 and 12x12"
 
 
 def test_images_with_other_channels_are_refused(tokenizer):
