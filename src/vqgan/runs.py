@@ -262,16 +262,16 @@ def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
             given = {item.partition("=")[0].strip() for item in overrides}
             base = to_mapping(original_run(base, where=where, given=given))
         elif "preset" in base:
-            base = merge(_preset(str(base.pop("preset"))), base)
+            base = merge(_preset(str(base.pop("preset")), f" in {where}"), base)
     else:
         base, where = _preset(str(run)), f"preset `{run}`"
     return convert_run(merge(base, parse_overrides(overrides)), where=where)
 
 
-def _preset(name: str) -> dict[str, Any]:
+def _preset(name: str, where: str = ", and no YAML file of that name") -> dict[str, Any]:
     if name not in PRESETS:
         hint = closest(name, PRESETS) + "; `vqgan presets` lists them"
-        raise ConfigError(f"unknown preset `{name}`, and no YAML file of that name", hint=hint)
+        raise ConfigError(f"unknown preset `{name}`{where}", hint=hint)
     return to_mapping(PRESETS[name].make())
 
 

@@ -151,18 +151,29 @@ def test_missing_and_malformed_flags(run):
     result = run("sample")
     refused(result, 2, "missing from vqgan sample:\n    MODEL", hint)
     assert "    --out FOLDER" in result.err
-    refused(run("sample", "model", "--out", "x", "--count", "three"), 2, "error parsing --count", hint)
+    for words, message in (
+        (["--count", "three"], "`--count` is `three`, expected a whole number"),
+        (["--seed=it's a\n 'word'"], "`--seed` is `it's a\n 'word'`, expected a whole number"),
+        (["--top_k", "x" * 200], f"`--top-k` is `{'x' * 200}`, expected a whole number"),
+        (["--temperature", "warm"], "`--temperature` is `warm`, expected a number"),
+        (["--memory", "4GB"], "`--memory` is `4GB`, expected a number"),
+    ):
+        refused(run("sample", "model", "--out", "x", *words), 2, f"{message}\n", hint)
     refused(run("sample", "model", "--out"), 2, "missing value for argument '--out'", hint)
     hint = "`vqgan reconstruct --help` explains all flags"
-    refused(
-        run("reconstruct", "m", "i", "--out", "x", "--fit", "stretch"), 2, "invalid choice 'stretch'", hint
-    )
+    message = "`--fit` is `stretch`, expected `pad`, `crop`, `exact`\n"
+    refused(run("reconstruct", "m", "i", "--out", "x", "--fit", "stretch"), 2, message, hint)
 
 
 def test_an_unknown_preset(trained, tmp_path, run):
     result = run("train", "tokenizer", "smal-tokenizer", "--data", trained.images, "--out", tmp_path / "run")
     refused(result, 2, "unknown preset `smal-tokenizer`", "did you mean `small-tokenizer`?")
     refused(run("presets", "foo"), 2, "unknown preset `foo`", "known: `demo-prior`, ")
+    (tmp_path / "run.yaml").write_text("preset: smal-tokenizer")
+    result = run("train", "tokenizer", tmp_path / "run.yaml", "--out", tmp_path / "run")
+    message = f"unknown preset `smal-tokenizer` in `{tmp_path / 'run.yaml'}`\n"
+    refused(result, 2, message, "did you mean `small-tokenizer`?")
+    (tmp_path / "run.yaml").unlink()
     result = run("train", "tokenizer", "--data", trained.images, "--out", tmp_path / "run")
     refused(result, 2, "no run was given", "give a preset or a YAML file")
     assert list(tmp_path.iterdir()) == []
@@ -224,9 +235,8 @@ def test_an_unknown_class(trained, tmp_path, run):
     refused(run(*words, "--class", "7"), 2, "class 7 does not exist", "give a number from 0 to 1 or a name")
     many = ["complete", trained.classes, trained.images, "--out", tmp_path, "--class", "dark,light"]
     refused(run(*many), 2, "`--class` is `dark,light`, expected one class for all images", "name one")
-    refused(
-        run(*words), 2, "this prior draws images of a class", "name one or several: `--class 0,1`; `vqgan"
-    )
+    hint = "name one or several: `--class 0,1`; `dark`, `light`\n"
+    refused(run(*words), 2, "this prior draws images of a class", hint)
     for text in ("", "1,,0", "1,"):
         message = f"`--class` is `{text}`, expected classes with commas between"
         refused(run(*words, "--class", text), 2, message, "name one or several: `--class 0,1`")
@@ -258,10 +268,16 @@ def test_a_condition_that_no_flag_can_give(kind, published, trained, tmp_path, r
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("keep", ["top", "top=2", "middle=0.5", "top=x", "nowhere.png"])
+@pytest.mark.parametrize("keep", ["top", "top=2", "middle=0.5", "top=x"])
 def test_a_part_that_is_none(keep, trained, tmp_path, run):
     result = run("complete", trained.prior, trained.images, "--out", tmp_path, "--keep", keep)
     refused(result, 2, f"`{keep}` is neither a part of an image nor a picture", "write `--keep top=0.5`")
+
+
+def test_a_mask_that_is_missing(trained, tmp_path, run):
+    nowhere = tmp_path / "a=b" / "nowhere.png"
+    result = run("complete", trained.prior, trained.images, "--out", tmp_path / "out", "--keep", nowhere)
+    refused(result, 3, f"the mask `{nowhere}` does not exist", "check the path")
 
 
 def test_an_unknown_source_of_data(trained, tmp_path, run):
@@ -440,9 +456,10 @@ def test_a_folder_that_is_not_empty(trained, tmp_path, run):
     (tmp_path / "run" / "precious.txt").write_text("mine")
     words = ["--data", trained.images, "--out", tmp_path / "run"]
     result = run("train", "tokenizer", trained.tokenizer_file, *words)
-    refused(
-        result, 2, f"`{tmp_path / 'run'}` is not empty", "choose another folder, or continue the run with "
-    )
+    refused(result, 2, f"`{tmp_path / 'run'}` is not empty", "choose another folder\n")
+    result = run("train", "tokenizer", trained.tokenizer_file, *words[:-1], trained.tokenizer)
+    hint = f"choose another folder, or continue the run with `--resume {trained.tokenizer}`"
+    refused(result, 2, f"`{trained.tokenizer}` is not empty", hint)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious.txt"]
 
 

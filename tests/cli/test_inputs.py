@@ -37,6 +37,36 @@ def test_what_is_white_in_a_picture_is_kept(tmp_path):
     assert known_tokens(str(tmp_path / "mask.png"), (2, 2)).tolist() == [[False, True], [False, True]]
 
 
+def test_a_mask_of_another_shape_is_fitted_as_the_images_are_and_says_so(tmp_path, caplog):
+    caplog.set_level("INFO")
+    picture = Image.new("L", (12, 4), 0)
+    picture.paste(255, (4, 0, 6, 4))
+    picture.save(tmp_path / "mask.png")
+    assert known_tokens(str(tmp_path / "mask.png"), (2, 2), factor=4).tolist() == [[True, False]] * 2
+    assert caplog.messages == [
+        f"the mask `{tmp_path / 'mask.png'}` has 4x12 pixels: resized to 8x8, the centre of another shape"
+    ]
+    caplog.clear()
+    known_tokens(str(tmp_path / "mask.png"), (1, 3), factor=4)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_in_a_picture_is_drawn(mode, tmp_path):
+    picture = Image.new("RGBA", (4, 2), (255, 255, 255, 255))
+    picture.paste((255, 255, 255, 0), (2, 0, 4, 2))
+    picture.convert(mode).save(tmp_path / "mask.png")
+    assert known_tokens(str(tmp_path / "mask.png"), (1, 2)).tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("keep", ["top=1", "mask.png"])
+def test_a_mask_that_keeps_everything_says_so(keep, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (4, 4), 255).save("mask.png")
+    assert known_tokens(keep, (4, 4)).all()
+    assert caplog.messages[0].startswith(f"`--keep {keep}` keeps everything: nothing is left to draw; ")
+
+
 def test_results_are_named_by_their_path_in_the_given_folder(tmp_path):
     for name in ("b10.png", "b2.jpg", "sub/a.png", "B2.PNG", ".hidden.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

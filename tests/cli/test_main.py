@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import vqgan.cli.doctor
+import vqgan.runs
 from vqgan.cli.main import main
 from vqgan.errors import (
     CheckpointError,
@@ -53,6 +54,20 @@ def test_an_interrupt_ends_with_the_code_of_shells(monkeypatch, run):
     fail_with(monkeypatch, KeyboardInterrupt())
     result = run("doctor")
     assert (result.code, result.err) == (130, "vqgan: interrupted\n")
+
+
+def test_the_second_interrupt_of_a_training_says_how_to_go_on(trained, tmp_path, monkeypatch, run):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vqgan.runs, "train", interrupted)
+    for place, words in (
+        (trained.prior, ["--resume", trained.prior]),
+        (tmp_path / "new", [trained.prior_file, "--out", tmp_path / "new"]),
+    ):
+        result = run("train", "prior", *words)
+        hint = f"hint: go on with `vqgan train prior --resume {place}`\n" * (place == trained.prior)
+        assert (result.code, result.err) == (130, f"vqgan: interrupted\n{hint}")
 
 
 @pytest.mark.parametrize(

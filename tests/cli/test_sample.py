@@ -276,3 +276,17 @@ def test_a_name_that_is_not_utf_8_is_kept_and_printed(trained, tmp_path, run):
     written = [printable(codes / "codes.npy"), printable(codes / "codes.json")]
     assert run("encode", trained.tokenizer, folder, "--out", codes).out.splitlines() == written
     assert run("decode", trained.tokenizer, codes, "--out", out).out == printable(out / name) + "\n"
+
+
+def test_images_that_are_all_the_same_are_named(trained, tmp_path, run):
+    words = ["--out", tmp_path, "--temperature", 0]
+    assert "the same" not in run("sample", trained.prior, *words, "--count", 1).err
+    assert (
+        "at `--temperature 0` all 2 images are the same\n"
+        in run("sample", trained.prior, *words, "--count", 2).err
+    )
+    classes = run("sample", trained.classes, *words, "--count", 2, "--class", "0,1")
+    assert "at `--temperature 0` all 2 images of a class are the same\n" in classes.err
+    first, second, third, fourth = (pixels(path) for path in classes.paths[:4])
+    assert np.array_equal(first, second)
+    assert np.array_equal(third, fourth)

@@ -80,10 +80,8 @@ class RunFolder:
             if self._is_stillborn():
                 shutil.rmtree(self.path)
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise ConfigError(
-                    f"`{self.path}` is not empty",
-                    hint=f"choose another folder, or continue the run with `--resume {self.path}`",
-                )
+                run = f", or continue the run with `--resume {self.path}`" if self.numbers() else ""
+                raise ConfigError(f"`{self.path}` is not empty", hint=f"choose another folder{run}")
             self.images.mkdir(parents=True)
             self.state.mkdir()
 

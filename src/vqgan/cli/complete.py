@@ -78,7 +78,7 @@ class Complete(Decoding):
         tokenizer, (rows, columns) = synthesizer.tokenizer, synthesizer.config.window
         size = given or (rows * tokenizer.downsample_factor, columns * tokenizer.downsample_factor)
         check_multiples("`--size`", size, tokenizer.downsample_factor)
-        known = known_tokens(self.keep, tokenizer.grid_size(size))
+        known = known_tokens(self.keep, tokenizer.grid_size(size), tokenizer.downsample_factor)
         named = read_named(found, size=size, channels=tokenizer.image_channels)
         drawn = DrawnImages(
             Path(self.out),

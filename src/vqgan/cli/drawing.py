@@ -26,6 +26,10 @@ GRID_IMAGES, GRID_SIDE = 64, 512
 larger than what can be looked at, and than the memory."""
 
 
+SHOWN_NAMES = 20
+"""Names of classes in a hint."""
+
+
 def check_drawing(flags: Decoding, folder: Path, inputs: Sequence[Path] = ()) -> None:
     """Raises ConfigError if a number is out of range, or frames would replace an input or what is none of ours."""
     check_batch_size(flags.batch_size)
@@ -75,12 +79,14 @@ def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
         f"`--class` was given, but this prior {steered}",
         hint="leave `--class` away",
     )
+    names = [f"`{name}`" for name in class_names(synthesizer)]
     known = f"classes are numbers from 0 to {conditioner.vocabulary_size - 1}"
+    if names:
+        known = ", ".join(names[:SHOWN_NAMES]) + ", ... (`vqgan info` lists all)" * (len(names) > SHOWN_NAMES)
     require(
         classes is not None or name != "class",
         "this prior draws images of a class",
-        hint="name one or several: `--class 0,1`; "
-        + ("`vqgan info` lists them" if class_names(synthesizer) else known),
+        hint=f"name one or several: `--class 0,1`; {known}",
     )
 
 

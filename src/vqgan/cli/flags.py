@@ -50,8 +50,27 @@ def read_flags(command: type[C], words: list[str], *, program: str) -> C:
     except SystemExit as end:
         if not end.code:
             raise
-    message, hint = plain_text(complaint.getvalue()), f"`{program} --help` explains all flags"
+    message, hint = (
+        _about_value(plain_text(complaint.getvalue()), words),
+        f"`{program} --help` explains all flags",
+    )
     raise ConfigError(message, hint=hint)
+
+
+def _about_value(message: str, words: list[str]) -> str:
+    """Tyro's message about the value of a flag, in our words; others as they are."""
+    found = re.match(r"(?:error parsing|invalid choice .* for argument) '?(--[\w-]+)", message, re.DOTALL)
+    if found is None:
+        return message
+    flag = found[1]
+    pairs = ((word.partition("="), after) for word, after in pairwise([*words, ""]))
+    given = [
+        text if equals else after for (name, equals, text), after in pairs if name.replace("_", "-") == flag
+    ]
+    choices = re.findall(r"'([^']*)'", message.partition("Expected one of")[2])
+    expected = "a whole number" if re.search(r"\bint\(\)|\bINT\b", message) else "a number"
+    expected = ", ".join(f"`{choice}`" for choice in choices) or expected
+    return f"`{flag}` is `{' '.join(given)}`, expected {expected}"
 
 
 def _explained(command: type[C]) -> type[C]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vqgan.checkpoints.codes import tokenizer_digest
@@ -16,7 +16,7 @@ from vqgan.checkpoints.load import load_with_header, pick_device, place, precisi
 from vqgan.cli.options import Fit, bytes_of
 from vqgan.data.image_folder import scan
 from vqgan.errors import CheckpointError, ConfigError, DataError
-from vqgan.images import printable, read_images
+from vqgan.images import decode_image, fit, printable, read_images
 from vqgan.nn.memory import memory_budget
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, crop_to_multiple, pad_to_multiple
@@ -188,23 +188,47 @@ def read_named(
         )
 
 
-def known_tokens(spec: str, grid: tuple[int, int]) -> Tensor:
-    """The mask (h, w) of ``--keep``: ``top=0.5``, ``bottom``, ``left``, ``right`` with a share, or a picture.
+SIDES = "top", "bottom", "left", "right"
 
-    In a picture, a token is kept where the mean of its square is lighter than middle grey.
+
+def known_tokens(spec: str, grid: tuple[int, int], factor: int = 1) -> Bool[Tensor, "h w"]:
+    """The mask of ``--keep``: ``top=0.5``, ``bottom``, ``left``, ``right`` with a share, or a picture.
+
+    In a picture, a token is kept where the mean of its square is lighter than middle grey. What is transparent is
+    drawn; another size or shape is fitted as the images are.
+
+    Args:
+        spec: The flag's value.
+        grid: Rows and columns of tokens.
+        factor: Pixels per token side.
 
     Raises:
         ConfigError: If it is neither.
-        DataError: If the picture cannot be read.
+        DataError: If the picture is missing or cannot be read.
     """
-    side, equals, share = spec.partition("=")
     if Path(spec).is_file():
-        return read_images(spec, grid, channels=1)[0, 0] > 0
+        picture, size = decode_image(spec, 1, "black"), [side * factor for side in grid]
+        if [*picture.shape[:2]] != size:
+            what = "the mask `%s` has %dx%d pixels: resized to %dx%d, the centre of another shape"
+            logger.info(what, printable(spec), *picture.shape[:2], *size)
+        mask = torch.from_numpy(fit(picture, grid)[:, :, 0] >= 128)
+    else:
+        mask = _known_part(spec, grid)
+    if mask.all():
+        hint = "in a mask, black or transparent is what is drawn"
+        logger.warning("`--keep %s` keeps everything: nothing is left to draw; %s", printable(spec), hint)
+    return mask
+
+
+def _known_part(spec: str, grid: tuple[int, int]) -> Bool[Tensor, "h w"]:
+    side, equals, share = spec.partition("=")
+    if side not in SIDES and Path(spec).suffix[1:].isalpha():
+        raise DataError(f"the mask `{printable(spec)}` does not exist", hint="check the path")
     try:
         part = float(share) if equals else -1.0
     except ValueError:
         part = -1.0
-    if side not in ("top", "bottom", "left", "right") or not 0 <= part <= 1:
+    if side not in SIDES or not 0 <= part <= 1:
         raise ConfigError(
             f"`{spec}` is neither a part of an image nor a picture",
             hint="write `--keep top=0.5` (or `bottom`, `left`, `right`, with 0 to 1), or give a mask's file",

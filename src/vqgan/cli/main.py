@@ -124,7 +124,7 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, VqganError):
         return error.exit_code, str(error)
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "interrupted"
+        return INTERRUPTED, str(error) or "interrupted"
     if isinstance(error, OSError):
         place = f" `{error.filename}`" if error.filename else ""
         reason = (error.strerror or str(error)).lower()

@@ -1,11 +1,14 @@
 """``vqgan sample``: new images."""
 
+import logging
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
 from vqgan.cli.options import Decoding, Folder, Model, OptionalText, Size, parse_size
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -53,6 +56,9 @@ class Sample(Decoding):
         wanted = [value for value in values for _ in range(self.count)]
         names = [*(f"{number:06d}.png" for number in range(len(wanted))), "grid.png"]
         check_targets(Path(self.out), names, overwrite=self.overwrite)
+        if self.temperature == 0 and self.count > 1:
+            of_class = " of a class" if self.classes is not None else ""
+            logger.warning("at `--temperature 0` all %d images%s are the same", self.count, of_class)
         infos = [{} if value is None else {"class": str(value)} for value in wanted]
         drawn = DrawnImages(
             Path(self.out), flags=self, header=header, synthesizer=synthesizer, command="sample"

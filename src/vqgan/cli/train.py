@@ -96,21 +96,28 @@ class _Train:
         require(
             kind == stage, f"`{self.resume or self.preset}` trains a {kind}", hint=f"use `vqgan train {kind}`"
         )
-        with ProgressBar() as bar:
-            folder = train(
-                run,
-                data=self.data,
-                eval_data=self.eval_data,
-                out=self.out,
-                tokenizer=tokenizer,
-                start_from=self.start_from,
-                resume=self.resume,
-                overrides=() if run is not None else self.overrides(),
-                device=self.device,
-                precision=self.precision or "fp32",
-                seed=self.seed or 0,
-                on_progress=bar,
+        try:
+            with ProgressBar() as bar:
+                folder = train(
+                    run,
+                    data=self.data,
+                    eval_data=self.eval_data,
+                    out=self.out,
+                    tokenizer=tokenizer,
+                    start_from=self.start_from,
+                    resume=self.resume,
+                    overrides=() if run is not None else self.overrides(),
+                    device=self.device,
+                    precision=self.precision or "fp32",
+                    seed=self.seed or 0,
+                    on_progress=bar,
+                )
+        except KeyboardInterrupt:  # the second Ctrl-C, which stops before anything is said
+            place = RunFolder(Path(self.resume or self.out or ""))
+            hint = (
+                f"\nhint: go on with `vqgan train {stage} --resume {place.path}`" if place.numbers() else ""
             )
+            raise KeyboardInterrupt(f"interrupted{hint}") from None
         print(folder)
 
     def _check_resume(self, tokenizer: str | None) -> None:

@@ -7,7 +7,7 @@ import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -26,6 +26,8 @@ MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 1 << 29
 """Some decoders read the whole file first; no image within the pixel limit needs more."""
 
+Background = Literal["white", "black"]
+
 _ORIENTATION = 0x0112  # EXIF and TIFF
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
 _UPRIGHT = {
@@ -39,16 +41,17 @@ _UPRIGHT = {
 }
 
 
-def decode_image(source: str | Path | bytes, channels: int) -> Pixels:
+def decode_image(source: str | Path | bytes, channels: int, background: Background = "white") -> Pixels:
     """Decodes one image file as a person would see it.
 
-    The EXIF orientation is applied, transparency is laid over white, 16-bit and float values are scaled to
+    The EXIF orientation is applied, transparency is laid over ``background``, 16-bit and float values are scaled to
     the full range, palettes, CMYK and LAB become RGB, and of an animation the first frame is taken. Colour
     profiles are not applied.
 
     Args:
         source: A path, or the bytes of a file.
         channels: 1 for grey (luma of a colour image), 3 for RGB (a grey image three times).
+        background: What shows where the image is transparent.
 
     Raises:
         DataError: If it is no regular file, no image in one of ``FORMATS``, too large, or damaged.
@@ -57,7 +60,7 @@ def decode_image(source: str | Path | bytes, channels: int) -> Pixels:
         # The decoders warn about odd metadata, which is nothing that a reader of pixels needs to know.
         with warnings.catch_warnings(), _open(source) as file:
             warnings.simplefilter("ignore")
-            return to_array(in_mode(_decode(file), "L" if channels == 1 else "RGB"))
+            return to_array(in_mode(_decode(file, background), "L" if channels == 1 else "RGB"))
     except Exception as error:
         # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
         name = "the image" if isinstance(source, bytes) else f"`{printable(source)}`"
@@ -94,7 +97,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _decode(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+def _decode(file: io.BytesIO | io.BufferedReader, background: Background) -> Image.Image:
     with Image.open(file, formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
@@ -103,7 +106,7 @@ def _decode(file: io.BytesIO | io.BufferedReader) -> Image.Image:
             )
         image.load()
         turn = _UPRIGHT.get(_orientation(image))
-        plain = _eight_bit(image)
+        plain = _eight_bit(image, background)
         return plain if turn is None else plain.transpose(turn)
 
 
@@ -117,12 +120,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, background: Background) -> Image.Image:
     """An image of any mode in 8 bits a channel and without transparency."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _scaled(image)
+        return _scaled(image, background)
     if image.has_transparency_data:
-        canvas = Image.new("RGB", image.size, "white")
+        canvas = Image.new("RGB", image.size, background)
         coloured = in_mode(image, "RGBA")
         canvas.paste(coloured, mask=coloured)
         return canvas
@@ -134,7 +137,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image if image.mode == "L" else in_mode(image, "RGB")
 
 
-def _scaled(image: Image.Image) -> Image.Image:
+def _scaled(image: Image.Image, background: Background) -> Image.Image:
     """Values of more than 8 bits, rounded to 8: the value range of the file becomes 0 to 255."""
     black, white = _value_range(image)
     transparent = image.info.get("transparency")
@@ -147,7 +150,7 @@ def _scaled(image: Image.Image) -> Image.Image:
             raise DataError("it holds values that are not finite")
         scaled = np.rint((values - black) * (255 / (white - black))).astype(np.uint8)
         if isinstance(transparent, int):
-            scaled[values == transparent] = 255
+            scaled[values == transparent] = 255 if background == "white" else 0
         result.paste(Image.fromarray(scaled), (0, top))
     return result
 
