@@ -1,15 +1,19 @@
 """Tokenizers of diffusers, both ways: a folder with ``config.json`` and the weights of a ``VQModel``."""
 
 import json
+import re
+from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from vqgan.checkpoints.files import output_errors, write_json
 from vqgan.checkpoints.format import build_model, check_keys, shapes_of
 from vqgan.checkpoints.key_maps import DIFFUSERS_KEYS, OLD_DIFFUSERS_KEYS, inverse, rename
+from vqgan.checkpoints.pickle_scan import COPY_AGAIN, escaped
 from vqgan.checkpoints.pickles import read_pickle
+from vqgan.checkpoints.taming import without_codes
 from vqgan.checkpoints.tensors import read_tensors, write_tensors
 from vqgan.config import Config, convert, require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
@@ -17,11 +21,10 @@ from vqgan.nn.convolution import NORM_GROUPS
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
+PIPELINE_FILE = "model_index.json"
+"""Lies in the folder of a whole pipeline, whose parts are folders in it."""
 
-_OLD_WEIGHTS_FILE = "diffusion_pytorch_model.bin"
-PARTS = (CONFIG_FILE, WEIGHTS_FILE, _OLD_WEIGHTS_FILE)
-"""What such a folder holds."""
-
+_STEM = WEIGHTS_FILE.partition(".")[0]
 _MAX_CONFIG_BYTES = 1_000_000
 _CLASS = "VQModel"
 _ATTENTION = (".query.weight", ".key.weight", ".value.weight", ".projection.weight")
@@ -83,7 +86,7 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
     """The tokenizer in a folder that ``diffusers.VQModel.save_pretrained`` wrote.
 
     Args:
-        folder: Holds ``config.json`` and the weights, as safetensors or, in old ones, as a pickle.
+        folder: Holds ``config.json`` and the weights (see :func:`weights_files`).
 
     Returns:
         The configuration, and exactly the tensors of its model, in the precision of the file.
@@ -92,21 +95,76 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
         CheckpointError: If a file is missing or damaged, the configuration asks for something that this
             package does not build, or the tensors do not fit it.
     """
-    config, file = _read_config(folder / CONFIG_FILE), weights_file(folder)
-    published = read_tensors(file) if file.name == WEIGHTS_FILE else read_pickle(file)
+    files = weights_files(folder)
+    config = _read_config(folder / CONFIG_FILE)
+    published: dict[str, Tensor] = {}
+    for file in files:
+        published |= read_pickle(file) if file.suffix == ".bin" else read_tensors(file)
     levels = len(config.autoencoder.channel_multipliers)
     state = rename(published, DIFFUSERS_KEYS | OLD_DIFFUSERS_KEYS, num_levels=levels)
     state = {key: _as_convolution(key, tensor) for key, tensor in state.items()}
-    where = f"`{file}`"
+    where = f"`{files[0] if len(files) == 1 else folder}`"
     wanted = build_model("tokenizer", to_mapping(config), where=where).state_dict()
     check_keys(shapes_of(wanted), shapes_of(state), where=where, what="tokenizer")
     return config, state
 
 
-def weights_file(folder: Path) -> Path:
-    """The file with the weights in such a folder: safetensors, in old ones a pickle."""
-    old = folder / _OLD_WEIGHTS_FILE
-    return old if old.exists() and not (folder / WEIGHTS_FILE).exists() else folder / WEIGHTS_FILE
+def weights_files(folder: Path) -> list[Path]:
+    """The file with the weights in such a folder, or the files among which an index divides them.
+
+    Full precision comes before half, safetensors before pickles. Raises CheckpointError for weights of Flax alone.
+    """
+    for variant, kind in product(("", ".fp16", ".bf16"), (".safetensors", ".bin")):
+        file, index = folder / f"{_STEM}{variant}{kind}", folder / f"{_STEM}{kind}.index{variant}.json"
+        if file.is_file():
+            return [file]
+        if index.is_file():
+            return _divided(index)
+    for file in sorted(folder.glob("*.msgpack")):
+        raise CheckpointError(
+            f"`{file}` holds weights of Flax, which are not read",
+            hint=f"get the same model's `{WEIGHTS_FILE}`, or save it anew with PyTorch where it was made",
+        )
+    return [folder / WEIGHTS_FILE]
+
+
+def _divided(index: Path) -> list[Path]:
+    places = _read_json(index).get("weight_map")
+    names = list(places.values()) if isinstance(places, dict) else []
+    if not names or not all(isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) for name in names):
+        raise CheckpointError(f"`{index}` names no files beside it in `weight_map`", hint=COPY_AGAIN)
+    return [index.parent / name for name in sorted(set(names))]
+
+
+def is_diffusers(folder: Path) -> bool:
+    """Whether something in a folder is named as diffusers names it, or as Flax does."""
+    return (folder / CONFIG_FILE).is_file() or any(folder.glob("*.msgpack"))
+
+
+def is_part(file: Path) -> bool:
+    """Whether a file belongs to a folder of diffusers, or of one of its pipelines."""
+    named = file.name.startswith((CONFIG_FILE, PIPELINE_FILE, _STEM)) or file.suffix == ".msgpack"
+    return named and any((file.parent / name).is_file() for name in (CONFIG_FILE, PIPELINE_FILE))
+
+
+def pipeline_tokenizer(folder: Path) -> Path | None:
+    """The folder of the ``VQModel`` in a pipeline's, None if it is none. Raises CheckpointError without one."""
+    if not (folder / PIPELINE_FILE).is_file():
+        return None
+    parts = _read_json(folder / PIPELINE_FILE).items()
+    classes = {
+        escaped(name): escaped(str(kind[-1])) for name, kind in parts if isinstance(kind, list) and kind
+    }
+    for name, kind in classes.items():
+        if kind == _CLASS and name.isidentifier():
+            return folder / name
+    for name, kind in classes.items():
+        if "AutoencoderKL" in kind:
+            raise without_codes(kind, f"the part `{name}` of `{folder}`")
+    raise CheckpointError(
+        f"the pipeline `{folder}` has no `{_CLASS}`; it has {', '.join(classes.values()) or 'no parts'}",
+        hint="give a pipeline that has one, such as aMUSEd's, or the folder of a tokenizer",
+    )
 
 
 def write_diffusers(tokenizer: Tokenizer, folder: Path) -> None:
@@ -134,7 +192,7 @@ def write_diffusers(tokenizer: Tokenizer, folder: Path) -> None:
     write_json(folder / CONFIG_FILE, {"_class_name": _CLASS, **to_mapping(config)})
 
 
-def _read_config(file: Path) -> TokenizerConfig:
+def _read_json(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as opened:
             data = opened.read(_MAX_CONFIG_BYTES + 1)
@@ -143,15 +201,22 @@ def _read_config(file: Path) -> TokenizerConfig:
         values = json.loads(data)
         if not isinstance(values, dict):
             raise ValueError(f"it holds {type(values).__name__}, expected an object")
+        return values
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CheckpointError(
             f"cannot read `{file}`: {reason.lower()}", hint="give a folder of diffusers' `VQModel`"
         ) from None
+
+
+def _read_config(file: Path) -> TokenizerConfig:
+    values = _read_json(file)
     name = values.get("_class_name")
+    if "AutoencoderKL" in str(name):
+        raise without_codes(str(name), f"the model that `{file}` describes")
     if name != _CLASS:
         raise CheckpointError(
-            f"`_class_name` of `{file}` is `{name}`, only `{_CLASS}` can be read",
+            f"`_class_name` of `{file}` is `{escaped(str(name)[:100])}`, only `{_CLASS}` can be read",
             hint="give the folder of the tokenizer, in a pipeline usually `vqvae` or `vqmodel`",
         )
     arguments = {key: value for key, value in values.items() if not key.startswith("_")}

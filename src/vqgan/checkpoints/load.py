@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-from vqgan.checkpoints.diffusers import CONFIG_FILE, PARTS
+from vqgan.checkpoints.diffusers import is_diffusers, is_part, pipeline_tokenizer
 from vqgan.checkpoints.foreign import load_foreign, read_foreign
 from vqgan.checkpoints.format import Header, Model, empty_model, load_model, read_header
 from vqgan.checkpoints.pickle_scan import COPY_AGAIN
@@ -45,7 +45,8 @@ def load(
 
     Args:
         path: A run folder (its prior if there is one, else its tokenizer), a ``.safetensors`` file of ours, an
-            original checkpoint or the folder that it was published in, a LlamaGen tokenizer, or a diffusers folder.
+            original checkpoint or the folder that it was published in, a LlamaGen tokenizer, or a folder of diffusers:
+            of the tokenizer, or of a pipeline that has one.
         config: The configuration of an original checkpoint; by default the YAML file beside it or in
             ``configs/``, else what its tensors tell. Our files carry theirs.
         overrides: Changes of the configuration of a file of others: ``["prior.num_heads=16"]``.
@@ -148,20 +149,21 @@ def find_file(path: Path) -> Path:
             hint="check the path",
         ) from None
     if path.is_dir():
-        found = find_weights(path)
+        found = find_weights(path) or pipeline_tokenizer(path)
         if found is not None:
             return found
         found = find_checkpoint(path)
-        if (path / CONFIG_FILE).is_file() and (found is None or is_safetensors(found)):
+        if is_diffusers(path) and (found is None or is_safetensors(found)):
             return path
         if found is None:
             raise CheckpointError(
                 f"`{path}` holds no model: tried `prior.safetensors` and `tokenizer.safetensors` in it, in `prior/` "
-                "and in `tokenizer/`, an original checkpoint in it and in `checkpoints/`, and diffusers' `config.json`",
+                "and in `tokenizer/`, an original checkpoint in it and in `checkpoints/`, and diffusers' `config.json` "
+                "and `model_index.json`",
                 hint="give a run folder that has saved at least once, or name the file",
             )
         path = found
-    if path.name in PARTS and (path.parent / CONFIG_FILE).is_file():
+    if is_part(path):
         raise CheckpointError(
             f"`{path}` is a part of a diffusers folder", hint=f"give the folder, `{path.parent}`"
         )

@@ -117,28 +117,31 @@ def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
     )
 
 
+def without_codes(name: str, where: str) -> CheckpointError:
+    """Why an autoencoder of the class ``name``, with continuous latents, is no tokenizer."""
+    return CheckpointError(
+        f"{where} is an `{escaped(name[:100])}`: its latents are continuous, it has no codes",
+        hint="give a model with a codebook (`VQModel`); `vqgan models` lists published ones",
+    )
+
+
 def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) -> TokenizerConfig:
-    if node.target.endswith(".AutoencoderKL"):
-        raise CheckpointError(
-            f"{where} describes an `AutoencoderKL`, which has no codes", hint="give a model with a codebook"
-        )
+    if "AutoencoderKL" in node.target:
+        raise without_codes(node.target, f"the model that {where} describes")
     if node.target not in TOKENIZERS:
         raise _unknown(node.target, (*TOKENIZERS, PRIOR), where)
     stage: FirstStage = _convert(node.params, FirstStage, where)
     sizes = stage.ddconfig
+    attends = sizes.attn_type != "none"
     for key, value, wanted in (
         ("double_z", sizes.double_z, False),
         ("resamp_with_conv", sizes.resamp_with_conv, True),
         ("tanh_out", sizes.tanh_out, False),
+        ("attn_type", sizes.attn_type, "vanilla" if attends else "none"),
         ("out_ch", sizes.out_ch, sizes.in_channels),
     ):
         if value != wanted:
             raise CheckpointError(f"`{key}` of {where} is {value}; only models with {wanted} can be built")
-    if sizes.attn_type not in ("vanilla", "none"):
-        raise CheckpointError(
-            f"`attn_type` of {where} is {escaped(sizes.attn_type)}; only models with vanilla or none can be built"
-        )
-    attends = sizes.attn_type == "vanilla"
     reached = {sizes.resolution // 2**level for level in range(len(sizes.ch_mult))}
     autoencoder = AutoencoderConfig(
         image_channels=sizes.in_channels,

@@ -44,7 +44,7 @@ class Info:
 def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str, str]]:
     from math import prod
 
-    from vqgan.checkpoints.diffusers import weights_file
+    from vqgan.checkpoints.diffusers import weights_files
     from vqgan.checkpoints.run_folder import RunFolder
     from vqgan.synthesizer import Synthesizer
 
@@ -62,8 +62,8 @@ def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str,
     saved = RunFolder(file.parent).numbers()
     if saved:
         yield "run", f"{file.parent}, can be continued from step {saved[-1]}"
-    stored = weights_file(file) if file.is_dir() else file
-    yield "size", f"{stored.stat().st_size / 1e6:.1f} MB"
+    stored = weights_files(file) if file.is_dir() else [file]
+    yield "size", f"{sum(each.stat().st_size for each in stored) / 1e6:.1f} MB"
     yield "codebook", f"{tokenizer.codebook_size} codes, {tokenizer.downsample_factor} pixels per token side"
     if isinstance(model, Synthesizer):
         rows, columns = model.config.window

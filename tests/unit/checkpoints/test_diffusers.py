@@ -228,7 +228,11 @@ def test_what_cannot_be_built_is_refused_by_its_key(tmp_path, changes, key):
 def test_other_classes_and_damaged_configurations_are_refused(tmp_path):
     path = tmp_path / CONFIG_FILE
     for content, message in (
-        ('{"_class_name": "AutoencoderKL"}', r"`_class_name` of .* is `AutoencoderKL`, only `VQModel`"),
+        (
+            '{"_class_name": "AutoencoderKL"}',
+            "config.json` describes is an `AutoencoderKL`: .* it has no codes",
+        ),
+        ('{"_class_name": "AutoencoderTiny"}', r"`_class_name` of .* is `AutoencoderTiny`, only `VQModel`"),
         ("{}", "is `None`"),
         ("[1]", "it holds list, expected an object"),
         ("{", "cannot read .*expecting property name"),

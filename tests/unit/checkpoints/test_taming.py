@@ -137,7 +137,7 @@ def changed(name, path, value):
             "vqmodel_tiny",
             ["params", "ddconfig", "attn_type"],
             "linear",
-            "`attn_type` of .* is linear; only models with vanilla or none",
+            "`attn_type` of .* is linear; only models with vanilla",
         ),
         (
             "vqmodel_tiny",
