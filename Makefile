@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-faults coverage check bench help
+.PHONY: demo test test-faults coverage check bench gpu help
 
 help:
 	@echo "make demo    environment, install, train both stages on real frames, report in runs/demo"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-faults   malicious and damaged files, signals, two processes; some minutes"
 	@echo "make coverage   the same tests as \`make test\`, and which lines they run (half as slow again)"
 	@echo "make check   style, types and layers alone"
+	@echo "make gpu     what needs a CUDA card: tests and benchmarks, at most 8 minutes"
 	@echo "make bench   all benchmarks; refreshes benchmarks/results"
 
 $(BIN)/python:
@@ -44,5 +45,8 @@ test-faults: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/[a-z]*.py; do \
-	  case $$script in */timing.py|*/limits.py) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac; \
+	  case $$script in */timing.py|*/limits.py|*/gpu.py) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac; \
 	done
+
+gpu:
+	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py

@@ -144,11 +144,11 @@ def test_steps_that_count_the_tokens_of_all_images_make_no_difference(tmp_path):
 
     def second_part(progress):
         step = 2 * progress.total + 3 * progress.step
-        frames(dataclasses.replace(progress, step=step, total=5 * progress.total, images=range(2, 5)))
+        frames(dataclasses.replace(progress, step=step, total=5 * progress.total, images=range(3)))
 
-    frames = Frames(tokenizer, tmp_path, memory=MEMORY, count=5, number=3)
+    frames = Frames(tokenizer, tmp_path, memory=MEMORY, count=5)
     draw(second_part, final[2:])
-    frames.finish(tokenizer.decode(final)[3])
+    frames.finish(tokenizer.decode(final)[2])
     assert steps(sorted(tmp_path.glob("frame-*.png"))) == [0, 2, 4, 6, 8]
 
 

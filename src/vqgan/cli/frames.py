@@ -48,7 +48,6 @@ class Frames:
         count: Number of frames, evenly spaced over the image's tokens, from the first report to the finished
             image; fewer where there are fewer reports.
         info: Text chunks for every frame, also shown on the page.
-        number: Which of the call's images is followed.
         overwrite: Whether files that vqgan did not write may be replaced.
 
     Raises:
@@ -63,13 +62,11 @@ class Frames:
         memory: int,
         count: int,
         info: Info | None = None,
-        number: int = 0,
         overwrite: bool = False,
     ) -> None:
         check_frames(count)
         self._tokenizer, self._folder, self._memory = tokenizer, folder, memory
-        self._count, self._number, self._info = count, number, dict(info or {})
-        self._overwrite = overwrite
+        self._count, self._info, self._overwrite = count, dict(info or {}), overwrite
         self._first: int | None = None
         self._next = 0
         self._before: Grid | None = None
@@ -82,9 +79,9 @@ class Frames:
             ConfigError: If a file in the folder is in the way.
             OutputError: If it cannot be written.
         """
-        if not isinstance(progress, DrawnTokens) or self._number not in progress.images:
+        if not isinstance(progress, DrawnTokens) or 0 not in progress.images:
             return
-        grid = progress.indices[progress.images.index(self._number)]
+        grid = progress.indices[progress.images.index(0)]
         # Steps would not do: they count the tokens of all images of the call.
         drawn, tokens = int((grid >= 0).sum()), grid.numel()
         self._first = drawn if self._first is None else self._first

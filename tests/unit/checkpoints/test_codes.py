@@ -115,7 +115,7 @@ def test_an_array_that_was_interrupted_is_never_taken_for_complete(folder, token
     monkeypatch.setattr(codes, "write_json", failing)
     with pytest.raises(OutputError):
         save(folder, np.zeros((2, 2, 2), np.int64), NAMES, tokenizer)
-    assert "cannot read codes from" in refused(folder, tokenizer)
+    assert "but no `codes.json`" in refused(folder, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_a_header_that_announces_more_than_the_file_holds_costs_no_memory(folder
     (folder / "codes.npy").write_bytes(b"\x93NUMPY\x01")
     assert "are damaged" in refused(folder, tokenizer)
     (folder / "codes.npy").unlink()
-    assert "cannot read codes from" in refused(folder, tokenizer)
+    assert "but no `codes.json`" in refused(folder, tokenizer)
