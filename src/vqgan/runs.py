@@ -17,8 +17,8 @@ from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
 from vqgan.data import Source, SourceConfig, parse_source
 from vqgan.data.loader import Loader, evaluation_batches
-from vqgan.errors import ConfigError, DataError, closest
-from vqgan.presets import PRESETS
+from vqgan.errors import ConfigError, DataError
+from vqgan.presets import find_preset
 from vqgan.presets.original import original_run
 from vqgan.training.build import build_prior_task, build_tokenizer_task, refuse_other, resume_prior_task
 from vqgan.training.engine import Engine
@@ -262,17 +262,11 @@ def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
             given = {item.partition("=")[0].strip() for item in overrides}
             base = to_mapping(original_run(base, where=where, given=given))
         elif "preset" in base:
-            base = merge(_preset(str(base.pop("preset")), f" in {where}"), base)
+            preset = find_preset(str(base.pop("preset")), f" in {where}")
+            base = merge(to_mapping(preset.make()), base)
     else:
-        base, where = _preset(str(run)), f"preset `{run}`"
+        base, where = to_mapping(find_preset(str(run)).make()), f"preset `{run}`"
     return convert_run(merge(base, parse_overrides(overrides)), where=where)
-
-
-def _preset(name: str, where: str = ", and no YAML file of that name") -> dict[str, Any]:
-    if name not in PRESETS:
-        hint = closest(name, PRESETS) + "; `vqgan presets` lists them"
-        raise ConfigError(f"unknown preset `{name}`{where}", hint=hint)
-    return to_mapping(PRESETS[name].make())
 
 
 def with_data(settings: Run, data: Data, eval_data: Data) -> Run:

@@ -20,7 +20,7 @@ class Models:
     """Lists the published models, or shows all that is known of one, its architecture included."""
 
     name: Annotated[
-        OptionalText, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help_behavior_hint="")
+        OptionalText, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]", help_behavior_hint="")
     ] = None
     """The model to show."""
 

@@ -13,18 +13,17 @@ class Presets:
     """Lists the named runs, or prints one as YAML: the beginning of a run file of your own."""
 
     name: Annotated[
-        OptionalText, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET", help_behavior_hint="")
+        OptionalText, tyro.conf.Positional, tyro.conf.arg(metavar="[PRESET]", help_behavior_hint="")
     ] = None
     """The preset to print."""
 
     def run(self) -> None:
         """Prints the list, or one preset."""
         from vqgan.config import dump_yaml
-        from vqgan.presets import PRESETS
-        from vqgan.runs import resolve
+        from vqgan.presets import PRESETS, find_preset
 
         if self.name is not None:
-            print(dump_yaml(resolve(self.name)), end="")
+            print(dump_yaml(find_preset(self.name, "").make()), end="")
             return
         width = max(len(name) for name in PRESETS)
         for name, preset in PRESETS.items():

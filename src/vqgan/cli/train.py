@@ -18,11 +18,11 @@ def _optional(metavar: str, default: str = "") -> object:
 
 @dataclass(kw_only=True)
 class _Train:
-    preset: Annotated[OptionalText, tyro.conf.Positional, _optional("PRESET|FILE.yaml")] = None
+    preset: Annotated[OptionalText, tyro.conf.Positional, _optional("[PRESET|FILE.yaml]")] = None
     """A preset (`vqgan presets` lists them) or a YAML file, also one of the original; leave it away with `--resume`."""
 
     data: Annotated[OptionalText, _optional("SOURCE")] = None
-    """A folder (class = sub-folder), a text file of paths, `atari:MontezumaRevenge`, `digits`, an IDX file."""
+    """A folder (class = sub-folder), a text file of paths, `idx:FOLDER`, `digits`, or `atari:GAME,GAME`."""
 
     eval_data: Annotated[OptionalText, _optional("SOURCE")] = None
     """Held-out images; by default a fixed 5 % of the data."""
@@ -79,6 +79,10 @@ class _Train:
         """Trains, with a progress bar, and prints the run's folder."""
         from pathlib import Path
 
+        from vqgan.presets import find_preset
+
+        if self.preset is not None and Path(self.preset).suffix.lower() not in (".yaml", ".yml"):
+            find_preset(self.preset)  # a wrong name is refused before PyTorch is imported
         from vqgan.checkpoints.run_folder import RunFolder
         from vqgan.cli.progress import ProgressBar
         from vqgan.config import require
