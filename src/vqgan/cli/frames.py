@@ -35,7 +35,7 @@ _NAMES = "frame-[0-9][0-9][0-9][0-9].png", "growth.png", "growth.html"
 
 
 class Frames:
-    """Follows one image while it is drawn; give it to a sampling function as ``on_progress``.
+    """Follows the first image of a call while it is drawn; give it to a sampling function as ``on_progress``.
 
     Each frame is a PNG that appears complete or not at all, of the image decoded with what is drawn so far; the
     rest is chequered in grey. Interrupted sampling leaves the frames until then. Only what the pages say about
