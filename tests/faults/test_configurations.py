@@ -5,6 +5,7 @@ import os
 import pytest
 import yaml
 
+import vqgan
 from vqgan.cli.main import main
 
 KNOWN = "which is not known"
@@ -27,7 +28,6 @@ def changed(text, place, value):
 @pytest.mark.parametrize(
     "place",
     [
-        "model.target",
         "model.params.first_stage_config.target",
         "model.params.cond_stage_config.target",
         "model.params.transformer_config.target",
@@ -39,6 +39,17 @@ def test_a_class_that_is_not_known_is_refused_by_its_name(faults, place, target)
     text = changed(faults.yaml("net2net_permuter"), place, target)
     text = changed(text, place.replace("target", "params.command"), f"touch {faults.marker}")
     (faults.folder / "model.yaml").write_text(text)
+    faults.refused(path, f"names the class `{target}`", KNOWN)
+
+
+@pytest.mark.parametrize("target", ["os.system", "vqgan.cli.main.main"])
+def test_of_an_outer_class_that_is_not_known_the_tokenizer_is_taken_and_nothing_is_run(faults, target):
+    path = faults.copy("net2net_permuter")
+    text = changed(faults.yaml("net2net_permuter"), "model.target", target)
+    (faults.folder / "model.yaml").write_text(changed(text, "model.params.command", f"touch {faults.marker}"))
+    with faults.untouched():
+        assert isinstance(vqgan.load(path, device="cpu"), vqgan.Tokenizer)
+    (faults.folder / "model.yaml").write_text(changed("{}", "model.target", target))
     faults.refused(path, f"names the class `{target}`", KNOWN)
 
 

@@ -215,3 +215,12 @@ def test_a_permutation_that_is_no_order_is_named(reference):
     assert inferred(state, known, where="it")["params"]["permuter_config"]["target"].endswith(".SpiralOut")
     with pytest.raises(CheckpointError, match="do not tell `token_order`"):
         inferred({**state, "permuter.forward_shuffle_idx": torch.arange(63)}, known, where="it")
+
+
+def test_attention_that_is_not_there_is_none():
+    state = described("vqgan_f16_1024 (DummyLoss)", "")
+    bare = {key: tensor for key, tensor in state.items() if "attn_1" not in key and ".attn." not in key}
+    model = taming_config(inferred(bare, {}, where="it"), shapes(bare), where="it")
+    assert (model.autoencoder.attention_resolutions, model.autoencoder.middle_attention) == ((), False)
+    found, _ = model_state(bare, model, where="it")
+    assert shapes(found) == shapes(build_model("tokenizer", to_mapping(model), where="it").state_dict())

@@ -43,7 +43,7 @@ def find_config(path: Path) -> Path | None:
     places = (folder, folder / "configs", folder.parent / "configs")
     broken: list[str] = []
     for place in places:
-        seen = {file: _why_not(file) for file in _files(place) if file.suffix in (".yaml", ".yml")}
+        seen = {file: _why_not(file) for file in _entries(place) if file.suffix in (".yaml", ".yml")}
         broken += [reason for reason in seen.values() if reason]
         found = [file for file, reason in seen.items() if not reason]
         projects = [file for file in found if file.stem.endswith("-project")]
@@ -66,9 +66,13 @@ def find_config(path: Path) -> Path | None:
 
 
 def _files(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder) if path.is_file()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Whatever lies in a folder, in order."""
     try:
-        # A link to itself is no file for paths; for the entries of a folder it is an error that ends the list.
-        return sorted(path for path in folder.iterdir() if path.is_file())
+        return sorted(folder.iterdir())
     except OSError:
         return []
 
