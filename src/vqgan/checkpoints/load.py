@@ -153,7 +153,7 @@ def find_file(path: Path) -> Path:
         if found is not None:
             return found
         found = find_checkpoint(path)
-        if is_diffusers(path) and (found is None or is_safetensors(found)):
+        if is_diffusers(path) and (found is None or found.suffix == ".safetensors"):
             return path
         if found is None:
             raise CheckpointError(
