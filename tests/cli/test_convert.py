@@ -141,7 +141,7 @@ def test_several_models_in_a_file_and_one_without_codes_are_named(published, run
     message = f"`{path}` holds several models, below `left.`, `right.`: which one is meant cannot be told"
     refused(run("info", path), message, "keep one of them in the file")
     path.with_name("model.yaml").write_text("model: {target: ldm.models.autoencoder.AutoencoderKL}")
-    message = f"`{path.with_name('model.yaml')}` describes an `AutoencoderKL`, which has no codes"
+    message = f"`{path.with_name('model.yaml')}` describes is an `ldm.models.autoencoder.AutoencoderKL`"
     torch.save(state, path)
     refused(run("info", path), message, "give a model with a codebook")
 
