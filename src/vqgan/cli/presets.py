@@ -15,15 +15,22 @@ class Presets:
     name: Annotated[
         OptionalText, tyro.conf.Positional, tyro.conf.arg(metavar="[PRESET]", help_behavior_hint="")
     ] = None
-    """The preset to print."""
+    """The preset to print, or a run file, completed by its preset."""
 
     def run(self) -> None:
         """Prints the list, or one preset."""
+        from pathlib import Path
+
         from vqgan.config import dump_yaml
         from vqgan.presets import PRESETS, find_preset
 
         if self.name is not None:
-            print(dump_yaml(find_preset(self.name, "").make()), end="")
+            if Path(self.name).suffix in (".yaml", ".yml"):
+                from vqgan.runs import resolve
+
+                print(dump_yaml(resolve(self.name)), end="")
+            else:
+                print(dump_yaml(find_preset(self.name, "").make()), end="")
             return
         width = max(len(name) for name in PRESETS)
         for name, preset in PRESETS.items():

@@ -159,4 +159,4 @@ def test_a_header_that_announces_more_than_the_file_holds_costs_no_memory(folder
     (folder / "codes.npy").write_bytes(b"\x93NUMPY\x01")
     assert "are damaged" in refused(folder, tokenizer)
     (folder / "codes.npy").unlink()
-    assert "but no `codes.json`" in refused(folder, tokenizer)
+    assert "cannot read codes from" in refused(folder, tokenizer)
