@@ -90,7 +90,7 @@ def test_a_size_that_the_factor_does_not_divide(trained, tmp_path, write_images,
     message = f"`{tmp_path / 'in' / '0.png'}` has 18x16 pixels; height and width must be multiples of 4"
     for command in ("reconstruct", "encode"):
         result = run(command, trained.tokenizer, tmp_path / "in", "--out", out, "--fit", "exact")
-        refused(result, 2, message, "leave `--fit exact` away: it is padded, and cut back")
+        refused(result, 2, message, "omit `--fit exact`: the image is then padded, and cut back")
     message = "`--size` has 18x16 pixels; height and width must be multiples of 4"
     for command in (["sample", trained.prior], ["complete", trained.prior, tmp_path / "in"]):
         result = run(*command, "--size", "18x16", "--out", out)

@@ -117,7 +117,7 @@ def fitted(named: Named, fit: Fit, factor: int) -> Float[Tensor, "1 c H2 W2"]:
     if fit == "pad":
         return pad_to_multiple(named.images, factor)[0]
     if fit == "exact" or min(height, width) < factor:
-        hint = f"leave `--fit {fit}` away: it is padded, and cut back; or give `--size HEIGHTxWIDTH`"
+        hint = f"omit `--fit {fit}`: the image is then padded, and cut back; or give `--size HEIGHTxWIDTH`"
         check_multiples(f"`{printable(named.path)}`", (height, width), factor, hint=hint)
     return crop_to_multiple(named.images, factor)
 
