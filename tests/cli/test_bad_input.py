@@ -98,7 +98,10 @@ def test_a_size_that_the_factor_does_not_divide(trained, tmp_path, write_images,
     write_images(tmp_path / "thin", count=1, size=(3, 16))
     result = run("reconstruct", trained.tokenizer, tmp_path / "thin", "--out", out, "--fit", "crop")
     refused(
-        result, 2, f"`{tmp_path / 'thin' / '0.png'}` has 3x16 pixels", "omit `--fit crop`: the image is then padded"
+        result,
+        2,
+        f"`{tmp_path / 'thin' / '0.png'}` has 3x16 pixels",
+        "omit `--fit crop`: the image is then padded",
     )
     words = ["--data", trained.images, "--image-size", 18, "--out", tmp_path / "run"]
     result = run("train", "tokenizer", trained.tokenizer_file, *words)
