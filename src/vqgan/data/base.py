@@ -51,8 +51,13 @@ class Source(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, index: int) -> Item:
+    def read(self, index: int, smallest_side: int | None = None) -> Item:
         """Reads image ``index``, ``0 <= index < len(self)``.
+
+        Args:
+            index: Which one.
+            smallest_side: A larger image may come smaller, if its shorter side keeps this length: large
+                photographs are decoded faster so.
 
         Raises:
             DataError: If the image cannot be read.
@@ -94,7 +99,7 @@ class ArraySource(Source):
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, index: int) -> Item:
+    def read(self, index: int, smallest_side: int | None = None) -> Item:
         """The image and its class; cannot fail."""
         return Item(self._images[index], None if self._classes is None else int(self._classes[index]))
 
@@ -129,9 +134,9 @@ class Part(Source):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def read(self, index: int) -> Item:
+    def read(self, index: int, smallest_side: int | None = None) -> Item:
         """Image ``index`` of the part."""
-        return self._source.read(int(self._indices[index]))
+        return self._source.read(int(self._indices[index]), smallest_side)
 
     def label(self, index: int) -> str:
         """The image's label in the whole."""

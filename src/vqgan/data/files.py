@@ -38,13 +38,13 @@ class FileSource(Source):
     def __len__(self) -> int:
         return len(self._paths)
 
-    def read(self, index: int) -> Item:
+    def read(self, index: int, smallest_side: int | None = None) -> Item:
         """Decodes a file as RGB.
 
         Raises:
             DataError: If the file cannot be read.
         """
-        pixels = decode_image(self._root / self._paths[index], channels=3)
+        pixels = decode_image(self._root / self._paths[index], channels=3, smallest_side=smallest_side)
         return Item(pixels, self._classes[index] if self._classes else None)
 
     def label(self, index: int) -> str:

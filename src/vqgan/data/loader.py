@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 
-import msgspec
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -102,9 +101,8 @@ def evaluation_batches(
     require(limit is None or limit >= 1, f"`limit` is {limit}, expected at least 1")
     count = len(source) if limit is None else min(limit, len(source))
     numbers = [i * len(source) // count for i in range(count)]
-    plain = msgspec.structs.replace(transform, crop="center", flip=False)
     samples = (numbers[first : first + batch_size] for first in range(0, count, batch_size))
-    for read in _read(_Reader(source, plain, None), samples, workers):
+    for read in _read(_Reader(source, transform.without_chance(), None), samples, workers):
         yield read.batch
 
 
@@ -127,7 +125,7 @@ class _Reader:
             for index in self._candidates(sample):
                 tried.append(index)
                 try:
-                    item = self.source.read(index)
+                    item = self.source.read(index, self.transform.smallest_side())
                 except DataError as error:
                     bad.append(index)
                     label = self.source.label(index)

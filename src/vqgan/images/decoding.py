@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import stat
 import warnings
@@ -41,7 +42,12 @@ _UPRIGHT = {
 }
 
 
-def decode_image(source: str | Path | bytes, channels: int, background: Background = "white") -> Pixels:
+def decode_image(
+    source: str | Path | bytes,
+    channels: int,
+    background: Background = "white",
+    smallest_side: int | None = None,
+) -> Pixels:
     """Decodes one image file as a person would see it.
 
     The EXIF orientation is applied, transparency is laid over ``background``, 16-bit and float values are scaled to
@@ -52,6 +58,8 @@ def decode_image(source: str | Path | bytes, channels: int, background: Backgrou
         source: A path, or the bytes of a file.
         channels: 1 for grey (luma of a colour image), 3 for RGB (a grey image three times).
         background: What shows where the image is transparent.
+        smallest_side: A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its shorter
+            side keeps this length; by default it is decoded whole.
 
     Raises:
         DataError: If it is no regular file, no image in one of ``FORMATS``, too large, or damaged.
@@ -60,7 +68,9 @@ def decode_image(source: str | Path | bytes, channels: int, background: Backgrou
         # The decoders warn about odd metadata, which is nothing that a reader of pixels needs to know.
         with warnings.catch_warnings(), _open(source) as file:
             warnings.simplefilter("ignore")
-            return to_array(in_mode(_decode(file, background), "L" if channels == 1 else "RGB"))
+            return to_array(
+                in_mode(_decode(file, background, smallest_side), "L" if channels == 1 else "RGB")
+            )
     except Exception as error:
         # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
         name = "the image" if isinstance(source, bytes) else f"`{printable(source)}`"
@@ -97,13 +107,18 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _decode(file: io.BytesIO | io.BufferedReader, background: Background) -> Image.Image:
+def _decode(
+    file: io.BytesIO | io.BufferedReader, background: Background, smallest_side: int | None
+) -> Image.Image:
     with Image.open(file, formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise DataError(
                 f"it has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are read"
             )
+        if smallest_side is not None:
+            scale = smallest_side / min(width, height)
+            image.draft(None, (math.ceil(scale * width), math.ceil(scale * height)))
         image.load()
         turn = _UPRIGHT.get(_orientation(image))
         plain = _eight_bit(image, background)

@@ -81,9 +81,9 @@ def with_channels(pixels: Pixels, channels: int) -> UInt8[np.ndarray, "H W chann
 
 
 def fit(
-    pixels: Pixels, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5)
+    pixels: Pixels, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5), scale: float = 0.0
 ) -> UInt8[np.ndarray, "rows columns c"]:
-    """The largest part of an image that has the proportions of ``size``, resized to it with antialiasing.
+    """A part of an image that has the proportions of ``size``, resized to it with antialiasing.
 
     Only the part that is kept is resized, so an image of extreme proportions costs no more. When the image
     needs no resizing, the pixels are cut out exactly.
@@ -92,9 +92,11 @@ def fit(
         pixels: The image.
         size: Rows and columns of the result.
         at: Where the part lies along each axis: 0 is the top or left, 0.5 the centre, 1 the bottom or right.
+        scale: Size of the resized image in sizes of ``pixels``: the larger, the smaller the part. At least what
+            covers ``size``, so that by default the part is as large as it can be.
     """
     height, width = pixels.shape[:2]
-    scale = max(size[0] / height, size[1] / width)
+    scale = max(scale, size[0] / height, size[1] / width)
     if scale == 1:
         top, left = math.ceil((height - size[0]) * at[0] - 0.5), math.ceil((width - size[1]) * at[1] - 0.5)
         return pixels[top : top + size[0], left : left + size[1]]

@@ -237,14 +237,13 @@ def _data(found: OriginalTraining, default: tuple[int, int], given: Container[st
         crop = "random" if images.random_crop else "center"
     if images.crop_method is not None:
         crop = "random" if images.crop_method.startswith("random") else "center"
-    if images.size and images.crop_size and images.size != images.crop_size:
-        logger.info("images are resized to `crop_size` %d, not to `size` %d", images.crop_size, images.size)
     wanted = MOST_WORKERS if found.workers is None else found.workers
     if wanted > MOST_WORKERS and "data.workers" not in given:
         logger.info("images are read by %d processes, not by %d; give `--workers N`", MOST_WORKERS, wanted)
     return DataConfig(
         image_size=images.image_size() or default,
         crop=crop,
+        resize=images.size if images.crop_size and images.size else "cover",
         flip=flip if images.random_flip is None else images.random_flip,
         workers=min(wanted, MOST_WORKERS),
     )

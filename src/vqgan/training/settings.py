@@ -4,7 +4,7 @@ from typing import Literal
 
 from vqgan.config import Config, require
 from vqgan.data import Source, SourceConfig, Split, brings_heldout, open_source
-from vqgan.data.transforms import TransformConfig
+from vqgan.data.transforms import Resize, TransformConfig
 from vqgan.errors import ConfigError
 
 
@@ -17,6 +17,9 @@ class DataConfig(Config, frozen=True):
             images of its own, only these; and such images of ``source`` are still not trained on.
         image_size: Rows and columns of a training image.
         crop: ``"random"`` or ``"center"``; held-out images are always cropped at the centre.
+        resize: Length of an image's shorter side before it is cropped, or a range of lengths, one drawn for each
+            sample: of photographs of 4000 pixels, a crop at 512 shows details and not the whole. ``"cover"`` crops
+            as little as possible; none leaves an image its own size.
         flip: Mirrors half of the training images.
         workers: Processes that read images; 0 reads them in the training process.
     """
@@ -25,6 +28,7 @@ class DataConfig(Config, frozen=True):
     source: SourceConfig | None = None
     eval_source: SourceConfig | None = None
     crop: Literal["random", "center"] = "random"
+    resize: Resize = "cover"
     flip: bool = False
     workers: int = 0
 
@@ -34,12 +38,14 @@ class DataConfig(Config, frozen=True):
 
     def transform(self, channels: int, *, training: bool) -> TransformConfig:
         """How an image becomes a tensor; without augmentation unless ``training``."""
-        return TransformConfig(
+        config = TransformConfig(
             image_size=self.image_size,
             image_channels=channels,
-            crop=self.crop if training else "center",
-            flip=self.flip and training,
+            crop=self.crop,
+            flip=self.flip,
+            resize=self.resize,
         )
+        return config if training else config.without_chance()
 
 
 def open_sources(data: DataConfig) -> tuple[Source, Source]:

@@ -71,3 +71,43 @@ def test_impossible_sizes_are_refused_with_their_place() -> None:
         convert(values, TransformConfig)
     with pytest.raises(ConfigError, match="`image_channels` is 2, expected 1"):
         convert(values | {"image_size": [4, 6], "image_channels": 2}, TransformConfig)
+
+
+def ramp(rows: int, columns: int) -> np.ndarray:
+    """An image whose value says the column: how far apart two pixels are tells the scale."""
+    return np.tile(np.linspace(0, 255, columns).round().astype(np.uint8)[:, None], (rows, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("resize", "share"), [("cover", 0.75), (4, 0.75), (12, 0.25), (60, 0.05), (None, 0.05), (2, 0.75)]
+)
+def test_crops_are_as_large_as_the_image_before_them_says(resize: object, share: float) -> None:
+    """Of an image of 60 x 120 whose shorter side becomes 12, six columns are a quarter."""
+    crops = [transform(ramp(60, 120), config(resize=resize), chance(seed)) for seed in range(20)]
+    widths = [float(crop[0, 0, -1] - crop[0, 0, 0]) / 2 * 6 / 5 for crop in crops]
+    assert widths == pytest.approx([share] * 20, abs=0.03)
+
+
+def test_crops_at_the_image_s_own_size_keep_its_exact_pixels() -> None:
+    pixels = noise(20, 30, 3)
+    crop = transform(pixels, config(resize=None, crop="center"), chance())
+    assert torch.equal(crop, to_float(pixels[8:12, 12:18]))
+
+
+def test_a_range_of_lengths_is_drawn_from_and_looked_at_in_its_middle() -> None:
+    drawn = config(resize=(12, 60))
+    widths = {float(crop[0, 0, -1] - crop[0, 0, 0]) for crop in crops_of(drawn)}
+    assert min(widths) < 0.16
+    assert max(widths) > 0.38
+    assert drawn.without_chance() == config(resize=36, crop="center")
+    assert len({crop.sum().item() for crop in crops_of(drawn.without_chance())}) == 1
+
+
+def crops_of(how: TransformConfig) -> list[torch.Tensor]:
+    return [transform(ramp(60, 120), how, chance(seed)) for seed in range(60)]
+
+
+@pytest.mark.parametrize("resize", [0, (4, 2), (0, 3)])
+def test_impossible_lengths_are_refused(resize: object) -> None:
+    with pytest.raises(ConfigError, match="`resize` is"):
+        config(resize=resize)

@@ -324,6 +324,19 @@ def test_the_whole_corpus_in_one_folder_is_listed_and_read_or_refused(tmp_path: 
     assert refused == set(REJECTED)
 
 
+@pytest.mark.parametrize(
+    ("smallest_side", "rows"), [(None, 240), (240, 240), (121, 240), (120, 120), (31, 60), (30, 30), (1, 30)]
+)
+def test_a_jpeg_is_decoded_as_small_as_is_asked_for(smallest_side: int | None, rows: int) -> None:
+    pixels = np.tile(np.linspace(0, 255, 480).astype(np.uint8)[:, None], (240, 1, 3))
+    for file_format, expected in (("JPEG", (rows, 2 * rows, 3)), ("PNG", (240, 480, 3))):
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, file_format)
+        result = decode_image(file.getvalue(), 3, smallest_side=smallest_side)
+        assert result.shape == expected
+        assert np.abs(result[0, :, 0] - np.linspace(0, 255, expected[1])).max() < 10
+
+
 def test_a_huge_declared_size_costs_no_memory() -> None:
     tracemalloc.start()
     for name in ("large.png", "bomb.png"):

@@ -1,0 +1,61 @@
+"""A training crop of a large JPEG: decoded at a fraction of its size beside decoded whole.
+
+python benchmarks/reading.py [--quick] [--json PATH]
+"""
+
+import io
+import json
+import math
+from dataclasses import asdict
+
+import numpy as np
+from PIL import Image
+
+from timing import compare, environment, parse_arguments
+from vqgan.data.transforms import TransformConfig, transform
+from vqgan.images import decode_image
+
+
+def photograph(rows: int, columns: int) -> bytes:
+    """Detail at every scale, as photographs have it: noise of all sizes, weaker the finer it is."""
+    chance = np.random.Generator(np.random.Philox(0))
+    total = np.zeros((rows, columns, 3), np.float32)
+    for side in (4, 16, 64, 256, 1024):
+        coarse = chance.integers(0, 256, (side, side, 3), np.uint8)
+        layer = Image.fromarray(coarse).resize((columns, rows), Image.Resampling.BICUBIC)
+        total += np.asarray(layer, np.float32) * (4 / side) ** 0.5
+    data = io.BytesIO()
+    Image.fromarray((total * (255 / total.max())).astype(np.uint8)).save(data, "JPEG", quality=92)
+    return data.getvalue()
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__.splitlines()[0])
+    data, rows = photograph(*(750, 1000) if arguments.quick else (3000, 4000)), []
+    for size, resize in ((128, "cover"), (256, "cover"), (256, 512)):
+        config = TransformConfig(
+            image_size=(size, size), image_channels=3, crop="center", flip=False, resize=resize
+        )
+
+        def crop(smallest_side: int | None, config: TransformConfig = config) -> np.ndarray:
+            pixels = decode_image(data, 3, smallest_side=smallest_side)
+            return transform(pixels, config, np.random.Generator(np.random.Philox(0))).numpy()
+
+        row = compare(
+            f"{size}x{size}, resize {resize}",
+            ours=lambda crop=crop, config=config: crop(config.smallest_side()),
+            reference=lambda crop=crop: crop(None),
+            amount=1,
+            unit="images/s",
+            repeats=3 if arguments.quick else 9,
+        )
+        error = float(np.square(crop(config.smallest_side()) - crop(None)).mean())
+        rows.append({**asdict(row), "psnr": 10 * math.log10(4 / error)})
+        print(json.dumps(rows[-1]), flush=True)
+    if arguments.json is not None:
+        record = {"quick": arguments.quick, "environment": environment(), "rows": rows}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
