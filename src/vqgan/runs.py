@@ -18,13 +18,13 @@ from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, 
 from vqgan.data import Source, SourceConfig, parse_source
 from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.errors import ConfigError, DataError
-from vqgan.presets import find_preset
+from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
 from vqgan.training.build import build_prior_task, build_tokenizer_task, refuse_other, resume_prior_task
 from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop, Task
 from vqgan.training.observer import Observer
-from vqgan.training.run import PriorRun, Run, TokenizerRun, convert_run, read_run, refuse_changes
+from vqgan.training.run import PriorRun, Run, TokenizerRun, convert_run, read_run, refuse_changes, summary
 from vqgan.training.settings import open_sources
 from vqgan.types import Batch, OnProgress
 from vqgan.version import __version__
@@ -114,6 +114,7 @@ class _Prepared:
     def train(self, on_progress: OnProgress | None) -> None:
         """Trains from ``start`` to the last step."""
         data, training, engine = self.settings.data, self.settings.training, self.engine
+        logger.info("%s", summary(self.settings, *self.sources, f"{engine.precision} on {engine.device}"))
         loader = Loader(
             self.sources[0],
             data.transform(self.task.image_channels, training=True),
@@ -254,6 +255,7 @@ def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
     """
     if run is None:
         raise ConfigError("no run was given", hint="give a preset or a YAML file; `vqgan presets` lists them")
+    changes = parse_overrides(overrides)
     if isinstance(run, TokenizerRun | PriorRun):
         base, where = to_mapping(run), "the run"
     elif Path(run).suffix.lower() in (".yaml", ".yml"):
@@ -263,10 +265,11 @@ def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
             base = to_mapping(original_run(base, where=where, given=given))
         elif "preset" in base:
             preset = find_preset(str(base.pop("preset")), f" in {where}")
-            base = merge(to_mapping(preset.make()), base)
+            changes = merge(base, changes)
+            base = shortened(to_mapping(preset.make()), changes)
     else:
-        base, where = to_mapping(find_preset(str(run)).make()), f"preset `{run}`"
-    return convert_run(merge(base, parse_overrides(overrides)), where=where)
+        base, where = shortened(to_mapping(find_preset(str(run)).make()), changes), f"preset `{run}`"
+    return convert_run(merge(base, changes), where=where)
 
 
 def with_data(settings: Run, data: Data, eval_data: Data) -> Run:

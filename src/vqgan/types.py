@@ -80,3 +80,16 @@ class DrawnTokens(Progress):
 
 
 OnProgress = Callable[[Progress], None]
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it.
+
+    Example:
+        >>> [duration(seconds) for seconds in (8.2, 130, 10_000, 300_000)]
+        ['8 seconds', '2 minutes', '2.8 hours', '3.5 days']
+    """
+    for unit, length in (("days", 86_400), ("hours", 3600)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"

@@ -38,6 +38,9 @@ def test_train_tokenizer_prints_the_run_that_it_wrote(trained, tmp_path, run):
     assert json.loads((out / "env.json").read_text())["seed"] == 3
     assert [row["step"] for row in metrics(out)] == [1, 2]
     assert "tokenizer: 100%" in result.err
+    assert (
+        "2 steps of 3 images of 12x8 pixels in fp32 on cpu: 11 images of 2 classes, 1 held out" in result.err
+    )
 
 
 @pytest.mark.parametrize("name", ["prior", "classes"])
@@ -136,3 +139,28 @@ def test_a_run_file_may_change_a_preset(tmp_path, run):
     printed = run("presets", tmp_path / "mine.yaml").out
     expected = run("presets", "digits-prior").out.replace("depth: 3", "depth: 2")
     assert printed == expected
+
+
+def test_a_shorter_run_of_a_preset_warms_up_and_starts_its_adversary_sooner(run, tmp_path):
+    (tmp_path / "mine.yaml").write_text("preset: small-tokenizer\ntraining: {steps: 300}\n", encoding="utf-8")
+    result = run("presets", tmp_path / "mine.yaml")
+    assert "for 300 of 30000 steps `task.adversary.start` becomes 100" in result.err
+    task = resolve(tmp_path / "mine.yaml").task
+    assert (task.optimizer.warmup_steps, task.adversary.discriminator_start, task.adversary.start) == (
+        5,
+        90,
+        100,
+    )
+    kept = resolve("small-tokenizer", ["training.steps=300", "task.optimizer.warmup_steps=500"]).task
+    assert (kept.optimizer.warmup_steps, kept.adversary.start) == (500, 100)
+    longer = resolve("small-tokenizer", ["training.steps=60000"]).task
+    assert (longer.optimizer.warmup_steps, longer.adversary.start) == (500, 10_000)
+    assert resolve("small-tokenizer", ["training.steps=300", "task.adversary=null"]).task.adversary is None
+
+
+def test_a_prior_on_images_of_another_size_than_its_tokenizer_s_says_so(trained, tmp_path, run):
+    words = ["--tokenizer", trained.tokenizer, "--data", trained.images, "--steps", 1, "--image-size"]
+    other = run("train", "prior", trained.prior_file, *words, 24, "--out", tmp_path / "other")
+    assert "give `--image-size 16x16` for the same" in other.err
+    same = run("train", "prior", trained.prior_file, *words, 16, "--out", tmp_path / "same")
+    assert "for the same" not in same.err

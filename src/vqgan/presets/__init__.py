@@ -1,14 +1,18 @@
 """Named runs: model, task and settings as Python functions. To add one, write a function and a row here."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vqgan.config import merge
 from vqgan.errors import ConfigError, closest
 
 if TYPE_CHECKING:
     from vqgan.training.run import Run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,29 @@ def find_preset(name: str, where: str = ", and no YAML file of that name") -> Pr
         hint = closest(name, PRESETS) + "; `vqgan presets` lists them"
         raise ConfigError(f"unknown preset `{name}`{where}", hint=hint)
     return PRESETS[name]
+
+
+SCHEDULE = ("optimizer.warmup_steps", "adversary.discriminator_start", "adversary.start")
+"""Steps of a task that are a share of the run."""
+
+
+def shortened(preset: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset whose ``SCHEDULE`` keeps its share where ``changes`` make the run shorter and leave it alone."""
+    whole, steps, result = preset["training"]["steps"], _at(changes, "training.steps"), preset
+    if isinstance(steps, int) and 0 < steps < whole:
+        for key in SCHEDULE:
+            value, (section, name) = _at(preset, f"task.{key}"), key.split(".")
+            if value and _at(changes, f"task.{key}") is None:
+                value = value * steps // whole
+                result = merge(result, {"task": {section: {name: value}}})
+                logger.info("for %d of %d steps `task.%s` becomes %d", steps, whole, key, value)
+    return result
+
+
+def _at(mapping: Any, key: str) -> Any:
+    for name in key.split("."):
+        mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
+    return mapping
 
 
 def _demo() -> ModuleType:

@@ -29,7 +29,7 @@ from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorShape, PriorTask
-from vqgan.training.run import PriorRun, Run, TokenizerRun, differences
+from vqgan.training.run import PriorRun, Run, TokenizerRun, differences, warn_of_other_size
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
@@ -190,15 +190,14 @@ def build_prior_task(
         )
     torch.manual_seed(seed)
     if start_from is not None:
-        if tokenizer is not None:
-            raise ConfigError(
-                "a prior that starts from a file brings its tokenizer along", hint="leave `--tokenizer` away"
-            )
+        what = "a prior that starts from a file brings its tokenizer along"
+        require(tokenizer is None, what, hint="omit `--tokenizer`")
         run, synthesizer = _start_synthesizer(run, start_from, class_names)
     elif tokenizer is None:
         raise ConfigError("a prior is trained on a tokenizer's codes", hint="give `--tokenizer FILE|RUN`")
     else:
         codes = load_tokenizer(tokenizer)
+        warn_of_other_size(run, find_file(Path(tokenizer)))
         run = msgspec.structs.replace(run, conditioner=_with_classes(run.conditioner, class_names))
         synthesizer = Synthesizer(synthesizer_config(run, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)

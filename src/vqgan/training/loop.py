@@ -1,5 +1,7 @@
 """The training loop: one visible loop for both stages."""
 
+import logging
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -14,7 +16,12 @@ from vqgan.training.observer import Observed, Observer, to_device
 from vqgan.training.run_report import write_run_report
 from vqgan.training.signals import Interrupted, StopRequest, stop_on_signals
 from vqgan.training.state import TrainingState
-from vqgan.types import Batch
+from vqgan.types import Batch, duration
+
+logger = logging.getLogger(__name__)
+
+TOLD_AFTER = 10.0
+"""Seconds of training after which the time that a run will take is told."""
 
 UNFINISHED = "unfinished_row"
 """Where a step's plain values keep its row, if the run was stopped before that was complete."""
@@ -73,6 +80,7 @@ class Loop:
         self.observer = observer
         self._saved = -1
         self._seconds, self._steps = 0.0, 0
+        self._times: list[float] | None = []
 
     def run(
         self, train: Iterator[Batch], start: int = 0, unfinished: Mapping[str, float] | None = None
@@ -111,13 +119,25 @@ class Loop:
                 self.observer.skipped(batch)
         due = done % config.log_every == 0 or done == config.steps
         row = self.engine.mean(dict(measured)) if due else {}
-        self._seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self._tell(done, seconds)
+        self._seconds += seconds
         self._steps += 1
         if due:
             row["images_per_second"] = self._steps * config.batch_size / self._seconds
             self._seconds, self._steps = 0.0, 0
             self._check(done, row)
         return row
+
+    def _tell(self, done: int, seconds: float) -> None:
+        """Says once how long the run will take, by its steps so far; the first of them warms up."""
+        if self._times is None or self.observer is None:
+            return
+        self._times.append(seconds)
+        if sum(self._times[1:]) >= TOLD_AFTER:
+            step, left = statistics.mean(self._times[1:]), self.task.loop.steps - done
+            logger.info("%.2g s a step: about %s more, without pictures", step, duration(step * left))
+            self._times = None
 
     def _complete(self, done: int, row: Mapping[str, float], stop: StopRequest) -> None:
         """What follows an optimizer step: looking at the model, saving, stopping."""

@@ -1,18 +1,23 @@
 """The types of a run: what is trained, how, on what, for how long; and what may change while it lasts."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
 from vqgan.config import Config, convert, read_yaml, require, to_mapping
+from vqgan.data import Source
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.prior import TokenOrder, check_token_order
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
 from vqgan.training.settings import DataConfig, LoopConfig
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
+
+logger = logging.getLogger(__name__)
 
 
 class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
@@ -76,6 +81,37 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         return convert_run(read_yaml(folder.config), where=f"`{folder.config}`"), begun
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint) from None
+
+
+def summary(run: Run, images: Source, heldout: Source, where: str) -> str:
+    """One line that says what is trained, on what, and for how long.
+
+    Args:
+        run: The run.
+        images: What it trains on.
+        heldout: What it is measured on.
+        where: Device and precision.
+    """
+    (height, width), training = run.data.image_size, run.training
+    classes = f" of {len(images.class_names)} classes" if images.class_names else ""
+    return (
+        f"{training.steps:,} steps of {training.batch_size} images of {height}x{width} pixels in {where}: "
+        f"{len(images):,} images{classes}, {len(heldout):,} held out"
+    )
+
+
+def warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:
+    """Logs that a tokenizer in a run folder was trained on images of another size than the prior's are."""
+    folder = RunFolder(tokenizer.parent)
+    if not folder.config.is_file() or not folder.environment.is_file():
+        return
+    (height, width), ours = read_run(folder)[0].data.image_size, run.data.image_size
+    if (height, width) != ours:
+        logger.warning(
+            "the tokenizer was trained on images of %dx%d pixels, this prior is on %dx%d; give "
+            "`--image-size %dx%d` for the same",
+            *(height, width, *ours, height, width),
+        )
 
 
 _MAY_DIFFER = ("data.workers", "data.source", "data.eval_source", "task.perceptual.weights")

@@ -311,3 +311,13 @@ def test_skipped_files_of_training_and_evaluation_are_recorded_once(folder):
         "b.png",
         "c.png",
     ]
+
+
+def test_the_time_that_a_run_takes_is_told_once_without_the_step_that_warms_up(folder, monkeypatch, caplog):
+    seconds = iter(map(float, [0, 50, 100, 106, 106, 112, 112, 118, 118, 124, 124, 130]))
+    monkeypatch.setattr("vqgan.training.loop.time.perf_counter", lambda: next(seconds))
+    with caplog.at_level("INFO", logger="vqgan"):
+        run(Counting(pictures=0, log_every=100), folder)
+    assert [message for message in caplog.messages if "a step" in message] == [
+        "6 s a step: about 18 seconds more, without pictures"
+    ]
