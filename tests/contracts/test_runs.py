@@ -189,7 +189,7 @@ def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
         ),
         (
             {"out": "OUT", "data": "DATA", "overrides": ["task.perceptual={}"]},
-            "images of 8 x 8 pixels are too small for the perceptual loss",
+            "images of 8 x 8 pixels and 1 channels do not fit the perceptual loss",
         ),
     ],
 )

@@ -35,7 +35,7 @@ WRONG = {
     "vqgan.write_images(images, 'two.png')": "`two.png` is one file for 2 images",
     "vqgan.read_images('empty')": "`empty` holds no images",
     "vqgan.read_images([3])": "image 0 is a int, expected a path, a PIL picture or an array",
-    "vqgan.read_images(np.zeros((4, 4, 2), np.uint8))": "image 0 has 2 channels, expected 1 or 3",
+    "vqgan.read_images(np.zeros((4, 4, 2), np.uint8))": "image 0 has 2 channels, expected 3",
     "vqgan.read_images(np.full((4, 4), 3.0))": "image 0 holds values from 3 to 3",
 }
 

@@ -7,8 +7,9 @@ from typing import assert_never
 from vqgan.data.atari import AtariConfig, AtariSource, open_atari
 from vqgan.data.base import Item, Source, Split
 from vqgan.data.digits import DigitsConfig, open_digits
+from vqgan.data.files import WhichFrames
 from vqgan.data.idx import IdxConfig, find_test_images, open_idx
-from vqgan.data.image_folder import FolderConfig, open_folder
+from vqgan.data.image_folder import FolderConfig, has_parts, open_folder
 from vqgan.data.image_list import ListConfig, open_list
 from vqgan.errors import ConfigError, closest
 from vqgan.types import OnProgress
@@ -57,13 +58,20 @@ def parse_source(text: str) -> SourceConfig:
     return FolderConfig(path=text)
 
 
-def open_source(config: SourceConfig, split: Split, on_progress: OnProgress | None = None) -> Source:
+def open_source(
+    config: SourceConfig,
+    split: Split,
+    on_progress: OnProgress | None = None,
+    *,
+    frames: WhichFrames = "first",
+) -> Source:
     """The images of a source: those to train on, those held out, or all.
 
     Args:
         config: The source.
         split: Which part of it.
         on_progress: Told about sources that must be made first (games are played); others open at once.
+        frames: Of animated files: the first, or all as images of their own.
 
     Raises:
         ConfigError: If the source needs a package that is not installed.
@@ -71,9 +79,9 @@ def open_source(config: SourceConfig, split: Split, on_progress: OnProgress | No
     """
     match config:
         case FolderConfig():
-            return open_folder(config, split)
+            return open_folder(config, split, frames)
         case ListConfig():
-            return open_list(config, split)
+            return open_list(config, split, frames)
         case AtariConfig():
             return open_atari(config, split, on_progress)
         case DigitsConfig():
@@ -95,7 +103,9 @@ def brings_heldout(config: SourceConfig) -> bool:
             return True
         case IdxConfig():
             return find_test_images(config) is not None
-        case FolderConfig() | ListConfig() | DigitsConfig():
+        case FolderConfig():
+            return has_parts(config)
+        case ListConfig() | DigitsConfig():
             return False
         case _:
             assert_never(config)
@@ -112,6 +122,7 @@ __all__ = [
     "Source",
     "SourceConfig",
     "Split",
+    "WhichFrames",
     "brings_heldout",
     "open_source",
     "parse_source",

@@ -39,7 +39,7 @@ class Source(ABC):
 
     Attributes:
         name: What the source is, for messages.
-        channels: 1 (grey) or 3 (RGB), the same for all images.
+        channels: Of what ``read`` gives by default, the same for all images: 1 (grey), 3 (RGB) or more.
         class_names: Names of the classes; empty when the images have none.
     """
 
@@ -51,11 +51,12 @@ class Source(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, index: int, smallest_side: int | None = None) -> Item:
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         """Reads image ``index``, ``0 <= index < len(self)``.
 
         Args:
             index: Which one.
+            channels: How many are wanted; heeded where it matters for reading, as with transparency.
             smallest_side: A larger image may come smaller, if its shorter side keeps this length: large
                 photographs are decoded faster so.
 
@@ -70,6 +71,10 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Equal for equal data, wherever it lies; says whether a run may go on with this source."""
+
+    def keys(self) -> list[bytes]:
+        """What identifies each image when some are held out: by default its number."""
+        return [str(index).encode() for index in range(len(self))]
 
 
 class ArraySource(Source):
@@ -99,7 +104,7 @@ class ArraySource(Source):
     def __len__(self) -> int:
         return len(self._images)
 
-    def read(self, index: int, smallest_side: int | None = None) -> Item:
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         """The image and its class; cannot fail."""
         return Item(self._images[index], None if self._classes is None else int(self._classes[index]))
 
@@ -134,9 +139,9 @@ class Part(Source):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def read(self, index: int, smallest_side: int | None = None) -> Item:
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         """Image ``index`` of the part."""
-        return self._source.read(int(self._indices[index]), smallest_side)
+        return self._source.read(int(self._indices[index]), channels, smallest_side)
 
     def label(self, index: int) -> str:
         """The image's label in the whole."""
@@ -159,12 +164,11 @@ def split_source(source: Source, split: Split, keys: Sequence[bytes] | None = No
     Args:
         source: The whole.
         split: Which part.
-        keys: What identifies each image (a relative path); by default its number.
+        keys: What identifies each image; by default the source's own.
     """
     if split == "all":
         return source
-    names = [str(index).encode() for index in range(len(source))] if keys is None else keys
-    hashes = np.array([_hash(name) for name in names], dtype=np.uint64)
+    hashes = np.array([_hash(key) for key in keys or source.keys()], dtype=np.uint64)
     low, high = hashes.min(), hashes.max()
     below = hashes < np.uint64(HELD_OUT * 2**64)
     if split == "heldout" and (low == high or below.all() or not below.any()):

@@ -5,13 +5,17 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from vqgan.data.base import Item, Source
-from vqgan.images import decode_image, printable
+from vqgan.images import count_frames, decode_image, printable
+
+WhichFrames = Literal["first", "all"]
+"""Of an animation: its first frame alone, or each as an image of its own."""
 
 ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff"),
-    *(".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".npy"),
 )
 """Files with these endings are taken for images; what a file is, its content decides."""
 
@@ -24,9 +28,24 @@ class FileSource(Source):
         root: The folder that relative paths refer to.
         paths: The files, with ``/`` between folders.
         classes: The class name of each file; empty when there are none.
+        frames: Which frames of an animation are images.
     """
 
-    def __init__(self, *, name: str, root: Path, paths: Sequence[str], classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        root: Path,
+        paths: Sequence[str],
+        classes: Sequence[str] = (),
+        frames: WhichFrames = "first",
+    ) -> None:
+        self._frames = [0] * len(paths)
+        if frames == "all":
+            counts = [count_frames(root / path) for path in paths]
+            paths = [path for path, count in zip(paths, counts, strict=True) for _ in range(count)]
+            classes = [name for name, count in zip(classes, counts, strict=False) for _ in range(count)]
+            self._frames = [frame for count in counts for frame in range(count)]
         self.name = name
         self.channels = 3
         self.class_names = tuple(sorted(set(classes), key=natural))
@@ -38,21 +57,24 @@ class FileSource(Source):
     def __len__(self) -> int:
         return len(self._paths)
 
-    def read(self, index: int, smallest_side: int | None = None) -> Item:
-        """Decodes a file as RGB.
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
+        """Decodes a file: as RGB, or in more channels where these are wanted.
 
         Raises:
             DataError: If the file cannot be read.
         """
-        pixels = decode_image(self._root / self._paths[index], channels=3, smallest_side=smallest_side)
+        path, frame = self._root / self._paths[index], self._frames[index]
+        wanted = 3 if channels == 1 else channels
+        pixels = decode_image(path, wanted, frame=frame, smallest_side=smallest_side)
         return Item(pixels, self._classes[index] if self._classes else None)
 
     def label(self, index: int) -> str:
-        """The path of the file."""
-        return printable(self._root / self._paths[index])
+        """The path of the file, and the number of a later frame."""
+        frame = self._frames[index]
+        return printable(self._root / self._paths[index]) + (f"[{frame}]" if frame else "")
 
     def keys(self) -> list[bytes]:
-        """What identifies each file, wherever the folder lies: its relative path."""
+        """What identifies each file, wherever the folder lies: its relative path, of all frames the same."""
         return [os.fsencode(path) for path in self._paths]
 
     def fingerprint(self) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vqgan.config import Config
 from vqgan.data.base import Source, Split, split_source
-from vqgan.data.files import FileSource
+from vqgan.data.files import FileSource, WhichFrames
 from vqgan.data.image_folder import FolderConfig, scan
 from vqgan.errors import DataError
 from vqgan.images import printable
@@ -30,7 +30,7 @@ class ListConfig(Config, frozen=True, tag_field="kind", tag="list"):
         return cls(path=str(folder / "list.txt"))
 
 
-def open_list(config: ListConfig, split: Split) -> Source:
+def open_list(config: ListConfig, split: Split, frames: WhichFrames = "first") -> Source:
     """Reads the list (not the images) and takes a part of it. The order is the file's.
 
     Raises:
@@ -54,8 +54,8 @@ def open_list(config: ListConfig, split: Split) -> Source:
                 "or in none",
                 hint="write the path, a tab and the class",
             )
-    source = FileSource(name=name, root=file.parent, paths=paths, classes=classes)
-    return split_source(source, split, source.keys())
+    source = FileSource(name=name, root=file.parent, paths=paths, classes=classes, frames=frames)
+    return split_source(source, split)
 
 
 def _lines(file: Path, name: str) -> list[tuple[int, str]]:

@@ -115,6 +115,7 @@ class _Reader:
     seed: int | None
 
     def __call__(self, samples: Sequence[int]) -> Read:
+        wanted = self.transform
         images: list[Tensor] = []
         classes: list[int] = []
         numbers: list[int] = []
@@ -125,13 +126,14 @@ class _Reader:
             for index in self._candidates(sample):
                 tried.append(index)
                 try:
-                    item = self.source.read(index, self.transform.smallest_side())
+                    item = self.source.read(index, wanted.image_channels, wanted.smallest_side())
+                    image = transform(item.pixels, wanted, augmentation(sample, self.seed or 0))
                 except DataError as error:
                     bad.append(index)
                     label = self.source.label(index)
                     skipped.append((label, error.message.removeprefix(f"cannot read `{label}`: ")))
                     continue
-                images.append(transform(item.pixels, self.transform, augmentation(sample, self.seed or 0)))
+                images.append(image)
                 numbers.append(sample)
                 if item.class_index is not None:
                     classes.append(item.class_index)

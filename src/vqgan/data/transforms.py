@@ -19,7 +19,7 @@ class TransformConfig(Config, frozen=True):
 
     Attributes:
         image_size: Rows and columns of the result.
-        image_channels: 1 (grey) or 3 (RGB); images of the other kind are converted.
+        image_channels: 1 (grey), 3 (RGB) or 4 (RGBA), to which images are converted; others only arrays have.
         crop: Which part is kept of an image whose proportions differ.
         flip: Mirrors every second image, on average.
         resize: The length of the shorter side before the crop, or a range from which a length is drawn for each
@@ -35,10 +35,7 @@ class TransformConfig(Config, frozen=True):
 
     def __post_init__(self) -> None:
         require(min(self.image_size) >= 1, f"`image_size` is {self.image_size}, expected at least (1, 1)")
-        require(
-            self.image_channels in (1, 3),
-            f"`image_channels` is {self.image_channels}, expected 1 (grey) or 3 (RGB)",
-        )
+        require(self.image_channels >= 1, f"`image_channels` is {self.image_channels}, expected at least 1")
         lengths = self.lengths() or (1, 1)
         require(
             1 <= lengths[0] <= lengths[1],

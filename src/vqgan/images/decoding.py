@@ -1,4 +1,4 @@
-"""The one decoder of image files: training, evaluation and the command line all see a file the same way."""
+"""The one decoder of images in files: training, evaluation and the command line all see a file the same way."""
 
 import io
 import logging
@@ -6,15 +6,25 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from vqgan.errors import DataError
-from vqgan.images.pixels import Pixels, in_mode, to_array
+from vqgan.images.pixels import (
+    MODES,
+    Background,
+    Pixels,
+    from_array,
+    in_mode,
+    opaque,
+    to_array,
+    with_channels,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +37,7 @@ MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 1 << 29
 """Some decoders read the whole file first; no image within the pixel limit needs more."""
 
-Background = Literal["white", "black"]
-
+_ARRAY = b"\x93NUMPY"
 _ORIENTATION = 0x0112  # EXIF and TIFF
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
 _UPRIGHT = {
@@ -47,34 +56,111 @@ def decode_image(
     channels: int,
     background: Background = "white",
     smallest_side: int | None = None,
+    frame: int | None = None,
 ) -> Pixels:
-    """Decodes one image file as a person would see it.
+    """Decodes one image file as a person would see it, or an array (``.npy``) as ``from_array`` does.
 
     The EXIF orientation is applied, transparency is laid over ``background``, 16-bit and float values are scaled to
-    the full range, palettes, CMYK and LAB become RGB, and of an animation the first frame is taken. Colour
-    profiles are not applied.
+    the full range, and palettes, CMYK and LAB become RGB. Colour profiles are not applied.
 
     Args:
         source: A path, or the bytes of a file.
-        channels: 1 for grey (luma of a colour image), 3 for RGB (a grey image three times).
-        background: What shows where the image is transparent.
+        channels: 1 for grey (luma of a colour image), 3 for RGB (a grey image three times), 4 for RGBA (opaque where
+            the file has no transparency); any other number is that of an array.
+        background: What shows where the image is transparent, unless ``channels`` is 4.
         smallest_side: A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its shorter
             side keeps this length; by default it is decoded whole.
+        frame: Of an animation; by default the first, with a warning.
 
     Raises:
-        DataError: If it is no regular file, no image in one of ``FORMATS``, too large, or damaged.
+        DataError: If it is no regular file, no image in one of ``FORMATS``, too large, or damaged; or an array of
+            another kind or number of channels.
     """
+    with _opened(source) as file:
+        if _is_array(file):
+            return with_channels(
+                from_array(np.load(file, allow_pickle=False), "the array"), channels, "the array"
+            )
+        with _picture(file) as image:
+            if frame is None and is_animated(image):
+                name = "the image" if isinstance(source, bytes) else printable(source)
+                logger.warning("`%s` holds several frames: the first is taken", name)
+            image.seek(frame or 0)
+            if smallest_side is not None:
+                scale = smallest_side / min(image.size)
+                image.draft(None, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
+            return from_picture(image, channels, background)
+
+
+def from_picture(image: Image.Image, channels: int, background: Background = "white") -> Pixels:
+    """The pixels of a picture that Pillow opened or made, as ``decode_image`` gives those of a file.
+
+    Raises:
+        DataError: If ``channels`` is not 1, 3 or 4, or values are not finite.
+    """
+    check_channels(channels)
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    plain = _eight_bit(image, None if channels == 4 else background)
+    return to_array(in_mode(plain if turn is None else plain.transpose(turn), MODES[channels]))
+
+
+def check_image(path: Path, channels: int) -> bool:
+    """Looks at the header of a file, without decoding it, and says whether it is an animation.
+
+    Raises:
+        DataError: If the header shows that ``decode_image`` will refuse it.
+    """
+    with _opened(path) as file:
+        if _is_array(file):
+            first_row = np.load(path, mmap_mode="r", allow_pickle=False)[:1]
+            with_channels(from_array(first_row, "the array"), channels, "the array")
+            return False
+        check_channels(channels)
+        with _picture(file) as image:
+            return is_animated(image)
+
+
+def count_frames(path: Path) -> int:
+    """How many frames an animation has; 1 for any other file, also one that cannot be read."""
+    try:
+        with _opened(path) as file, _picture(file) as image:
+            return int(getattr(image, "n_frames", 1)) if is_animated(image) else 1
+    except DataError:
+        return 1
+
+
+def is_animated(image: Image.Image) -> bool:
+    """Whether a picture has several frames; the previews in a camera's JPEG are none."""
+    return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+
+
+def check_channels(channels: int) -> None:
+    """Raises DataError if pictures cannot have this number of channels."""
+    if channels not in MODES:
+        raise DataError(
+            f"a picture has 1, 3 or 4 channels, {channels} are wanted: these come from arrays alone"
+        )
+
+
+@contextmanager
+def _opened(source: str | Path | bytes) -> Iterator[io.BytesIO | io.BufferedReader]:
+    """The file; whatever goes wrong with it becomes a DataError that names it."""
     try:
         # The decoders warn about odd metadata, which is nothing that a reader of pixels needs to know.
         with warnings.catch_warnings(), _open(source) as file:
             warnings.simplefilter("ignore")
-            return to_array(
-                in_mode(_decode(file, background, smallest_side), "L" if channels == 1 else "RGB")
-            )
+            yield file
     except Exception as error:
         # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
         name = "the image" if isinstance(source, bytes) else f"`{printable(source)}`"
         raise DataError(f"cannot read {name}: {_reason(error)}") from error
+
+
+def _is_array(file: io.BytesIO | io.BufferedReader) -> bool:
+    start = file.read(len(_ARRAY))
+    file.seek(0)
+    return start == _ARRAY
 
 
 def printable(path: str | Path) -> str:
@@ -107,22 +193,15 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _decode(
-    file: io.BytesIO | io.BufferedReader, background: Background, smallest_side: int | None
-) -> Image.Image:
-    with Image.open(file, formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(
-                f"it has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are read"
-            )
-        if smallest_side is not None:
-            scale = smallest_side / min(width, height)
-            image.draft(None, (math.ceil(scale * width), math.ceil(scale * height)))
-        image.load()
-        turn = _UPRIGHT.get(_orientation(image))
-        plain = _eight_bit(image, background)
-        return plain if turn is None else plain.transpose(turn)
+def _picture(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+    """The picture, not decoded yet."""
+    image = Image.open(file, formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"it has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are read"
+        )
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -135,15 +214,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _eight_bit(image: Image.Image, background: Background) -> Image.Image:
-    """An image of any mode in 8 bits a channel and without transparency."""
+def _eight_bit(image: Image.Image, background: Background | None) -> Image.Image:
+    """An image of any mode in 8 bits a channel, and without transparency unless there is no background."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _scaled(image, background)
     if image.has_transparency_data:
-        canvas = Image.new("RGB", image.size, background)
-        coloured = in_mode(image, "RGBA")
-        canvas.paste(coloured, mask=coloured)
-        return canvas
+        return in_mode(image, "RGBA") if background is None else opaque(image, background)
     if image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
@@ -152,7 +228,7 @@ def _eight_bit(image: Image.Image, background: Background) -> Image.Image:
     return image if image.mode == "L" else in_mode(image, "RGB")
 
 
-def _scaled(image: Image.Image, background: Background) -> Image.Image:
+def _scaled(image: Image.Image, background: Background | None) -> Image.Image:
     """Values of more than 8 bits, rounded to 8: the value range of the file becomes 0 to 255."""
     black, white = _value_range(image)
     transparent = image.info.get("transparency")
@@ -165,7 +241,7 @@ def _scaled(image: Image.Image, background: Background) -> Image.Image:
             raise DataError("it holds values that are not finite")
         scaled = np.rint((values - black) * (255 / (white - black))).astype(np.uint8)
         if isinstance(transparent, int):
-            scaled[values == transparent] = 255 if background == "white" else 0
+            scaled[values == transparent] = 0 if background == "black" else 255
         result.paste(Image.fromarray(scaled), (0, top))
     return result
 

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vqgan.errors import ConfigError, DataError, OutputError
-from vqgan.images.decoding import decode_image, printable
+from vqgan.images.decoding import decode_image, from_picture, printable
 from vqgan.images.pixels import Pixels, fit, from_array, to_float, to_picture, to_uint8, with_channels
 from vqgan.types import Images
 
@@ -34,15 +34,15 @@ def read_images(
             (H W c) of uint8, uint16 or floats in [0, 1].
         size: Rows and columns, or one number for a square; the shorter side is resized and the centre cut out.
             Without it all images must be equal in size.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for grey, 4 for RGBA; any other number is that of arrays.
 
     Raises:
         ConfigError: If ``size`` or ``channels`` is impossible.
         DataError: If there is no image, one cannot be read, or the sizes differ.
     """
     size = (size, size) if isinstance(size, int) else size
-    if channels not in (1, 3):
-        raise ConfigError(f"`channels` is {channels}, expected 1 (grey) or 3 (RGB)")
+    if channels < 1:
+        raise ConfigError(f"`channels` is {channels}, expected 1 (grey), 3 (RGB), 4 (RGBA) or that of arrays")
     if size is not None and min(size) < 1:
         raise ConfigError(f"`size` is {size}, expected rows and columns of at least 1")
     given = [paths] if isinstance(paths, str | Path | Image.Image | np.ndarray) else list(paths)
@@ -84,15 +84,10 @@ def _pixels(picture: Picture, name: str, channels: int) -> Pixels:
     if isinstance(picture, str | Path):
         return decode_image(picture, channels)
     if isinstance(picture, Image.Image):
-        buffer = io.BytesIO()
-        picture.save(buffer, "TIFF" if picture.mode in ("F", "CMYK", "LAB") else "PNG")
-        return decode_image(buffer.getvalue(), channels)
+        return from_picture(picture, channels)
     if not isinstance(picture, np.ndarray):
         raise DataError(f"{name} is a {type(picture).__name__}, expected a path, a PIL picture or an array")
-    pixels = from_array(picture, name)
-    if pixels.shape[2] not in (1, 3):
-        raise DataError(f"{name} has {pixels.shape[2]} channels, expected 1 or 3")
-    return with_channels(pixels, channels)
+    return with_channels(from_array(picture, name), channels, name)
 
 
 def to_pictures(images: Images | Float[Tensor, "c H W"]) -> list[Image.Image]:
@@ -135,7 +130,9 @@ def write_images(
 
 
 def save_png(image: Float[Tensor, "c H W"], path: str | Path, info: Info | None = None) -> Path:
-    """Writes one image with values in [-1, 1], grey or RGB, as a PNG with the text chunks ``info``.
+    """Writes one image with values in [-1, 1] as a PNG with the text chunks ``info``.
+
+    It is grey, RGB or RGBA; of two channels the first is written, of five or more the first three.
 
     Raises:
         OutputError: If the file cannot be written.

@@ -1,6 +1,7 @@
 """Pixels: between files and tensors, between grey and colour, from one size to another."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,11 @@ from vqgan.errors import DataError
 
 Pixels = UInt8[np.ndarray, "H W c"]
 """A decoded image: 0 to 255, one channel (grey), three (RGB), four (RGBA) or any number from an array."""
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Numbers of channels that a picture can have, and Pillow's names for them; others come from arrays alone."""
+
+Background = Literal["white", "black"]
 
 
 def from_array(array: np.ndarray, name: str) -> Pixels:
@@ -73,11 +79,19 @@ def to_uint8(images: Float[Tensor, "*b c H W"]) -> UInt8[Tensor, "*b H W c"]:
     return values.round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).contiguous()
 
 
-def with_channels(pixels: Pixels, channels: int) -> UInt8[np.ndarray, "H W channels"]:
-    """The image in grey (1 channel: luma, ITU-R 601) or RGB (3 channels); unchanged where it already is."""
-    if pixels.shape[2] == channels:
+def with_channels(pixels: Pixels, channels: int, name: str = "it") -> UInt8[np.ndarray, "H W channels"]:
+    """The image in grey (luma, ITU-R 601), RGB (transparency over white) or RGBA; unchanged where it already is.
+
+    Raises:
+        DataError: If it has another number of channels, or another is wanted.
+    """
+    count = pixels.shape[2]
+    if count == channels:
         return pixels
-    return to_array(in_mode(to_picture(pixels), "L" if channels == 1 else "RGB"))
+    if count not in MODES or channels not in MODES:
+        raise DataError(f"{name} has {count} channels, expected {channels}")
+    picture = to_picture(pixels)
+    return to_array(in_mode(opaque(picture, "white") if count == 4 else picture, MODES[channels]))
 
 
 def fit(
@@ -95,7 +109,9 @@ def fit(
         scale: Size of the resized image in sizes of ``pixels``: the larger, the smaller the part. At least what
             covers ``size``, so that by default the part is as large as it can be.
     """
-    height, width = pixels.shape[:2]
+    height, width, count = pixels.shape
+    if count not in MODES:
+        return np.concatenate([fit(pixels[:, :, i : i + 1], size, at, scale) for i in range(count)], axis=2)
     scale = max(scale, size[0] / height, size[1] / width)
     if scale == 1:
         top, left = math.ceil((height - size[0]) * at[0] - 0.5), math.ceil((width - size[1]) * at[1] - 0.5)
@@ -111,13 +127,22 @@ def in_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
+def opaque(picture: Image.Image, background: Background) -> Image.Image:
+    """The picture in RGB, with ``background`` where it is transparent."""
+    canvas = Image.new("RGB", picture.size, background)
+    coloured = in_mode(picture, "RGBA")
+    canvas.paste(coloured, mask=coloured)
+    return canvas
+
+
 def to_picture(pixels: Pixels) -> Image.Image:
-    """The image as Pillow holds it, in mode L or RGB."""
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    """The image as Pillow holds it, in a mode of ``MODES``: the first of two channels, the first three of many."""
+    count = pixels.shape[2]
+    return Image.fromarray(pixels[:, :, 0] if count < 3 else pixels if count in MODES else pixels[:, :, :3])
 
 
 def to_array(picture: Image.Image) -> Pixels:
-    """Inverts :func:`to_picture`."""
+    """Inverts :func:`to_picture`, where it kept all channels."""
     width, height = picture.size
     rows = max(1, (1 << 22) // width)
     if height <= rows:

@@ -144,13 +144,17 @@ def _with_judge(task: TokenizerTaskConfig, file: Path | None) -> TokenizerTaskCo
 
 
 def _perceptual(run: TokenizerRun, engine: Engine) -> LPIPS | None:
-    config, size = run.task.perceptual, run.data.image_size
+    config, size, channels = (
+        run.task.perceptual,
+        run.data.image_size,
+        run.tokenizer.autoencoder.image_channels,
+    )
     if config is None:
         return None
     require(
-        min(size) >= SMALLEST_SIDE,
-        f"images of {size[0]} x {size[1]} pixels are too small for the perceptual loss",
-        hint=f"it needs {SMALLEST_SIDE} pixels a side; or leave it away with `--set task.perceptual=null`",
+        min(size) >= SMALLEST_SIDE and channels in (1, 3),
+        f"images of {size[0]} x {size[1]} pixels and {channels} channels do not fit the perceptual loss",
+        hint=f"it needs {SMALLEST_SIDE} pixels a side and 1 or 3 channels; `--set task.perceptual=null` does without",
     )
     with engine.main_first():
         return load_perceptual(config.weights).to(engine.device)

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.files import output_errors
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.images import to_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,8 @@ class MetricsLog:
         """Mirrors a picture with values in [-1, 1] to TensorBoard."""
         if self._board is not None:
             with self._mirroring():
-                self._board.add_image(name, (image.detach().float().cpu().clamp(-1, 1) + 1) / 2, step)
+                pixels = np.asarray(to_pictures(image)[0].convert("RGB"))
+                self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flushes what is left."""

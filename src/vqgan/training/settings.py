@@ -3,7 +3,7 @@
 from typing import Literal
 
 from vqgan.config import Config, require
-from vqgan.data import Source, SourceConfig, Split, brings_heldout, open_source
+from vqgan.data import Source, SourceConfig, Split, WhichFrames, brings_heldout, open_source
 from vqgan.data.transforms import Resize, TransformConfig
 from vqgan.errors import ConfigError
 
@@ -21,6 +21,8 @@ class DataConfig(Config, frozen=True):
             sample: of photographs of 4000 pixels, a crop at 512 shows details and not the whole. ``"cover"`` crops
             as little as possible; none leaves an image its own size.
         flip: Mirrors half of the training images.
+        frames: Of an animated GIF, WebP, PNG or a TIFF of several pages: ``"first"``, or ``"all"`` as images of
+            their own; those of a file are all trained on or all held out.
         workers: Processes that read images; 0 reads them in the training process.
     """
 
@@ -30,6 +32,7 @@ class DataConfig(Config, frozen=True):
     crop: Literal["random", "center"] = "random"
     resize: Resize = "cover"
     flip: bool = False
+    frames: WhichFrames = "first"
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -57,11 +60,15 @@ def open_sources(data: DataConfig) -> tuple[Source, Source]:
     """
     if data.source is None:
         raise ConfigError("no images were given", hint="give `--data FOLDER`, or `data=` in Python")
-    if data.eval_source is None:
-        return open_source(data.source, "train"), open_source(data.source, "heldout")
-    train: Split = "train" if brings_heldout(data.source) else "all"
-    heldout: Split = "heldout" if brings_heldout(data.eval_source) else "all"
-    return open_source(data.source, train), open_source(data.eval_source, heldout)
+    train: Split = "train"
+    heldout: Split = "heldout"
+    if data.eval_source is not None:
+        train = "train" if brings_heldout(data.source) else "all"
+        heldout = "heldout" if brings_heldout(data.eval_source) else "all"
+    return (
+        open_source(data.source, train, frames=data.frames),
+        open_source(data.eval_source or data.source, heldout, frames=data.frames),
+    )
 
 
 class LoopConfig(Config, frozen=True):

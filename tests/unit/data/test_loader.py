@@ -44,7 +44,7 @@ class Watched(Source):
     def __len__(self) -> int:
         return self.size
 
-    def read(self, index: int, smallest_side: int | None = None) -> Item:
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         self.reads.append(index)
         if index in self.bad:
             raise DataError(f"cannot read `{self.label(index)}`: OSError: cut short")
@@ -222,7 +222,7 @@ def test_a_run_stops_at_five_bad_images_if_they_are_more_than_one_in_twenty(
 class Broken(Watched):
     """Fails in a way that no other image can make good."""
 
-    def read(self, index: int, smallest_side: int | None = None) -> Item:
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         raise ConfigError("the game `x` is unknown", hint="did you mean `y`?")
 
 
@@ -236,7 +236,7 @@ def test_an_error_in_a_worker_keeps_its_kind_message_and_hint() -> None:
 class Killed(Watched):
     """Takes its process with it, as the system does when memory is short."""
 
-    def read(self, index: int, smallest_side: int | None = None) -> Item:
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 

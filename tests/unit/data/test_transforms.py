@@ -69,8 +69,8 @@ def test_impossible_sizes_are_refused_with_their_place() -> None:
     values = {"image_size": [0, 6], "image_channels": 3, "crop": "random", "flip": False}
     with pytest.raises(ConfigError, match="`image_size` is"):
         convert(values, TransformConfig)
-    with pytest.raises(ConfigError, match="`image_channels` is 2, expected 1"):
-        convert(values | {"image_size": [4, 6], "image_channels": 2}, TransformConfig)
+    with pytest.raises(ConfigError, match="`image_channels` is 0, expected at least 1"):
+        convert(values | {"image_size": [4, 6], "image_channels": 0}, TransformConfig)
 
 
 def ramp(rows: int, columns: int) -> np.ndarray:

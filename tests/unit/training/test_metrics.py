@@ -31,7 +31,7 @@ class Board:
     def add_scalar(self, name, value, step):
         self._tell(name, value, step)
 
-    def add_image(self, name, image, step):
+    def add_image(self, name, image, step, dataformats):
         self._tell(name, tuple(image.shape), step)
 
     def close(self):
@@ -61,10 +61,10 @@ def test_rows_are_appended_and_mirrored(folder, board):
     for start in (0, 2):
         log = MetricsLog(folder, start)
         log.row(start + 1, {"loss": 0.5, "usage": 1.0})
-        log.picture(start + 1, "samples", torch.zeros(1, 3, 4))
+        log.picture(start + 1, "samples", torch.zeros(5, 3, 4))  # three of its channels can be shown
         log.close()
     assert rows(folder) == [{"step": 1, "loss": 0.5, "usage": 1.0}, {"step": 3, "loss": 0.5, "usage": 1.0}]
-    told = [("loss", 0.5, 3), ("usage", 1.0, 3), ("samples", (1, 3, 4), 3), ("close",)]
+    told = [("loss", 0.5, 3), ("usage", 1.0, 3), ("samples", (3, 4, 3), 3), ("close",)]
     assert [each.told[0] for each in board] == [("purge", None), ("purge", 3)]
     assert board[1].told[1:] == told
 
