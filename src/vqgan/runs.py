@@ -17,6 +17,7 @@ from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
 from vqgan.data import Source, SourceConfig, parse_source
 from vqgan.data.loader import Loader, evaluation_batches
+from vqgan.data.skipping import check_source
 from vqgan.errors import ConfigError, DataError
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
@@ -147,6 +148,8 @@ class _Prepared:
             device=self.engine.device,
             start=self.start,
             on_progress=on_progress,
+            has_heldout=self.settings.data.eval_source is not None
+            or self.values["fingerprint"] != self.values["heldout_fingerprint"],
         )
 
 
@@ -175,6 +178,7 @@ def _begin(
             class_names=sources[0].class_names,
         )
     settings.data.transform(task.image_channels, training=True)  # images that cannot be made leave no folder
+    check_source(sources[0], task.image_channels)
     values = {"seed": seed, **_fingerprints(sources)}
     if engine.is_main:
         folder.create()

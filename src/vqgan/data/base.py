@@ -46,6 +46,8 @@ class Source(ABC):
     name: str
     channels: int
     class_names: tuple[str, ...]
+    checked: int = 0
+    """At most so many images are checked before a training; none where reading cannot fail."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -71,6 +73,14 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Equal for equal data, wherever it lies; says whether a run may go on with this source."""
+
+    def check(self, index: int, channels: int) -> bool:
+        """Looks whether image ``index`` can be read, cheaply, and says whether only its first frame will be.
+
+        Raises:
+            DataError: If it cannot.
+        """
+        return False
 
     def keys(self) -> list[bytes]:
         """What identifies each image when some are held out: by default its number."""
@@ -133,6 +143,7 @@ class Part(Source):
         self.name = source.name
         self.channels = source.channels
         self.class_names = source.class_names
+        self.checked = source.checked
         self._source = source
         self._indices = indices
 
@@ -142,6 +153,10 @@ class Part(Source):
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         """Image ``index`` of the part."""
         return self._source.read(int(self._indices[index]), channels, smallest_side)
+
+    def check(self, index: int, channels: int) -> bool:
+        """Looks at image ``index`` of the part."""
+        return self._source.check(int(self._indices[index]), channels)
 
     def label(self, index: int) -> str:
         """The image's label in the whole."""
@@ -159,7 +174,8 @@ def split_source(source: Source, split: Split, keys: Sequence[bytes] | None = No
     other image from one part to the other. Small sources are the exception, since both parts always hold
     something: where no hash falls there (in one of three sources of 20 images, one of 170 with 100) the image
     with the smallest is held out, where every hash does that with the largest is not, and either may change
-    sides when images are added. A single image is in both parts. Opening ``"heldout"`` logs a warning then.
+    sides when images are added. A single image (or file, with its frames) is in both parts. Opening
+    ``"heldout"`` logs a warning then.
 
     Args:
         source: The whole.
@@ -171,7 +187,9 @@ def split_source(source: Source, split: Split, keys: Sequence[bytes] | None = No
     hashes = np.array([_hash(key) for key in keys or source.keys()], dtype=np.uint64)
     low, high = hashes.min(), hashes.max()
     below = hashes < np.uint64(HELD_OUT * 2**64)
-    if split == "heldout" and (low == high or below.all() or not below.any()):
+    if split == "heldout" and low == high:
+        logger.warning("`%s` is one image: it is trained on, and there are no held-out numbers", source.name)
+    elif split == "heldout" and (below.all() or not below.any()):
         logger.warning(
             "`%s` has too few images (%d) to hold some out for good: when more are added, a held-out image may be "
             "trained on; `--eval-data` names held-out images of your own",

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from vqgan.config import require
 from vqgan.data.base import Source
 from vqgan.data.order import augmentation, candidates
-from vqgan.data.skipping import Read, SkippedImages
+from vqgan.data.skipping import Read, SkippedImages, reason_of
 from vqgan.data.transforms import TransformConfig, transform
 from vqgan.errors import DataError, VqganError
 from vqgan.types import Batch
@@ -131,7 +131,7 @@ class _Reader:
                 except DataError as error:
                     bad.append(index)
                     label = self.source.label(index)
-                    skipped.append((label, error.message.removeprefix(f"cannot read `{label}`: ")))
+                    skipped.append((label, reason_of(error, label)))
                     continue
                 images.append(image)
                 numbers.append(sample)

@@ -2,10 +2,12 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from vqgan.data.base import Source
 from vqgan.errors import DataError
 from vqgan.types import Batch
 
@@ -29,6 +31,34 @@ class Read(NamedTuple):
     bad: tuple[int, ...]
 
 
+def reason_of(error: DataError, label: str) -> str:
+    """Why an image is skipped, without its name, which stands beside it."""
+    return error.message.removeprefix(f"cannot read `{label}`: ")
+
+
+def check_source(source: Source, channels: int) -> None:
+    """Looks at images before a training, evenly spread over the source.
+
+    Raises:
+        DataError: If too many of them cannot be read, see :class:`SkippedImages`.
+    """
+    count = min(len(source), source.checked)
+    watch, animated = SkippedImages(count), list[str]()
+    for number in range(count):
+        index = number * len(source) // count
+        label, skipped = source.label(index), list[tuple[str, str]]()
+        try:
+            animated += [label] * source.check(index, channels)
+        except DataError as error:
+            skipped = [(label, reason_of(error, label))]
+        watch.count([number], [number] * len(skipped), skipped)
+    if count:
+        watch.check()
+    if animated:
+        what = "of %d files with several frames the first is taken (as of `%s`); `data.frames: all` takes all"
+        logger.warning(what, len(animated), animated[0])
+
+
 class SkippedImages:
     """Watches over the batches of one loader. An image counts once, however often it is met again.
 
@@ -48,17 +78,23 @@ class SkippedImages:
             DataError: If 5 images and more than 5 % of at least 100 tried (or of all there are) cannot be
                 read, or none of them can.
         """
-        self._tried[list(read.tried)] = True
-        if not read.bad:
-            return
-        self._bad[list(read.bad)] = True
-        for path, reason in read.batch.skipped:
-            if path not in self._reasons:
-                self._reasons[path] = reason
-                logger.warning("skipped `%s`: %s", path, reason)
-        self._check()
+        for path, reason in self.count(read.tried, read.bad, read.batch.skipped):
+            logger.warning("skipped `%s`: %s", path, reason)
+        if read.bad:
+            self.check()
 
-    def _check(self) -> None:
+    def count(
+        self, tried: Sequence[int], bad: Sequence[int], skipped: Sequence[tuple[str, str]]
+    ) -> list[tuple[str, str]]:
+        """Counts what was read, and gives the files, with their reasons, that are skipped for the first time."""
+        self._tried[list(tried)] = True
+        self._bad[list(bad)] = True
+        new = [(path, reason) for path, reason in skipped if path not in self._reasons]
+        self._reasons.update(new)
+        return new
+
+    def check(self) -> None:
+        """Raises DataError as :meth:`add` does."""
         tried, bad = np.count_nonzero(self._tried), np.count_nonzero(self._bad)
         if tried < min(ENOUGH_TRIED, len(self._tried)):
             return

@@ -48,6 +48,7 @@ class Observer:
         device: Where the task computes.
         start: Steps already done.
         on_progress: Called after every step.
+        has_heldout: False where ``heldout`` gives what is trained on, for want of others: it is pictured only.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Observer:
         device: torch.device,
         start: int,
         on_progress: OnProgress | None,
+        has_heldout: bool = True,
     ) -> None:
+        self.has_heldout = has_heldout
         self.task = task
         self.folder = folder
         self.heldout = heldout
@@ -82,7 +85,7 @@ class Observer:
         config = self.task.loop
         if config.pictures and is_picture_step(done, config.steps):
             self._pictures(done, poll)
-        if done % config.evaluate_every == 0 or done == config.steps:
+        if self.has_heldout and (done % config.evaluate_every == 0 or done == config.steps):
             held_out = self._batches(config.evaluate_images, config.share(1), poll)
             row = {**row, **{f"heldout_{name}": n for name, n in self.task.evaluate(held_out).items()}}
         self.write(done, row)

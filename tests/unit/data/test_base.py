@@ -53,9 +53,8 @@ def test_too_few_images_to_hold_some_out_for_good_are_warned_about(count, warned
         split_source(numbered(count), "all")
         assert caplog.messages == []
         split_source(numbered(count), "heldout")
-    assert [message.split(":")[0] for message in caplog.messages] == warned * [
-        f"`n` has too few images ({count}) to hold some out for good"
-    ]
+    few = "is one image" if count == 1 else f"has too few images ({count}) to hold some out for good"
+    assert [message.split(":")[0] for message in caplog.messages] == warned * [f"`n` {few}"]
 
 
 def test_equal_keys_stay_on_one_side() -> None:

@@ -3,9 +3,11 @@
 import json
 import logging
 
+import pytest
 import torch
 
 import tiny
+from vqgan.errors import DataError
 from vqgan.images import save_png
 from vqgan.runs import train
 
@@ -50,3 +52,25 @@ def test_without_one_good_held_out_file_there_are_no_held_out_numbers_and_no_pic
     assert not any(name.startswith("heldout") for row in rows for name in row)
     assert not list(out.rglob("images/*.png"))
     assert torch.isfinite(torch.tensor([row["loss"] for row in rows])).all()
+
+
+def test_one_image_is_pictured_and_gives_no_held_out_numbers(tmp_path, caplog):
+    data = photos(tmp_path / "data", good=1, bad=0)
+    run = tiny.tokenizer_run(steps=1, **SETTINGS)
+    with caplog.at_level(logging.WARNING):
+        out = train(run, data=data, out=tmp_path / "run", device="cpu")
+        same = train(run, data=data, eval_data=data, out=tmp_path / "asked", device="cpu")
+    assert "heldout_psnr" not in (out / "metrics.jsonl").read_text()
+    assert list((out / "images").glob("reconstructions-*.png"))
+    assert caplog.messages == [f"`{data}` is one image: it is trained on, and there are no held-out numbers"]
+    assert "heldout_psnr" in (same / "metrics.jsonl").read_text()
+
+
+def test_files_are_checked_before_there_is_a_folder(tmp_path, caplog):
+    data = photos(tmp_path / "data", good=6, bad=6)
+    with pytest.raises(
+        DataError, match=r"(?s)too many images cannot be read: .* not an image in a known format"
+    ):
+        train(tiny.tokenizer_run(), data=data, out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+    assert "skipped" not in caplog.text

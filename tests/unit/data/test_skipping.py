@@ -1,0 +1,77 @@
+"""What a look at the files says before a training."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqgan.data import FolderConfig, open_source
+from vqgan.data.base import ArraySource
+from vqgan.data.files import FileSource
+from vqgan.data.skipping import check_source
+from vqgan.errors import DataError
+from vqgan.images import check_image
+
+
+def write(folder: Path, good: int, bad: int) -> FolderConfig:
+    for number in range(good):
+        Image.new("L", (4, 5)).save(folder / f"{number}.png")
+    for number in range(bad):
+        (folder / f"fake {number}.jpg").write_bytes(b"<html>")
+    return FolderConfig(path=str(folder))
+
+
+def test_too_many_bad_headers_are_refused_by_the_rule_of_reading(tmp_path: Path, caplog) -> None:
+    check_source(open_source(write(tmp_path, good=20, bad=4), "all"), 3)
+    with pytest.raises(DataError, match="too many images cannot be read: 5 of 25 tried") as caught:
+        check_source(open_source(write(tmp_path, good=20, bad=5), "all"), 3)
+    assert "5  not an image in a known format" in caught.value.message
+    assert caplog.messages == []  # each is named when it is skipped
+
+
+def test_nothing_is_decoded_and_the_look_is_spread_over_all_files(tmp_path: Path, monkeypatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr("vqgan.data.files.check_image", lambda path, channels: bool(looked.append(path.name)))
+    monkeypatch.setattr(FileSource, "checked", 4)
+    check_source(open_source(write(tmp_path, good=12, bad=0), "all"), 3)
+    assert looked == ["0.png", "3.png", "6.png", "9.png"]
+
+
+def test_a_header_is_enough_to_refuse_what_reading_refuses(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
+    assert not check_image(tmp_path / "cut.png", 3)  # its header is whole
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 3), np.int16))
+    np.save(tmp_path / "b.npy", np.zeros((4, 5, 2), np.uint8))
+    np.save(tmp_path / "c.npy", np.zeros((4, 5, 5), np.uint8))
+    for name, channels, reason in (
+        ("cut.png", 5, "1, 3 or 4 channels"),
+        ("a.npy", 3, "type int16"),
+        ("b.npy", 3, "has 2 channels, expected 3"),
+        ("missing.png", 3, "no such file"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            check_image(tmp_path / name, channels)
+    assert not check_image(tmp_path / "c.npy", 5)
+
+
+def test_animations_are_named_once_unless_all_frames_are_taken(tmp_path: Path, caplog) -> None:
+    config = write(tmp_path, good=3, bad=0)
+    for name in "ab":
+        frames = [Image.new("L", (4, 5), shade) for shade in (0, 99)]
+        frames[0].save(tmp_path / f"{name}.gif", save_all=True, append_images=frames[1:])
+    with caplog.at_level(logging.WARNING):
+        check_source(open_source(config, "all", frames="all"), 3)
+        assert caplog.messages == []
+        check_source(open_source(config, "all"), 3)
+    assert caplog.messages == [
+        f"of 2 files with several frames the first is taken (as of `{tmp_path / 'a.gif'}`); "
+        "`data.frames: all` takes all"
+    ]
+
+
+def test_images_in_memory_need_no_look() -> None:
+    images = np.zeros((3, 4, 5, 1), np.uint8)
+    check_source(ArraySource(name="a", images=images, classes=None, class_names=()), 1)
