@@ -15,7 +15,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.checkpoints.taming_run import is_original
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
-from vqgan.data import Source, SourceConfig, parse_source
+from vqgan.data import Data, MemoryConfig, Source, SourceConfig, source_of
 from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.data.skipping import check_source
 from vqgan.errors import ConfigError, DataError
@@ -33,7 +33,7 @@ from vqgan.version import __version__
 __all__ = ["Data", "read_run", "resolve", "train", "with_data"]
 logger = logging.getLogger(__name__)
 
-Data = str | Path | SourceConfig | None
+Given = tuple[SourceConfig | Source | None, SourceConfig | Source | None]
 
 
 def train(
@@ -55,12 +55,14 @@ def train(
 
     Args:
         run: A preset's name, a YAML file, ours or the original's, or a run itself; None when resuming.
-        data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"atari:GAME"``, ...
-        eval_data: Held-out images; by default a fixed part of ``data``.
+        data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"atari:GAME"``, ...; or a
+            list of paths, a uint8 array (n H W c), or a list or ``Dataset`` of images or (image, class): PIL
+            pictures, arrays (H W c) or tensors (c H W) of uint8, uint16 or floats in [0, 1].
+        eval_data: Held-out images, as ``data``; by default a fixed part of it.
         out: The run's folder, new or empty; or ``resume``, but not both.
         tokenizer: For a prior: the trained tokenizer (a file or a run folder).
-        start_from: Begin with the weights of this file or run in place of random ones.
-        resume: A run folder to continue; its configuration, weights, seed and precision are taken from it.
+        start_from: Begin with the weights of this file or run.
+        resume: A run folder to continue; all is taken from it but ``data`` that was given as images.
         overrides: Changes of the run's configuration, ``"training.steps=100"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"auto"``.
@@ -75,15 +77,16 @@ def train(
             after a signal (everything is saved), DivergedError, or OutputError if the disk refuses.
     """
     hint = "give a new folder, or one to continue"
+    given = source_of(data), source_of(eval_data)
     if resume is not None:
         require(out is None, "expected exactly one of `out` and `resume`", hint=hint)
         _refuse_when_resuming(run=run, tokenizer=tokenizer, start_from=start_from)
-        prepared = _continue(RunFolder(Path(resume)), data, eval_data, overrides, (device, precision, seed))
+        prepared = _continue(RunFolder(Path(resume)), given, overrides, (device, precision, seed))
     elif out is not None:
-        settings = with_data(resolve(run, overrides), data, eval_data)
+        settings = with_data(resolve(run, overrides), *given)
         refuse_other(settings, start_from, overrides)
         engine = Engine(device, precision)
-        prepared = _begin(RunFolder(Path(out)), settings, tokenizer, start_from, engine, seed)
+        prepared = _begin(RunFolder(Path(out)), settings, given, tokenizer, start_from, engine, seed)
     else:
         raise ConfigError("expected exactly one of `out` and `resume`", hint=hint)
     prepared.train(on_progress)
@@ -156,6 +159,7 @@ class _Prepared:
 def _begin(
     folder: RunFolder,
     settings: Run,
+    given: Given,
     tokenizer: str | Path | None,
     start_from: str | Path | None,
     engine: Engine,
@@ -163,7 +167,7 @@ def _begin(
 ) -> _Prepared:
     require(0 <= seed < 1 << 63, f"`seed` is {seed}, expected 0 to 2^63 - 1")
     settings.training.share(engine.world)
-    sources = _sources(settings)
+    sources = _sources(settings, given)
     task: Task
     if isinstance(settings, TokenizerRun):
         require(tokenizer is None, "a tokenizer is not trained on a tokenizer", hint="leave `tokenizer` away")
@@ -191,15 +195,11 @@ def _begin(
 
 
 def _continue(
-    folder: RunFolder,
-    data: Data,
-    eval_data: Data,
-    overrides: Sequence[str],
-    compute: tuple[str, str, int],
+    folder: RunFolder, given: Given, overrides: Sequence[str], compute: tuple[str, str, int]
 ) -> _Prepared:
     recorded, environment = read_run(folder)
     changed = merge(to_mapping(recorded), parse_overrides(overrides))
-    settings = with_data(convert_run(changed, where="the resumed run"), data, eval_data)
+    settings = with_data(convert_run(changed, where="the resumed run"), *given)
     refuse_changes(recorded, settings)
     device, precision, seed = compute
     for name, value, neutral in (("precision", precision, ("fp32", "auto")), ("seed", seed, (0,))):
@@ -211,7 +211,7 @@ def _continue(
     step = folder.newest()
     engine = Engine(device, environment["precision"])
     settings.training.share(engine.world)
-    sources = _sources(settings)
+    sources = _sources(settings, given)
     prints = _fingerprints(sources)
     values = {name: step.values[name] for name in ("seed", *prints)}
     for (name, found), which in zip(prints.items(), ("data has", "held-out images have"), strict=True):
@@ -240,8 +240,8 @@ def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
     return {"fingerprint": sources[0].fingerprint(), "heldout_fingerprint": sources[1].fingerprint()}
 
 
-def _sources(settings: Run) -> tuple[Source, Source]:
-    train_source, heldout = open_sources(settings.data)
+def _sources(settings: Run, given: Given) -> tuple[Source, Source]:
+    train_source, heldout = open_sources(settings.data, given)
     by_class = isinstance(settings, PriorRun) and isinstance(settings.conditioner, ClassLabelConfig)
     if by_class and train_source.class_names != heldout.class_names:
         raise DataError(
@@ -279,9 +279,9 @@ def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
 def with_data(settings: Run, data: Data, eval_data: Data) -> Run:
     """The run with its sources set, where they are given."""
     changes = {}
-    for key, value in (("source", data), ("eval_source", eval_data)):
+    for key, value in (("source", source_of(data)), ("eval_source", source_of(eval_data))):
         if value is not None:
-            changes[key] = to_mapping(parse_source(str(value)) if isinstance(value, str | Path) else value)
+            changes[key] = to_mapping(MemoryConfig() if isinstance(value, Source) else value)
     if not changes:
         return settings
     return convert_run(merge(to_mapping(settings), {"data": changes}), where="the run")

@@ -33,6 +33,13 @@ WRONG = {
     "synthesizer.sample(1, condition='round')": "`condition` is 'round', expected a mapping by name|condition={",
     "synthesizer.complete(images[:0], codes[:0] == 0)": "there are no images to complete",
     "vqgan.write_images(images, 'two.png')": "`two.png` is one file for 2 images",
+    "vqgan.train(run, out='run', data=5)": "the data is a int, expected the name of a source, a list of paths, an array",
+    "vqgan.train(run, out='run', data={'a.png': 1})": "the data is a dict, expected",
+    "vqgan.train(run, out='run', data=np.zeros((4, 4, 3), np.uint8))": "the data is a ndarray(4, 4, 3), expected",
+    "vqgan.train(run, out='run', data=iter([]))": "the data is a list_iterator, expected",
+    "vqgan.train(run, out='run', data=[])": "the list holds no images",
+    "vqgan.train(run, out='run', data=[{'image': 1}] * 9)": "8  it is a dict, expected a PIL picture, an array or a tensor",
+    "vqgan.train(run, out='run', data=images)": "the image holds values from -",
     "vqgan.read_images('empty')": "`empty` holds no images",
     "vqgan.read_images([3])": "image 0 is a int, expected a path, a PIL picture or an array",
     "vqgan.read_images(np.zeros((4, 4, 2), np.uint8))": "image 0 has 2 channels, expected 3",
@@ -100,6 +107,7 @@ def run(script: str, folder: Path) -> str:
 SYNTHESIZER = """
 synthesizer = tiny.synthesizer().eval()
 condition = {"class": 0}
+run = tiny.tokenizer_run()
 """
 
 

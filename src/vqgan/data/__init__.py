@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import assert_never
 
 from vqgan.data.atari import AtariConfig, AtariSource, open_atari
-from vqgan.data.base import Item, Source, Split
+from vqgan.data.base import Item, Source, Split, split_source
 from vqgan.data.digits import DigitsConfig, open_digits
 from vqgan.data.files import WhichFrames
 from vqgan.data.idx import IdxConfig, find_test_images, open_idx
 from vqgan.data.image_folder import FolderConfig, has_parts, open_folder
 from vqgan.data.image_list import ListConfig, open_list
+from vqgan.data.memory import Items, MemoryConfig, given_source
 from vqgan.errors import ConfigError, closest
 from vqgan.types import OnProgress
 
 SourceConfig = FolderConfig | ListConfig | AtariConfig | DigitsConfig | IdxConfig
+Data = str | Path | SourceConfig | Source | Items | None
+"""What says where images come from: a source's name or configuration, or the images themselves."""
 
 
 def parse_source(text: str) -> SourceConfig:
@@ -58,8 +61,20 @@ def parse_source(text: str) -> SourceConfig:
     return FolderConfig(path=text)
 
 
+def source_of(data: Data) -> SourceConfig | Source | None:
+    """The source that is named, or the images themselves that are given in Python.
+
+    Raises:
+        ConfigError: If the data is of no known kind.
+        DataError: If it holds no images.
+    """
+    if data is None or isinstance(data, Source | SourceConfig):
+        return data
+    return parse_source(str(data)) if isinstance(data, str | Path) else given_source(data)
+
+
 def open_source(
-    config: SourceConfig,
+    config: SourceConfig | MemoryConfig | Source,
     split: Split,
     on_progress: OnProgress | None = None,
     *,
@@ -68,13 +83,13 @@ def open_source(
     """The images of a source: those to train on, those held out, or all.
 
     Args:
-        config: The source.
+        config: The source, or the whole of its images.
         split: Which part of it.
         on_progress: Told about sources that must be made first (games are played); others open at once.
         frames: Of animated files: the first, or all as images of their own.
 
     Raises:
-        ConfigError: If the source needs a package that is not installed.
+        ConfigError: If the source needs a package that is not installed, or was given in Python.
         DataError: If it cannot be read or holds no images.
     """
     match config:
@@ -88,11 +103,18 @@ def open_source(
             return open_digits(config, split)
         case IdxConfig():
             return open_idx(config, split)
+        case Source():
+            return split_source(config, split)
+        case MemoryConfig():
+            hint = "go on in Python, with the same images: `vqgan.train(None, resume=RUN, data=...)`"
+            raise ConfigError(
+                "the images of this run were given in Python (`data` or `eval_data`)", hint=hint
+            )
         case _:
             assert_never(config)
 
 
-def brings_heldout(config: SourceConfig) -> bool:
+def brings_heldout(config: SourceConfig | MemoryConfig | Source) -> bool:
     """Whether the held-out images are the source's own (other files, other games) and no share of its images.
 
     Raises:
@@ -105,7 +127,7 @@ def brings_heldout(config: SourceConfig) -> bool:
             return find_test_images(config) is not None
         case FolderConfig():
             return has_parts(config)
-        case ListConfig() | DigitsConfig():
+        case ListConfig() | DigitsConfig() | MemoryConfig() | Source():
             return False
         case _:
             assert_never(config)
@@ -114,11 +136,13 @@ def brings_heldout(config: SourceConfig) -> bool:
 __all__ = [
     "AtariConfig",
     "AtariSource",
+    "Data",
     "DigitsConfig",
     "FolderConfig",
     "IdxConfig",
     "Item",
     "ListConfig",
+    "MemoryConfig",
     "Source",
     "SourceConfig",
     "Split",
@@ -126,4 +150,5 @@ __all__ = [
     "brings_heldout",
     "open_source",
     "parse_source",
+    "source_of",
 ]

@@ -1,9 +1,10 @@
 """Settings that both stages share: which images, how long, how often."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from vqgan.config import Config, require
-from vqgan.data import Source, SourceConfig, Split, WhichFrames, brings_heldout, open_source
+from vqgan.data import MemoryConfig, Source, SourceConfig, Split, WhichFrames, brings_heldout, open_source
 from vqgan.data.transforms import Resize, TransformConfig
 from vqgan.errors import ConfigError
 
@@ -27,8 +28,8 @@ class DataConfig(Config, frozen=True):
     """
 
     image_size: tuple[int, int]
-    source: SourceConfig | None = None
-    eval_source: SourceConfig | None = None
+    source: SourceConfig | MemoryConfig | None = None
+    eval_source: SourceConfig | MemoryConfig | None = None
     crop: Literal["random", "center"] = "random"
     resize: Resize = "cover"
     flip: bool = False
@@ -51,23 +52,30 @@ class DataConfig(Config, frozen=True):
         return config if training else config.without_chance()
 
 
-def open_sources(data: DataConfig) -> tuple[Source, Source]:
+def open_sources(
+    data: DataConfig, given: Sequence[SourceConfig | Source | None] = (None, None)
+) -> tuple[Source, Source]:
     """The training images and the held-out images of a run.
+
+    Args:
+        data: Where they come from.
+        given: In place of its two sources, those of which the images themselves were given.
 
     Raises:
         ConfigError: If no source is named.
         DataError: If a source cannot be read.
     """
-    if data.source is None:
+    source, own = (
+        images if isinstance(images, Source) else config
+        for images, config in zip(given, (data.source, data.eval_source), strict=True)
+    )
+    if source is None:
         raise ConfigError("no images were given", hint="give `--data FOLDER`, or `data=` in Python")
-    train: Split = "train"
-    heldout: Split = "heldout"
-    if data.eval_source is not None:
-        train = "train" if brings_heldout(data.source) else "all"
-        heldout = "heldout" if brings_heldout(data.eval_source) else "all"
+    train: Split = "train" if own is None or brings_heldout(source) else "all"
+    heldout: Split = "heldout" if own is None or brings_heldout(own) else "all"
     return (
-        open_source(data.source, train, frames=data.frames),
-        open_source(data.eval_source or data.source, heldout, frames=data.frames),
+        open_source(source, train, frames=data.frames),
+        open_source(own or source, heldout, frames=data.frames),
     )
 
 

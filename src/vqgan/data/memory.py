@@ -1,0 +1,154 @@
+"""Images that a program hands over: paths, arrays, data sets of PyTorch."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from vqgan.config import Config, require
+from vqgan.data.base import ArraySource, Item, Source
+from vqgan.data.files import FileSource
+from vqgan.errors import DataError
+from vqgan.images import Pixels, from_array, from_picture, with_channels
+
+logger = logging.getLogger(__name__)
+
+
+class MemoryConfig(Config, frozen=True, tag_field="kind", tag="memory"):
+    """Stands in a run's file for images that were given in Python, which no file can name."""
+
+
+@runtime_checkable
+class Items(Protocol):
+    """Things by number: a list, an array, a map-style data set."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class ItemSource(Source):
+    """Images of a list or a map-style data set.
+
+    Args:
+        name: What it is.
+        items: Each is an image or (image, class). An image is a PIL picture, an array (H W) or (H W c) or a tensor
+            (c H W), of uint8, uint16 or floats in [0, 1]; a class is a whole number, whose name is in
+            ``items.classes`` where that exists.
+
+    Raises:
+        DataError: If there is no item, or the classes must be counted and an item cannot be read.
+    """
+
+    checked = 100
+
+    def __init__(self, name: str, items: Items) -> None:
+        if not len(items):
+            raise DataError(f"{name} holds no images")
+        self.name = name
+        self.channels = 3
+        self.class_names: tuple[str, ...] = ()
+        self._items = items
+        if self._item(0)[1] is not None:
+            names = getattr(items, "classes", None)
+            if names is None:
+                names = range(1 + max(int(self._item(index)[1] or 0) for index in range(len(items))))
+            self.class_names = tuple(map(str, names))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
+        """Takes an item: as RGB, or in more channels where these are wanted.
+
+        Raises:
+            DataError: If it raises an error, or is no image or of no class.
+        """
+        image, label = self._item(index)
+        count = len(self.class_names)
+        if label not in (range(count) if count else (None,)):
+            expected = f"0 to {count - 1}" if count else "none, as that of the first image"
+            raise DataError(f"its class is {label}, expected {expected}")
+        pixels = _pixels(image, channels)
+        return Item(with_channels(pixels, 3 if channels == 1 else channels, "the image"), label)
+
+    def _item(self, index: int) -> tuple[Any, int | None]:
+        try:
+            item = self._items[index]
+            image, label = item if isinstance(item, tuple | list) else (item, None)
+            return image, None if label is None else int(label)
+        except Exception as error:
+            raise DataError(f"cannot read `{self.label(index)}`: {type(error).__name__}: {error}") from error
+
+    def check(self, index: int, channels: int) -> bool:
+        """Reads the item."""
+        self.read(index, channels)
+        return False
+
+    def label(self, index: int) -> str:
+        """The source's name and the number of the item."""
+        return f"{self.name}[{index}]"
+
+    def fingerprint(self) -> str:
+        """A hash of the number of images, their classes, and of 64 images if they are equal when read again."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(repr((len(self), self.class_names)).encode())
+        count = min(64, len(self))
+        first, again = ([self._hash(i * len(self) // count) for i in range(count)] for _ in range(2))
+        if first == again:
+            digest.update(b"".join(first))
+        else:
+            what = (
+                "`%s` varies its images: with `data.crop` and `data.flip` in its place a run can be repeated"
+            )
+            logger.warning(what, self.name)
+        return digest.hexdigest()
+
+    def _hash(self, index: int) -> bytes:
+        try:
+            item = self.read(index)
+        except DataError as error:
+            return hashlib.sha256(error.message.encode()).digest()
+        shape = repr((item.pixels.shape, item.class_index)).encode()
+        return hashlib.sha256(shape + item.pixels.tobytes()).digest()
+
+
+def _pixels(image: object, channels: int) -> Pixels:
+    if isinstance(image, Image.Image):
+        return from_picture(image, 3 if channels == 1 else channels)
+    if isinstance(image, Tensor):
+        image = (
+            np.moveaxis(image.detach().cpu().numpy(), -3, -1) if image.ndim > 2 else image.numpy(force=True)
+        )
+    if isinstance(image, np.ndarray):
+        return from_array(image, "the image")
+    raise DataError(f"it is a {type(image).__name__}, expected a PIL picture, an array or a tensor")
+
+
+def given_source(data: Items) -> Source:
+    """The source of what was given in Python: paths, an array (n H W c), images, or a data set.
+
+    Raises:
+        ConfigError: If it is none of these.
+        DataError: As :class:`ItemSource`.
+    """
+    require(
+        isinstance(data, Items) and not isinstance(data, Mapping | bytes) and getattr(data, "ndim", 4) == 4,
+        f"the data is a {type(data).__name__}{getattr(data, 'shape', '')}, expected the name of a source, a list of "
+        "paths, an array (n H W c), a list of images, or a data set with `__len__` and `__getitem__`",
+        hint="an image is a PIL picture, an array or a tensor (c H W), alone or as (image, class)",
+    )
+    if isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.size:
+        return ArraySource(name="the array", images=data, classes=None, class_names=())
+    if isinstance(data, list | tuple) and data and all(isinstance(each, str | Path) for each in data):
+        paths = [Path(path).expanduser().as_posix() for path in data]
+        return FileSource(name="the given paths", root=Path(), paths=paths)
+    return ItemSource(f"the {type(data).__name__}", data)
