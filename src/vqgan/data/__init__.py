@@ -9,7 +9,7 @@ from vqgan.data.base import Item, Source, Split, split_source
 from vqgan.data.digits import DigitsConfig, open_digits
 from vqgan.data.files import WhichFrames
 from vqgan.data.idx import IdxConfig, find_test_images, open_idx
-from vqgan.data.image_folder import FolderConfig, has_parts, open_folder
+from vqgan.data.image_folder import FolderConfig, open_folder, read_layout
 from vqgan.data.image_list import ListConfig, open_list
 from vqgan.data.memory import Items, MemoryConfig, given_source
 from vqgan.errors import ConfigError, closest
@@ -126,7 +126,7 @@ def brings_heldout(config: SourceConfig | MemoryConfig | Source) -> bool:
         case IdxConfig():
             return find_test_images(config) is not None
         case FolderConfig():
-            return has_parts(config)
+            return bool(read_layout(config).held_out)
         case ListConfig() | DigitsConfig() | MemoryConfig() | Source():
             return False
         case _:

@@ -74,13 +74,13 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """Equal for equal data, wherever it lies; says whether a run may go on with this source."""
 
-    def check(self, index: int, channels: int) -> bool:
-        """Looks whether image ``index`` can be read, cheaply, and says whether only its first frame will be.
+    def check(self, index: int, channels: int) -> int:
+        """Looks whether image ``index`` can be read, and counts the frames of which it is the first.
 
         Raises:
             DataError: If it cannot.
         """
-        return False
+        return 1
 
     def keys(self) -> list[bytes]:
         """What identifies each image when some are held out: by default its number."""
@@ -154,7 +154,7 @@ class Part(Source):
         """Image ``index`` of the part."""
         return self._source.read(int(self._indices[index]), channels, smallest_side)
 
-    def check(self, index: int, channels: int) -> bool:
+    def check(self, index: int, channels: int) -> int:
         """Looks at image ``index`` of the part."""
         return self._source.check(int(self._indices[index]), channels)
 

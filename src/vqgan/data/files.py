@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from vqgan.data.base import Item, Source
-from vqgan.images import check_image, count_frames, decode_image, printable
+from vqgan.errors import DataError
+from vqgan.images import check_image, decode_image, printable
 
 WhichFrames = Literal["first", "all"]
 """Of an animation: its first frame alone, or each as an image of its own."""
@@ -46,7 +47,7 @@ class FileSource(Source):
     ) -> None:
         self._frames, self._first_only = [0] * len(paths), frames == "first"
         if frames == "all":
-            counts = [count_frames(root / path) for path in paths]
+            counts = [_num_frames(root / path) for path in paths]
             paths = [path for path, count in zip(paths, counts, strict=True) for _ in range(count)]
             classes = [name for name, count in zip(classes, counts, strict=False) for _ in range(count)]
             self._frames = [frame for count in counts for frame in range(count)]
@@ -72,9 +73,10 @@ class FileSource(Source):
         pixels = decode_image(path, wanted, frame=frame, smallest_side=smallest_side)
         return Item(pixels, self._classes[index] if self._classes else None)
 
-    def check(self, index: int, channels: int) -> bool:
+    def check(self, index: int, channels: int) -> int:
         """Looks at the header of a file."""
-        return check_image(self._root / self._paths[index], channels) and self._first_only
+        frames = check_image(self._root / self._paths[index], channels)
+        return frames if self._first_only else 1
 
     def label(self, index: int) -> str:
         """The path of the file, and the number of a later frame."""
@@ -96,6 +98,13 @@ class FileSource(Source):
             class_number = self._classes[number] if self._classes else -1
             digest.update(b"%s\0%d\0%d\n" % (os.fsencode(path), size, class_number))
         return digest.hexdigest()
+
+
+def _num_frames(path: Path) -> int:
+    try:
+        return check_image(path, 3)
+    except DataError:  # the loader says why
+        return 1
 
 
 def natural(path: str) -> tuple[list[list[str | int]], str]:

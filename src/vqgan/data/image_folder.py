@@ -51,7 +51,7 @@ def open_folder(config: FolderConfig, split: Split, frames: WhichFrames = "first
         DataError: If the folder is missing or unreadable, or holds no images; or a class is held out that is not
             trained on.
     """
-    layout = _understood(config)
+    layout = read_layout(config)
     depth = 1 if layout.held_out else 0
     inside = all(path.count("/") > depth for path in layout.paths)
     classes = [path.split("/")[depth] for path in layout.paths] if inside else []
@@ -72,16 +72,7 @@ def open_folder(config: FolderConfig, split: Split, frames: WhichFrames = "first
     return Part(source, np.flatnonzero(is_held_out == (split == "heldout")))
 
 
-def has_parts(config: FolderConfig) -> bool:
-    """Whether the folder brings held-out images of its own.
-
-    Raises:
-        DataError: As :func:`open_folder`.
-    """
-    return bool(_understood(config).held_out)
-
-
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """The folder that is meant, its images, its sub-folder of held-out ones or "", and how many images do not count."""
 
     root: Path
@@ -90,7 +81,12 @@ class _Layout(NamedTuple):
     left_out: int
 
 
-def _understood(config: FolderConfig) -> _Layout:
+def read_layout(config: FolderConfig) -> Layout:
+    """Lists the folder and understands its sub-folders.
+
+    Raises:
+        DataError: As :func:`open_folder`.
+    """
     root = Path(config.path).expanduser()
     paths, others = scan(root)
     if not paths:
@@ -102,10 +98,10 @@ def _understood(config: FolderConfig) -> _Layout:
     tops = {path.partition("/")[0] for path in paths if "/" in path}
     held_out = next((name for name in HELD_OUT if TRAIN in tops and name in tops), "")
     used = [path for path in paths if not held_out or path.startswith((f"{TRAIN}/", f"{held_out}/"))]
-    return _Layout(root, used, held_out, len(paths) - len(used))
+    return Layout(root, used, held_out, len(paths) - len(used))
 
 
-def _check_classes(layout: _Layout) -> None:
+def _check_classes(layout: Layout) -> None:
     """Raises DataError if a class of the held-out part is none of the other's."""
     train, held_out = (
         {path.split("/")[1] for path in layout.paths if path.startswith(f"{part}/")}

@@ -48,7 +48,8 @@ def check_source(source: Source, channels: int) -> None:
         index = number * len(source) // count
         label, skipped = source.label(index), list[tuple[str, str]]()
         try:
-            animated += [label] * source.check(index, channels)
+            if source.check(index, channels) > 1:
+                animated.append(label)
         except DataError as error:
             skipped = [(label, reason_of(error, label))]
         watch.count([number], [number] * len(skipped), skipped)

@@ -76,20 +76,17 @@ def decode_image(
         DataError: If it is no regular file, no image in one of ``FORMATS``, too large, or damaged; or an array of
             another kind or number of channels.
     """
-    with _opened(source) as file:
-        if _is_array(file):
-            return with_channels(
-                from_array(np.load(file, allow_pickle=False), "the array"), channels, "the array"
-            )
-        with _picture(file) as image:
-            if frame is None and is_animated(image):
-                name = "the image" if isinstance(source, bytes) else printable(source)
-                logger.warning("`%s` holds several frames: the first is taken", name)
-            image.seek(frame or 0)
-            if smallest_side is not None:
-                scale = smallest_side / min(image.size)
-                image.draft(None, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
-            return from_picture(image, channels, background)
+    with _opened(source) as image:
+        if isinstance(image, np.ndarray):
+            return with_channels(from_array(image, "the array"), channels, "the array")
+        if frame is None and _num_frames(image) > 1:
+            name = "the image" if isinstance(source, bytes) else printable(source)
+            logger.warning("`%s` holds several frames: the first is taken", name)
+        image.seek(frame or 0)
+        if smallest_side is not None:
+            scale = smallest_side / min(image.size)
+            image.draft(None, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
+        return from_picture(image, channels, background)
 
 
 def from_picture(image: Image.Image, channels: int, background: Background = "white") -> Pixels:
@@ -98,69 +95,54 @@ def from_picture(image: Image.Image, channels: int, background: Background = "wh
     Raises:
         DataError: If ``channels`` is not 1, 3 or 4, or values are not finite.
     """
-    check_channels(channels)
     image.load()
     turn = _UPRIGHT.get(_orientation(image))
     plain = _eight_bit(image, None if channels == 4 else background)
-    return to_array(in_mode(plain if turn is None else plain.transpose(turn), MODES[channels]))
+    upright = in_mode(plain if turn is None else plain.transpose(turn), MODES.get(channels, "RGB"))
+    return with_channels(to_array(upright), channels, "the picture")
 
 
-def check_image(path: Path, channels: int) -> bool:
-    """Looks at the header of a file, without decoding it, and says whether it is an animation.
+def check_image(path: Path, channels: int) -> int:
+    """Looks at the header of a file, without decoding it, and counts its frames.
 
     Raises:
         DataError: If the header shows that ``decode_image`` will refuse it.
     """
-    with _opened(path) as file:
-        if _is_array(file):
-            first_row = np.load(path, mmap_mode="r", allow_pickle=False)[:1]
-            with_channels(from_array(first_row, "the array"), channels, "the array")
-            return False
-        check_channels(channels)
-        with _picture(file) as image:
-            return is_animated(image)
+    with _opened(path, lazily=True) as image:
+        if isinstance(image, np.ndarray):
+            with_channels(from_array(image[:1], "the array"), channels, "the array")
+            return 1
+        if channels not in MODES:
+            with_channels(np.zeros((1, 1, 3), np.uint8), channels, "the picture")
+        return _num_frames(image)
 
 
-def count_frames(path: Path) -> int:
-    """How many frames an animation has; 1 for any other file, also one that cannot be read."""
+def _num_frames(image: Image.Image) -> int:
+    """The frames of an animation; the previews in a camera's JPEG are none, nor is what is damaged."""
     try:
-        with _opened(path) as file, _picture(file) as image:
-            return int(getattr(image, "n_frames", 1)) if is_animated(image) else 1
-    except DataError:
+        return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:
         return 1
 
 
-def is_animated(image: Image.Image) -> bool:
-    """Whether a picture has several frames; the previews in a camera's JPEG are none."""
-    return image.format != "MPO" and bool(getattr(image, "is_animated", False))
-
-
-def check_channels(channels: int) -> None:
-    """Raises DataError if pictures cannot have this number of channels."""
-    if channels not in MODES:
-        raise DataError(
-            f"a picture has 1, 3 or 4 channels, {channels} are wanted: these come from arrays alone"
-        )
-
-
 @contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[io.BytesIO | io.BufferedReader]:
-    """The file; whatever goes wrong with it becomes a DataError that names it."""
+def _opened(source: str | Path | bytes, lazily: bool = False) -> Iterator[Image.Image | np.ndarray]:
+    """A file's picture, not decoded yet, or array; whatever goes wrong with it becomes a DataError that names it."""
     try:
         # The decoders warn about odd metadata, which is nothing that a reader of pixels needs to know.
         with warnings.catch_warnings(), _open(source) as file:
             warnings.simplefilter("ignore")
-            yield file
+            is_array = file.read(len(_ARRAY)) == _ARRAY
+            file.seek(0)
+            if is_array:
+                yield np.load(source if lazily else file, "r" if lazily else None, allow_pickle=False)
+            else:
+                with _picture(file) as image:
+                    yield image
     except Exception as error:
         # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
         name = "the image" if isinstance(source, bytes) else f"`{printable(source)}`"
         raise DataError(f"cannot read {name}: {_reason(error)}") from error
-
-
-def _is_array(file: io.BytesIO | io.BufferedReader) -> bool:
-    start = file.read(len(_ARRAY))
-    file.seek(0)
-    return start == _ARRAY
 
 
 def printable(path: str | Path) -> str:
