@@ -106,9 +106,7 @@ class ItemSource(Source):
         if first == again:
             digest.update(b"".join(first))
         else:
-            what = (
-                "`%s` varies its images: with `data.crop` and `data.flip` in its place a run can be repeated"
-            )
+            what = "`%s` varies its images: `data.crop` and `data.flip` do so in a way that can be repeated"
             logger.warning(what, self.name)
         return digest.hexdigest()
 
@@ -125,9 +123,7 @@ def _pixels(image: object, channels: int) -> Pixels:
     if isinstance(image, Image.Image):
         return from_picture(image, 3 if channels == 1 else channels)
     if isinstance(image, Tensor):
-        image = (
-            np.moveaxis(image.detach().cpu().numpy(), -3, -1) if image.ndim > 2 else image.numpy(force=True)
-        )
+        image = (image.movedim(-3, -1) if image.ndim > 2 else image).numpy(force=True)
     if isinstance(image, np.ndarray):
         return from_array(image, "the image")
     raise DataError(f"it is a {type(image).__name__}, expected a PIL picture, an array or a tensor")

@@ -2,7 +2,6 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,15 +45,13 @@ def check_source(source: Source, channels: int) -> None:
     watch, animated = SkippedImages(count), list[str]()
     for number in range(count):
         index = number * len(source) // count
-        label, skipped = source.label(index), list[tuple[str, str]]()
+        label = source.label(index)
         try:
             if source.check(index, channels) > 1:
                 animated.append(label)
         except DataError as error:
-            skipped = [(label, reason_of(error, label))]
-        watch.count([number], [number] * len(skipped), skipped)
-    if count:
-        watch.check()
+            watch.note(number, label, reason_of(error, label))
+    watch.check(count)
     if animated:
         what = "of %d files with several frames the first is taken (as of `%s`); `data.frames: all` takes all"
         logger.warning(what, len(animated), animated[0])
@@ -79,25 +76,24 @@ class SkippedImages:
             DataError: If 5 images and more than 5 % of at least 100 tried (or of all there are) cannot be
                 read, or none of them can.
         """
-        for path, reason in self.count(read.tried, read.bad, read.batch.skipped):
-            logger.warning("skipped `%s`: %s", path, reason)
-        if read.bad:
-            self.check()
+        self._tried[list(read.tried)] = True
+        if not read.bad:
+            return
+        for index, (path, reason) in zip(read.bad, read.batch.skipped, strict=True):
+            if path not in self._reasons:
+                logger.warning("skipped `%s`: %s", path, reason)
+            self.note(index, path, reason)
+        self.check(int(np.count_nonzero(self._tried)))
 
-    def count(
-        self, tried: Sequence[int], bad: Sequence[int], skipped: Sequence[tuple[str, str]]
-    ) -> list[tuple[str, str]]:
-        """Counts what was read, and gives the files, with their reasons, that are skipped for the first time."""
-        self._tried[list(tried)] = True
-        self._bad[list(bad)] = True
-        new = [(path, reason) for path, reason in skipped if path not in self._reasons]
-        self._reasons.update(new)
-        return new
+    def note(self, index: int, path: str, reason: str) -> None:
+        """Counts an image that cannot be read."""
+        self._bad[index] = True
+        self._reasons.setdefault(path, reason)
 
-    def check(self) -> None:
-        """Raises DataError as :meth:`add` does."""
-        tried, bad = np.count_nonzero(self._tried), np.count_nonzero(self._bad)
-        if tried < min(ENOUGH_TRIED, len(self._tried)):
+    def check(self, tried: int) -> None:
+        """Raises DataError, as :meth:`add` does, if too many of so many images cannot be read."""
+        bad = np.count_nonzero(self._bad)
+        if not bad or tried < min(ENOUGH_TRIED, len(self._tried)):
             return
         if bad == tried or (bad >= ENOUGH_BAD and bad > MAX_SHARE * tried):
             raise DataError(

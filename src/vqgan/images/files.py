@@ -72,7 +72,9 @@ def _in_folder(given: Picture) -> list[Picture]:
     if not isinstance(given, str | Path) or not Path(given).is_dir():
         return [given]
     files = sorted(
-        path for path in Path(given).iterdir() if path.suffix.lower() in Image.registered_extensions()
+        path
+        for path in Path(given).iterdir()
+        if path.suffix.lower() in {*Image.registered_extensions(), ".npy"}
     )
     if not files:
         raise DataError(f"`{printable(given)}` holds no images, expected image files directly in the folder")

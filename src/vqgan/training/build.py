@@ -144,11 +144,8 @@ def _with_judge(task: TokenizerTaskConfig, file: Path | None) -> TokenizerTaskCo
 
 
 def _perceptual(run: TokenizerRun, engine: Engine) -> LPIPS | None:
-    config, size, channels = (
-        run.task.perceptual,
-        run.data.image_size,
-        run.tokenizer.autoencoder.image_channels,
-    )
+    config, size = run.task.perceptual, run.data.image_size
+    channels = run.tokenizer.autoencoder.image_channels
     if config is None:
         return None
     require(
