@@ -15,10 +15,10 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.checkpoints.taming_run import is_original
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
-from vqgan.data import Data, MemoryConfig, Source, SourceConfig, source_of
+from vqgan.data import Data, MemoryConfig, Source, source_of
 from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.data.skipping import check_source
-from vqgan.errors import ConfigError, DataError
+from vqgan.errors import ConfigError
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
 from vqgan.training.build import build_prior_task, build_tokenizer_task, refuse_other, resume_prior_task
@@ -26,14 +26,12 @@ from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop, Task
 from vqgan.training.observer import Observer
 from vqgan.training.run import PriorRun, Run, TokenizerRun, convert_run, read_run, refuse_changes, summary
-from vqgan.training.settings import open_sources
+from vqgan.training.settings import Given, open_sources
 from vqgan.types import Batch, OnProgress
 from vqgan.version import __version__
 
 __all__ = ["Data", "read_run", "resolve", "train", "with_data"]
 logger = logging.getLogger(__name__)
-
-Given = tuple[SourceConfig | Source | None, SourceConfig | Source | None]
 
 
 def train(
@@ -115,12 +113,19 @@ class _Prepared:
     start: int = 0
     unfinished: dict[str, float] | None = None
 
+    @property
+    def has_heldout(self) -> bool:
+        """False where the images that are held out are, for want of others, those trained on."""
+        prints = {self.values["fingerprint"], self.values["heldout_fingerprint"]}
+        return self.settings.data.eval_source is not None or len(prints) > 1
+
     def train(self, on_progress: OnProgress | None) -> None:
         """Trains from ``start`` to the last step."""
         data, training, engine = self.settings.data, self.settings.training, self.engine
-        logger.info("%s", summary(self.settings, *self.sources, f"{engine.precision} on {engine.device}"))
+        images, heldout = self.sources[0], self.sources[1] if self.has_heldout else None
+        logger.info("%s", summary(self.settings, images, heldout, f"{engine.precision} on {engine.device}"))
         loader = Loader(
-            self.sources[0],
+            images,
             data.transform(self.task.image_channels, training=True),
             batch_size=training.batch_size // training.accumulate,
             seed=self.values["seed"],
@@ -141,8 +146,9 @@ class _Prepared:
     def _observer(self, on_progress: OnProgress | None) -> Observer:
         transform = self.settings.data.transform(self.task.image_channels, training=False)
 
-        def heldout(limit: int, size: int) -> Iterable[Batch]:
-            return evaluation_batches(self.sources[1], transform, size, limit=limit)
+        def heldout(limit: int, size: int, measured: bool) -> Iterable[Batch]:
+            batches = evaluation_batches(self.sources[1], transform, size, limit=limit)
+            return batches if self.has_heldout or not measured else ()
 
         return Observer(
             task=self.task,
@@ -151,8 +157,6 @@ class _Prepared:
             device=self.engine.device,
             start=self.start,
             on_progress=on_progress,
-            has_heldout=self.settings.data.eval_source is not None
-            or self.values["fingerprint"] != self.values["heldout_fingerprint"],
         )
 
 
@@ -241,14 +245,8 @@ def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
 
 
 def _sources(settings: Run, given: Given) -> tuple[Source, Source]:
-    train_source, heldout = open_sources(settings.data, given)
     by_class = isinstance(settings, PriorRun) and isinstance(settings.conditioner, ClassLabelConfig)
-    if by_class and train_source.class_names != heldout.class_names:
-        raise DataError(
-            "the held-out images have other classes than the training images",
-            hint="give held-out images in folders of the same names, or leave `--eval-data` away",
-        )
-    return train_source, heldout
+    return open_sources(settings.data, given, by_class=by_class)
 
 
 def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:

@@ -61,7 +61,8 @@ def open_folder(config: FolderConfig, split: Split, frames: WhichFrames = "first
         _check_classes(layout)
     keys, beginning = source.keys(), os.fsencode(f"{layout.held_out}/")
     is_held_out = np.array([key.startswith(beginning) for key in keys])
-    if split != "heldout":
+    is_plain = not layout.held_out and layout.root == Path(config.path).expanduser()
+    if split != "heldout" and not is_plain:
         count = len(source.class_names)
         kinds = f"in {count} class{'es' * (count > 1)}" if inside else "without classes"
         part = f"; {is_held_out.sum():,} held out come from `{layout.held_out}`" if layout.held_out else ""

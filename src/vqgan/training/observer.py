@@ -15,8 +15,9 @@ from vqgan.types import Batch, Images, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
 
-Heldout = Callable[[int, int], Iterable[Batch]]
-"""Held-out images, anew at every call: how many at most, and how many in a batch. A batch may be empty."""
+Heldout = Callable[[int, int, bool], Iterable[Batch]]
+"""Held-out images, anew at every call: how many at most, how many in a batch, and whether they are measured; else they
+are pictured, which may be images that are trained on. A batch may be empty."""
 
 MOST_COLUMNS = 8
 """A picture has at most so many images in a row."""
@@ -48,7 +49,6 @@ class Observer:
         device: Where the task computes.
         start: Steps already done.
         on_progress: Called after every step.
-        has_heldout: False where ``heldout`` gives what is trained on, for want of others: it is pictured only.
     """
 
     def __init__(
@@ -60,9 +60,7 @@ class Observer:
         device: torch.device,
         start: int,
         on_progress: OnProgress | None,
-        has_heldout: bool = True,
     ) -> None:
-        self.has_heldout = has_heldout
         self.task = task
         self.folder = folder
         self.heldout = heldout
@@ -85,8 +83,8 @@ class Observer:
         config = self.task.loop
         if config.pictures and is_picture_step(done, config.steps):
             self._pictures(done, poll)
-        if self.has_heldout and (done % config.evaluate_every == 0 or done == config.steps):
-            held_out = self._batches(config.evaluate_images, config.share(1), poll)
+        if done % config.evaluate_every == 0 or done == config.steps:
+            held_out = self._batches(config.evaluate_images, config.share(1), poll, measured=True)
             row = {**row, **{f"heldout_{name}": n for name, n in self.task.evaluate(held_out).items()}}
         self.write(done, row)
         if self.on_progress is not None:
@@ -112,14 +110,14 @@ class Observer:
 
     def _pictures(self, done: int, poll: Callable[[], None]) -> None:
         count = self.task.loop.pictures
-        for batch in self._batches(count, count, poll):
+        for batch in self._batches(count, count, poll, measured=False):
             groups = self.task.pictures(batch, lambda _: poll())
             columns = min(MOST_COLUMNS, len(batch.images))
             for name, picture in write_pictures(self.folder.images, done, groups, columns=columns).items():
                 self._log.picture(done, name, picture)
 
-    def _batches(self, limit: int, size: int, poll: Callable[[], None]) -> Iterator[Batch]:
-        for batch in self.heldout(limit, size):
+    def _batches(self, limit: int, size: int, poll: Callable[[], None], *, measured: bool) -> Iterator[Batch]:
+        for batch in self.heldout(limit, size, measured):
             poll()
             # The same files are met at every evaluation; the list knows which were named before.
             for path, reason in self._skipped.add(batch):

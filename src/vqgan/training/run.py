@@ -83,20 +83,20 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise CheckpointError(error.message, hint=error.hint) from None
 
 
-def summary(run: Run, images: Source, heldout: Source, where: str) -> str:
+def summary(run: Run, images: Source, heldout: Source | None, where: str) -> str:
     """One line that says what is trained, on what, and for how long.
 
     Args:
         run: The run.
         images: What it trains on.
-        heldout: What it is measured on.
+        heldout: What it is measured on, if there are other images for it.
         where: Device and precision.
     """
     (height, width), training = run.data.image_size, run.training
     classes = f" of {len(images.class_names)} classes" if images.class_names else ""
     return (
         f"{training.steps:,} steps of {training.batch_size} images of {height}x{width} pixels in {where}: "
-        f"{len(images):,} images{classes}, {len(heldout):,} held out"
+        f"{len(images):,} images{classes}, {len(heldout) if heldout else 0:,} held out"
     )
 
 

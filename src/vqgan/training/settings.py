@@ -1,12 +1,14 @@
 """Settings that both stages share: which images, how long, how often."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from vqgan.config import Config, require
 from vqgan.data import MemoryConfig, Source, SourceConfig, Split, WhichFrames, brings_heldout, open_source
 from vqgan.data.transforms import Resize, TransformConfig
-from vqgan.errors import ConfigError
+from vqgan.errors import ConfigError, DataError
+
+Given = tuple[SourceConfig | Source | None, SourceConfig | Source | None]
+"""Images to train on and held-out ones, as they were given beside a run's configuration."""
 
 
 class DataConfig(Config, frozen=True):
@@ -53,30 +55,35 @@ class DataConfig(Config, frozen=True):
 
 
 def open_sources(
-    data: DataConfig, given: Sequence[SourceConfig | Source | None] = (None, None)
+    data: DataConfig, given: Given = (None, None), *, by_class: bool = False
 ) -> tuple[Source, Source]:
     """The training images and the held-out images of a run.
 
     Args:
         data: Where they come from.
         given: In place of its two sources, those of which the images themselves were given.
+        by_class: Whether both must have the same classes.
 
     Raises:
         ConfigError: If no source is named.
-        DataError: If a source cannot be read.
+        DataError: If a source cannot be read, or the classes differ.
     """
     source, own = (
-        images if isinstance(images, Source) else config
-        for images, config in zip(given, (data.source, data.eval_source), strict=True)
+        each if isinstance(each, Source) else config
+        for each, config in zip(given, (data.source, data.eval_source), strict=True)
     )
     if source is None:
         raise ConfigError("no images were given", hint="give `--data FOLDER`, or `data=` in Python")
     train: Split = "train" if own is None or brings_heldout(source) else "all"
     heldout: Split = "heldout" if own is None or brings_heldout(own) else "all"
-    return (
-        open_source(source, train, frames=data.frames),
-        open_source(own or source, heldout, frames=data.frames),
-    )
+    images = open_source(source, train, frames=data.frames)
+    others = open_source(own or source, heldout, frames=data.frames)
+    if by_class and images.class_names != others.class_names:
+        raise DataError(
+            "the held-out images have other classes than the training images",
+            hint="give held-out images in folders of the same names, or leave `--eval-data` away",
+        )
+    return images, others
 
 
 class LoopConfig(Config, frozen=True):

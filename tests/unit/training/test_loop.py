@@ -79,7 +79,7 @@ def batches(skipped=()):
         yield Batch(whole.images, whole.condition, whole.sample, skipped)
 
 
-def held_out(limit, size):
+def held_out(limit, size, measured):
     for first in range(0, limit, size):
         yield tiny.batch(min(size, limit - first), first=first)
 
@@ -295,7 +295,7 @@ def test_a_full_disk_ends_the_run_and_the_last_step_stands(folder, monkeypatch):
 
 
 def test_skipped_files_of_training_and_evaluation_are_recorded_once(folder):
-    def skipping(limit, size):
+    def skipping(limit, size, measured):
         whole = tiny.batch(limit)
         yield Batch(whole.images, whole.condition, whole.sample, (("c.png", "z"),))
 
