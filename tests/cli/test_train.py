@@ -39,7 +39,7 @@ def test_train_tokenizer_prints_the_run_that_it_wrote(trained, tmp_path, run):
     assert [row["step"] for row in metrics(out)] == [1, 2]
     assert "tokenizer: 100%" in result.err
     assert (
-        "2 steps of 3 images of 12x8 pixels in fp32 on cpu: 11 images of 2 classes, 1 held out" in result.err
+        "2 steps of 3 images of 12x8 pixels in fp32 on cpu: 19 images of 2 classes, 1 held out" in result.err
     )
 
 
