@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def steps(*, quick: bool, device: str) -> dict[str, tuple[list[str], int]]:
         "sampling": ([str(HERE / "sample.py"), *small], 150),
         "images": ([__file__, "--images", device, *small], 90),
         "training": ([str(HERE / "tokenizer_step.py"), *small], 60),
+        "prior": ([__file__, "--prior", device, *small], 60),
         "likelihood": ([str(HERE / "trained_prior.py"), *small], 60),
     }
 
@@ -111,6 +113,38 @@ def images(device: str, *, quick: bool, path: Path) -> None:
             print(rows[-1], flush=True)
 
 
+def prior_step(device: str, *, quick: bool, path: Path) -> None:
+    """A training step of a prior, the tokenizer's encoding included, in bf16 and in fp32."""
+    import msgspec
+    import torch
+
+    from timing import compare
+    from vqgan.presets.photographs import f16_tokenizer, half_prior, laptop_prior, laptop_tokenizer
+    from vqgan.synthesizer import Synthesizer
+    from vqgan.tokenizer import Tokenizer
+    from vqgan.training.build import synthesizer_config
+    from vqgan.training.engine import Engine
+    from vqgan.training.prior_task import PriorTask
+    from vqgan.types import Batch
+
+    run, codes = (laptop_prior(), laptop_tokenizer()) if quick else (half_prior(), f16_tokenizer())
+    count = 2 if quick else run.training.batch_size
+    loop = msgspec.structs.replace(run.training, batch_size=count, accumulate=1)
+    images = torch.rand(count, 3, *run.data.image_size, device=device) * 2 - 1
+    batch = Batch(images, {}, torch.arange(count))
+
+    def step(precision: str) -> Callable[[], object]:
+        synthesizer = Synthesizer(synthesizer_config(run, Tokenizer(codes.tokenizer))).to(device)
+        engine = Engine(device, precision)
+        task = PriorTask(synthesizer, run.task, loop=loop, engine=engine, seed=0)
+        return lambda: {name: value.item() for name, value in task.train_step([batch], 0).items()}
+
+    name, ours, reference = f"prior step, {count} images: bf16 and fp32", step("bf16"), step("fp32")
+    row = compare(name, ours=ours, reference=reference, amount=count, unit="images/s", repeats=3)
+    path.write_text(json.dumps(asdict(row)), encoding="utf-8")
+    print(row, flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the script runs")
@@ -120,9 +154,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=480, help="most seconds for all steps")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go, step by step")
     parser.add_argument("--images", help=argparse.SUPPRESS)
+    parser.add_argument("--prior", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.images:
         images(arguments.images, quick=arguments.quick, path=arguments.json)
+        return 0
+    if arguments.prior:
+        prior_step(arguments.prior, quick=arguments.quick, path=arguments.json)
         return 0
     import torch
 

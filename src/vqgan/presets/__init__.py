@@ -89,6 +89,14 @@ PRESETS: dict[str, Preset] = {
     "digits-prior": Preset(lambda: _digits().digits_prior(), "classes of 8x8 digits: minutes on a CPU"),
     "mnist-tokenizer": Preset(lambda: _digits().mnist_tokenizer(), "grey 28x28 digits, factor 4, 49 tokens"),
     "mnist-prior": Preset(lambda: _digits().mnist_prior(), "classes of 28x28 digits"),
+    "laptop-tokenizer": Preset(
+        lambda: _photographs().laptop_tokenizer(),
+        "colour 128x128, factor 8, no downloads: 10 minutes on 2 cores",
+    ),
+    "laptop-prior": Preset(
+        lambda: _photographs().laptop_prior(),
+        "256 tokens without condition, on laptop-tokenizer: 10 minutes on 2 cores",
+    ),
     "small-tokenizer": Preset(
         lambda: _photographs().small_tokenizer(),
         "colour 128x128, factor 8, no perceptual loss: one small GPU, or a patient CPU",

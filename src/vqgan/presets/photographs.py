@@ -12,6 +12,66 @@ from vqgan.training.run import PriorRun, TokenizerRun
 from vqgan.training.settings import DataConfig, LoopConfig
 from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTaskConfig
 
+LAPTOP = DataConfig(image_size=(128, 128), resize=(128, 256), flip=True)
+"""Crops that hold between a quarter and all of a square picture."""
+
+
+def laptop_tokenizer() -> TokenizerRun:
+    """128x128 pixels to 16x16 tokens of 1024 codes, in minutes on two cores."""
+    return TokenizerRun(
+        tokenizer=TokenizerConfig(
+            autoencoder=AutoencoderConfig(
+                image_channels=3,
+                base_channels=64,
+                channel_multipliers=(1, 1),
+                num_residual_blocks=1,
+                latent_channels=64,
+                resolution=128,
+                attention_resolutions=(),
+                patch_size=4,
+            ),
+            quantizer=VectorQuantizerConfig(codebook_size=1024, codebook_dim=16, normalize=True),
+        ),
+        task=TokenizerTaskConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=2e-3, betas=(0.8, 0.9), warmup_steps=50, decay="cosine", clip_norm=1.0
+            ),
+            pixels="l1+l2",
+            hard_share=0.05,
+            adversary=AdversaryConfig(
+                start=1000, discriminator_start=950, base_channels=16, num_layers=2, weight=0.1
+            ),
+            reseed_after=250,
+        ),
+        data=LAPTOP,
+        training=LoopConfig(
+            steps=1100, batch_size=8, ema_decay=0.998, log_every=25, save_every=250, evaluate_every=250
+        ),
+    )
+
+
+def laptop_prior() -> PriorRun:
+    """A transformer over the 256 tokens of laptop-tokenizer, in minutes on two cores."""
+    return PriorRun(
+        conditioner=UnconditionalConfig(),
+        prior=PriorShape(depth=4, width=192, num_heads=6, dropout=0.1),
+        task=PriorTaskConfig(
+            optimizer=OptimizerConfig(
+                learning_rate=2e-3,
+                betas=(0.9, 0.95),
+                weight_decay=0.01,
+                warmup_steps=50,
+                decay="cosine",
+                clip_norm=1.0,
+            ),
+            token_keep_probability=0.9,
+        ),
+        data=LAPTOP,
+        training=LoopConfig(
+            steps=800, batch_size=12, ema_decay=0.99, pictures=4, save_every=200, evaluate_every=200
+        ),
+    )
+
 
 def small_tokenizer() -> TokenizerRun:
     """128x128 pixels to 16x16 tokens of 1024 codes; needs no downloaded weights."""
