@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqgan.nn.convolution import group_norm
+from vqgan.nn.convolution import GroupNorm
 from vqgan.types import Latents
 
 
@@ -17,7 +17,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = GroupNorm(channels)
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)

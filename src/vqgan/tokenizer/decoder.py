@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqgan.nn.convolution import Upsample, group_norm
+from vqgan.nn.convolution import GroupNorm, Upsample
 from vqgan.nn.level import Level, middle
 from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.types import Images, Latents
@@ -38,7 +38,7 @@ class Decoder(nn.Module):
             for level in range(last + 1)
         )
         width = config.level_width(0)
-        self.output_norm = group_norm(width)
+        self.output_norm = GroupNorm(width)
         self.output_conv = nn.Conv2d(width, config.image_channels * config.patch_size**2, 3, padding=1)
 
     @property

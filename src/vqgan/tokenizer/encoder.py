@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vqgan.config import Config, require
-from vqgan.nn.convolution import NORM_GROUPS, Downsample, group_norm
+from vqgan.nn.convolution import NORM_GROUPS, Downsample, GroupNorm
 from vqgan.nn.level import Level, middle
 from vqgan.types import Images, Latents
 
@@ -127,7 +127,7 @@ class Encoder(nn.Module):
                 )
             )
         self.middle = middle(channels=width, dropout=config.dropout, attention=config.middle_attention)
-        self.output_norm = group_norm(width)
+        self.output_norm = GroupNorm(width)
         self.output_conv = nn.Conv2d(width, config.latent_channels, 3, padding=1)
 
     def forward(self, images: Images) -> Latents:
