@@ -183,7 +183,7 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
         if not equals or not all(parts):
             raise ConfigError(
                 f"override `{item}` is not of the form `key=value`",
-                hint="write for example `--set task.learning_rate=1e-4`",
+                hint='write for example `overrides=["task.learning_rate=1e-4"]`',
             )
         value: Any = parse_yaml(text, where=f"override `{item}`")
         for part in reversed(parts):

@@ -131,7 +131,7 @@ def _refuse_another(folder: RunFolder, wanted: Run, seed: int) -> None:
     if recorded != wanted or environment["seed"] != seed:
         raise ConfigError(
             f"`{folder.path}` holds a run of another demo (quick or not, other images, seed or version)",
-            hint="give another folder with `--out`, or remove this one",
+            hint="give another folder with `out=`, or remove this one",
         )
 
 

@@ -96,7 +96,7 @@ def _refuse_when_resuming(**arguments: object) -> None:
         require(
             value is None,
             f"`{name}` is `{value}`, but a resumed run takes everything from its folder",
-            hint="leave it away, or begin a new run in another folder",
+            hint="omit it, or begin a new run in another folder",
         )
 
 
@@ -174,7 +174,7 @@ def _begin(
     sources = _sources(settings, given)
     task: Task
     if isinstance(settings, TokenizerRun):
-        require(tokenizer is None, "a tokenizer is not trained on a tokenizer", hint="leave `tokenizer` away")
+        require(tokenizer is None, "a tokenizer is not trained on a tokenizer", hint="omit `tokenizer`")
         settings, task = build_tokenizer_task(settings, engine, seed=seed, start_from=start_from)
     else:
         settings, task = build_prior_task(
@@ -210,7 +210,7 @@ def _continue(
         require(
             value in (*neutral, environment[name]),
             f"`{name}` is {value}, but the run was begun with {environment[name]}",
-            hint="leave it away, or begin a new run in another folder",
+            hint="omit it, or begin a new run in another folder",
         )
     step = folder.newest()
     engine = Engine(device, environment["precision"])
@@ -222,7 +222,7 @@ def _continue(
         require(
             found == values[name],
             f"the {which} fingerprint {found[:12]}, the run was begun with {values[name][:12]}",
-            hint="resume with the same images; to train on others, begin a new run with `--from`",
+            hint="resume with the same images; to train on others, begin a new run with `start_from=`",
         )
     task: Task
     if isinstance(settings, TokenizerRun):

@@ -15,8 +15,7 @@ from vqgan.nn.memory import memory_budget
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
 from vqgan.sampling import Decoding, fill_grids, usable_window
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, check_decoding, decode_within, encode_within
-from vqgan.tokenizer.tokenizer import check_images
-from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress
+from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress, is_whole
 
 
 class SynthesizerConfig(Config, frozen=True):
@@ -128,12 +127,10 @@ class Synthesizer(nn.Module):
             ConfigError: If a number is out of range, the size cannot be made or the condition does not fit.
         """
         decoding = Decoding(temperature, top_k, top_p)
-        is_count = isinstance(count, int) and count >= 1
+        is_count = is_whole(count) and count >= 1
         require(is_count, f"`count` is {count!r}, expected a whole number of at least 1")
-        size = (size, size) if isinstance(size, int) else size
-        factor = self.tokenizer.downsample_factor
-        rows, columns = self.config.window
-        grid = self.tokenizer.grid_size(size if size is not None else (rows * factor, columns * factor))
+        count = int(count)
+        grid = self.config.window if size is None else self.tokenizer.grid_size(size)
         budget = self._budget(memory)
         check_decoding(self.tokenizer, grid, budget)
         indices = torch.zeros(count, *grid, dtype=torch.int64, device=self._weight.device)
@@ -178,8 +175,7 @@ class Synthesizer(nn.Module):
                 range.
         """
         decoding = Decoding(temperature, top_k, top_p)
-        require(len(images) >= 1, "there are no images to complete", hint="give at least one")
-        check_images(images, self.tokenizer.image_channels)
+        self.tokenizer.check(images)
         grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
         check_known(known, (len(images), *grid))
         budget = self._budget(memory)

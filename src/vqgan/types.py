@@ -1,15 +1,19 @@
-"""The tensors that cross borders, with their shapes, and two small records.
+"""The tensors that cross borders, with their shapes, and two small records; images and sizes are checked here.
 
 Letters have one meaning everywhere: ``b`` batch, ``c`` image channels, ``H W`` pixels, ``h w`` token grid,
 ``d`` feature width, ``n`` image tokens, ``m`` condition tokens, ``K`` codebook size.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
+from operator import index
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from vqgan.errors import ConfigError
 
 Images = Float[Tensor, "b c H W"]
 """Pictures with values in [-1, 1]."""
@@ -86,10 +90,72 @@ def duration(seconds: float) -> str:
     """A time as a person says it.
 
     Example:
-        >>> [duration(seconds) for seconds in (8.2, 130, 10_000, 300_000)]
+        >>> [duration(seconds) for seconds in (8.2, 130.0, 10_000.0, 300_000.0)]
         ['8 seconds', '2 minutes', '2.8 hours', '3.5 days']
     """
     for unit, length in (("days", 86_400), ("hours", 3600)):
         if seconds >= 1.5 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
+def height_and_width(size: Any) -> tuple[int, int]:
+    """A size as Python's users give it: one number for a square, or two; integers of NumPy count too.
+
+    Raises:
+        ConfigError: If it is neither, or below 1.
+
+    Example:
+        >>> height_and_width(256), height_and_width([96, 80])
+        ((256, 256), (96, 80))
+    """
+    try:
+        height, width = map(index, size if isinstance(size, Iterable) else (size, size))
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise ConfigError(
+            f"`size` is {size!r}, expected whole numbers of at least 1: height and width, or one for a square",
+            hint="write `size=256` or `size=(96, 80)`",
+        )
+    return height, width
+
+
+def check_images(images: Any) -> None:
+    """Raises ConfigError unless these are images, at least one: (b c H W), floating point.
+
+    Example:
+        >>> import torch
+        >>> check_images(torch.zeros(1, 3, 8, 8))
+        >>> check_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+        Traceback (most recent call last):
+            ...
+        vqgan.errors.ConfigError: the images hold torch.uint8, expected floating-point values in [-1, 1]
+        hint: `vqgan.read_images` gives such images, also of arrays
+    """
+    if not isinstance(images, Tensor):
+        problem = f"are {describe(images)}, expected a tensor"
+    elif images.ndim != 4:
+        problem = f"have {images.ndim} dimensions, expected 4 (b c H W)"
+    elif not images.is_floating_point():
+        problem = f"hold {images.dtype}, expected floating-point values in [-1, 1]"
+    elif images.shape[0] == 0:
+        problem = f"have the shape {tuple(images.shape)}, expected at least one"
+    else:
+        return
+    raise ConfigError(f"the images {problem}", hint="`vqgan.read_images` gives such images, also of arrays")
+
+
+def is_whole(value: object) -> bool:
+    """Whether this is an integer, NumPy's included."""
+    return isinstance(value, Integral)
+
+
+def is_number(value: object) -> bool:
+    """Whether this is an integer or a float, NumPy's included."""
+    return isinstance(value, Real)
+
+
+def describe(given: object) -> str:
+    """What was given instead, for messages."""
+    return f"a tensor of {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"

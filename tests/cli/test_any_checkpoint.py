@@ -111,7 +111,10 @@ CASES = {
         "net2net_uncond", below("module."), set=[HEADS, "conditioner={kind: unconditional, start_token: 5}"]
     ),
     "running codes": Case(
-        "vqmodel_tiny", with_running, as_it_is, said="running averages of its codes, `cluster_size`"
+        "vqmodel_tiny",
+        with_running,
+        as_it_is,
+        said="averages of its codes, `cluster_size`, `embed_avg`; in further training, gradients change codes",
     ),
     "averages": Case(
         "vqmodel_tiny", averaged, as_it_is, said="are the averaged ones, `model_ema.*`", weights="ema"

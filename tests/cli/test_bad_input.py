@@ -235,7 +235,12 @@ def test_impossible_numbers(trained, tmp_path, run):
 def test_an_unknown_class(trained, tmp_path, run):
     words = ["sample", trained.classes, "--out", tmp_path]
     refused(run(*words, "--class", "ligth"), 2, "unknown class `ligth`", "did you mean `light`?")
-    refused(run(*words, "--class", "7"), 2, "class 7 does not exist", "give a number from 0 to 1 or a name")
+    refused(
+        run(*words, "--class", "7"),
+        2,
+        "class 7 does not exist",
+        "give a number from 0 to 1, or a name (`dark`, `light`)",
+    )
     many = ["complete", trained.classes, trained.images, "--out", tmp_path, "--class", "dark,light"]
     refused(run(*many), 2, "`--class` is `dark,light`, expected one class for all images", "name one")
     hint = "name one or several: `--class 0,1`; `dark`, `light`\n"
@@ -248,7 +253,7 @@ def test_an_unknown_class(trained, tmp_path, run):
         result,
         2,
         "`--class` was given, but this prior takes no condition",
-        "leave `--class` away",
+        "omit `--class`",
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -267,7 +272,7 @@ def test_a_condition_that_no_flag_can_give(kind, published, trained, tmp_path, r
         message, hint = result.err.splitlines()[-2:]
         name = "layout" if kind.endswith("scene") else "lr"
         assert (result.code, message.startswith(f"vqgan: this prior is steered by `{name}`; ")) == (2, True)
-        assert hint == "hint: draw from Python, with `condition=`: see docs/concepts/conditions.md"
+        assert hint == "hint: draw from Python, with `condition`: see docs/concepts/conditions.md"
     assert not (tmp_path / "out").exists()
 
 
@@ -472,7 +477,7 @@ def test_out_and_resume_together_or_neither(trained, tmp_path, run):
         result,
         2,
         f"`--out` is `{tmp_path / 'run'}`, but a resumed run keeps what it was begun with",
-        "leave ",
+        "omit ",
     )
     result = run("train", "tokenizer", trained.tokenizer_file, "--data", trained.images)
     refused(result, 2, "no folder was given", "give `--out RUN`, or `--resume RUN`")
@@ -483,7 +488,7 @@ def test_out_and_resume_together_or_neither(trained, tmp_path, run):
 )
 def test_a_resumed_run_refuses_what_it_would_not_heed(words, trained, run):
     result = run("train", "prior", "--resume", trained.prior, *words)
-    refused(result, 2, f"`{words[0]}` is `{words[1]}`, but a resumed run keeps", f"leave `{words[0]}` away")
+    refused(result, 2, f"`{words[0]}` is `{words[1]}`, but a resumed run keeps", f"omit `{words[0]}`")
 
 
 def test_a_resumed_run_refuses_another_configuration(trained, run):

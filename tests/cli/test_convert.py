@@ -81,9 +81,9 @@ def test_a_file_of_ours_takes_no_configuration(published, run, tmp_path):
     out = tmp_path / "x.safetensors"
     convert(path, out)
     result = run("info", out, "--config", path.with_name("model.yaml"))
-    refused(result, f"`{out}` carries its own configuration", "leave the configuration away", code=2)
+    refused(result, f"`{out}` carries its own configuration", "omit the configuration", code=2)
     result = run("reconstruct", out, path, "--set", "prior.depth=2", "--out", tmp_path / "images")
-    refused(result, f"`{out}` carries its own configuration", "leave the configuration away", code=2)
+    refused(result, f"`{out}` carries its own configuration", "omit the configuration", code=2)
 
 
 # The file

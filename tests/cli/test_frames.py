@@ -270,6 +270,7 @@ def test_the_page_holds_every_frame_once_and_asks_for_nothing(tmp_path):
     assert asked == ["src"] * len(paths)
     (policy,) = [each["content"] for each in page.of("meta") if each.get("http-equiv")]
     assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "hidden = false; show(last);" in source  # it opens on the finished image, with and without scripts
 
 
 def test_the_page_knows_where_the_window_was(tmp_path):

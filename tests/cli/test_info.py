@@ -3,12 +3,17 @@
 import importlib.metadata
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+import tiny
 import vqgan.demo
+from vqgan.cli.info import _compute
 from vqgan.config import parse_yaml
 from vqgan.presets import PRESETS
+from vqgan.synthesizer import Synthesizer
 
 
 def rows(text):
@@ -52,6 +57,35 @@ def test_info_counts_what_an_image_costs(trained, run):
     assert float(found["compute"].split("prior ")[1]) * 1e9 == pytest.approx(operations, rel=0.01)
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     assert found["memory"].startswith(f"{weights / 1e6:.1f} MB of weights in fp32")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patch_size": 4, "channel_multipliers": (1,), "attention_resolutions": ()},
+        {"patch_size": 1, "channel_multipliers": (1, 2, 2), "attention_resolutions": (8,)},
+    ],
+)
+def test_info_counts_as_pytorch_does(changes):
+    few = msgspec.structs.replace(tiny.tokenizer_config().autoencoder, resolution=16, **changes)
+    config = msgspec.structs.replace(tiny.synthesizer_config(), window=(2, 1))
+    config = msgspec.structs.replace(
+        config, tokenizer=msgspec.structs.replace(config.tokenizer, autoencoder=few)
+    )
+    with torch.device("meta"):
+        model, images = Synthesizer(config), torch.empty(1, 1, 8, 4)
+        latents, tokens = torch.empty(1, 4, 2, 1), torch.zeros(1, 2, dtype=torch.int64)
+    counted = []
+    for work in (
+        lambda: model.tokenizer.latents(images),
+        lambda: model.tokenizer.decode_latents(latents),
+        lambda: model.prior(tokens, tokens[:, :1]),
+    ):
+        with FlopCounterMode(display=False) as counter:
+            work()
+        counted.append(counter.get_total_flops())
+    encoder, decoder, prior = (f"{count / 1e9:.3g}" for count in counted)
+    assert _compute(model) == f"GFLOP for 8x4 pixels: encoder {encoder}, decoder {decoder}, prior {prior}"
 
 
 def test_info_of_a_run_says_where_it_can_be_continued(trained, run):

@@ -173,6 +173,14 @@ def shard_elsewhere(folder, tokenizer):
     return folder, f"`{index}` names no files beside it in `weight_map`"
 
 
+def tensor_in_two_shards(folder, tokenizer):
+    sharded(folder, tokenizer)
+    first, second = sorted(folder.glob("*.safetensors"))
+    save_file(load_file(second) | {"quant_conv.bias": torch.ones(1)}, second)
+    save_file(load_file(first) | {"quant_conv.bias": torch.ones(1)}, first)
+    return folder, f"`quant_conv.bias` stands in several files of `{folder}`"
+
+
 def part(folder, tokenizer):
     folder = pipeline(folder, tokenizer)
     return (
@@ -182,7 +190,7 @@ def part(folder, tokenizer):
 
 
 REFUSED = [no_codes, pipeline_without_codes, pipeline_of_others]
-REFUSED += [flax, flax_file, shard_missing, shard_elsewhere, part]
+REFUSED += [flax, flax_file, shard_missing, shard_elsewhere, tensor_in_two_shards, part]
 
 
 @pytest.mark.parametrize("layout", REFUSED)

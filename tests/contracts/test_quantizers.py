@@ -189,7 +189,7 @@ def test_re_seeding_is_done_or_refused_before_training_begins(tokenizer):
     else:
         with pytest.raises(ConfigError, match="`reseed_after` is 7, but the codes of this") as caught:
             task(tokenizer, reseed_after=7)
-        assert caught.value.hint == "leave it out: `--set task.reseed_after=null`"
+        assert caught.value.hint == 'leave it out: `overrides=["task.reseed_after=null"]`'
 
 
 def test_a_file_brings_it_back_and_info_tells_its_codes(tokenizer, tmp_path, capsys):

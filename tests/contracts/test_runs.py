@@ -175,7 +175,7 @@ def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
     [
         ({}, "expected exactly one of `out` and `resume`"),
         ({"out": "a", "resume": "b"}, "expected exactly one of `out` and `resume`"),
-        ({"out": "OUT"}, "no images were given\nhint: give `--data FOLDER`, or `data=` in Python"),
+        ({"out": "OUT"}, 'no images were given\nhint: give `data="FOLDER"`'),
         ({"out": "OUT", "data": "DATA", "seed": -1}, "`seed` is -1, expected 0 to 2^63 - 1"),
         ({"out": "OUT", "data": "DATA", "tokenizer": "x"}, "a tokenizer is not trained on a tokenizer"),
         ({"out": "OUT", "data": "DATA", "precision": "fp16"}, "training in `fp16` is not supported"),

@@ -2,6 +2,10 @@ import pickle
 
 import pytest
 
+import tiny
+from vqgan.checkpoints.format import save_model
+from vqgan.checkpoints.load import pick_device
+from vqgan.cli.main import main
 from vqgan.errors import (
     CheckpointError,
     ConfigError,
@@ -46,3 +50,13 @@ def test_errors_survive_the_way_from_another_process(kind):
 def test_the_nearest_word_is_suggested_and_else_all_are_listed():
     assert closest("witdh", ["depth", "width"]) == "did you mean `width`?"
     assert closest("zzz", ["depth", "width"]) == "known: `depth`, `width`"
+
+
+def test_hints_name_arguments_in_python_and_flags_on_the_command_line(tmp_path, capsys):
+    with pytest.raises(ConfigError, match="cuda:99") as caught:
+        pick_device("cuda:99")
+    assert caught.value.hint == 'use `device="cpu"` or `auto`'
+    save_model(tiny.tokenizer(), tmp_path / "tiny.safetensors")
+    words = ["--out", str(tmp_path / "out"), "--device", "cuda:99"]
+    assert main(["decode", str(tmp_path / "tiny.safetensors"), str(tmp_path), *words]) == 2
+    assert "hint: use `--device cpu` or `auto`" in capsys.readouterr().err

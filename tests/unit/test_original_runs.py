@@ -258,6 +258,6 @@ def test_the_command_takes_a_file_of_the_original_and_says_what_it_does_with_it(
 
 def test_a_prior_of_the_original_needs_a_tokenizer_as_every_prior_does(original, images, tmp_path):
     _, config = original("net2net_uncond")
-    with pytest.raises(ConfigError, match=re.escape("hint: give `--tokenizer FILE|RUN`")):
+    with pytest.raises(ConfigError, match=re.escape('hint: give `tokenizer="FILE|RUN"`')):
         train(config, data=images, out=tmp_path / "run", overrides=STILL, device="cpu")
     assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SETUP = """
-import json, sys
+import json, sys, warnings
 import numpy as np, torch, vqgan
 from PIL import Image
 sys.path.insert(0, TESTS)
@@ -31,7 +31,37 @@ WRONG = {
     "synthesizer.sample('4')": "`count` is '4', expected a whole number",
     "synthesizer.sample(2.0)": "`count` is 2.0, expected a whole number",
     "synthesizer.sample(1, condition='round')": "`condition` is 'round', expected a mapping by name|condition={",
-    "synthesizer.complete(images[:0], codes[:0] == 0)": "there are no images to complete",
+    "synthesizer.sample(0)": "`count` is 0, expected a whole number",
+    "synthesizer.sample(1, size='256')": "`size` is '256', expected whole numbers|`size=256`",
+    "synthesizer.sample(1, size=2.5)": "`size` is 2.5, expected whole numbers",
+    "synthesizer.sample(1, size=(8, 8, 8))": "`size` is (8, 8, 8), expected whole numbers",
+    "synthesizer.sample(1, size=(8.0, 8))": "`size` is (8.0, 8), expected whole numbers",
+    "synthesizer.sample(1, temperature='1')": "`temperature` is '1', expected 0 or a number",
+    "synthesizer.sample(1, top_p='1')": "`top_p` is '1', expected 0 < top_p <= 1",
+    "synthesizer.sample(1, memory='4')": "`memory` is '4', expected a number of bytes",
+    "synthesizer.sample(1, condition=condition, jacobi='2')": "`jacobi` is '2', expected at least 2 tokens",
+    "synthesizer.complete(images[:0], codes[:0] == 0)": "have the shape (0, 1, 8, 8), expected at least one",
+    "synthesizer.reconstruct(images[:0])": "have the shape (0, 1, 8, 8), expected at least one",
+    "tokenizer(images[:0])": "have the shape (0, 1, 8, 8), expected at least one",
+    "tokenizer.encode(images[:0])": "have the shape (0, 1, 8, 8), expected at least one|`vqgan.read_images`",
+    "tokenizer.decode(codes[:0])": "there are no indices: their shape is (0, 2, 2)|`encode` gives",
+    "tokenizer.decode(codes.flatten()[0])": "expected grids (b h w)",
+    "tokenizer.grid_size('8')": "`size` is '8', expected whole numbers",
+    "vqgan.write_images([], 'out')": "the images are a list, expected a tensor|`vqgan.read_images`",
+    "vqgan.write_images(images[:0], 'out')": "have the shape (0, 1, 8, 8), expected at least one",
+    "vqgan.write_images(images.numpy(), 'out')": "the images are a ndarray, expected a tensor",
+    "vqgan.write_images(images.to(torch.uint8), 'out')": "the images hold torch.uint8, expected floating-point",
+    "vqgan.write_images(images[0], 'one.jpg')": "`one.jpg` is no PNG file|`NAME.png` or a folder",
+    "vqgan.write_images(images, 'two.JPEG')": "`two.JPEG` is no PNG file",
+    "vqgan.to_pictures(images.expand(2, 2, 8, 8))": "images of 2 channels cannot be shown",
+    "vqgan.to_pictures(torch.zeros(1, 5, 8, 8))": "images of 5 channels cannot be shown|`images[:, :3]`",
+    "vqgan.to_pictures(images.numpy())": "the images are a ndarray, expected a tensor",
+    "vqgan.to_sheet(images[:0])": "have the shape (0, 1, 8, 8), expected at least one",
+    "vqgan.to_sheet(images, 2.5)": "a grid of 2.5 columns",
+    "vqgan.read_images(images)": "image 0 is a tensor of torch.float32, expected a path",
+    "vqgan.read_images(None)": "image 0 is a NoneType, expected a path",
+    "vqgan.read_images('one.png', size='4')": "`size` is '4', expected whole numbers",
+    "vqgan.read_images('one.png', size=(4,))": "`size` is (4,), expected whole numbers",
     "vqgan.write_images(images, 'two.png')": "`two.png` is one file for 2 images",
     "vqgan.train(run, out='run', data=5)": "the data is a int, expected the name of a source, a list of paths, an array",
     "vqgan.train(run, out='run', data={'a.png': 1})": "the data is a dict, expected",
@@ -52,6 +82,21 @@ Image.fromarray(np.full((6, 4), 255, np.uint8)).save("one.png")
 Path("many").mkdir()
 for name in "ab":
     Image.fromarray(np.zeros((6, 4, 3), np.uint8)).save(f"many/{name}.png")
+for name in ("a/x10.png", "a/x9.png", "b.png"):
+    Path("deep/.hidden").mkdir(parents=True, exist_ok=True)
+    Path("deep/a").mkdir(exist_ok=True)
+    Image.new("L", (4, 4), 10 * len(name)).save(Path("deep") / name)
+Path("deep/notes.pdf").touch()
+Image.new("L", (4, 4)).save("deep/.hidden/c.png")
+deep = vqgan.read_images("deep")
+assert torch.equal(deep, vqgan.read_images(["deep/a/x9.png", "deep/a/x10.png", "deep/b.png"]))
+red = Image.new("RGB", (4, 4), (255, 0, 0))
+for mode in ("HSV", "RGBX", "YCbCr", "CMYK", "RGBA"):
+    found = vqgan.to_pictures(vqgan.read_images(red.convert(mode)))[0].getpixel((0, 0))
+    assert all(abs(a - b) < 3 for a, b in zip(found, (255, 0, 0))), (mode, found)
+for grey in (Image.new("LA", (4, 4), (128, 255)).convert("La"), Image.new("PA", (4, 4)), Image.new("I", (4, 4)),
+             Image.new("RGBa", (4, 4)), Image.new("I;16L", (4, 4)), Image.new("LAB", (4, 4))):
+    assert vqgan.read_images(grey).shape == (1, 3, 4, 4), grey.mode
 white = vqgan.read_images("one.png")
 assert white.shape == (1, 3, 6, 4) and white.min() == 1
 assert vqgan.read_images("many").shape == (2, 3, 6, 4)
@@ -69,6 +114,10 @@ assert vqgan.to_sheet(vqgan.read_images("many")).size == (14, 10)
 assert repr(tokenizer).startswith("Tokenizer(VectorQuantizer, ") and "\\n" not in repr(tokenizer)
 assert repr(tokenizer) in repr(synthesizer) and "\\n" not in repr(synthesizer)
 assert "(encoder): Encoder(" in tokenizer.tree() and "(prior): Prior(" in synthesizer.tree()
+two, one = np.int64(2), np.int32(1)
+assert vqgan.read_images("one.png", size=two).shape == (1, 3, 2, 2)
+drawn = synthesizer.sample(two, (np.int64(8), 8), condition, seed=one, top_k=two, jacobi=two, memory=np.int64(2**32))
+assert torch.equal(drawn, synthesizer.sample(2, 8, condition, seed=1, top_k=2))
 side = synthesizer.config.window[0] * tokenizer.downsample_factor
 assert synthesizer.sample(1, size=2 * side, condition=condition).shape[2:] == (2 * side, 2 * side)
 """
@@ -90,6 +139,9 @@ with torch.no_grad():
     compiled = {name: torch.compile(getattr(tokenizer, name), fullgraph=True, backend="eager") for name in ("encode", "decode")}
     assert torch.equal(compiled["encode"](images), codes)
     torch.testing.assert_close(compiled["decode"](codes), expected)
+    warnings.filterwarnings("error", "Converting a tensor to a Python (float|integer)")
+    assert torch.equal(torch.jit.trace(Encode(), images, check_trace=False)(images), codes)
+    torch.testing.assert_close(torch.jit.trace(Decode(), codes, check_trace=False)(codes), expected)
 """
 
 
@@ -150,6 +202,8 @@ model = vqgan.load("model.safetensors", device="cpu")
 vqgan.load("normal.safetensors", device="cpu").encode(images)
 model.sample(1, condition={"class": 0})
 model.reconstruct(images)
+from vqgan.cli.main import main
+assert main(["info", "model.safetensors"]) == 0
 slow = {"sympy", "torch._dynamo", "torch.fx.experimental.symbolic_shapes"} & set(sys.modules)
 assert not slow, slow
 """,

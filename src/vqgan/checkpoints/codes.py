@@ -85,6 +85,9 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str], list[tup
             f"`{folder}` has `codes.npy` but no `codes.json`, which names the images and their tokenizer",
             hint="copy both files that `vqgan encode` wrote; from Python, `tokenizer.decode` takes codes alone",
         )
+    if folder.is_file():
+        what = "is a file, expected the folder with `codes.npy` and `codes.json`"
+        raise DataError(f"`{folder}` {what}", hint=f"give its folder, `{folder.parent}`")
     try:
         description = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
         names, made_by = [str(name) for name in description["names"]], str(description["tokenizer"])

@@ -55,7 +55,7 @@ def convert(
     save_model(model, out, weights=weights, step=foreign.step, training=networks)
     left_out = ", ".join(sorted({key.split(".")[1] for key in foreign.training}))
     if left_out and not keep_training:
-        logger.info("left out, for training only: %s (kept with `--keep-training-state`)", left_out)
+        logger.info("left out, for training only: %s (kept with `keep_training_state=`)", left_out)
     if file.is_file():
         before, after = file.stat().st_size, out.stat().st_size
         less = f" ({100 * (1 - after / before):.0f} % less)" if after < before else ""

@@ -99,7 +99,10 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
     config = _read_config(folder / CONFIG_FILE)
     published: dict[str, Tensor] = {}
     for file in files:
-        published |= read_pickle(file) if file.suffix == ".bin" else read_tensors(file)
+        found = read_pickle(file) if file.suffix == ".bin" else read_tensors(file)
+        for key in sorted(found.keys() & published.keys()):
+            raise CheckpointError(f"`{escaped(key)}` stands in several files of `{folder}`", hint=COPY_AGAIN)
+        published |= found
     levels = len(config.autoencoder.channel_multipliers)
     state = rename(published, DIFFUSERS_KEYS | OLD_DIFFUSERS_KEYS, num_levels=levels)
     state = {key: _as_convolution(key, tensor) for key, tensor in state.items()}

@@ -57,7 +57,7 @@ def weights_path(out: str) -> Path:
     if path.suffix != ".safetensors" or out.endswith(("/", os.sep)):
         is_folder = path.is_dir() or out.endswith(("/", os.sep))
         named = path / "model.safetensors" if is_folder else path.with_name(f"{path.name}.safetensors")
-        raise ConfigError(f"`--out` is `{out}`, expected a `.safetensors` file", hint=f"give `--out {named}`")
+        raise ConfigError(f"`out=` is `{out}`, expected a `.safetensors` file", hint=f'give `out="{named}"`')
     return path
 
 
@@ -65,14 +65,14 @@ def refuse_existing(path: Path) -> None:
     """Raises OutputError if there is something at ``path``, be it a link to nowhere."""
     if path.exists() or path.is_symlink():
         raise OutputError(
-            f"`{path}` exists; nothing is overwritten", hint="give another `--out`, or remove it"
+            f"`{path}` exists; nothing is overwritten", hint="give another `out=`, or remove it"
         )
 
 
 def make_folder(folder: Path) -> None:
     """Makes the folder if need be, and sees that files can be written to it. Raises OutputError if not."""
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"`{folder}` is a file, not a folder", hint="give another `--out`")
+        raise OutputError(f"`{folder}` is a file, not a folder", hint="give another `out=`")
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -39,7 +39,7 @@ from vqgan.tokenizer import TokenizerConfig
 
 logger = logging.getLogger(__name__)
 
-_OF_ANOTHER = "the configuration may belong to another checkpoint; give the right one with `--config`"
+_OF_ANOTHER = "the configuration may belong to another checkpoint; give the right one with `config=`"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Foreign:
         model = build_model(self.kind, to_mapping(self.config), where=where)
         wanted, found = shapes_of(model.state_dict()), shapes_of(self.tensors)
         if self.yaml is None:
-            hint = "its tensors tell sizes that others do not have; give `--config`" if self.inferred else ""
+            hint = "its tensors tell sizes that others do not have; give `config=`" if self.inferred else ""
             check_keys(wanted, found, where=where, what=self.kind, hint=hint)
         else:
             what = f"{self.kind} that `{self.yaml}` describes"
@@ -229,7 +229,7 @@ def _discriminator_arguments(state: dict[str, Tensor], file: Path) -> dict[str, 
     if first is None or first.ndim != 4 or halvings < 1 or min(first.shape) < 1:
         raise CheckpointError(
             f"the discriminator in `{file}` is none that can be built",
-            hint="convert without `--keep-training-state`",
+            hint="convert without `keep_training_state=`",
         )
     return {"image_channels": first.shape[1], "base_channels": first.shape[0], "num_layers": halvings}
 

@@ -21,9 +21,9 @@ _LARGEST_SIDE = 1024
 """Of a window: a larger permutation is not compared."""
 
 _EXAMPLES = {
-    "prior.num_heads": "`--set prior.num_heads=16`",
-    "conditioner.kind": "`--set conditioner.kind=class_label` (or `unconditional`, `coordinates`, `scene_layout`)",
-    "conditioner.num_classes": "`--set conditioner.num_classes=1000`",
+    "prior.num_heads": '`overrides=["prior.num_heads=16"]`',
+    "conditioner.kind": '`overrides=["conditioner.kind=class_label"]`, `coordinates`, `scene_layout`, `unconditional`',
+    "conditioner.num_classes": '`overrides=["conditioner.num_classes=1000"]`',
 }
 
 
@@ -159,7 +159,7 @@ def _shape(shapes: Shapes, name: str, dimensions: int, what: str, where: str) ->
     return found
 
 
-def _untold(what: str, where: str, hint: str = "give it with `--config model.yaml`") -> CheckpointError:
+def _untold(what: str, where: str, hint: str = 'give it with `config="model.yaml"`') -> CheckpointError:
     return CheckpointError(
         f"{where} needs the configuration that it was published with; there is none beside it or in `configs/`, "
         f"and its tensors do not tell {what}",

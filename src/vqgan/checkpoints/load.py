@@ -121,7 +121,7 @@ def is_own(path: Path) -> bool:
 def _refuse_config(file: Path, config: str | Path | None, overrides: Sequence[str]) -> None:
     """Raises ConfigError if a configuration, or a change of it, is given for a file that carries its own."""
     if config is not None or overrides:
-        raise ConfigError(f"`{file}` carries its own configuration", hint="leave the configuration away")
+        raise ConfigError(f"`{file}` carries its own configuration", hint="omit the configuration")
 
 
 def place(model: M, device: torch.device, precision: str) -> M:
@@ -211,7 +211,7 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"unknown device `{name}`", hint=hint) from None
     count = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
     if device.type in ("cuda", "mps") and (device.index or 0) >= count:
-        raise ConfigError(f"device `{name}` is not available here", hint="use `--device cpu` or `auto`")
+        raise ConfigError(f"device `{name}` is not available here", hint='use `device="cpu"` or `auto`')
     if device.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"device `{name}` is not supported", hint="use `cpu`, `cuda`, `mps` or `auto`")
     return device

@@ -50,7 +50,8 @@ def find_part(
         logger.info("taken from %s: `%s*`; left out: %s", where, prefix, _shown(others))
     running = sorted({key.rpartition(".")[2] for key in own if key.endswith(_RUNNING)})
     if running:
-        logger.info("left out of %s: the running averages of its codes, %s", where, _shown(running))
+        what = "left out of %s: the running averages of its codes, %s; in further training, gradients change codes"
+        logger.info(what, where, _shown(running))
     # Averages of one kind have names without dots.
     pairs = {key: inside.get(_AVERAGE + key.replace(".", "")) for key in own}
     averages = {key: tensor for key, tensor in pairs.items() if tensor is not None}

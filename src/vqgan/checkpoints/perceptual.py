@@ -100,7 +100,7 @@ def _download(folder: Path, network: LPIPS) -> dict[str, Tensor]:
 def fetch(address: str, path: Path, sha256: str) -> None:
     """Downloads one of the two files; raises as :func:`vqgan.checkpoints.downloads.download`."""
     hint = (
-        "train without it (`--set task.perceptual=null`), give `--set task.perceptual.weights=FILE`, "
+        'train without it (`overrides=["task.perceptual=null"]`), give `overrides=["task.perceptual.weights=FILE"]`, '
         f"or put `{_FILE}` into `{cache_folder()}`"
     )
     download(address, path, sha256=sha256, hint=hint)

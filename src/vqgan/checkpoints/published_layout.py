@@ -54,13 +54,13 @@ def find_config(path: Path) -> Path | None:
         if found:
             names = ", ".join(f"`{file.name}`" for file in found[:5])
             raise CheckpointError(
-                f"several configurations may belong to `{path}`: {names}", hint="name one with `--config`"
+                f"several configurations may belong to `{path}`: {names}", hint="name one with `config=`"
             )
     if broken:
         reasons = "; ".join(broken[:3])
         raise CheckpointError(
             f"`{path}` needs the configuration that it was published with; what was found is none: {reasons}",
-            hint="download that file again, or give another with `--config model.yaml`",
+            hint='download that file again, or give another with `config="model.yaml"`',
         )
     return None
 

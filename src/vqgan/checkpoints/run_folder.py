@@ -80,7 +80,7 @@ class RunFolder:
             if self._is_stillborn():
                 shutil.rmtree(self.path)
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                run = f", or continue the run with `--resume {self.path}`" if self.numbers() else ""
+                run = f', or continue the run with `resume="{self.path}"`' if self.numbers() else ""
                 raise ConfigError(f"`{self.path}` is not empty", hint=f"choose another folder{run}")
             self.images.mkdir(parents=True)
             self.state.mkdir()
@@ -151,7 +151,7 @@ class RunFolder:
             return Step(number, files, values)
         raise CheckpointError(
             f"`{self.path}` has no step to continue from" + "".join(f"\n  {problem}" for problem in problems),
-            hint="`--resume` takes the folder of a run that has saved at least once",
+            hint="`resume=` takes the folder of a run that has saved at least once",
         )
 
     def numbers(self) -> list[int]:

@@ -73,7 +73,7 @@ MAPPED: dict[str, str] = {
 }
 """Keys that are carried over, and where to; whole branches under their first key."""
 
-_IMAGES = "the images are those of `--data`"
+_IMAGES = "the images are those of `data=`"
 _LAYOUT = "read for the condition; images come without layouts"
 
 LEFT_OUT: dict[str, str] = {
@@ -81,7 +81,7 @@ LEFT_OUT: dict[str, str] = {
         f"{_PARAMS}ddconfig.{key}": "only the published value can be built"
         for key in ("out_ch", "double_z", "resamp_with_conv", "tanh_out")
     },
-    f"{_PARAMS}ckpt_path": "give weights to begin with by `--from`",
+    f"{_PARAMS}ckpt_path": "give weights to begin with by `start_from=`",
     f"{_PARAMS}ignore_keys": "weights are taken as a whole",
     f"{_PARAMS}image_key": _IMAGES,
     f"{_PARAMS}first_stage_key": _IMAGES,
@@ -96,7 +96,7 @@ LEFT_OUT: dict[str, str] = {
     f"{_LOSSES}params.disc_in_channels": "the discriminator sees the channels of the images",
     f"{_LOSSES}params.disc_conditional": "the discriminator sees the image alone",
     f"{_LOSSES}params.use_actnorm": "the discriminator has batch normalization",
-    f"{_PARAMS}first_stage_config": "the tokenizer is that of `--tokenizer`",
+    f"{_PARAMS}first_stage_config": "the tokenizer is that of `tokenizer=`",
     f"{_GPT}target": "there is one kind of transformer",
     f"{_GPT}params.vocab_size": "follows from the tokenizer",
     f"{_GPT}params.block_size": "follows from the size of the images and the condition",
@@ -106,8 +106,8 @@ LEFT_OUT: dict[str, str] = {
     "data.target": _IMAGES,
     "data.params.wrap": "every epoch is whole",
     "data.params.train.target": _IMAGES,
-    f"{_TRAIN}training_images_list_file": "give this file by `--data`",
-    f"{_TRAIN}data_path": "give this folder by `--data`",
+    f"{_TRAIN}training_images_list_file": "give this file by `data=`",
+    f"{_TRAIN}data_path": "give this folder by `data=`",
     f"{_TRAIN}coord": "positions are computed",
     **{
         f"{_TRAIN}{key}": _LAYOUT
@@ -121,11 +121,11 @@ LEFT_OUT: dict[str, str] = {
             "keys",
         )
     },
-    "data.params.validation": "give held-out images by `--eval-data`",
-    "data.params.test": "give held-out images by `--eval-data`",
-    "lightning.trainer.max_epochs": "give `--steps N`",
-    "lightning.trainer.gpus": "give `--device`",
-    "lightning.trainer.precision": "give `--precision bf16`",
+    "data.params.validation": "give held-out images by `eval_data=`",
+    "data.params.test": "give held-out images by `eval_data=`",
+    "lightning.trainer.max_epochs": 'give `overrides=["training.steps=N"]`',
+    "lightning.trainer.gpus": "give `device=`",
+    "lightning.trainer.precision": 'give `precision="bf16"`',
     "lightning.trainer.distributed_backend": "processes are those of the launcher",
     "lightning.trainer.benchmark": "no such switch",
     "lightning.callbacks": "pictures and rows come as `training` says",

@@ -49,7 +49,7 @@ class Convert:
         if self.to == "diffusers" and self.keep_training_state:
             raise ConfigError(
                 "a folder of diffusers has no place for the training state",
-                hint="leave `--keep-training-state` away",
+                hint="omit `--keep-training-state`",
             )
         described = Path(config) if config else None
         if self.to == "diffusers":

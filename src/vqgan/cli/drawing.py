@@ -72,12 +72,12 @@ def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
     require(
         not isinstance(conditioner, TokenizedImage | SceneLayout),
         f"this prior {steered}; the commands draw with a class, with coordinates or without a condition",
-        hint="draw from Python, with `condition=`: see docs/concepts/conditions.md",
+        hint="draw from Python, with `condition`: see docs/concepts/conditions.md",
     )
     require(
         classes is None or name == "class",
         f"`--class` was given, but this prior {steered}",
-        hint="leave `--class` away",
+        hint="omit `--class`",
     )
     names = [f"`{name}`" for name in class_names(synthesizer)]
     known = f"classes are numbers from 0 to {conditioner.vocabulary_size - 1}"

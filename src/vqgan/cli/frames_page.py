@@ -67,7 +67,7 @@ document.addEventListener("keydown", (event) => {
   if (to === undefined || event.ctrlKey || event.altKey || event.metaKey || event.target === slider) return;
   event.preventDefault(); stop(); show(Math.min(Math.max(to, 0), last));
 });
-byId("controls").hidden = false; show(0);
+byId("controls").hidden = false; show(last);
 """
 
 

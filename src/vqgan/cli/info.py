@@ -1,6 +1,6 @@
 """``vqgan info``: what a file or run folder holds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +10,8 @@ from vqgan.cli.options import Changes, OptionalText
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
     from vqgan.checkpoints.format import Header, Model
 
@@ -82,32 +84,51 @@ def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str,
 
 def _compute(model: "Model") -> str:
     """Floating-point operations of each network for one image of the size it was made for."""
-    import torch
-
     from vqgan.synthesizer import Synthesizer
 
     prior = model if isinstance(model, Synthesizer) else None
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     factor, side = tokenizer.downsample_factor, tokenizer.config.autoencoder.resolution
     rows, columns = prior.config.window if prior else (side // factor, side // factor)
-    with torch.no_grad(), torch.device("meta"):
-        images = torch.empty(1, tokenizer.image_channels, rows * factor, columns * factor)
-        vectors = torch.empty(1, tokenizer.config.quantizer.codebook_dim, rows, columns)
-        parts = {
-            "encoder": _operations(lambda: tokenizer.latents(images)),
-            "decoder": _operations(lambda: tokenizer.decode_latents(vectors)),
-        }
-        if prior is not None:
-            tokens = torch.zeros(1, rows * columns, dtype=torch.int64)
-            condition = torch.zeros(1, prior.conditioner.num_tokens((rows, columns)), dtype=torch.int64)
-            parts["prior"] = _operations(lambda: prior.prior(tokens, condition))
+    encoder, decoder, tokens = tokenizer.encoder, tokenizer.decoder, rows * columns
+    way_back = [tokenizer.from_codebook, decoder.input_conv, decoder.middle, *reversed(decoder.levels)]
+    parts = {
+        "encoder": _operations(
+            [encoder, tokenizer.to_codebook], tokens * (factor // encoder.patch_size) ** 2
+        ),
+        "decoder": _operations([*way_back, decoder.output_conv], tokens),
+    }
+    if prior is not None:
+        read = prior.conditioner.num_tokens((rows, columns)) + tokens - 1
+        parts["prior"] = _operations([prior.prior.transformer], read) + _operations(
+            [prior.prior.head], tokens
+        )
     text = ", ".join(f"{name} {count / 1e9:.3g}" for name, count in parts.items())
     return f"GFLOP for {rows * factor}x{columns * factor} pixels: {text}"
 
 
-def _operations(work: Callable[[], object]) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
+def _operations(parts: "Iterable[nn.Module]", positions: int) -> int:
+    """Two for each product of a convolution, a linear layer or attention; norms and the like do not count.
 
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
+    Args:
+        parts: What is passed one after the other.
+        positions: Of the first one's input.
+    """
+    from torch import nn
+
+    from vqgan.nn.attention import SpatialAttention
+    from vqgan.nn.convolution import Downsample, Upsample
+    from vqgan.prior.transformer import Attention
+
+    products = 0
+    for layer in (layer for part in parts for layer in part.modules()):
+        match layer:
+            case Downsample():
+                positions //= 4
+            case Upsample():
+                positions *= 4
+            case nn.Conv2d() | nn.Linear():
+                products += positions * layer.weight.numel()
+            case Attention() | SpatialAttention():
+                products += 2 * positions**2 * layer.query.weight.shape[0]
+    return 2 * products

@@ -1,6 +1,8 @@
 """Finds the command, reads its flags, runs it, and turns errors into messages and exit codes."""
 
+import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -122,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explain(error: BaseException) -> tuple[int, str] | None:
     """Exit code and message of an error that a user can act on; None for a bug, which shows its traceback."""
     if isinstance(error, VqganError):
-        return error.exit_code, str(error)
+        return error.exit_code, as_flags(str(error))
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, str(error) or "interrupted"
     if isinstance(error, OSError):
@@ -140,6 +142,27 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         )
         return ConfigError.exit_code, f"out of memory: {reason}\nhint: {hint}"
     return None
+
+
+def as_flags(text: str) -> str:
+    """Text of the library, which names Python's arguments, with the flags that give them.
+
+    Example:
+        >>> as_flags('use `device="cpu"`, omit `eval_data=`, or give `overrides=["a.b=1"]`')
+        'use `--device cpu`, omit `--eval-data`, or give `--set a.b=1`'
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        name = {"overrides": "set", "start_from": "from"}.get(name, name.replace("_", "-"))
+        return f"`--{name} {value}`" if value else f"`--{name}`"
+
+    return re.sub(r'`([a-z_]+)=(?:\[?"([^"`]+)"\]?)?`', flag, text)
+
+
+class _AsFlags(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return as_flags(super().format(record))
 
 
 def _dispatch(words: list[str]) -> None:
@@ -171,9 +194,8 @@ def _dispatch(words: list[str]) -> None:
 @contextmanager
 def _log_to_stderr() -> Iterator[None]:
     """What this package logs, and the warnings of others, go to stderr as plain lines."""
-    import logging
-
     handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_AsFlags())
     handler.addFilter(lambda record: record.name.startswith("vqgan") or record.levelno >= logging.WARNING)
     root = logging.getLogger()
     level = root.level

@@ -19,7 +19,7 @@ def _optional(metavar: str, default: str = "") -> object:
 @dataclass(kw_only=True)
 class _Train:
     preset: Annotated[OptionalText, tyro.conf.Positional, _optional("[PRESET|FILE.yaml]")] = None
-    """A preset (`vqgan presets` lists them) or a YAML file, also one of the original; leave it away with `--resume`."""
+    """A preset (`vqgan presets` lists them) or a YAML file, also one of the original; omit it with `--resume`."""
 
     data: Annotated[OptionalText, _optional("SOURCE")] = None
     """A folder (class = sub-folder), a text file of paths, `idx:FOLDER`, `digits`, or `atari:GAME,GAME`."""
@@ -140,7 +140,7 @@ class _Train:
             require(
                 value is None,
                 f"`{name}` is `{value}`, but a resumed run keeps what it was begun with",
-                hint=f"leave `{name}` away, or begin a new run with `--out RUN --from {self.resume}`",
+                hint=f"omit `{name}`, or begin a new run with `--out RUN --from {self.resume}`",
             )
 
 

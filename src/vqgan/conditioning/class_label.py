@@ -12,6 +12,9 @@ from vqgan.config import Config, require
 from vqgan.errors import ConfigError, closest
 from vqgan.types import Condition, ConditionTokens
 
+_SHOWN = 12
+"""Names that a message lists."""
+
 
 class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label"):
     """One of a number of classes steers the prior.
@@ -108,4 +111,6 @@ class ClassLabel(Conditioner):
 
     def _known(self) -> str:
         numbers = f"a number from 0 to {self.vocabulary_size - 1}"
-        return f"{numbers} or a name" if self.config.class_names else numbers
+        names = [f"`{name}`" for name in self.config.class_names]
+        shown = ", ".join([*names[:_SHOWN], *["..."] * (len(names) > _SHOWN)])
+        return f"{numbers}, or a name ({shown})" if names else numbers

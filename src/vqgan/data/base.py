@@ -192,7 +192,7 @@ def split_source(source: Source, split: Split, keys: Sequence[bytes] | None = No
     elif split == "heldout" and (below.all() or not below.any()):
         logger.warning(
             "`%s` has too few images (%d) to hold some out for good: when more are added, a held-out image may be "
-            "trained on; `--eval-data` names held-out images of your own",
+            "trained on; `eval_data=` names held-out images of your own",
             source.name,
             len(source),
         )

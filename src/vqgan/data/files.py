@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from vqgan.data.base import Item, Source
 from vqgan.errors import DataError
 from vqgan.images import check_image, decode_image, printable
+from vqgan.images.files import natural
 
 WhichFrames = Literal["first", "all"]
 """Of an animation: its first frame alone, or each as an image of its own."""
@@ -105,17 +105,3 @@ def _num_frames(path: Path) -> int:
         return check_image(path, 3)
     except DataError:  # the loader says why
         return 1
-
-
-def natural(path: str) -> tuple[list[list[str | int]], str]:
-    """Sorting key that puts ``a2`` before ``a10``, folder by folder.
-
-    Example:
-        >>> sorted(["a10.png", "a2.png", "b/1.png", "a/3.png"], key=natural)
-        ['a/3.png', 'a2.png', 'a10.png', 'b/1.png']
-    """
-    folders: list[list[str | int]] = []
-    for name in path.split("/"):
-        pieces = re.split(r"([0-9]+)", name)  # text and digits take turns, so equal positions compare
-        folders.append([int(piece) if i % 2 else piece for i, piece in enumerate(pieces)])
-    return folders, path

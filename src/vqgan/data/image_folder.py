@@ -10,9 +10,10 @@ import numpy as np
 
 from vqgan.config import Config
 from vqgan.data.base import Part, Source, Split, split_source
-from vqgan.data.files import ENDINGS, FileSource, WhichFrames, natural
+from vqgan.data.files import ENDINGS, FileSource, WhichFrames
 from vqgan.errors import DataError
 from vqgan.images import printable, save_png, to_float
+from vqgan.images.files import natural
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _check_classes(layout: Layout) -> None:
         raise DataError(
             f"`{printable(layout.root / layout.held_out)}` has the class `{printable(unknown[0])}`, "
             f"which `{TRAIN}` lacks",
-            hint="to train without classes, name the two folders apart: `--data` and `--eval-data`",
+            hint="to train without classes, name the two folders apart: `data=` and `eval_data=`",
         )
 
 

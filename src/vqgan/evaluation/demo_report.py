@@ -83,18 +83,18 @@ def _phases(seconds: Mapping[str, float]) -> str:
 
 def _curves(folder: Path) -> list[Curves]:
     charts = {
-        "Tokenizer: reconstruction loss": ("tokenizer", ("reconstruction_loss",)),
-        "Tokenizer: PSNR on held-out frames (dB)": ("tokenizer", ("heldout_psnr",)),
-        "Tokenizer: share of the codebook in use": ("tokenizer", ("usage",)),
-        "Prior: nats per token": ("prior", ("loss", "heldout_loss")),
+        "Tokenizer: reconstruction loss": ("tokenizer", "loss", ("reconstruction_loss",)),
+        "Tokenizer: PSNR on held-out frames": ("tokenizer", "dB", ("heldout_psnr",)),
+        "Tokenizer: share of the codebook in use": ("tokenizer", "share", ("usage",)),
+        "Prior: loss": ("prior", "nats per token", ("loss", "heldout_loss")),
     }
     curves = []
-    for title, (stage, names) in charts.items():
+    for title, (stage, unit, names) in charts.items():
         text = RunFolder(folder / stage).metrics.read_text(encoding="utf-8")
         rows = [json.loads(line) for line in text.splitlines()]
         lines = {
             name: [(float(row["step"]), row[name]) for row in rows if isinstance(row.get(name), float)]
             for name in names
         }
-        curves.append(Curves(title, lines))
+        curves.append(Curves(title, unit, lines))
     return curves

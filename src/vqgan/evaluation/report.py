@@ -9,21 +9,26 @@ from pathlib import Path
 Points = Sequence[tuple[float, float]]
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+:root { color-scheme: light dark; --0: #3366cc; --1: #dc3912; --2: #109618; --3: #990099; }
+@media (prefers-color-scheme: dark) { :root { --0: #8ab0ff; --1: #ff8a70; --2: #6fdc78; --3: #e58ae5; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } table { border-collapse: collapse; margin: 1rem 0; }
-td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
+td, th { padding: .3rem .8rem; border-bottom: 1px solid #8886; text-align: left; overflow-wrap: anywhere; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: 1.5rem 0; } figcaption { color: #555; }
-img { max-width: 100%; image-rendering: pixelated; } svg { max-width: 100%; height: auto; }
+figure { margin: 1.5rem 0; } figcaption { opacity: .8; } figcaption span { margin-left: 1rem; }
+img { max-width: 100%; } img.small { image-rendering: pixelated; }
+svg { max-width: 100%; height: auto; } svg text { fill: currentColor; }
 """
 
-_COLOURS = ("#3366cc", "#dc3912", "#109618", "#990099")
-_WIDTH, _HEIGHT, _LEFT, _TOP = 640.0, 240.0, 60.0, 16.0
+_NUM_COLOURS = 4
+_WIDTH, _HEIGHT, _LEFT, _TOP = 640.0, 240.0, 60.0, 28.0
+_SHOWN, _MOST = 640, 8
+"""Smaller pictures are enlarged by the largest whole factor that keeps to so many pixels, and to this factor."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A number, what it means, and what it is to be compared with."""
+    """A number, its name, and how to read it: what it means, or what it is to be compared with."""
 
     name: str
     value: str
@@ -40,9 +45,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Curves:
-    """Named lines over one axis of steps."""
+    """Named lines over one axis of training steps; ``unit`` is what the other axis counts."""
 
     title: str
+    unit: str
     lines: Mapping[str, Points]
 
 
@@ -64,7 +70,7 @@ def render_report(
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p>{html.escape(text)}</p>" for text in paragraphs),
         "<h2>Numbers</h2>",
-        f"<table><tr><th>what</th><th>value</th><th>beside it</th></tr>\n{table}\n</table>",
+        f"<table><tr><th>what</th><th>value</th><th>how to read it</th></tr>\n{table}\n</table>",
         "<h2>Pictures</h2>",
         *map(_figure, pictures),
         "<h2>Curves</h2>",
@@ -72,6 +78,7 @@ def render_report(
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
@@ -79,9 +86,12 @@ def render_report(
 
 
 def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.path.read_bytes()).decode("ascii")
-    caption = html.escape(picture.caption)
-    image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+    content = picture.path.read_bytes()
+    data, caption = base64.b64encode(content).decode("ascii"), html.escape(picture.caption)
+    width = int.from_bytes(content[16:20], "big")  # the first entry of a PNG's header
+    factor = min(_MOST, max(1, _SHOWN // width))
+    small = f' class="small" width="{width * factor}"' * (factor > 1)
+    image = f'<img{small} alt="{caption}" src="data:image/png;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
@@ -102,21 +112,23 @@ def _chart(curves: Curves) -> str:
         _text(_LEFT - 6, _TOP + 5, f"{high_y:.3g}", "end"),
         _text(_LEFT - 6, bottom, f"{low_y:.3g}", "end"),
         _text(_LEFT, bottom + 18, f"{low_x:.0f}", "start"),
-        _text(_WIDTH - 10, bottom + 18, f"step {high_x:.0f}", "end"),
+        _text(_WIDTH - 10, bottom + 18, f"{high_x:.0f}", "end"),
+        _text((_LEFT + _WIDTH) / 2, bottom + 18, "training step", "middle"),
+        _text(4.0, 12.0, curves.unit, "start"),
     ]
-    lines = []
+    lines, legend = [], []
     for number, (name, line) in enumerate(curves.lines.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = f"var(--{number % _NUM_COLOURS})"
         path = " ".join(place(point) for point in line)
-        lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{path}"/>')
-        lines.append(_text(_LEFT + 12 + 150 * number, _TOP + 12, name, "start", colour))
+        lines.append(f'<polyline fill="none" style="stroke: {colour}" stroke-width="1.5" points="{path}"/>')
+        legend.append(f'<span style="color: {colour}">&#9632; {html.escape(name)}</span>')
     frame = f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - 10}" fill="none" stroke="#999"/>'
     return (
-        f"<figure><figcaption>{html.escape(curves.title)}</figcaption>"
+        f"<figure><figcaption>{html.escape(curves.title)}{''.join(legend)}</figcaption>"
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-size="12" role="img">{frame}{"".join(marks + lines)}</svg></figure>'
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str, colour: str = "#555") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{colour}">{html.escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{html.escape(text)}</text>'

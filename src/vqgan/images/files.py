@@ -3,8 +3,10 @@
 import errno
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,9 +15,18 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vqgan.errors import ConfigError, DataError, OutputError
-from vqgan.images.decoding import decode_image, from_picture, printable
-from vqgan.images.pixels import Pixels, fit, from_array, to_float, to_picture, to_uint8, with_channels
-from vqgan.types import Images
+from vqgan.images.decoding import FORMATS, decode_image, from_picture, printable
+from vqgan.images.pixels import (
+    Pixels,
+    fit,
+    from_array,
+    in_mode,
+    to_float,
+    to_picture,
+    to_uint8,
+    with_channels,
+)
+from vqgan.types import Images, check_images, describe, height_and_width, is_whole
 
 Info = Mapping[str, str]
 """Text chunks of a PNG: keyword to text."""
@@ -32,7 +43,7 @@ def read_images(
     Args:
         paths: One image or several: the path of a file or of a folder of files, a PIL picture, or an array (H W) or
             (H W c) of uint8, uint16 or floats in [0, 1].
-        size: Rows and columns, or one number for a square; the shorter side is resized and the centre cut out.
+        size: Height and width, or one number for a square; the shorter side is resized and the centre cut out.
             Without it all images must be equal in size.
         channels: 3 for RGB, 1 for grey, 4 for RGBA; any other number is that of arrays.
 
@@ -40,12 +51,13 @@ def read_images(
         ConfigError: If ``size`` or ``channels`` is impossible.
         DataError: If there is no image, one cannot be read, or the sizes differ.
     """
-    size = (size, size) if isinstance(size, int) else size
-    if channels < 1:
-        raise ConfigError(f"`channels` is {channels}, expected 1 (grey), 3 (RGB), 4 (RGBA) or that of arrays")
-    if size is not None and min(size) < 1:
-        raise ConfigError(f"`size` is {size}, expected rows and columns of at least 1")
-    given = [paths] if isinstance(paths, str | Path | Image.Image | np.ndarray) else list(paths)
+    size = None if size is None else height_and_width(size)
+    if not is_whole(channels) or channels < 1:
+        raise ConfigError(
+            f"`channels` is {channels!r}, expected 1 (grey), 3 (RGB), 4 (RGBA) or that of arrays"
+        )
+    is_one = isinstance(paths, Picture | Tensor) or not isinstance(paths, Iterable)
+    given: Any = [paths] if is_one else paths
     pictures = [each for one in given for each in _in_folder(one)]
     if not pictures:
         raise DataError("no image was given, expected at least one path, picture or array")
@@ -68,17 +80,19 @@ def read_images(
 
 
 def _in_folder(given: Picture) -> list[Picture]:
-    """The image files directly in a folder, by name; what is no folder stays as it is."""
+    """The image files below a folder in natural order, hidden ones aside; what is no folder stays as it is."""
     if not isinstance(given, str | Path) or not Path(given).is_dir():
         return [given]
-    files = sorted(
-        path
-        for path in Path(given).iterdir()
-        if path.suffix.lower() in {*Image.registered_extensions(), ".npy"}
+    root, endings = (
+        Path(given),
+        {".npy", *(e for e, form in Image.registered_extensions().items() if form in FORMATS)},
     )
-    if not files:
-        raise DataError(f"`{printable(given)}` holds no images, expected image files directly in the folder")
-    return list(files)
+    inside = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in endings]
+    shown = [path.as_posix() for path in inside if not any(part.startswith(".") for part in path.parts)]
+    if not shown:
+        hint = "give a folder with image files, or the files"
+        raise DataError(f"`{printable(given)}` holds no images", hint=hint)
+    return [root / path for path in sorted(shown, key=natural)]
 
 
 def _pixels(picture: Picture, name: str, channels: int) -> Pixels:
@@ -86,19 +100,39 @@ def _pixels(picture: Picture, name: str, channels: int) -> Pixels:
     if isinstance(picture, str | Path):
         return decode_image(picture, channels)
     if isinstance(picture, Image.Image):
-        return from_picture(picture, channels)
+        return from_picture(in_mode(picture, "LA") if picture.mode == "La" else picture, channels)
     if not isinstance(picture, np.ndarray):
-        raise DataError(f"{name} is a {type(picture).__name__}, expected a path, a PIL picture or an array")
+        raise DataError(f"{name} is {describe(picture)}, expected a path, a PIL picture or an array")
     return with_channels(from_array(picture, name), channels, name)
 
 
 def to_pictures(images: Images | Float[Tensor, "c H W"]) -> list[Image.Image]:
-    """The images, values in [-1, 1], as PIL pictures; :func:`to_sheet` shows many at once."""
-    return [to_picture(each) for each in to_uint8(images if images.ndim == 4 else images[None]).cpu().numpy()]
+    """The images, values in [-1, 1], as PIL pictures; :func:`to_sheet` shows many at once.
+
+    Raises:
+        ConfigError: If they are no images, or have neither 1, 3 nor 4 channels.
+    """
+    batch = _batch(images)
+    if batch.shape[1] not in (1, 3, 4):
+        raise ConfigError(
+            f"images of {batch.shape[1]} channels cannot be shown, expected 1 (grey), 3 (RGB) or 4 (RGBA)",
+            hint="choose some of them: `images[:, :3]`",
+        )
+    return [to_picture(each) for each in to_uint8(batch).cpu().numpy()]
+
+
+def _batch(images: Images | Float[Tensor, "c H W"]) -> Images:
+    batch = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
+    check_images(batch)
+    return batch
 
 
 def to_sheet(images: Images, columns: int = 8) -> Image.Image:
-    """The images, values in [-1, 1], row by row in one PIL picture: what a notebook shows as a cell's result."""
+    """The images, values in [-1, 1], row by row in one PIL picture: what a notebook shows as a cell's result.
+
+    Raises:
+        ConfigError: As :func:`to_pictures`, or if ``columns`` is below 1.
+    """
     return to_pictures(grid(images, columns))[0]
 
 
@@ -114,14 +148,19 @@ def write_images(
         info: Text chunks, one mapping for all images or one for each.
 
     Raises:
-        ConfigError: If the number of mappings is not the number of images, or several go to one ``.png``.
+        ConfigError: If they are no images, if the number of mappings is not theirs, if several go to one ``.png``, or
+            if ``folder`` is a file of another kind.
         OutputError: If a file cannot be written; it is then absent or as it was, never cut short.
     """
-    images = images if images.ndim == 4 else images[None]
+    images = _batch(images)
     infos = list(info) if isinstance(info, Sequence) else [info or {}] * len(images)
     if len(infos) != len(images):
         raise ConfigError(f"`info` has {len(infos)} mappings for {len(images)} images, expected one for each")
-    if Path(folder).suffix.lower() == ".png" and not Path(folder).is_dir():
+    ending = Path(folder).suffix.lower()
+    if ending in Image.registered_extensions() and not Path(folder).is_dir():
+        if ending != ".png":
+            hint = "give `NAME.png` or a folder, or save what `vqgan.to_pictures` gives"
+            raise ConfigError(f"`{printable(folder)}` is no PNG file, and others are not written", hint=hint)
         if len(images) != 1:
             raise ConfigError(
                 f"`{printable(folder)}` is one file for {len(images)} images", hint="give a folder"
@@ -195,8 +234,9 @@ def grid(images: Images, columns: int, pad: int = 2) -> Float[Tensor, "c R C"]:
     Raises:
         ConfigError: If ``columns`` is below 1 or ``pad`` below 0.
     """
-    if columns < 1 or pad < 0:
-        raise ConfigError(f"a grid of {columns} columns with {pad} pixels between them is impossible")
+    images = _batch(images)
+    if not is_whole(columns) or columns < 1 or pad < 0:
+        raise ConfigError(f"a grid of {columns!r} columns with {pad} pixels between them is impossible")
     count, channels, height, width = images.shape
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -205,3 +245,17 @@ def grid(images: Images, columns: int, pad: int = 2) -> Float[Tensor, "c R C"]:
         top, left = (i // columns) * (height + pad) + pad, (i % columns) * (width + pad) + pad
         canvas[:, top : top + height, left : left + width] = image
     return canvas
+
+
+def natural(path: str) -> tuple[list[list[str | int]], str]:
+    """Sorting key that puts ``a2`` before ``a10``, folder by folder.
+
+    Example:
+        >>> sorted(["a10.png", "a2.png", "b/1.png", "a/3.png"], key=natural)
+        ['a/3.png', 'a2.png', 'a10.png', 'b/1.png']
+    """
+    folders: list[list[str | int]] = []
+    for name in path.split("/"):
+        pieces = re.split(r"([0-9]+)", name)  # text and digits take turns, so equal positions compare
+        folders.append([int(piece) if i % 2 else piece for i, piece in enumerate(pieces)])
+    return folders, path

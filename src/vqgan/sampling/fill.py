@@ -10,7 +10,7 @@ import torch
 from vqgan.config import require
 from vqgan.prior import Prior, TokenOrder, to_tokens
 from vqgan.sampling.filters import Decoding
-from vqgan.sampling.jacobi import sample_grid_jacobi
+from vqgan.sampling.jacobi import check_block, sample_grid_jacobi
 from vqgan.sampling.memory import share_whole, share_windows
 from vqgan.sampling.random import check_seed
 from vqgan.sampling.sampler import sample_grid, undrawn
@@ -51,6 +51,8 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     """
     count, rows, columns = indices.shape
     check_seed(seed, count)
+    seed = int(seed)
+    check_block(jacobi)
     length = condition_length(condition_tokens, window, is_spatial=is_spatial)
     if window != (rows, columns):
         require(

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.config import require
+from vqgan.types import is_number, is_whole
 
 NextLogits = Float[Tensor, "b K"]
 
@@ -39,18 +40,19 @@ class Decoding:
 
     def __post_init__(self) -> None:
         require(
-            self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf,
-            f"`temperature` is {self.temperature}, expected 0 or a number from {LEAST_TEMPERATURE}",
+            is_number(self.temperature)
+            and (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf),
+            f"`temperature` is {self.temperature!r}, expected 0 or a number from {LEAST_TEMPERATURE}",
             hint="0 is greedy, 1 is the distribution as learned",
         )
         require(
-            self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1),
-            f"`top_k` is {self.top_k}, expected a whole number of at least 1",
+            self.top_k is None or (is_whole(self.top_k) and self.top_k >= 1),
+            f"`top_k` is {self.top_k!r}, expected a whole number of at least 1",
             hint="leave it out to keep all codes",
         )
         require(
-            self.top_p is None or 0 < self.top_p <= 1,
-            f"`top_p` is {self.top_p}, expected 0 < top_p <= 1",
+            self.top_p is None or (is_number(self.top_p) and 0 < self.top_p <= 1),
+            f"`top_p` is {self.top_p!r}, expected 0 < top_p <= 1",
             hint="leave it out to keep all codes",
         )
 

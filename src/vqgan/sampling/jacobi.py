@@ -16,7 +16,14 @@ from vqgan.prior import Group, KVCache, Prior, TokenOrder, make_reader, read, to
 from vqgan.sampling.filters import Decoding
 from vqgan.sampling.random import GridNoise, check_seed
 from vqgan.sampling.sampler import choose_tokens, grid_noise, undrawn, whole_grid
-from vqgan.types import ConditionTokens, Indices, Known, OnProgress
+from vqgan.types import ConditionTokens, Indices, Known, OnProgress, is_whole
+
+
+def check_block(block: int | None) -> None:
+    """Raises ConfigError unless so many tokens can be guessed; None draws one by one."""
+    hint = "leave it out to draw one by one"
+    is_block = block is None or (is_whole(block) and block >= 2)
+    require(is_block, f"`jacobi` is {block!r}, expected at least 2 tokens", hint=hint)
 
 
 @torch.no_grad()
@@ -41,8 +48,7 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
     Raises:
         ConfigError: As there, or if ``block`` is less than 2.
     """
-    hint = "leave it out to draw one by one"
-    require(block >= 2, f"`jacobi` is {block}, expected at least 2 tokens", hint=hint)
+    check_block(block)
     batch, rows, columns = indices.shape
     total, before = rows * columns, condition_tokens.shape[1] - 1
     prior.check_length(before + total)

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vqgan.errors import ConfigError
+from vqgan.types import is_whole
 
 SAMPLING = 0
 """The purpose of the noise that chooses tokens; other uses take other numbers."""
@@ -36,9 +37,9 @@ def mix(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 def check_seed(seed: int, count: int) -> None:
     """Raises ConfigError if the seeds of ``count`` images, from ``seed`` on, leave ``0 <= seed < 2**63``."""
-    if not (isinstance(seed, int) and 0 <= seed <= 2**63 - count):
+    if not (is_whole(seed) and 0 <= seed <= 2**63 - count):
         raise ConfigError(
-            f"`seed` is {seed}, expected 0 <= seed < 2**63 for each of {count} images",
+            f"`seed` is {seed!r}, expected 0 <= seed < 2**63 for each of {count} images",
             hint="image i takes the seed `seed + i`",
         )
 

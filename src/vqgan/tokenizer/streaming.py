@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vqgan.errors import OutputError
 from vqgan.nn.attention import SpatialAttention
 from vqgan.nn.convolution import ChannelStatistics, Downsample, ResidualBlock, Upsample
-from vqgan.tokenizer.tokenizer import Tokenizer, check_grids, check_images, check_indices, check_values
+from vqgan.tokenizer.tokenizer import Tokenizer, check_grids, check_indices, check_values
 from vqgan.tokenizer.work import Work, decoding, encoding
 from vqgan.types import Images, Indices, OnProgress, Progress
 
@@ -50,10 +50,9 @@ def encode_within(
         ConfigError: If ``memory`` is too little even so, and as :meth:`Tokenizer.encode`.
         OutputError: If the maps that memory does not hold find no room in the folder for temporary files.
     """
-    check_images(images, tokenizer.image_channels)
+    tokenizer.check(images)
     check_values(images)
     size = (images.shape[2], images.shape[3])
-    tokenizer.grid_size(size)
     work = encoding(tokenizer, size, count=len(images), image_number=images.element_size())
     together = work.together(memory)
     if together == len(images):
@@ -73,8 +72,6 @@ def decode_within(
 ) -> Images:
     """The images of grids of codebook indices, not clamped; arguments and errors as in :func:`encode_within`."""
     check_grids(indices)
-    if not indices.numel():
-        return tokenizer.decode(indices)
     work = decoding(tokenizer, (indices.shape[1], indices.shape[2]), count=len(indices))
     together = work.together(memory)
     if together == len(indices):

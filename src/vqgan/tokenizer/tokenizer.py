@@ -14,7 +14,7 @@ from vqgan.tokenizer.encoder import AutoencoderConfig, Encoder
 from vqgan.tokenizer.quantizers import QuantizerConfig, build_quantizer
 from vqgan.tokenizer.quantizers.base import Quantized
 from vqgan.tokenizer.sizes import grid_size
-from vqgan.types import Images, Indices, Latents
+from vqgan.types import Images, Indices, Latents, check_images, describe, height_and_width
 
 MOST_VALUE = 10.0
 """Values in [-1, 1] may be overshot, by resizing or noise; pixels of 0 to 255 are beyond this."""
@@ -74,13 +74,13 @@ class Tokenizer(nn.Module):
         """Channels of the images."""
         return self.config.autoencoder.image_channels
 
-    def grid_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The token grid (h, w) of images of ``size`` (H, W).
+    def grid_size(self, size: tuple[int, int] | int) -> tuple[int, int]:
+        """The token grid (h, w) of images of ``size``: (H, W), or one number for a square.
 
         Raises:
             ConfigError: If height or width is not a multiple of ``downsample_factor``.
         """
-        return grid_size(size, self.downsample_factor)
+        return grid_size(height_and_width(size), self.downsample_factor)
 
     def latents(self, images: Images) -> Latents:
         """What the quantizer gets: the encoder's output at the width of the codebook.
@@ -93,9 +93,18 @@ class Tokenizer(nn.Module):
             ConfigError: If size or channels do not fit (``tokenizer/sizes.py`` has ways to make them fit), or
                 the images are not a batch of numbers in [-1, 1].
         """
-        check_images(images, self.image_channels)
-        self.grid_size((images.shape[2], images.shape[3]))
+        self.check(images)
         return self.to_codebook(self.encoder(images.to(self.to_codebook.weight)))
+
+    def check(self, images: Images) -> None:
+        """Raises ConfigError unless these are images of this tokenizer's channels, their size divisible."""
+        check_images(images)
+        require(
+            images.shape[1] == self.image_channels,
+            f"the images have {images.shape[1]} channels; the tokenizer was built for {self.image_channels}",
+            hint="convert the images, or use a tokenizer that was trained on such images",
+        )
+        grid_size((images.shape[2], images.shape[3]), self.downsample_factor)
 
     def forward(self, images: Images) -> Reconstruction:
         """Encodes, quantizes and decodes, for training. Raises as :meth:`latents`."""
@@ -109,8 +118,9 @@ class Tokenizer(nn.Module):
         Raises:
             ConfigError: Also if a value is not finite, or far outside [-1, 1].
         """
+        latents = self.latents(images)
         check_values(images)
-        return self.quantizer.encode(self.latents(images))
+        return self.quantizer.encode(latents)
 
     def decode(self, indices: Integer[Tensor, "b h w"]) -> Images:
         """The images of grids of codebook indices of any integer type, not clamped to [-1, 1].
@@ -142,7 +152,7 @@ class Tokenizer(nn.Module):
 
 def check_indices(indices: Integer[Tensor, "b h w"], codebook_size: int) -> None:
     """Raises ConfigError unless all are codes: ``0 <= index < codebook_size``. Not looked at while tracing."""
-    if torch.compiler.is_compiling() or not indices.numel():
+    if is_traced():
         return
     low, high = (int(bound) for bound in indices.aminmax())
     if low < 0 or high >= codebook_size:
@@ -156,7 +166,7 @@ def check_grids(indices: Tensor) -> None:
     """Raises ConfigError unless these are grids of indices: whole numbers (b h w)."""
     require(
         isinstance(indices, Tensor) and not indices.is_floating_point(),
-        f"the indices are {_kind(indices)}, expected a tensor of whole numbers (b h w)",
+        f"the indices are {describe(indices)}, expected a tensor of whole numbers (b h w)",
         hint="`encode` gives such indices; of an array, `torch.from_numpy(array.astype('int64'))`",
     )
     require(
@@ -164,13 +174,23 @@ def check_grids(indices: Tensor) -> None:
         f"the indices have the shape {tuple(indices.shape)}, expected grids (b h w)",
         hint="`indices.reshape(-1, h, w)` makes grids of flat codes, `indices[None]` a batch of one grid",
     )
+    require(
+        0 not in indices.shape,
+        f"there are no indices: their shape is {tuple(indices.shape)}",
+        hint="`encode` gives such indices",
+    )
+
+
+def is_traced() -> bool:
+    """Whether this is being compiled, exported or traced: what branches on values would end up in the result."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
 
 
 def check_values(images: Tensor) -> None:
     """Raises ConfigError if a value is not finite or far outside [-1, 1]. Not looked at while tracing."""
-    if torch.compiler.is_compiling() or not isinstance(images, Tensor) or not images.is_floating_point():
-        return  # what it is instead is said by `check_images`
-    low, high = map(float, images.aminmax()) if images.numel() else (0.0, 0.0)
+    if is_traced():
+        return
+    low, high = map(float, images.aminmax())
     require(
         math.isfinite(low) and math.isfinite(high),
         "the images hold values that are not finite, expected values in [-1, 1]",
@@ -180,34 +200,4 @@ def check_values(images: Tensor) -> None:
         low >= -MOST_VALUE and high <= MOST_VALUE,
         f"the images hold values from {low:g} to {high:g}, expected [-1, 1]",
         hint="of pixels from 0 to 255, `images / 127.5 - 1` makes such values",
-    )
-
-
-def _kind(given: object) -> str:
-    return f"a tensor of {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
-
-
-def check_images(images: Tensor, channels: int) -> None:
-    """Raises ConfigError unless these are images as the tokenizer takes them: (b c H W), floating point.
-
-    Example:
-        >>> check_images(torch.zeros(1, 3, 8, 8), 3)
-        >>> check_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 3)
-        Traceback (most recent call last):
-            ...
-        vqgan.errors.ConfigError: the images hold torch.uint8, expected floating-point values in [-1, 1]
-        hint: `vqgan.read_images` gives such images
-    """
-    hint = "`vqgan.read_images` gives such images"
-    require(isinstance(images, Tensor), f"the images are {_kind(images)}, expected a tensor", hint=hint)
-    require(images.ndim == 4, f"the images have {images.ndim} dimensions, expected 4 (b c H W)", hint=hint)
-    require(
-        images.is_floating_point(),
-        f"the images hold {images.dtype}, expected floating-point values in [-1, 1]",
-        hint=hint,
-    )
-    require(
-        images.shape[1] == channels,
-        f"the images have {images.shape[1]} channels; the tokenizer was built for {channels}",
-        hint="convert the images, or use a tokenizer that was trained on such images",
     )

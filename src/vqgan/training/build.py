@@ -83,7 +83,7 @@ def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[st
         require(
             not is_size or not f"{key}.".startswith(keys),
             f"`{key}` is set to {wanted}, but in `{start_from}` it is {found}",
-            hint="leave one of the two away",
+            hint="omit one of the two",
         )
 
 
@@ -151,7 +151,7 @@ def _perceptual(run: TokenizerRun, engine: Engine) -> LPIPS | None:
     require(
         min(size) >= SMALLEST_SIDE and channels in (1, 3),
         f"images of {size[0]} x {size[1]} pixels and {channels} channels do not fit the perceptual loss",
-        hint=f"it needs {SMALLEST_SIDE} pixels a side and 1 or 3 channels; `--set task.perceptual=null` does without",
+        hint=f'it needs {SMALLEST_SIDE} pixels a side, 1 or 3 channels; or `overrides=["task.perceptual=null"]`',
     )
     with engine.main_first():
         return load_perceptual(config.weights).to(engine.device)
@@ -192,10 +192,10 @@ def build_prior_task(
     torch.manual_seed(seed)
     if start_from is not None:
         what = "a prior that starts from a file brings its tokenizer along"
-        require(tokenizer is None, what, hint="omit `--tokenizer`")
+        require(tokenizer is None, what, hint="omit `tokenizer=`")
         run, synthesizer = _start_synthesizer(run, start_from, class_names)
     elif tokenizer is None:
-        raise ConfigError("a prior is trained on a tokenizer's codes", hint="give `--tokenizer FILE|RUN`")
+        raise ConfigError("a prior is trained on a tokenizer's codes", hint='give `tokenizer="FILE|RUN"`')
     else:
         codes = load_tokenizer(tokenizer)
         warn_of_other_size(run, find_file(Path(tokenizer)))
@@ -224,7 +224,7 @@ def _start_synthesizer(
     require(
         kind == wanted,
         f"the prior of `{file}` is steered by `{kind}`, the run's by `{wanted}`",
-        hint=f"set `conditioner.kind` to that of the file, or train a new prior with `--tokenizer {file}`",
+        hint=f'set `conditioner.kind` to that of the file, or train a new prior with `tokenizer="{file}"`',
     )
     config = msgspec.structs.replace(
         model.config, prior=msgspec.structs.replace(model.config.prior, dropout=run.prior.dropout)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vqgan.checkpoints.files import output_errors
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.images import to_pictures
+from vqgan.images.pixels import to_picture, to_uint8
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class MetricsLog:
         """Mirrors a picture with values in [-1, 1] to TensorBoard."""
         if self._board is not None:
             with self._mirroring():
-                pixels = np.asarray(to_pictures(image)[0].convert("RGB"))
+                pixels = np.asarray(to_picture(to_uint8(image).cpu().numpy()).convert("RGB"))
                 self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:

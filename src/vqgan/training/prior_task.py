@@ -121,7 +121,9 @@ class PriorTask:
     def _loss(self, batch: Batch, *, corrupt: bool) -> Tensor:
         with self.engine.autocast():
             with torch.no_grad():
-                indices = self.synthesizer.tokenizer.encode(batch.images)
+                tokenizer = self.synthesizer.tokenizer
+                # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
+                indices = tokenizer.quantizer.encode(tokenizer.latents(batch.images))
                 grid = (indices.shape[1], indices.shape[2])
                 tokens = to_tokens(indices, self.synthesizer.config.token_order)
                 count = tokens.shape[0]

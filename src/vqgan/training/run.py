@@ -67,7 +67,7 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
     """
     if not folder.config.is_file() or not folder.environment.is_file():
         raise CheckpointError(
-            f"`{folder.path}` is not a run folder", hint="give the folder that `--out` named"
+            f"`{folder.path}` is not a run folder", hint="give the folder that `out=` named"
         )
     try:
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
@@ -130,7 +130,7 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
             grows or key.startswith(_MAY_DIFFER),
             f"`{key}` is {new}, but the run was begun with {old}",
             hint="a resumed run keeps its configuration, only `training.steps` may grow; "
-            "begin a new one with `--from`",
+            "begin a new one with `start_from=`",
         )
 
 

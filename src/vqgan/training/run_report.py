@@ -6,17 +6,34 @@ from pathlib import Path
 
 from vqgan.checkpoints.files import write_text
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.config import read_yaml
 from vqgan.evaluation.report import Curves, Picture, Row, render_report
 
 CURVES = {
-    "Loss": ("loss", "reconstruction_loss", "heldout_loss"),
-    "PSNR on held-out images (dB)": ("heldout_psnr",),
-    "Share of the codebook in use": ("usage", "heldout_usage"),
-    "Adaptive weight of the adversary": ("adaptive_weight",),
-    "Learning rate": ("learning_rate",),
+    "Loss": ("loss", ("loss", "reconstruction_loss", "heldout_loss")),
+    "PSNR on held-out images": ("dB", ("heldout_psnr",)),
+    "Share of the codebook in use": ("share", ("usage", "heldout_usage")),
+    "Adaptive weight of the adversary": ("weight", ("adaptive_weight",)),
+    "Learning rate": ("rate", ("learning_rate",)),
 }
 
-_PICTURE = re.compile(r"^(.+)-\d{8,}\.png$")
+_MEANINGS = {
+    "heldout_psnr": "of held-out images, in dB: 20 is blurred, 25 recognisable, 30 good, above 35 hard to tell apart",
+    "heldout_loss": "nats per token of held-out images: guessing costs the natural logarithm of the number of codes",
+    "heldout_usage": "share of the codes that occur: far below 1, the codebook is larger than it need be, or collapsed",
+    "heldout_perplexity": "so many equally frequent codes would be as varied; the more, the better",
+    "adaptive_weight": "of the adversary beside the other losses; 0 until it joins",
+}
+"""How to read a number, and whether it is good."""
+
+_CAPTIONS = {
+    "reconstructions": "Held-out images, then, in the same order, what the codes make of them",
+    "samples": "New images, drawn token by token",
+    "greedy": "The image of the most probable codes: plainer than drawn ones",
+    "completed": "Held-out images, then the same with the lower half drawn anew",
+}
+
+_PICTURE = re.compile(r"^(.+)-(\d{8,})\.png$")
 
 
 def write_run_report(folder: RunFolder) -> None:
@@ -28,29 +45,53 @@ def write_run_report(folder: RunFolder) -> None:
     rows = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
     last = {name: (value, row["step"]) for row in rows for name, value in row.items() if name != "step"}
     curves = []
-    for title, names in CURVES.items():
+    for title, (unit, names) in CURVES.items():
         lines = {
             name: [(float(row["step"]), row[name]) for row in rows if isinstance(row.get(name), float)]
             for name in names
         }
-        curves.append(Curves(title, {name: line for name, line in lines.items() if line}))
+        curves.append(Curves(title, unit, {name: line for name, line in lines.items() if line}))
     text = render_report(
         folder.path.resolve().name,
-        paragraphs=[f"{rows[-1]['step']:,} steps." if rows else "No number was logged."],
-        rows=[Row(name, f"{value:.4g}", f"step {step:,}") for name, (value, step) in sorted(last.items())],
+        paragraphs=[
+            f"{rows[-1]['step']:,} steps." if rows else "No number was logged.",
+            *_what_it_is(folder),
+        ],
+        rows=[_row(name, value, step) for name, (value, step) in sorted(last.items())],
         pictures=_newest_pictures(folder.images),
         curves=curves,
     )
     write_text(folder.report, text)
 
 
+def _what_it_is(folder: RunFolder) -> list[str]:
+    """Kind, data and length of the run, from its configuration."""
+    if not folder.config.exists():
+        return []
+    run = read_yaml(folder.config)
+    data, training = run["data"], run["training"]
+    source = ", ".join(f"{name} {value}" for name, value in (data.get("source") or {}).items())
+    size, of_data = "x".join(map(str, data["image_size"])), f" ({source})" if source else ""
+    return [
+        f"The run of a {run['kind']}: {training['steps']:,} steps of {training['batch_size']} images of {size} pixels"
+        f"{of_data}. config.yaml has all of its settings, metrics.jsonl all of its numbers."
+    ]
+
+
+def _row(name: str, value: float | str, step: int) -> Row:
+    number = value if isinstance(value, str) else f"{value:.4g}"  # what is not finite is a word
+    return Row(name, number, "; ".join(filter(None, (f"step {step:,}", _MEANINGS.get(name)))))
+
+
 def _newest_pictures(images: Path) -> list[Picture]:
     """The last picture of each kind, and the animation over the training."""
     newest = {
-        found.group(1): path for path in sorted(images.glob("*.png")) if (found := _PICTURE.match(path.name))
+        found[1]: found for path in sorted(images.glob("*.png")) if (found := _PICTURE.match(path.name))
     }
-    pictures = [Picture(path, name) for name, path in newest.items()]
+    pictures = [
+        Picture(images / found[0], f"{_CAPTIONS.get(name, name)}; after {int(found[2]):,} steps")
+        for name, found in newest.items()
+    ]
     animation = images / "training.png"
-    return (
-        [*pictures, Picture(animation, "one picture over the training")] if animation.exists() else pictures
-    )
+    moving = Picture(animation, "One picture over the training, from its first step to its last")
+    return [*pictures, moving] if animation.exists() else pictures

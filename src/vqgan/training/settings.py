@@ -73,7 +73,7 @@ def open_sources(
         for each, config in zip(given, (data.source, data.eval_source), strict=True)
     )
     if source is None:
-        raise ConfigError("no images were given", hint="give `--data FOLDER`, or `data=` in Python")
+        raise ConfigError("no images were given", hint='give `data="FOLDER"`')
     train: Split = "train" if own is None or brings_heldout(source) else "all"
     heldout: Split = "heldout" if own is None or brings_heldout(own) else "all"
     images = open_source(source, train, frames=data.frames)
@@ -81,7 +81,7 @@ def open_sources(
     if by_class and images.class_names != others.class_names:
         raise DataError(
             "the held-out images have other classes than the training images",
-            hint="give held-out images in folders of the same names, or leave `--eval-data` away",
+            hint="give held-out images in folders of the same names, or omit `eval_data=`",
         )
     return images, others
 

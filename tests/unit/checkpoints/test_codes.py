@@ -100,6 +100,12 @@ def test_an_array_without_codes_is_refused(folder, tokenizer, shape):
     assert "hint: give a folder that `vqgan encode` wrote" in message
 
 
+def test_the_array_in_place_of_its_folder_is_named(folder, tokenizer):
+    message = refused(folder / "codes.npy", tokenizer)
+    assert f"`{folder / 'codes.npy'}` is a file, expected the folder" in message
+    assert message.endswith(f"hint: give its folder, `{folder}`")
+
+
 @pytest.mark.parametrize(
     "name", ["../x.png", "/etc/x", "a/../../x", "", "C:\\x", "\\\\host\\x", "..\\x", "C:x", "a\0b"]
 )

@@ -123,7 +123,7 @@ def test_without_a_network_one_error_says_what_else_to_do(published, monkeypatch
         load_perceptual()
     assert caught.value.exit_code == 5
     assert caught.value.message.startswith("cannot download `file:///")
-    assert "--set task.perceptual=null" in caught.value.hint
+    assert 'overrides=["task.perceptual=null"]' in caught.value.hint
     assert str(published / "cache") in caught.value.hint
     assert caught.value.__suppress_context__
     assert list((published / "cache").iterdir()) == []

@@ -33,7 +33,11 @@ def test_one_class_for_all_images(value):
 @pytest.mark.parametrize(
     ("conditioner", "condition", "message"),
     [
-        (NAMED, None, "the condition `class` is missing\nhint: give `condition={.class.: 0}`"),
+        (
+            NAMED,
+            None,
+            "the condition `class` is missing\nhint: give `condition={.class.: 0}`: a number from 0 to 2, or a name \\(`",
+        ),
         (NAMED, {"depth": 1}, "the condition `class` is missing"),
         (
             NAMED,
@@ -42,7 +46,11 @@ def test_one_class_for_all_images(value):
         ),
         (NAMED, {"class": "dgo"}, "unknown class `dgo`\nhint: did you mean `dog`?"),
         (NUMBERED, {"class": "dog"}, "unknown class `dog`\nhint: give a number from 0 to 9"),
-        (NAMED, {"class": 3}, "class 3 does not exist\nhint: give a number from 0 to 2 or a name"),
+        (
+            NAMED,
+            {"class": 3},
+            "class 3 does not exist\nhint: give a number from 0 to 2, or a name \\(`[a-z]+`, `[a-z]+`, `[a-z]+`\\)",
+        ),
         (NAMED, {"class": -1}, "class -1 does not exist"),
         (NAMED, {"class": 1.0}, "class `1.0` is neither an integer nor a name"),
         (NAMED, {"class": torch.tensor([0.0, 1.0])}, "class `0.0` is neither an integer nor a name"),

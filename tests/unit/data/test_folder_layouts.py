@@ -63,7 +63,7 @@ def test_a_class_that_is_only_held_out_is_refused(tmp_path: Path) -> None:
     config = folder(tmp_path, "train/cat/1.png", "val/cat/2.png", "val/fox/3.png")
     with pytest.raises(DataError, match=r"val` has the class `fox`, which `train` lacks") as caught:
         opened(config)
-    assert "--eval-data" in caught.value.hint
+    assert "eval_data=" in caught.value.hint
     assert opened(FolderConfig(path=str(tmp_path / "val"))).class_names == ("cat", "fox")
 
 

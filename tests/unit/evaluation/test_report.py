@@ -1,5 +1,7 @@
 import base64
+import re
 
+import pytest
 import torch
 
 from vqgan.evaluation.report import Curves, Picture, Row, render_report
@@ -14,9 +16,9 @@ def test_report_holds_numbers_pictures_and_curves_and_escapes_text(tmp_path):
         rows=[Row("loss", "0.5 nats", "uniform 1.0")],
         pictures=[Picture(picture, "four pixels")],
         curves=[
-            Curves("loss over steps", {"loss": [(1.0, 3.0), (2.0, 1.0)]}),
-            Curves("one point", {"x": [(1.0, 1.0)]}),
-            Curves("nothing to draw", {"x": []}),
+            Curves("loss over steps", "nats", {"loss": [(1.0, 3.0), (2.0, 1.0)], "a < b": [(1.0, 2.0)]}),
+            Curves("one point", "dB", {"x": [(1.0, 1.0)]}),
+            Curves("nothing to draw", "dB", {"x": []}),
         ],
     )
     assert "a &lt; b" in page
@@ -24,4 +26,20 @@ def test_report_holds_numbers_pictures_and_curves_and_escapes_text(tmp_path):
     assert base64.b64encode(picture.read_bytes()).decode() in page
     assert page.count("<svg") == 2
     assert "nothing to draw" not in page
-    assert 'points="60.0,16.0 630.0,210.0"' in page
+    assert 'points="60.0,28.0 630.0,210.0"' in page
+    assert 'name="viewport"' in page
+    assert "color-scheme: light dark" in page
+    assert '<img class="small" width="32" alt="four pixels"' in page
+    charts = page.partition("<h2>Curves</h2>")[2]
+    assert ">training step</text>" in charts
+    assert ">nats</text>" in charts
+    for svg in re.findall("<svg.*?</svg>", charts):
+        assert "loss" not in svg  # the legend stands beside it, where it hides nothing
+    assert "&#9632; a &lt; b</span></figcaption>" in charts
+
+
+@pytest.mark.parametrize(("side", "shown"), [(96, ' class="small" width="576"'), (330, ""), (1000, "")])
+def test_small_pictures_are_enlarged_by_whole_factors(tmp_path, side, shown):
+    picture = Picture(save_png(torch.zeros(1, 4, side), tmp_path / "a.png"), "it")
+    page = render_report("a", paragraphs=[], rows=[], pictures=[picture], curves=[])
+    assert f'<img{shown} alt="it"' in page

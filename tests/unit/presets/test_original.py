@@ -162,11 +162,11 @@ def test_the_first_stage_of_imagenet(resolved):
     assert "`data.params.train.params.config.size` = 256 became `data.image_size`" in lines
     assert (
         "`data.params.train.target` = taming.data.imagenet.ImageNetTrain is left out: "
-        "the images are those of `--data`" in lines
+        "the images are those of `data=`" in lines
     )
     assert (
         "`data.params.validation` (taming.data.some.Validation) is left out: "
-        "give held-out images by `--eval-data`" in lines
+        "give held-out images by `eval_data=`" in lines
     )
     assert "how long to train is not said: 500002 steps; give `--steps N`" in lines
     assert not [line for line in lines if "not known" in line]
@@ -201,7 +201,7 @@ def test_the_second_stage_of_faces(resolved):
     assert count / 1e6 == pytest.approx(304.9, abs=0.1)
     assert (
         "`model.params.first_stage_config` (taming.models.vqgan.VQModel, logs/faceshq_vqgan/checkpoints/last.ckpt) "
-        "is left out: the tokenizer is that of `--tokenizer`" in lines
+        "is left out: the tokenizer is that of `tokenizer=`" in lines
     )
     assert not [line for line in lines if "not known" in line]
 
@@ -255,7 +255,7 @@ def test_the_learning_rate_is_that_of_the_whole_batch(resolved, monkeypatch):
     assert run.task.optimizer.learning_rate == pytest.approx(72 * 4.5e-6)
     rate = "learning rate 0.000324 = 3 accumulated x 2 processes x 12 images x 4.5e-06; "
     assert f"{rate}another batch size does not change it" in lines
-    assert "`lightning.trainer.gpus` = 0,1 is left out: give `--device`" in lines
+    assert "`lightning.trainer.gpus` = 0,1 is left out: give `device=`" in lines
 
 
 def test_order_corruption_and_start_token_of_a_second_stage(resolved):

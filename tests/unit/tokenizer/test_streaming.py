@@ -237,11 +237,6 @@ def test_what_the_tokenizer_refuses_is_refused_in_streams_too(tokenizer):
         encode_within(tokenizer, pictures(63, 64), memory)
 
 
-def test_nothing_of_no_images_is_no_error(tokenizer):
-    assert decode_within(tokenizer, torch.zeros(0, 2, 2, dtype=torch.int64), 1).shape == (0, 3, 4, 4)
-    assert encode_within(tokenizer, pictures(4, 4)[:0], 1).shape == (0, 2, 2)
-
-
 @torch.no_grad()
 def test_half_precision_streams_as_it_passes_whole():
     exact, half, images = build(), build().to(torch.bfloat16), pictures(96, 96)

@@ -79,10 +79,6 @@ def test_indices_out_of_range_are_refused(tokenizer, index):
         tokenizer.decode(indices)
 
 
-def test_nothing_of_no_images_is_no_error(tokenizer):
-    assert tokenizer.decode(torch.zeros(0, 2, 2, dtype=torch.int64)).shape == (0, 3, 8, 8)
-
-
 def test_it_works_in_float64():
     double = Tokenizer(config(normalize=True)).double()
     result = double(torch.randn(1, 3, 8, 8, dtype=torch.float64))

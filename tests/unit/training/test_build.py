@@ -173,7 +173,7 @@ def test_a_prior_from_a_file_refuses_other_classes_and_sizes(engine, prior_file)
 
 def test_a_prior_needs_a_tokenizer_exactly_when_it_begins_anew(engine, file, prior_file):
     with pytest.raises(
-        ConfigError, match="a prior is trained on a tokenizer's codes\nhint: give `--tokenizer"
+        ConfigError, match="a prior is trained on a tokenizer's codes\nhint: give `tokenizer="
     ):
         prior_task(engine)
     with pytest.raises(ConfigError, match="brings its tokenizer along"):

@@ -62,6 +62,13 @@ def test_only_the_prior_learns(engine):
     assert task.prior.training
 
 
+def test_a_step_does_not_wait_for_the_images_values(engine, monkeypatch):
+    monkeypatch.setattr(
+        "vqgan.tokenizer.tokenizer.check_values", lambda images: pytest.fail("a GPU would wait")
+    )
+    make(engine).train_step([tiny.batch(4)], 0)
+
+
 def test_two_micro_batches_are_one_batch(engine):
     whole, parts, data = make(engine), make(engine), tiny.batch(4)
     for step in range(2):

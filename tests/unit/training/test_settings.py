@@ -81,5 +81,5 @@ def test_a_named_training_file_is_not_joined_by_the_held_out_file_beside_it(tmp_
 
 
 def test_a_run_without_images_says_so():
-    with pytest.raises(ConfigError, match="no images were given\nhint: give `--data FOLDER`"):
+    with pytest.raises(ConfigError, match='no images were given\nhint: give `data="FOLDER"`'):
         open_sources(DataConfig(image_size=(8, 8)))

@@ -13,7 +13,7 @@ from vqgan.errors import ConfigError
 from vqgan.tokenizer.quantizers.remap import RemapConfig, check_used, to_all
 from vqgan.types import Indices, Latents
 
-NO_RESEEDING = "leave it out: `--set task.reseed_after=null`"
+NO_RESEEDING = 'leave it out: `overrides=["task.reseed_after=null"]`'
 """What to do where a quantizer cannot be re-seeded."""
 
 
