@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from vqgan.checkpoints.files import write_json, write_text
-from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.checkpoints.taming_run import is_original
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
@@ -48,6 +48,7 @@ def train(
     precision: str = "fp32",
     seed: int = 0,
     on_progress: OnProgress | None = None,
+    stage: Stage | None = None,
 ) -> Path:
     """Trains a tokenizer or a prior, or continues a run.
 
@@ -66,6 +67,7 @@ def train(
         precision: ``"fp32"``, ``"bf16"`` or ``"auto"``.
         seed: Of initial weights, data order, augmentation and corruption.
         on_progress: Called after every step.
+        stage: ``"tokenizer"`` or ``"prior"``, where a run of the other kind is to be refused.
 
     Returns:
         The run's folder; it holds ``tokenizer.safetensors`` or ``prior.safetensors``.
@@ -79,16 +81,24 @@ def train(
     if resume is not None:
         require(out is None, "expected exactly one of `out` and `resume`", hint=hint)
         _refuse_when_resuming(run=run, tokenizer=tokenizer, start_from=start_from)
+        _require_stage(read_run(RunFolder(Path(resume)))[0], stage, resume)
         prepared = _continue(RunFolder(Path(resume)), given, overrides, (device, precision, seed))
     elif out is not None:
         settings = with_data(resolve(run, overrides), *given)
+        _require_stage(settings, stage, run)
         refuse_other(settings, start_from, overrides)
         engine = Engine(device, precision)
-        prepared = _begin(RunFolder(Path(out)), settings, given, tokenizer, start_from, engine, seed)
+        begun = {"run": str(run) if isinstance(run, str | Path) else None, "seed": seed}
+        prepared = _begin(RunFolder(Path(out)), settings, given, tokenizer, start_from, engine, begun)
     else:
         raise ConfigError("expected exactly one of `out` and `resume`", hint=hint)
     prepared.train(on_progress)
     return prepared.folder.path
+
+
+def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
+    kind = run.__struct_config__.tag
+    require(stage in (None, kind), f"`{name}` trains a {kind}", hint=f"use `vqgan train {kind}`")
 
 
 def _refuse_when_resuming(**arguments: object) -> None:
@@ -167,8 +177,9 @@ def _begin(
     tokenizer: str | Path | None,
     start_from: str | Path | None,
     engine: Engine,
-    seed: int,
+    begun: dict[str, Any],
 ) -> _Prepared:
+    seed = begun["seed"]
     require(0 <= seed < 1 << 63, f"`seed` is {seed}, expected 0 to 2^63 - 1")
     settings.training.share(engine.world)
     sources = _sources(settings, given)
@@ -191,7 +202,7 @@ def _begin(
     if engine.is_main:
         folder.create()
         write_text(folder.config, dump_yaml(settings))
-        write_json(folder.environment, {**_environment(engine, sources), **values})
+        write_json(folder.environment, {**_environment(engine, sources), **begun, **values})
         if isinstance(settings, PriorRun):
             task.export(folder, 0)
     engine.barrier()

@@ -35,7 +35,11 @@ def test_train_tokenizer_prints_the_run_that_it_wrote(trained, tmp_path, run):
     assert config["training"]["steps"] == 2
     assert config["training"]["batch_size"] == 3
     assert config["data"]["image_size"] == [12, 8]
-    assert json.loads((out / "env.json").read_text())["seed"] == 3
+    environment = json.loads((out / "env.json").read_text())
+    assert (environment["seed"], environment["run"]) == (3, str(trained.tokenizer_file))
+    assert (
+        f"The run of a tokenizer, of `{trained.tokenizer_file}`: 2 steps" in (out / "report.html").read_text()
+    )
     assert [row["step"] for row in metrics(out)] == [1, 2]
     assert "tokenizer: 100%" in result.err
     assert (
@@ -113,6 +117,15 @@ def test_from_begins_with_the_weights_of_another_run(trained, tmp_path, run):
 
     first, second = (read_images(tmp_path / name / "0.png") for name in "ab")
     assert float((first - second).abs().max()) < 0.05
+
+
+def test_from_refuses_a_size_that_is_set_to_another(trained, tmp_path, run):
+    words = ["--data", trained.images, "--out", tmp_path / "run", "--from", trained.tokenizer]
+    result = run(
+        "train", "tokenizer", trained.tokenizer_file, *words, "--set", "tokenizer.quantizer.codebook_size=8"
+    )
+    assert (result.code, (tmp_path / "run").exists()) == (2, False)
+    assert "`tokenizer.quantizer.codebook_size` is set to 8, but in" in result.err
 
 
 def test_a_printed_preset_is_a_run_file(trained, tmp_path, run):

@@ -8,7 +8,7 @@ import tyro
 from vqgan.cli.options import OptionalInteger, OptionalText, Texts, parse_size
 
 if TYPE_CHECKING:
-    from vqgan.training.run import Run
+    from vqgan.checkpoints.run_folder import Stage
 
 
 def _optional(metavar: str, default: str = "") -> object:
@@ -75,7 +75,7 @@ class _Train:
         }
         return [*self.set, *(f"{key}={value}" for key, value in short.items() if value is not None)]
 
-    def train(self, stage: str, tokenizer: str | None = None) -> None:
+    def train(self, stage: "Stage", tokenizer: str | None = None) -> None:
         """Trains, with a progress bar, and prints the run's folder."""
         from pathlib import Path
 
@@ -86,35 +86,28 @@ class _Train:
         from vqgan.checkpoints.run_folder import RunFolder
         from vqgan.cli.progress import ProgressBar
         from vqgan.config import require
-        from vqgan.runs import read_run, resolve, train
-        from vqgan.training.run import TokenizerRun
+        from vqgan.runs import train
 
-        run: Run | None = None
         if self.resume is not None:
             self._check_resume(tokenizer)
-            settings, _ = read_run(RunFolder(Path(self.resume)))
         else:
             require(self.out is not None, "no folder was given", hint="give `--out RUN`, or `--resume RUN`")
-            settings = run = resolve(self.preset, self.overrides())
-        kind = "tokenizer" if isinstance(settings, TokenizerRun) else "prior"
-        require(
-            kind == stage, f"`{self.resume or self.preset}` trains a {kind}", hint=f"use `vqgan train {kind}`"
-        )
         try:
             with ProgressBar() as bar:
                 folder = train(
-                    run,
+                    self.preset,
                     data=self.data,
                     eval_data=self.eval_data,
                     out=self.out,
                     tokenizer=tokenizer,
                     start_from=self.start_from,
                     resume=self.resume,
-                    overrides=() if run is not None else self.overrides(),
+                    overrides=self.overrides(),
                     device=self.device,
                     precision=self.precision or "fp32",
                     seed=self.seed or 0,
                     on_progress=bar,
+                    stage=stage,
                 )
         except KeyboardInterrupt:  # the second Ctrl-C, which stops before anything is said
             place = RunFolder(Path(self.resume or self.out or ""))

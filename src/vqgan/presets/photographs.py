@@ -39,13 +39,13 @@ def laptop_tokenizer() -> TokenizerRun:
             pixels="l1+l2",
             hard_share=0.05,
             adversary=AdversaryConfig(
-                start=900, discriminator_start=850, base_channels=16, num_layers=2, weight=0.1
+                start=1350, discriminator_start=1300, base_channels=16, num_layers=2, weight=0.1
             ),
-            reseed_after=250,
+            reseed_after=50,
         ),
         data=LAPTOP,
         training=LoopConfig(
-            steps=1000, batch_size=8, ema_decay=0.998, log_every=25, save_every=250, evaluate_every=250
+            steps=1500, batch_size=8, ema_decay=0.998, log_every=25, save_every=250, evaluate_every=250
         ),
     )
 

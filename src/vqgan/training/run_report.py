@@ -66,15 +66,17 @@ def write_run_report(folder: RunFolder) -> None:
 
 def _what_it_is(folder: RunFolder) -> list[str]:
     """Kind, data and length of the run, from its configuration."""
-    if not folder.config.exists():
+    if not folder.config.exists() or not folder.environment.exists():
         return []
     run = read_yaml(folder.config)
     data, training = run["data"], run["training"]
     source = ", ".join(f"{name} {value}" for name, value in (data.get("source") or {}).items())
+    name = json.loads(folder.environment.read_text(encoding="utf-8")).get("run")
+    named = f", of `{name}`" if name else ""
     size, of_data = "x".join(map(str, data["image_size"])), f" ({source})" if source else ""
     return [
-        f"The run of a {run['kind']}: {training['steps']:,} steps of {training['batch_size']} images of {size} pixels"
-        f"{of_data}. config.yaml has all of its settings, metrics.jsonl all of its numbers."
+        f"The run of a {run['kind']}{named}: {training['steps']:,} steps of {training['batch_size']} images of {size} "
+        f"pixels{of_data}. config.yaml has all of its settings, metrics.jsonl all of its numbers."
     ]
 
 

@@ -239,7 +239,7 @@ def test_what_the_tokenizer_refuses_is_refused_in_streams_too(tokenizer):
 
 @torch.no_grad()
 def test_half_precision_streams_as_it_passes_whole():
-    exact, half, images = build(), build().to(torch.bfloat16), pictures(96, 96)
+    exact, half, images = build(), build().to(torch.bfloat16), pictures(64, 48)
     indices = exact.encode(images)
     whole = half.decode(indices)
     context, patch_all = streams(20_000)
