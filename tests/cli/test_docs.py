@@ -153,7 +153,9 @@ def test_every_command_and_preset_that_is_named_exists(page, capsys):
     for command in re.findall(r"`vqgan ([a-z]+)", text):
         words = ["train", "tokenizer"] if command == "train" else [command]
         assert main([*words, "--help"]) == 0
-    assert set(re.findall(r"\b(?:demo|digits|mnist|small|f16)-(?:tokenizer|prior)\b", text)) <= set(PRESETS)
+    assert set(
+        re.findall(r"\b(?:demo|digits|mnist|laptop|small|half|f16)-(?:tokenizer|prior)\b", text)
+    ) <= set(PRESETS)
 
 
 def test_the_parameters_in_the_table_of_presets_are_right():
@@ -161,7 +163,7 @@ def test_the_parameters_in_the_table_of_presets_are_right():
     rows = re.findall(
         r"^\| `(\w+)-(tokenizer|prior)` \| ([\d.]+) M \| (\d+)×(\d+) \| ([\d,]+) × (\d+) ", text, re.MULTILINE
     )
-    assert len(rows) == 10
+    assert len(rows) == 12
     for family, stage, millions, height, width, steps, batch in rows:
         first, second = (PRESETS[f"{family}-{each}"].make() for each in ("tokenizer", "prior"))
         assert isinstance(first, TokenizerRun)

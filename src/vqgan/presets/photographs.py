@@ -68,7 +68,7 @@ def laptop_prior() -> PriorRun:
         ),
         data=LAPTOP,
         training=LoopConfig(
-            steps=800, batch_size=12, ema_decay=0.99, pictures=4, save_every=200, evaluate_every=200
+            steps=500, batch_size=12, ema_decay=0.99, pictures=4, save_every=200, evaluate_every=200
         ),
     )
 

@@ -14,7 +14,7 @@ def test_norm_has_32_groups_and_a_small_eps():
 
 def test_large_maps_are_normalised_as_exactly_as_small_ones():
     """PyTorch's own sums are off by 1e-5 here."""
-    features = (torch.randn(2, 32, 300, 600) + 2).contiguous(memory_format=torch.channels_last)
+    features = (torch.randn(2, 32, 260, 400) + 2).contiguous(memory_format=torch.channels_last)
     norm = GroupNorm(32)
     nn.init.normal_(norm.weight)
     with torch.no_grad():

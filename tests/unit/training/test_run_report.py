@@ -49,6 +49,7 @@ def test_it_says_what_the_run_was(tmp_path):
     folder.create()
     folder.metrics.touch()
     folder.config.write_text(dump_yaml(tiny.tokenizer_run(IdxConfig(path="my/digits"))))
+    folder.environment.write_text('{"run": "my-preset"}')
     write_run_report(folder)
-    said = "The run of a tokenizer: 4 steps of 4 images of 8x8 pixels (kind idx, path my/digits)."
+    said = "The run of a tokenizer, of `my-preset`: 4 steps of 4 images of 8x8 pixels (kind idx, path my/digits)."
     assert said in folder.report.read_text()
