@@ -35,6 +35,16 @@ KEPT_STEPS = 2
 
 _STEP = re.compile(r"^step-(\d{8,})$")
 
+_BEGINNING = (
+    "A run has begun here and has not saved a step yet. While nothing is added, another may begin here.\n"
+)
+
+_BEGUN = re.compile(
+    r"(config\.yaml|env\.json|prior\.safetensors|state/beginning\.txt|events\.out\.tfevents\.[^/]+|.*\.tmp|\.tmp[^/]+"
+    r"|state/\.tmp-step-.+)$"
+)
+"""What a run writes before its first step is saved; the rest is temporary."""
+
 Stage = Literal["tokenizer", "prior"]
 
 
@@ -63,6 +73,7 @@ class RunFolder:
         self.images = path / "images"
         self.report = path / "report.html"
         self.state = path / "state"
+        self._beginning = self.state / "beginning.txt"
         self._damaged: set[int] = set()
 
     def weights(self, stage: Stage) -> Path:
@@ -70,32 +81,27 @@ class RunFolder:
         return self.path / f"{stage}.safetensors"
 
     def create(self) -> None:
-        """Makes the folder; what is left of a run that was stopped before it saved anything makes room.
+        """Makes the folder, or takes that of a run that was stopped before it saved a step; deletes nothing.
 
         Raises:
-            ConfigError: If it already holds something; nothing is ever overwritten without being asked.
+            ConfigError: If it already holds something else.
             OutputError: If it cannot be made.
         """
         with output_errors(self.path):
-            if self._is_stillborn():
-                shutil.rmtree(self.path)
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.path.exists() and not self._only_begun():
                 run = f', or continue the run with `resume="{self.path}"`' if self.numbers() else ""
                 raise ConfigError(f"`{self.path}` is not empty", hint=f"choose another folder{run}")
-            self.images.mkdir(parents=True)
-            self.state.mkdir()
+            for folder in (self.images, self.state):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_text(self._beginning, _BEGINNING)
 
-    def _is_stillborn(self) -> bool:
-        """Whether there are only files from the beginning of a run, and none of a step, a picture or a number."""
-        if not self.state.is_dir() or self.numbers() or self.metrics.exists():
+    def _only_begun(self) -> bool:
+        """Whether the folder is empty, or says that a run began in it and holds nothing beside what that wrote."""
+        if not self.path.is_dir():
             return False
-        names = {path.name for path in self.path.iterdir()}
-        first = {self.config.name, self.environment.name, self.weights("prior").name}
-        known = first | {self.images.name, self.state.name}
-        beginnings = (".tmp", ".config", ".env", ".prior", "events.out.tfevents")
-        return all(name in known or name.startswith(beginnings) for name in names) and not any(
-            path.is_file() for path in self.images.rglob("*")
-        )
+        files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
+        begun = self._beginning.is_file() and self._beginning.read_bytes() == _BEGINNING.encode()
+        return all(begun and _BEGUN.match(name) for name in files) and (begun or not any(self.path.iterdir()))
 
     def commit(
         self, number: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
@@ -125,6 +131,7 @@ class RunFolder:
                 os.rename(temporary, final)
                 sync(self.state)
                 write_json(self.state / "latest.json", {"step": number, "folder": final.name})
+                self._beginning.unlink(missing_ok=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._prune(number)
@@ -168,7 +175,7 @@ class RunFolder:
         with output_errors(self.path):
             for folder in self.state.glob(".tmp-*"):
                 shutil.rmtree(folder)
-            for file in (*self.path.rglob(".*.tmp"), *self.path.glob(".tmp??????")):
+            for file in (*self.path.rglob(".*.[0-9]*.tmp"), *self.path.glob(".tmp??????")):
                 file.unlink()
         _keep_rows(self.metrics, lambda row: row["step"] <= last_row)
         _keep_rows(self.skipped, lambda row: True)

@@ -68,17 +68,36 @@ def test_an_empty_folder_may_become_a_run_and_a_full_one_may_not(tmp_path):
         RunFolder(tmp_path / "file").create()
 
 
-def test_what_a_run_left_that_never_saved_makes_room_for_a_new_one(tmp_path):
+BEGUN = (
+    "config.yaml",
+    "env.json",
+    "prior.safetensors",
+    "events.out.tfevents.1",
+    ".tmp123456",
+    "state/.a.1.tmp",
+)
+
+
+def test_a_new_run_may_begin_where_one_was_stopped_before_it_saved_anything(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.create()
-    for name in ("config.yaml", "env.json", "prior.safetensors", "events.out.tfevents.1", ".tmp123456"):
+    for name in BEGUN:
         (folder.path / name).touch()
+    (folder.state / ".tmp-step-00000000-12").mkdir()
+    (folder.state / ".tmp-step-00000000-12" / "model.safetensors").touch()
+    before = set(folder.path.rglob("*"))
     folder.create()
-    assert sorted(path.name for path in folder.path.iterdir()) == ["images", "state"]
+    assert set(folder.path.rglob("*")) == before
+    commit(folder, 1)
+    with pytest.raises(ConfigError, match="is not empty"):
+        folder.create()
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "images/a.png", "state/step-00000001/x", "notes.txt"])
-def test_anything_else_in_the_folder_stays(tmp_path, name):
+@pytest.mark.parametrize(
+    "name",
+    ["metrics.jsonl", "images/a.png", "state/step-00000001/x", "state/thesis.txt", ".env", ".config/a"],
+)
+def test_a_folder_that_holds_anything_else_is_refused_and_stays(tmp_path, name):
     folder = RunFolder(tmp_path / "run")
     folder.create()
     (folder.path / name).parent.mkdir(exist_ok=True)
@@ -86,6 +105,16 @@ def test_anything_else_in_the_folder_stays(tmp_path, name):
     with pytest.raises(ConfigError, match="is not empty"):
         folder.create()
     assert (folder.path / name).exists()
+
+
+def test_files_named_like_those_of_a_run_prove_nothing(tmp_path):
+    folder = RunFolder(tmp_path / "mine")
+    folder.state.mkdir(parents=True)
+    for name in BEGUN:
+        (folder.path / name).write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        folder.create()
+    assert all((folder.path / name).read_text() == "mine" for name in BEGUN)
 
 
 def test_the_newest_step_comes_back_bit_by_bit(folder):
@@ -263,6 +292,8 @@ def test_a_step_found_damaged_can_be_written_again(folder):
 def test_what_a_killed_process_left_is_removed_and_nothing_else(folder):
     commit(folder, 1)
     kept = set(folder.path.rglob("*"))
+    (folder.path / ".thesis.tmp").write_text("mine")
+    kept.add(folder.path / ".thesis.tmp")
     partial = folder.state / ".tmp-step-00000002-123"
     partial.mkdir()
     (partial / ".model.safetensors.1.tmp").write_bytes(b"x")
