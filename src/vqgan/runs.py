@@ -45,8 +45,8 @@ def train(
     resume: str | Path | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
-    precision: str = "fp32",
-    seed: int = 0,
+    precision: str | None = None,
+    seed: int | None = None,
     on_progress: OnProgress | None = None,
     stage: Stage | None = None,
 ) -> Path:
@@ -64,8 +64,8 @@ def train(
         resume: A run folder to continue; all is taken from it but ``data`` that was given as images.
         overrides: Changes of the run's configuration, ``"training.steps=100"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
-        precision: ``"fp32"``, ``"bf16"`` or ``"auto"``.
-        seed: Of initial weights, data order, augmentation and corruption.
+        precision: ``"fp32"`` (the default of a new run), ``"bf16"`` or ``"auto"``.
+        seed: Of initial weights, data order, augmentation and corruption; 0 by default.
         on_progress: Called after every step.
         stage: ``"tokenizer"`` or ``"prior"``, where a run of the other kind is to be refused.
 
@@ -87,8 +87,8 @@ def train(
         settings = with_data(resolve(run, overrides), *given)
         _require_stage(settings, stage, run)
         refuse_other(settings, start_from, overrides)
-        engine = Engine(device, precision)
-        begun = {"run": str(run) if isinstance(run, str | Path) else None, "seed": seed}
+        engine = Engine(device, precision or "fp32")
+        begun = {"run": str(run) if isinstance(run, str | Path) else None, "seed": seed or 0}
         prepared = _begin(RunFolder(Path(out)), settings, given, tokenizer, start_from, engine, begun)
     else:
         raise ConfigError("expected exactly one of `out` and `resume`", hint=hint)
@@ -164,7 +164,7 @@ class _Prepared:
             task=self.task,
             folder=self.folder,
             heldout=heldout,
-            device=self.engine.device,
+            engine=self.engine,
             start=self.start,
             on_progress=on_progress,
         )
@@ -210,16 +210,16 @@ def _begin(
 
 
 def _continue(
-    folder: RunFolder, given: Given, overrides: Sequence[str], compute: tuple[str, str, int]
+    folder: RunFolder, given: Given, overrides: Sequence[str], compute: tuple[str, str | None, int | None]
 ) -> _Prepared:
     recorded, environment = read_run(folder)
     changed = merge(to_mapping(recorded), parse_overrides(overrides))
     settings = with_data(convert_run(changed, where="the resumed run"), *given)
     refuse_changes(recorded, settings)
     device, precision, seed = compute
-    for name, value, neutral in (("precision", precision, ("fp32", "auto")), ("seed", seed, (0,))):
+    for name, value in (("precision", precision), ("seed", seed)):
         require(
-            value in (*neutral, environment[name]),
+            value in (None, "auto", environment[name]),
             f"`{name}` is {value}, but the run was begun with {environment[name]}",
             hint="omit it, or begin a new run in another folder",
         )

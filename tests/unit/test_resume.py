@@ -169,6 +169,7 @@ def begun(first_step, tmp_path):
         ),
         ({"overrides": ["training.steps=2"]}, "`training.steps` is 2, but the run was begun with 5"),
         ({"precision": "bf16"}, "`precision` is bf16, but the run was begun with fp32"),
+        ({"seed": 0}, "`seed` is 0, but the run was begun with 3"),
         ({"seed": 9}, "`seed` is 9, but the run was begun with 3"),
         ({"start_from": "x"}, "`start_from` is `x`, but a resumed run takes everything from its folder"),
         ({"run": "demo-prior"}, "`run` is `demo-prior`, but a resumed run takes everything from its folder"),

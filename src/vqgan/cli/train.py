@@ -104,8 +104,8 @@ class _Train:
                     resume=self.resume,
                     overrides=self.overrides(),
                     device=self.device,
-                    precision=self.precision or "fp32",
-                    seed=self.seed or 0,
+                    precision=self.precision,
+                    seed=self.seed,
                     on_progress=bar,
                     stage=stage,
                 )

@@ -106,6 +106,7 @@ class Loop:
                 self._complete(start, unfinished, stop)
             for step in range(start, self.task.loop.steps):
                 self._complete(step + 1, self._step(step, train), stop)
+            self._finish()
 
     def _step(self, step: int, train: Iterator[Batch]) -> dict[str, float]:
         """One optimizer step; returns the numbers to log if they are due."""
@@ -149,9 +150,6 @@ class Loop:
                 finished = False
         stopping = self.engine.any(stop.requested)
         last = done == self.task.loop.steps
-        if last and finished and self.observer is not None:
-            self.observer.finish()
-            write_run_report(self.folder)
         if (last or stopping or done % self.task.loop.save_every == 0) and done != self._saved:
             self._save(done, {} if finished else {UNFINISHED: dict(row)})
         if stopping and not (last and finished):
@@ -159,6 +157,22 @@ class Loop:
                 f"stopped at step {done} of {self.task.loop.steps}; everything is saved in `{self.folder.path}`",
                 hint=f"go on with `vqgan train {self.task.phase} --resume {self.folder.path}`",
             )
+
+    def _finish(self) -> None:
+        """Writes animation and report. Everything is saved by now, so what fails here costs nothing else."""
+        if self.observer is None:
+            return
+        for what, write in (
+            ("animation", self.observer.finish),
+            ("report", lambda: write_run_report(self.folder)),
+        ):
+            try:
+                write()
+            except Exception as error:
+                reason = " ".join(str(error).split())
+                logger.warning(
+                    "the run is complete, but not its %s: %s: %s", what, type(error).__name__, reason
+                )
 
     def _check(self, done: int, row: Mapping[str, float]) -> None:
         if not self.task.state.diverged():

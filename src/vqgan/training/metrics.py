@@ -70,9 +70,9 @@ class MetricsLog:
 
     @contextmanager
     def _mirroring(self) -> Iterator[None]:
-        """Gives TensorBoard up when its files cannot be written."""
+        """Gives TensorBoard up when it fails, whatever the reason: it must not cost a step."""
         try:
             yield
-        except OSError as error:
+        except Exception as error:
             logger.warning("no more TensorBoard events: %s", error)
             self._board = None

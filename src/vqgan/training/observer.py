@@ -7,6 +7,8 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.errors import OutputError
+from vqgan.training.engine import Engine
 from vqgan.training.metrics import MetricsLog
 from vqgan.training.pictures import is_picture_step, write_animation, write_pictures
 from vqgan.training.records import SkippedFiles
@@ -46,7 +48,7 @@ class Observer:
         task: What is watched; its settings say how often.
         folder: Where everything is written.
         heldout: Images that are never trained on.
-        device: Where the task computes.
+        engine: Where the task computes, and with how many processes.
         start: Steps already done.
         on_progress: Called after every step.
     """
@@ -57,14 +59,14 @@ class Observer:
         task: Observed,
         folder: RunFolder,
         heldout: Heldout,
-        device: torch.device,
+        engine: Engine,
         start: int,
         on_progress: OnProgress | None,
     ) -> None:
         self.task = task
         self.folder = folder
         self.heldout = heldout
-        self.device = device
+        self.engine = engine
         self.on_progress = on_progress
         self._skipped = SkippedFiles(folder.skipped)
         self._log = MetricsLog(folder, start)
@@ -82,9 +84,14 @@ class Observer:
         """
         config = self.task.loop
         if config.pictures and is_picture_step(done, config.steps):
-            self._pictures(done, poll)
+            try:
+                self._pictures(done, poll)
+            except OutputError as error:
+                logger.warning("no pictures of step %d: %s", done, error)
         if done % config.evaluate_every == 0 or done == config.steps:
-            held_out = self._batches(config.evaluate_images, config.share(1), poll, measured=True)
+            held_out = self._batches(
+                config.evaluate_images, config.share(self.engine.world), poll, measured=True
+            )
             row = {**row, **{f"heldout_{name}": n for name, n in self.task.evaluate(held_out).items()}}
         self.write(done, row)
         if self.on_progress is not None:
@@ -123,7 +130,7 @@ class Observer:
             for path, reason in self._skipped.add(batch):
                 logger.warning("skipped `%s`, which is held out: %s", path, reason)
             if len(batch.images):
-                yield to_device(batch, self.device)
+                yield to_device(batch, self.engine.device)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

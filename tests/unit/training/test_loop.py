@@ -89,7 +89,7 @@ def run(task, folder, start=0, unfinished=None, progress=None, train=None):
         task=task,
         folder=folder,
         heldout=held_out,
-        device=torch.device("cpu"),
+        engine=Engine("cpu"),
         start=start,
         on_progress=None if progress is None else progress.append,
     )
@@ -301,7 +301,7 @@ def test_skipped_files_of_training_and_evaluation_are_recorded_once(folder):
 
     task = Counting()
     observer = Observer(
-        task=task, folder=folder, heldout=skipping, device=torch.device("cpu"), start=0, on_progress=None
+        task=task, folder=folder, heldout=skipping, engine=Engine("cpu"), start=0, on_progress=None
     )
     loop = Loop(task=task, folder=folder, engine=Engine("cpu"), values={"seed": 0}, observer=observer)
     loop.run(batches((("a.png", "x"), ("b.png", "y"))))
@@ -321,3 +321,23 @@ def test_the_time_that_a_run_takes_is_told_once_without_the_step_that_warms_up(f
     assert [message for message in caplog.messages if "a step" in message] == [
         "6 s a step: about 18 seconds more, without pictures"
     ]
+
+
+def test_a_report_that_fails_costs_no_step(folder, monkeypatch, caplog):
+    monkeypatch.setattr("vqgan.training.loop.write_run_report", lambda folder: 1 / 0)
+    task = Counting(save_every=100)
+    run(task, folder)
+    assert folder.newest().number == STEPS
+    assert "the run is complete, but not its report: ZeroDivisionError" in caplog.text
+    monkeypatch.undo()
+    run(task, folder, start=STEPS)
+    assert folder.report.is_file()
+
+
+def test_pictures_that_cannot_be_written_cost_no_step(folder, caplog):
+    task = Counting(save_every=100, pictures=2)
+    (folder.path / "images").rmdir()
+    (folder.path / "images").write_text("mine")
+    run(task, folder)
+    assert folder.newest().number == STEPS
+    assert "no pictures of step 1: cannot write" in caplog.text
