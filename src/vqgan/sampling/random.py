@@ -1,7 +1,7 @@
 """Noise that depends only on what it is for, never on when, where or in which batch it is drawn.
 
-The noise of a token is a hash of (seed, purpose, row, column, code). All bits come from integers: they are
-the same on every device, in any batch and in any order.
+The noise of a token is a hash of (seed, purpose, row, column, code), through a key of 64 bits for each cell. All bits
+come from integers: they are the same on every device, in any batch and in any order.
 """
 
 import torch
@@ -18,6 +18,7 @@ _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
 _FIRST = 0x21F0AAAD
 _SECOND = 0xD35A2D97 - 2**32  # the same modulo 2^32, but no product of it with 32 bits leaves int64
+_STARTS = (0, 0x85EBCA6B)  # of the two words of a key
 _LARGEST_U = 1 - 2**-24  # the largest float32 below 1
 
 
@@ -85,15 +86,15 @@ class GridNoise:
             torch.arange(rows, device=device).view(1, rows, 1),
             torch.arange(columns, device=device).view(1, 1, columns),
         )
-        key = torch.zeros(1, 1, 1, dtype=torch.int64, device=device)
+        keys = [torch.full((1, 1, 1), start, dtype=torch.int64, device=device) for start in _STARTS]
         for word in words:
-            key = mix((key + word + _GOLDEN) & _MASK)
-        self._key = key
+            keys = [mix((key + word + _GOLDEN) & _MASK) for key in keys]
+        self._keys = keys
         self._codes = mix((torch.arange(codebook_size, device=device) + _GOLDEN) & _MASK)
 
     def bits(self, row: int, column: int) -> Int[Tensor, "b K"]:
         """32 random bits for each image and code at one cell."""
-        return mix(self._key[:, row, column, None] ^ self._codes)
+        return self._hashed(*(key[:, row, column, None] for key in self._keys))
 
     def at(self, row: int, column: int) -> Float[Tensor, "b K"]:
         """Standard Gumbel noise in float32 for each image and code at one cell."""
@@ -101,8 +102,12 @@ class GridNoise:
 
     def at_cells(self, cells: Int[Tensor, " k"]) -> Float[Tensor, "k b K"]:
         """As :meth:`at`, for several cells at once, each given as ``row * columns + column``."""
-        keys = self._key.flatten(1)[:, cells].t()
-        return _gumbel(mix(keys[:, :, None] ^ self._codes))
+        return _gumbel(self._hashed(*(key.flatten(1)[:, cells].t()[:, :, None] for key in self._keys)))
+
+    def _hashed(
+        self, first: Int[Tensor, "*cells 1"], second: Int[Tensor, "*cells 1"]
+    ) -> Int[Tensor, "*cells K"]:
+        return mix((first ^ self._codes).add_(second).bitwise_and_(_MASK))
 
 
 def _gumbel(bits: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
