@@ -119,16 +119,16 @@ class PriorTask:
         }
 
     def _loss(self, batch: Batch, *, corrupt: bool) -> Tensor:
+        # In the precision of the weights, as the codes are made when the model is used: bf16 changes a few of them.
+        with torch.no_grad():
+            tokenizer = self.synthesizer.tokenizer
+            # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
+            indices = tokenizer.quantizer.encode(tokenizer.latents(batch.images))
+            grid = (indices.shape[1], indices.shape[2])
+            tokens = to_tokens(indices, self.synthesizer.config.token_order)
+            condition = self.synthesizer.conditioner.tokens(self._condition(batch), len(tokens), grid)
+        read = self._corrupted(tokens, batch.sample) if corrupt else tokens
         with self.engine.autocast():
-            with torch.no_grad():
-                tokenizer = self.synthesizer.tokenizer
-                # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
-                indices = tokenizer.quantizer.encode(tokenizer.latents(batch.images))
-                grid = (indices.shape[1], indices.shape[2])
-                tokens = to_tokens(indices, self.synthesizer.config.token_order)
-                count = tokens.shape[0]
-                condition = self.synthesizer.conditioner.tokens(self._condition(batch), count, grid)
-            read = self._corrupted(tokens, batch.sample) if corrupt else tokens
             return -self.prior.log_probability(tokens, condition.to(tokens.device), read=read).mean()
 
     def _condition(self, batch: Batch) -> Mapping[str, Tensor] | None:
