@@ -202,15 +202,22 @@ class Synthesizer(nn.Module):
         """All layers, as PyTorch prints them."""
         return super().__repr__()
 
-    def log_probability(self, images: Images, condition: Condition | None = None) -> Float[Tensor, "b n"]:
+    def log_probability(
+        self, images: Images, condition: Condition | None = None, *, memory: int | None = None
+    ) -> Float[Tensor, "b n"]:
         """Natural logarithm of the probability of each of the images' tokens, row after row.
+
+        Args:
+            images: Values in [-1, 1].
+            condition: As in :meth:`sample`.
+            memory: Bytes beside the weights for encoding images and condition, as in :meth:`reconstruct`.
 
         Raises:
             ConfigError: If the images are not of the size of the window (or of its first rows), or the
                 condition does not fit.
         """
-        with torch.no_grad():
-            indices = self.tokenizer.encode(images)
+        budget = self._budget(memory)
+        indices = encode_within(self.tokenizer, images, budget)
         grid = (indices.shape[1], indices.shape[2])
         window = self._window(grid)
         if window != grid:
@@ -218,7 +225,7 @@ class Synthesizer(nn.Module):
                 f"{grid[0]} x {grid[1]} tokens are more than the prior's window of {window[0]} x {window[1]}",
                 hint="score crops of the images",
             )
-        condition_tokens = self._condition_tokens(condition, indices.shape[0], grid)
+        condition_tokens = self._condition_tokens(condition, indices.shape[0], grid, budget)
         order = self.config.token_order
         scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens)
         return to_indices(scores, grid, order).flatten(1)
@@ -231,7 +238,7 @@ class Synthesizer(nn.Module):
         return partial(
             fill_grids,
             self.prior,
-            self._condition_tokens(condition, count, grid),
+            self._condition_tokens(condition, count, grid, settings["memory"]),
             window=window,
             is_spatial=self.conditioner.is_spatial,
             token_order=self.config.token_order,
@@ -256,7 +263,7 @@ class Synthesizer(nn.Module):
             raise ConfigError(error.message, hint=hint) from None
 
     def _condition_tokens(
-        self, condition: Condition | None, count: int, grid: tuple[int, int]
+        self, condition: Condition | None, count: int, grid: tuple[int, int], memory: int
     ) -> ConditionTokens:
         require(
             condition is None or isinstance(condition, Mapping),
@@ -269,7 +276,7 @@ class Synthesizer(nn.Module):
             f"this model does not know the condition `{unknown[0] if unknown else ''}`",
             hint=f"it is steered by: `{self.conditioner.name}`",
         )
-        return self.conditioner.tokens(condition, count, grid).to(self._weight.device)
+        return self.conditioner.tokens(condition, count, grid, memory=memory).to(self._weight.device)
 
     def _budget(self, memory: int | None) -> int:
         return memory_budget(memory, self._weight.device)

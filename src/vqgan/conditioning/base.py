@@ -31,7 +31,9 @@ class Conditioner(nn.Module, ABC):
         """How many tokens the condition of an image with this token grid has (at least 1)."""
 
     @abstractmethod
-    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+    def tokens(
+        self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
         """The condition of ``count`` images as tokens.
 
         Args:
@@ -39,6 +41,7 @@ class Conditioner(nn.Module, ABC):
                 carry more than this conditioner uses.
             count: Number of images.
             grid: Rows and columns of the images' token grid.
+            memory: Bytes beside the weights, for a condition that must be encoded; by default as much as it takes.
 
         Raises:
             ConfigError: If the value is missing or does not fit; the message names what would.

@@ -73,7 +73,9 @@ class ClassLabel(Conditioner):
         """One, for every grid."""
         return self.config.num_tokens(grid)
 
-    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+    def tokens(
+        self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
         """Classes from ``{"class": value}``: a number or a name, one for all images or one per image.
 
         Raises:

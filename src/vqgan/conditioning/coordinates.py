@@ -62,7 +62,9 @@ class Coordinates(Conditioner):
         """One for each cell of the grid."""
         return self.config.num_tokens(grid)
 
-    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+    def tokens(
+        self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
         """Tokens of the whole picture's coordinates, or of the map ``{"coordinates": (b 1 H W)}``.
 
         Give a map where an image is a part of a larger one; one map serves all images, or one each.

@@ -94,7 +94,9 @@ class SceneLayout(Conditioner):
         """Those of all places and of the crop, for every grid."""
         return self.config.num_tokens(grid)
 
-    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+    def tokens(
+        self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
         """The tokens of layouts, one for all images or one each.
 
         The value is a :class:`Layout`, a mapping with its fields (as JSON has it), a list of such, or an integer

@@ -1,5 +1,6 @@
 """A second picture of the same scene, as its own codes: depth, segmentation, edges, a blurred copy."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from torch.nn import functional as F
 from vqgan.conditioning.base import Conditioner, Grid
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
-from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.tokenizer import (
+    AutoencoderConfig,
+    Tokenizer,
+    TokenizerConfig,
+    VectorQuantizerConfig,
+    encode_within,
+)
 from vqgan.types import Condition, ConditionTokens, Images
 
 
@@ -104,7 +111,9 @@ class TokenizedImage(Conditioner):
         return self.config.num_tokens(grid)
 
     @torch.no_grad()
-    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+    def tokens(
+        self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
         """The codes of the picture, in raster order; one picture serves all images, or one each.
 
         The value is a tensor: pictures (b c H W) with values in [-1, 1], or labels, for a tokenizer with a
@@ -128,7 +137,10 @@ class TokenizedImage(Conditioner):
                 f"pixels, expected 1 or {count} of {height} x {width}",
                 hint="give it the size of the image",
             )
-        return self._encoder.encode(pictures).flatten(1).expand(count, -1)
+        encode = (
+            self._encoder.encode if memory is None else partial(encode_within, self._encoder, memory=memory)
+        )
+        return encode(pictures).flatten(1).expand(count, -1)
 
     def _pictures(self, value: Any) -> Images:
         """The value as floating-point pictures; labels become one-hot."""

@@ -52,6 +52,8 @@ class Unconditional(Conditioner):
         """One, for every grid."""
         return self.config.num_tokens(grid)
 
-    def tokens(self, condition: Condition | None, count: int, grid: Grid) -> ConditionTokens:
+    def tokens(
+        self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
         """The start token, ``count`` times."""
         return torch.full((count, 1), self.config.start_token)

@@ -111,6 +111,16 @@ def test_nothing_keeps_gradients():
     assert not depth().tokens({"depth": pixels}, 1, (1, 1)).requires_grad
 
 
+def test_pictures_are_encoded_within_the_memory(tmp_path):
+    conditioner = TokenizedImage(TokenizedImageConfig.example(tmp_path)).eval()
+    factor, channels = conditioner.tokenizer.downsample_factor, conditioner.tokenizer.image_channels
+    value = {conditioner.name: torch.zeros(1, channels, 8 * factor, 6 * factor)}
+    expected = conditioner.tokens(value, 1, (8, 6))
+    assert torch.equal(conditioner.tokens(value, 1, (8, 6), memory=10**9), expected)
+    with pytest.raises(ConfigError, match="not even row by row"):
+        conditioner.tokens(value, 1, (8, 6), memory=1000)
+
+
 @pytest.mark.parametrize(
     ("make", "value", "message"),
     [
