@@ -22,6 +22,9 @@ from vqgan.types import OnProgress
 
 logger = logging.getLogger(__name__)
 
+MAX_BYTES = 32 * 2**30
+"""No published checkpoint is larger; an archive that promises more would fill the disk."""
+
 
 def download_model(
     name: str,
@@ -171,6 +174,10 @@ def _extract(archive: Path, path: Path, entry: Entry) -> None:
             found = [member for member in opened.infolist() if member.filename.endswith(".ckpt")]
             if len(found) != 1:
                 raise zipfile.BadZipFile(f"it holds {len(found)} checkpoints, expected 1")
+            if found[0].file_size > MAX_BYTES:
+                raise zipfile.BadZipFile(
+                    f"its checkpoint has {found[0].file_size:,} bytes, at most {MAX_BYTES:,}"
+                )
             with opened.open(found[0]) as packed, output_errors(path), path.open("wb") as file:
                 shutil.copyfileobj(packed, file, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:

@@ -9,10 +9,12 @@ import json
 import logging
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -187,32 +189,37 @@ def _make(folder: Path) -> None:
 def _play(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> None:
     """Runs the players of one game side by side; each writes its file and reports on its stdout."""
     total = sum(job["frames"] for job in jobs)
-    players = [_start(job) for job in jobs]
-    try:
+    with ExitStack() as stack:
+        # Errors go to files: a pipe that nobody reads yet would stop a player that has much to say.
+        errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in jobs]
+        players = [_start(job, file) for job, file in zip(jobs, errors, strict=True)]
+        stack.callback(_end, players)
         used = [0] * len(jobs)
         # Players report equally often and are about as fast, so reading them in turns loses nothing.
         for lines in zip_longest(*(player.stdout for player in players if player.stdout)):
             used = [int(line) if line else before for line, before in zip(lines, used, strict=True)]
             if on_progress is not None:
                 on_progress(Progress(f"playing {jobs[0]['rom']}", sum(used), total))
-        for player in players:
-            _, errors = player.communicate()
-            if player.returncode:
-                reason = (errors.strip().splitlines() or [f"exit code {player.returncode}"])[-1]
+        for player, file in zip(players, errors, strict=True):
+            if player.wait():
+                file.seek(0)
+                reason = (file.read().strip().splitlines() or [f"exit code {player.returncode}"])[-1]
                 if player.returncode == atari_explorer.CANNOT_WRITE:
                     hint = "free some space, or set `VQGAN_CACHE` to a folder that is yours"
                     raise OutputError(f"cannot write `{jobs[0]['path']}`: {reason.lower()}", hint=hint)
                 raise DataError(f"a player of `{jobs[0]['rom']}` failed: {reason}")
-    finally:
-        for player in players:
-            player.kill()
-            player.communicate()
 
 
-def _start(job: dict[str, Any]) -> subprocess.Popen[str]:
+def _end(players: Sequence[subprocess.Popen[str]]) -> None:
+    for player in players:
+        player.kill()
+        player.communicate()
+
+
+def _start(job: dict[str, Any], errors: IO[str]) -> subprocess.Popen[str]:
     # -P: the folder of the script is no place to import from, `data/` has modules with common names.
     command = [sys.executable, "-P", str(atari_explorer.__file__), json.dumps(job)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
 
 
 def _cached(job: dict[str, Any], on_progress: OnProgress | None) -> Played:

@@ -82,6 +82,8 @@ class ItemSource(Source):
             item = self._items[index]
             image, label = item if isinstance(item, tuple | list) else (item, None)
             return image, None if label is None else int(label)
+        except MemoryError:  # says nothing about the item
+            raise
         except Exception as error:
             raise DataError(f"cannot read `{self.label(index)}`: {type(error).__name__}: {error}") from error
 

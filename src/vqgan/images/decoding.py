@@ -139,6 +139,8 @@ def _opened(source: str | Path | bytes, lazily: bool = False) -> Iterator[Image.
             else:
                 with _picture(file) as image:
                     yield image
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:
         # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
         name = "the image" if isinstance(source, bytes) else f"`{printable(source)}`"

@@ -198,6 +198,14 @@ def test_archives_without_the_checkpoint_are_refused(published, tmp_path, how, s
     assert_nothing_is_left(tmp_path, f"gave an archive that cannot be used: .*{says}")
 
 
+def test_archives_that_promise_too_much_are_refused(published, tmp_path, monkeypatch):
+    monkeypatch.setattr("vqgan.checkpoints.zoo_download.MAX_BYTES", 99)
+    archive = tmp_path / "published" / "tiny.zip"
+    folder = published(checkpoint=archive.as_uri())
+    broken_archive(folder, ("last.ckpt",))
+    assert_nothing_is_left(tmp_path, "its checkpoint has 100 bytes, at most 99")
+
+
 def test_damaged_archives_are_refused(published, tmp_path):
     folder = published(checkpoint=(tmp_path / "published" / "tiny.zip").as_uri())
     archive = broken_archive(folder, ("last.ckpt",))

@@ -199,6 +199,15 @@ def test_a_failing_player_says_why(cache, monkeypatch):
         open_atari(config(), "train")
 
 
+@pytest.mark.timeout(30)
+def test_a_player_with_much_to_say_is_not_stopped_by_a_full_pipe(tmp_path, monkeypatch):
+    script = tmp_path / "player.py"
+    script.write_text("import sys\nsys.stderr.write('no\\n' * 200_000)\nprint(4, flush=True)\nsys.exit(1)\n")
+    monkeypatch.setattr(atari_explorer, "__file__", str(script))
+    with pytest.raises(DataError, match="a player of `pong` failed: no"):
+        atari._play([{"rom": "pong", "frames": 4, "path": "x.npz"}] * 2, None)
+
+
 def test_a_cache_folder_that_cannot_be_made_is_an_output_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VQGAN_CACHE", str(tmp_path / "file"))
