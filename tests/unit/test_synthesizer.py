@@ -214,6 +214,10 @@ def test_a_depth_map_has_a_tokenizer_of_its_own():
 @pytest.mark.parametrize("size", [(8, 8), (4, 8), (12, 8)])
 def test_a_layout_steers_the_prior(size):
     model = make(SCENE)
+    for embedding in (module for module in model.prior.modules() if isinstance(module, torch.nn.Embedding)):
+        torch.nn.init.normal_(
+            embedding.weight
+        )  # fresh ones are so small that the condition decides next to nothing
     left, right = (Layout(objects=(SceneObject(class_number=1, box=(x, 0.0, 0.5, 1.0)),)) for x in (0.0, 0.5))
     first = model.sample(2, size=size, condition={"layout": left})
     assert first.shape == (2, 3, *size)

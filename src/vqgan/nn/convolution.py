@@ -11,7 +11,7 @@ NORM_GROUPS = 32
 """Every normalised width is a multiple of this."""
 
 
-EXACT_POSITIONS = 2**15
+EXACT_POSITIONS = 2**13
 """Positions whose values are added up in single precision; sums over more of them are merged in float64."""
 
 
@@ -66,7 +66,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, features: Latents) -> Latents:
         """Keeps the shape."""
-        small = features.device.type != "cpu" or features.shape[2] * features.shape[3] <= 2 * EXACT_POSITIONS
+        small = features.device.type != "cpu" or features.shape[2] * features.shape[3] <= 8 * EXACT_POSITIONS
         if small or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().forward(features)
         images = []
