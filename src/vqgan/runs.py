@@ -81,8 +81,7 @@ def train(
     if resume is not None:
         require(out is None, "expected exactly one of `out` and `resume`", hint=hint)
         _refuse_when_resuming(run=run, tokenizer=tokenizer, start_from=start_from)
-        _require_stage(read_run(RunFolder(Path(resume)))[0], stage, resume)
-        prepared = _continue(RunFolder(Path(resume)), given, overrides, (device, precision, seed))
+        prepared = _continue(RunFolder(Path(resume)), given, overrides, (device, precision, seed), stage)
     elif out is not None:
         settings = with_data(resolve(run, overrides), *given)
         _require_stage(settings, stage, run)
@@ -210,9 +209,14 @@ def _begin(
 
 
 def _continue(
-    folder: RunFolder, given: Given, overrides: Sequence[str], compute: tuple[str, str | None, int | None]
+    folder: RunFolder,
+    given: Given,
+    overrides: Sequence[str],
+    compute: tuple[str, str | None, int | None],
+    stage: Stage | None,
 ) -> _Prepared:
     recorded, environment = read_run(folder)
+    _require_stage(recorded, stage, folder.path)
     changed = merge(to_mapping(recorded), parse_overrides(overrides))
     settings = with_data(convert_run(changed, where="the resumed run"), *given)
     refuse_changes(recorded, settings)

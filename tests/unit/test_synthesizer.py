@@ -151,6 +151,12 @@ def test_reconstruct_is_decode_after_encode(model):
     assert torch.equal(model.reconstruct(images), expected)
 
 
+def test_log_probability_keeps_to_the_memory(model):
+    images = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
+    with pytest.raises(ConfigError, match="not even row by row"):
+        model.log_probability(images, {"class": 0}, memory=1000)
+
+
 @pytest.mark.parametrize("size", [(8, 8), (4, 8)])
 def test_log_probability_is_that_of_the_images_tokens(model, size):
     images = pictures(size=size)

@@ -40,7 +40,7 @@ _BEGINNING = (
 )
 
 _BEGUN = re.compile(
-    r"(config\.yaml|env\.json|prior\.safetensors|state/beginning\.txt|events\.out\.tfevents\.[^/]+|.*\.tmp|\.tmp[^/]+"
+    r"(config\.yaml|env\.json|prior\.safetensors|state/beginning\.txt|tensorboard/events[^/]+|.*\.tmp|\.tmp[^/]+"
     r"|state/\.tmp-step-.+)$"
 )
 """What a run writes before its first step is saved; the rest is temporary."""

@@ -14,12 +14,6 @@ from vqgan.images.files import natural
 WhichFrames = Literal["first", "all"]
 """Of an animation: its first frame alone, or each as an image of its own."""
 
-ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff"),
-    *(".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".npy"),
-)
-"""Files with these endings are taken for images; what a file is, its content decides."""
-
 
 class FileSource(Source):
     """Images in files.

@@ -10,9 +10,10 @@ import numpy as np
 
 from vqgan.config import Config
 from vqgan.data.base import Part, Source, Split, split_source
-from vqgan.data.files import ENDINGS, FileSource, WhichFrames
+from vqgan.data.files import FileSource, WhichFrames
 from vqgan.errors import DataError
 from vqgan.images import printable, save_png, to_float
+from vqgan.images.decoding import ENDINGS
 from vqgan.images.files import natural
 
 logger = logging.getLogger(__name__)

@@ -31,6 +31,12 @@ logger = logging.getLogger(__name__)
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
 """What is decoded, by content. Formats that run programs or have a history of holes (EPS, PSD) stay out."""
 
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff"),
+    *(".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".npy"),
+)
+"""Files with these endings are taken for images; what a file is, its content decides."""
+
 MAX_PIXELS = 64_000_000
 """Larger images are refused from their header, before anything is decoded."""
 

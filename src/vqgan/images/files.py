@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from vqgan.errors import ConfigError, DataError, OutputError
-from vqgan.images.decoding import FORMATS, decode_image, from_picture, printable
+from vqgan.images.decoding import ENDINGS, decode_image, from_picture, printable
 from vqgan.images.pixels import (
     Pixels,
     fit,
@@ -83,11 +83,8 @@ def _in_folder(given: Picture) -> list[Picture]:
     """The image files below a folder in natural order, hidden ones aside; what is no folder stays as it is."""
     if not isinstance(given, str | Path) or not Path(given).is_dir():
         return [given]
-    root, endings = (
-        Path(given),
-        {".npy", *(e for e, form in Image.registered_extensions().items() if form in FORMATS)},
-    )
-    inside = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in endings]
+    root = Path(given)
+    inside = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in ENDINGS]
     shown = [path.as_posix() for path in inside if not any(part.startswith(".") for part in path.parts)]
     if not shown:
         hint = "give a folder with image files, or the files"

@@ -91,11 +91,11 @@ PRESETS: dict[str, Preset] = {
     "mnist-prior": Preset(lambda: _digits().mnist_prior(), "classes of 28x28 digits"),
     "laptop-tokenizer": Preset(
         lambda: _photographs().laptop_tokenizer(),
-        "colour 128x128, factor 8, no downloads: 10 minutes on 2 cores",
+        "colour 128x128, factor 8, no downloads: 8 minutes on 2 cores",
     ),
     "laptop-prior": Preset(
         lambda: _photographs().laptop_prior(),
-        "256 tokens without condition, on laptop-tokenizer: 10 minutes on 2 cores",
+        "256 tokens without condition, on laptop-tokenizer: 8 minutes on 2 cores",
     ),
     "small-tokenizer": Preset(
         lambda: _photographs().small_tokenizer(),

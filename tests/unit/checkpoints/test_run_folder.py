@@ -72,7 +72,7 @@ BEGUN = (
     "config.yaml",
     "env.json",
     "prior.safetensors",
-    "events.out.tfevents.1",
+    "tensorboard/events.out.tfevents.1",
     ".tmp123456",
     "state/.a.1.tmp",
 )
@@ -81,6 +81,7 @@ BEGUN = (
 def test_a_new_run_may_begin_where_one_was_stopped_before_it_saved_anything(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.create()
+    (folder.path / "tensorboard").mkdir()
     for name in BEGUN:
         (folder.path / name).touch()
     (folder.state / ".tmp-step-00000000-12").mkdir()
@@ -109,7 +110,8 @@ def test_a_folder_that_holds_anything_else_is_refused_and_stays(tmp_path, name):
 
 def test_files_named_like_those_of_a_run_prove_nothing(tmp_path):
     folder = RunFolder(tmp_path / "mine")
-    folder.state.mkdir(parents=True)
+    for below in ("state", "tensorboard"):
+        (folder.path / below).mkdir(parents=True)
     for name in BEGUN:
         (folder.path / name).write_text("mine")
     with pytest.raises(ConfigError, match="is not empty"):

@@ -337,6 +337,15 @@ def test_a_jpeg_is_decoded_as_small_as_is_asked_for(smallest_side: int | None, r
         assert np.abs(result[0, :, 0] - np.linspace(0, 255, expected[1])).max() < 10
 
 
+def test_a_lack_of_memory_is_no_fault_of_the_file(monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(MemoryError):
+        decode_image(ACCEPTED["plain.png"][0], 3)
+
+
 def test_a_huge_declared_size_costs_no_memory() -> None:
     tracemalloc.start()
     for name in ("large.png", "bomb.png"):

@@ -341,3 +341,19 @@ def test_pictures_that_cannot_be_written_cost_no_step(folder, caplog):
     run(task, folder)
     assert folder.newest().number == STEPS
     assert "no pictures of step 1: cannot write" in caplog.text
+
+
+def test_one_of_several_processes_evaluates_no_more_images_at_once_than_it_trains_on(folder, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(Engine, "world", 2)
+    observer = Observer(
+        task=Counting(pictures=0),
+        folder=folder,
+        heldout=lambda limit, size, measured: sizes.append(size) or (),
+        engine=Engine("cpu"),
+        start=0,
+        on_progress=None,
+    )
+    observer.observe(STEPS, {}, lambda: None)
+    observer.close()
+    assert sizes == [1]

@@ -50,6 +50,19 @@ def test_the_loss_is_the_log_probability_of_the_images_tokens(engine):
     assert measured["learning_rate"] == pytest.approx(1e-3)
 
 
+def test_the_codes_are_those_of_the_model_s_use_also_in_bf16(monkeypatch):
+    task, data = make(Engine("cpu", "bf16")), tiny.batch(4)
+    quantizer, precisions = task.synthesizer.tokenizer.quantizer, []
+    encode = quantizer.encode
+    monkeypatch.setattr(
+        quantizer, "encode", lambda latents: precisions.append(latents.dtype) or encode(latents)
+    )
+    calls = reads(task, monkeypatch)
+    task.train_step([data], 0)
+    assert precisions == [torch.float32]
+    assert torch.equal(calls[0][0], task.synthesizer.tokenizer.encode(data.images).flatten(1))
+
+
 def test_only_the_prior_learns(engine):
     task = make(engine)
     before = {name: tensor.clone() for name, tensor in task.synthesizer.state_dict().items()}
