@@ -18,8 +18,8 @@ from reference import store
 from vqgan.cli.main import main
 from vqgan.errors import VqganError
 
-MOST_SECONDS = 20  # on a busy machine; alone it is one or two
-MOST_MEGABYTES = 500
+MAX_SECONDS = 20  # on a busy machine; alone it is one or two
+MAX_MEGABYTES = 500
 
 
 class Faults:
@@ -116,8 +116,8 @@ class Untouched:
     def __exit__(self, kind: object, *rest: object) -> None:
         assert self._files() == self.files
         assert not (self.root / "marker").exists()
-        assert time.monotonic() - self.started < MOST_SECONDS
-        assert _peak() - self.peak < MOST_MEGABYTES
+        assert time.monotonic() - self.started < MAX_SECONDS
+        assert _peak() - self.peak < MAX_MEGABYTES
 
     def _files(self) -> dict[str, tuple[int, int]]:
         found = {path: path.lstat() for path in self.root.rglob("*")}

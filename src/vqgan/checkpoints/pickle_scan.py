@@ -24,10 +24,10 @@ _KNOWN = re.compile(
 )
 """What tensors are made of. PyTorch allows more (functions that take memory or time), no model needs it."""
 
-_MOST_INSTRUCTIONS = 2_000_000
+_MAX_INSTRUCTIONS = 2_000_000
 """A checkpoint takes about 35 for each tensor; two million take some seconds."""
 
-_MOST_IN_TUPLE = 10_000
+_MAX_IN_TUPLE = 10_000
 
 _LONGEST_NAME = 500
 
@@ -121,8 +121,8 @@ def _scan(file: Any, found: set[str], path: Path) -> None:
     stack: list[int | str | None] = []
     memo: dict[int, int | str | None] = {}
     for number, (code, argument, _) in enumerate(pickletools.genops(file)):
-        if number > _MOST_INSTRUCTIONS:
-            raise _refused(path, f"its pickle has more than {_MOST_INSTRUCTIONS:,} instructions")
+        if number > _MAX_INSTRUCTIONS:
+            raise _refused(path, f"its pickle has more than {_MAX_INSTRUCTIONS:,} instructions")
         if code.name in ("GLOBAL", "INST"):
             found.add(".".join(str(argument).split(" ")))
         elif code.name == "STACK_GLOBAL":
@@ -140,8 +140,8 @@ def _scan(file: Any, found: set[str], path: Path) -> None:
         size = 1
         if "TUPLE" in code.name:
             size += sum(part for part in taken if isinstance(part, int))
-            if size > _MOST_IN_TUPLE:
-                raise _refused(path, f"its pickle has a tuple of more than {_MOST_IN_TUPLE:,} parts")
+            if size > _MAX_IN_TUPLE:
+                raise _refused(path, f"its pickle has a tuple of more than {_MAX_IN_TUPLE:,} parts")
         for kind in code.stack_after:
             text = isinstance(argument, str) and kind.name == "str"
             stack.append(None if kind is pickletools.markobject else argument if text else size)

@@ -29,7 +29,7 @@ _STAND_INS: list[tuple[Callable[..., Any], str]] = [
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
 ]
 
-_MOST_SHARED = 4
+_MAX_SHARED = 4
 """How many names may share the same bytes, on average: an averaged copy and a shared first stage are two."""
 
 
@@ -132,7 +132,7 @@ def _check_memory(path: Path, tensors: dict[str, Tensor]) -> None:
                 hint="the file is damaged",
             )
     size = path.stat().st_size
-    if total > _MOST_SHARED * size:
+    if total > _MAX_SHARED * size:
         raise CheckpointError(
             f"`{path}` cannot be read as a checkpoint: its tensors announce {total:,} bytes in a file of {size:,}",
             hint="the file is damaged",

@@ -78,7 +78,7 @@ class SceneData(msgspec.Struct):
 
 
 _REFERENCE = re.compile(r"\$\{(\.*)([^${}]*)\}")
-_MOST_REFERENCES = 100
+_MAX_REFERENCES = 100
 
 
 def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
         >>> interpolated({"a": {"b": 3, "c": "${.b}"}, "d": "${a}", "e": "${oc.env:HOME}"})
         {'a': {'b': 3, 'c': 3}, 'd': {'b': 3, 'c': 3}, 'e': '${oc.env:HOME}'}
     """
-    left = iter(range(_MOST_REFERENCES))  # they may go in circles, or multiply
+    left = iter(range(_MAX_REFERENCES))  # they may go in circles, or multiply
 
     def resolve(value: Any, path: tuple[str, ...]) -> Any:
         if isinstance(value, Mapping):

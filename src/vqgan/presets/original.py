@@ -53,7 +53,7 @@ IMAGES: dict[str, tuple[Literal["random", "center"], bool]] = {
 STEPS = 250_000
 """Length of a run that does not say its own, as a file of the original seldom does."""
 
-MOST_WORKERS = 4
+MAX_WORKERS = 4
 """Processes that read images; files of the original ask for two for each image of the batch."""
 
 BASE_LEARNING_RATE, LOSS = 4.5e-6, Loss(disc_start=10_000, disc_weight=0.8)
@@ -237,15 +237,15 @@ def _data(found: OriginalTraining, default: tuple[int, int], given: Container[st
         crop = "random" if images.random_crop else "center"
     if images.crop_method is not None:
         crop = "random" if images.crop_method.startswith("random") else "center"
-    wanted = MOST_WORKERS if found.workers is None else found.workers
-    if wanted > MOST_WORKERS and "data.workers" not in given:
-        logger.info("images are read by %d processes, not by %d; give `--workers N`", MOST_WORKERS, wanted)
+    wanted = MAX_WORKERS if found.workers is None else found.workers
+    if wanted > MAX_WORKERS and "data.workers" not in given:
+        logger.info("images are read by %d processes, not by %d; give `--workers N`", MAX_WORKERS, wanted)
     return DataConfig(
         image_size=images.image_size() or default,
         crop=crop,
         resize=images.size if images.crop_size and images.size else "cover",
         flip=flip if images.random_flip is None else images.random_flip,
-        workers=min(wanted, MOST_WORKERS),
+        workers=min(wanted, MAX_WORKERS),
     )
 
 

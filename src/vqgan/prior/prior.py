@@ -13,7 +13,7 @@ from vqgan.errors import ConfigError
 from vqgan.prior.transformer import Transformer
 from vqgan.types import ConditionTokens, Logits, Tokens
 
-MOST_DEPTH = 1024
+MAX_DEPTH = 1024
 """More would only be built from a damaged or hostile file, and take all memory."""
 
 
@@ -44,7 +44,7 @@ class PriorConfig(Config, frozen=True):
     def __post_init__(self) -> None:
         for name in ("codebook_size", "condition_size", "context_length", "depth", "width", "num_heads"):
             require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
-        require(self.depth <= MOST_DEPTH, f"`depth` is {self.depth}, expected at most {MOST_DEPTH}")
+        require(self.depth <= MAX_DEPTH, f"`depth` is {self.depth}, expected at most {MAX_DEPTH}")
         require(0 <= self.dropout < 1, f"`dropout` is {self.dropout}, expected 0 <= dropout < 1")
         require(
             self.width % self.num_heads == 0,

@@ -29,7 +29,7 @@ Queries = Float[Tensor, "asking heads head_width"]
 KeysValues = Float[Tensor, "fed 2 heads head_width"]
 """Of all tokens that are read now."""
 
-_MOST_COPIED = 2**30
+_MAX_COPIED = 2**30
 """Bytes of weights; of larger ones there is no second copy."""
 
 
@@ -99,7 +99,7 @@ def make_reader(prior: Prior, *, has_single_rows: bool = False) -> Reader:
         prior: The prior.
         has_single_rows: Whether it will mostly read one token of one sequence.
     """
-    may_copy = sum(parameter.nbytes for parameter in prior.parameters()) <= _MOST_COPIED
+    may_copy = sum(parameter.nbytes for parameter in prior.parameters()) <= _MAX_COPIED
     weights = partial(prepare, has_single_rows=has_single_rows, may_copy=may_copy)
     layers, width = [], prior.config.width
     for block in prior.transformer.blocks:

@@ -12,7 +12,7 @@ from vqgan.types import is_number, is_whole
 
 NextLogits = Float[Tensor, "b K"]
 
-LEAST_TEMPERATURE = 1e-3
+MIN_TEMPERATURE = 1e-3
 """Below it, logits divided by the temperature soon leave float32; what is meant is greedy."""
 
 _WHOLE = 2**40
@@ -41,8 +41,8 @@ class Decoding:
     def __post_init__(self) -> None:
         require(
             is_number(self.temperature)
-            and (self.temperature == 0 or LEAST_TEMPERATURE <= self.temperature < math.inf),
-            f"`temperature` is {self.temperature!r}, expected 0 or a number from {LEAST_TEMPERATURE}",
+            and (self.temperature == 0 or MIN_TEMPERATURE <= self.temperature < math.inf),
+            f"`temperature` is {self.temperature!r}, expected 0 or a number from {MIN_TEMPERATURE}",
             hint="0 is greedy, 1 is the distribution as learned",
         )
         require(

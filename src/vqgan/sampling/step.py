@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 Step = Callable[[Tokens], Float[Tensor, "b K"]]
 """Reads the next tokens of each sequence; gives the logits of the one after them."""
 
-_LEAST_RECORDED = 8
+_MIN_RECORDED = 8
 """Steps; to record a graph takes as long as some of them."""
 
 
@@ -29,7 +29,7 @@ def make_step(reader: Reader, cache: KVCache, *, count: int) -> Step:
         cache: What was read before.
         count: Tokens of each sequence that will be read.
     """
-    if can_record(reader) and count >= _LEAST_RECORDED:
+    if can_record(reader) and count >= _MIN_RECORDED:
         try:
             return RecordedStep(reader, cache)
         except RuntimeError as error:

@@ -8,7 +8,7 @@ from vqgan.nn.convolution import NORM_GROUPS, Downsample, GroupNorm
 from vqgan.nn.level import Level, middle
 from vqgan.types import Images, Latents
 
-MOST_BLOCKS, MOST_LEVELS = 64, 16
+MAX_BLOCKS, MAX_LEVELS = 64, 16
 """More would only be built from a damaged or hostile file, and take all memory."""
 
 
@@ -52,10 +52,10 @@ class AutoencoderConfig(Config, frozen=True):
         ):
             require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
         blocks, levels = self.num_residual_blocks, len(self.channel_multipliers)
-        require(blocks <= MOST_BLOCKS, f"`num_residual_blocks` is {blocks}, expected at most {MOST_BLOCKS}")
+        require(blocks <= MAX_BLOCKS, f"`num_residual_blocks` is {blocks}, expected at most {MAX_BLOCKS}")
         require(
-            levels <= MOST_LEVELS,
-            f"`channel_multipliers` names {levels} levels, expected at most {MOST_LEVELS}",
+            levels <= MAX_LEVELS,
+            f"`channel_multipliers` names {levels} levels, expected at most {MAX_LEVELS}",
         )
         require(
             self.base_channels % NORM_GROUPS == 0,

@@ -16,7 +16,7 @@ from vqgan.tokenizer.quantizers.base import Quantized
 from vqgan.tokenizer.sizes import grid_size
 from vqgan.types import Images, Indices, Latents, check_images, describe, height_and_width
 
-MOST_VALUE = 10.0
+MAX_VALUE = 10.0
 """Values in [-1, 1] may be overshot, by resizing or noise; pixels of 0 to 255 are beyond this."""
 
 
@@ -197,7 +197,7 @@ def check_values(images: Tensor) -> None:
         hint="look for NaN and infinity where the images come from",
     )
     require(
-        low >= -MOST_VALUE and high <= MOST_VALUE,
+        low >= -MAX_VALUE and high <= MAX_VALUE,
         f"the images hold values from {low:g} to {high:g}, expected [-1, 1]",
         hint="of pixels from 0 to 255, `images / 127.5 - 1` makes such values",
     )

@@ -14,7 +14,7 @@ from vqgan.tokenizer.tokenizer import Tokenizer
 RESERVE = 80_000_000
 """Bytes for choosing codes, for libraries and for what the allocator does not give back at once."""
 
-MOST_BAND = 32_000_000
+MAX_BAND = 32_000_000
 """Bytes of a map in one band: larger ones are no quicker."""
 
 
@@ -95,7 +95,7 @@ class Work:
                 "or take smaller images",
             )
         room = memory - least + 2 * self.copies * self.row
-        band = min(MOST_BAND, room // (2 * self.copies))
+        band = min(MAX_BAND, room // (2 * self.copies))
         return band, (room - self.copies * band) // 2
 
 

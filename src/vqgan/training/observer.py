@@ -21,7 +21,7 @@ Heldout = Callable[[int, int, bool], Iterable[Batch]]
 """Held-out images, anew at every call: how many at most, how many in a batch, and whether they are measured; else they
 are pictured, which may be images that are trained on. A batch may be empty."""
 
-MOST_COLUMNS = 8
+MAX_COLUMNS = 8
 """A picture has at most so many images in a row."""
 
 
@@ -119,7 +119,7 @@ class Observer:
         count = self.task.loop.pictures
         for batch in self._batches(count, count, poll, measured=False):
             groups = self.task.pictures(batch, lambda _: poll())
-            columns = min(MOST_COLUMNS, len(batch.images))
+            columns = min(MAX_COLUMNS, len(batch.images))
             for name, picture in write_pictures(self.folder.images, done, groups, columns=columns).items():
                 self._log.picture(done, name, picture)
 
