@@ -13,7 +13,7 @@ from PIL import Image
 
 from timing import compare, environment, parse_arguments
 from vqgan.data.transforms import TransformConfig, transform
-from vqgan.images import decode_image
+from vqgan.images import read_pixels
 
 
 def photograph(rows: int, columns: int) -> bytes:
@@ -38,7 +38,7 @@ def main() -> None:
         )
 
         def crop(smallest_side: int | None, config: TransformConfig = config) -> np.ndarray:
-            pixels = decode_image(data, 3, smallest_side=smallest_side)
+            pixels = read_pixels(data, 3, smallest_side=smallest_side)
             return transform(pixels, config, np.random.Generator(np.random.Philox(0))).numpy()
 
         row = compare(

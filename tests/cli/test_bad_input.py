@@ -46,9 +46,9 @@ def test_an_empty_folder(trained, tmp_path, run):
     empty = tmp_path / "empty"
     empty.mkdir()
     result = run("train", "tokenizer", trained.tokenizer_file, "--data", empty, "--out", tmp_path / "run")
-    refused(result, 3, f"folder `{empty}` is empty", "give a folder that holds images")
+    refused(result, 3, f"folder `{empty}` holds no images: it is empty", "give a folder that holds images")
     result = run("encode", trained.tokenizer, empty, "--out", tmp_path / "out")
-    refused(result, 3, f"folder `{empty}` holds no images", "give a folder with image files")
+    refused(result, 3, f"folder `{empty}` holds no images", "give a folder that holds images")
     assert list(tmp_path.iterdir()) == [empty]
 
 

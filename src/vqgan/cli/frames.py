@@ -10,8 +10,8 @@ from vqgan.checkpoints.files import output_errors
 from vqgan.cli.frames_page import SMALL_SIDE, Boxes, Frame, smaller, write_page
 from vqgan.cli.outputs import check_targets, is_ours
 from vqgan.config import require
-from vqgan.images import Pixels, decode_image, save_apng, save_png
-from vqgan.images.files import Info
+from vqgan.images import Pixels, read_pixels, save_apng, save_png
+from vqgan.images.writing import Info
 from vqgan.tokenizer import Tokenizer, decode_within
 from vqgan.types import DrawnTokens, Progress
 
@@ -187,7 +187,7 @@ def _remove_frames(folder: Path, overwrite: bool) -> None:
 
 def _outlined(frame: Frame, grid: tuple[int, int]) -> Pixels:
     """The frame as the animation shows it: with its windows and its newest tokens, in colour."""
-    pixels = smaller(decode_image(frame.path, 3), ANIMATION_SIDE)
+    pixels = smaller(read_pixels(frame.path, 3), ANIMATION_SIDE)
     times = max(1, SMALL_SIDE // max(pixels.shape[:2]))
     pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
     height, width = pixels.shape[:2]

@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 
 from vqgan.checkpoints.files import replace_file
 from vqgan.cli.outputs import PAGE_MARK
-from vqgan.images import Pixels, decode_image, fit
-from vqgan.images.files import Info
+from vqgan.images import Pixels, fit, read_pixels
 from vqgan.images.pixels import to_picture
+from vqgan.images.writing import Info
 
 PAGE_SIDE, SMALL_SIDE = 1024, 256
 """Frames whose longer side has more pixels than the first are made smaller in the page. Those with fewer than the
@@ -170,7 +170,7 @@ def _page(
 
 def _page_png(path: Path, channels: int, longest: int) -> bytes:
     """A frame's file, or one of the same picture with its longer side at most ``longest``."""
-    pixels = decode_image(path, channels)
+    pixels = read_pixels(path, channels)
     if max(pixels.shape[:2]) <= longest:
         return path.read_bytes()
     buffer = io.BytesIO()

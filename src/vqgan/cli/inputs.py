@@ -14,9 +14,8 @@ from vqgan.checkpoints.codes import tokenizer_digest
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
 from vqgan.cli.options import Fit, bytes_of
-from vqgan.data.image_folder import scan
 from vqgan.errors import CheckpointError, ConfigError, DataError
-from vqgan.images import decode_image, fit, printable, read_images
+from vqgan.images import fit, list_images, printable, read_images, read_pixels
 from vqgan.nn.memory import memory_budget
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, crop_to_multiple, pad_to_multiple
@@ -138,11 +137,7 @@ def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     for given in map(Path, paths):
         if given.is_dir():
-            inside, _ = scan(given)
-            if not inside:
-                hint = "give a folder with image files, or the files"
-                raise DataError(f"folder `{printable(given)}` holds no images", hint=hint)
-            found += [(Path(path).with_suffix("").as_posix(), given / path) for path in inside]
+            found += [(Path(path).with_suffix("").as_posix(), given / path) for path in list_images(given)]
         elif given.exists():
             found.append((given.stem, given))
         else:
@@ -207,7 +202,7 @@ def known_tokens(spec: str, grid: tuple[int, int], factor: int = 1) -> Bool[Tens
         DataError: If the picture is missing or cannot be read.
     """
     if Path(spec).is_file():
-        picture, size = decode_image(spec, 1, "black"), [side * factor for side in grid]
+        picture, size = read_pixels(spec, 1, "black"), [side * factor for side in grid]
         if [*picture.shape[:2]] != size:
             what = "the mask `%s` has %dx%d pixels: resized to %dx%d, the centre of another shape"
             logger.info(what, printable(spec), *picture.shape[:2], *size)

@@ -8,8 +8,8 @@ from typing import Literal
 
 from vqgan.data.base import Item, Source
 from vqgan.errors import DataError
-from vqgan.images import check_image, decode_image, printable
-from vqgan.images.files import natural
+from vqgan.images import check_image, printable, read_pixels
+from vqgan.images.paths import natural
 
 WhichFrames = Literal["first", "all"]
 """Of an animation: its first frame alone, or each as an image of its own."""
@@ -64,7 +64,7 @@ class FileSource(Source):
         """
         path, frame = self._root / self._paths[index], self._frames[index]
         wanted = 3 if channels == 1 else channels
-        pixels = decode_image(path, wanted, frame=frame, smallest_side=smallest_side)
+        pixels = read_pixels(path, wanted, frame=frame, smallest_side=smallest_side)
         return Item(pixels, self._classes[index] if self._classes else None)
 
     def check(self, index: int, channels: int) -> int:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +11,8 @@ from vqgan.config import Config
 from vqgan.data.base import Part, Source, Split, split_source
 from vqgan.data.files import FileSource, WhichFrames
 from vqgan.errors import DataError
-from vqgan.images import printable, save_png, to_float
-from vqgan.images.decoding import ENDINGS
-from vqgan.images.files import natural
+from vqgan.images import list_images, printable, save_png, to_float
+from vqgan.images.paths import natural
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +89,7 @@ def read_layout(config: FolderConfig) -> Layout:
         DataError: As :func:`open_folder`.
     """
     root = Path(config.path).expanduser()
-    paths, others = scan(root)
-    if not paths:
-        raise _no_images(root, others)
+    paths = list_images(root)
     around = paths[0].partition("/")[0]
     while all(path.startswith(f"{around}/") and path.count("/") > 1 for path in paths):
         root, paths = root / around, [path.partition("/")[2] for path in paths]
@@ -116,78 +112,3 @@ def _check_classes(layout: Layout) -> None:
             f"which `{TRAIN}` lacks",
             hint="to train without classes, name the two folders apart: `data=` and `eval_data=`",
         )
-
-
-def scan(root: Path) -> tuple[list[str], Counter[str]]:
-    """Relative paths of all images below ``root`` in natural order, and how many other files of which ending.
-
-    Raises:
-        DataError: If a folder cannot be listed.
-    """
-    paths: list[str] = []
-    others: Counter[str] = Counter()
-    seen: set[tuple[int, int]] = set()
-    # Real folders first, links after them: what is reachable both ways is listed under its real name.
-    folders, links = [""], list[str]()
-    while folders or links:
-        relative = folders.pop() if folders else links.pop(0)
-        status = (root / relative).stat() if relative else _root_status(root)
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        found: list[str] = []
-        for entry in _entries(root / relative):
-            path = f"{relative}/{entry.name}" if relative else entry.name
-            if _is_folder(entry):
-                (found if entry.is_symlink() else folders).append(path)
-            elif os.path.splitext(entry.name)[1].lower() in ENDINGS:
-                paths.append(path)
-            else:
-                others[os.path.splitext(entry.name)[1].lower()] += 1
-        links = sorted(links + found, key=natural)
-    return sorted(paths, key=natural), others
-
-
-def _root_status(root: Path) -> os.stat_result:
-    try:
-        status = root.stat()
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            hint = "check the path; relative paths start in the current folder"
-            raise DataError(f"folder `{printable(root)}` does not exist", hint=hint) from None
-        raise DataError(f"cannot open folder `{printable(root)}`: {error.strerror}") from None
-    if not root.is_dir():
-        hint = "give the folder that holds the images, or a text file of paths"
-        raise DataError(f"`{printable(root)}` is not a folder", hint=hint)
-    return status
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        hint = "make it readable or move it away"
-        raise DataError(f"cannot list folder `{printable(folder)}`: {error.strerror}", hint=hint) from None
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself, or to where we may not look: as a file, it is skipped with its reason
-        return False
-
-
-def _no_images(root: Path, others: Counter[str]) -> DataError:
-    if not others:
-        return DataError(f"folder `{printable(root)}` is empty", hint="give a folder that holds images")
-    kinds = ", ".join(f"{count} {_kind(ending)}" for ending, count in others.most_common(5))
-    more = f", {len(others) - 5} more kinds" if len(others) > 5 else ""
-    return DataError(
-        f"folder `{printable(root)}` holds no images: {others.total()} other files were seen ({kinds}{more})",
-        hint=f"images end in {', '.join(ENDINGS)}; MNIST's files are read with `idx:{printable(root)}`",
-    )
-
-
-def _kind(ending: str) -> str:
-    return f"`{printable(ending)}`" if ending else "without an ending"

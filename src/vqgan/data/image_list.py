@@ -5,9 +5,9 @@ from pathlib import Path
 from vqgan.config import Config
 from vqgan.data.base import Source, Split, split_source
 from vqgan.data.files import FileSource, WhichFrames
-from vqgan.data.image_folder import FolderConfig, scan
+from vqgan.data.image_folder import FolderConfig
 from vqgan.errors import DataError
-from vqgan.images import printable
+from vqgan.images import list_images, printable
 
 
 class ListConfig(Config, frozen=True, tag_field="kind", tag="list"):
@@ -24,7 +24,7 @@ class ListConfig(Config, frozen=True, tag_field="kind", tag="list"):
     def example(cls, folder: Path) -> "ListConfig":
         """Eight noise images of two classes."""
         pictures = Path(FolderConfig.example(folder).path)
-        paths, _ = scan(pictures)
+        paths = list_images(pictures)
         lines = [f"pictures/{path}\t{path.split('/')[0]}" for path in paths]
         (folder / "list.txt").write_text("# path, class\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
         return cls(path=str(folder / "list.txt"))

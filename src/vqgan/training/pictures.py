@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.images import decode_image, grid, save_apng, save_png
+from vqgan.images import grid, read_pixels, save_apng, save_png
 from vqgan.types import Images
 
 
@@ -49,4 +49,4 @@ def write_animation(folder: Path) -> None:
     """Joins the frames written so far into ``training.png``, an animated PNG with half a second a frame."""
     paths = sorted((folder / "frames").glob("*.png"))
     if paths:
-        save_apng([decode_image(path, 3) for path in paths], folder / "training.png", 500)
+        save_apng([read_pixels(path, 3) for path in paths], folder / "training.png", 500)

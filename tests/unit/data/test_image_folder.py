@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from vqgan.data import FolderConfig, Source, open_source
-from vqgan.data.image_folder import scan
 from vqgan.errors import DataError
-from vqgan.images import save_png, to_float
+from vqgan.images import list_images, save_png, to_float
 
 
 def picture(path: Path, value: int = 0) -> Path:
@@ -20,7 +19,7 @@ def opened(folder: Path) -> Source:
 
 
 def names(folder: Path) -> list[str]:
-    return scan(folder)[0]
+    return list_images(folder)
 
 
 def test_files_are_found_in_natural_order_by_their_ending(tmp_path: Path) -> None:
@@ -132,8 +131,8 @@ def test_held_out_files_stay_held_out_when_files_are_added(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("files", "message", "hint"),
     [
-        ([], "is empty", "give a folder that holds images"),
-        ([".hidden.png"], "is empty", "give a folder"),
+        ([], "holds no images: it is empty", "give a folder that holds images"),
+        ([".hidden.png"], "holds no images: it is empty", "give a folder"),
         (
             ["a.txt", "b.txt", "deep/c.csv", "README"],
             "holds no images: 4 other files were seen (2 `.txt`, 1 `.csv`, 1 without an ending)",
@@ -162,3 +161,6 @@ def test_a_missing_folder_and_a_file_in_its_place_are_named(tmp_path: Path) -> N
     assert "check the path" in caught.value.hint
     with pytest.raises(DataError, match=r"a\.png` is not a folder"):
         opened(picture(tmp_path / "a.png"))
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match=r"cannot list folder .*loop`: Too many levels"):
+        opened(tmp_path / "loop")

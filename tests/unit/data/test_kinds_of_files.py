@@ -16,7 +16,7 @@ from vqgan.data import FolderConfig, ListConfig, Source, open_source
 from vqgan.data.loader import evaluation_batches
 from vqgan.data.transforms import TransformConfig
 from vqgan.errors import ConfigError, DataError
-from vqgan.images import decode_image, fit, with_channels
+from vqgan.images import fit, read_pixels, with_channels
 from vqgan.runs import train
 from vqgan.training.run import TokenizerRun
 
@@ -55,7 +55,7 @@ def opened(request, tmp_path):
 def test_an_array_is_an_image(array, opened, tmp_path):
     np.save(tmp_path / "files" / "a.npy", array)
     assert np.array_equal(opened().read(0).pixels, GREY[:, :, None].repeat(3, 2))
-    assert np.array_equal(decode_image(tmp_path / "files" / "a.npy", 1)[:, :, 0], GREY)
+    assert np.array_equal(read_pixels(tmp_path / "files" / "a.npy", 1)[:, :, 0], GREY)
     assert read_images(tmp_path / "files" / "a.npy").shape == (1, 3, 4, 5)
 
 

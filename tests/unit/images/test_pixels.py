@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from vqgan.errors import DataError
-from vqgan.images import decode_image, fit, from_array, to_float, to_uint8, with_channels
+from vqgan.images import fit, from_array, read_pixels, to_float, to_uint8, with_channels
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_a_picture_larger_than_a_strip_is_decoded_whole() -> None:
     pixels = noise(2100, 2100, 1)
     buffer = io.BytesIO()
     Image.fromarray(pixels[:, :, 0]).save(buffer, "BMP")
-    assert np.array_equal(decode_image(buffer.getvalue(), 1), pixels)
+    assert np.array_equal(read_pixels(buffer.getvalue(), 1), pixels)
 
 
 def test_extreme_proportions_cost_no_more_memory_than_the_result() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vqgan.errors import OutputError
-from vqgan.images import decode_image
+from vqgan.images import read_pixels
 from vqgan.training.pictures import is_picture_step, write_animation, write_pictures
 
 
@@ -19,7 +19,7 @@ def test_every_group_is_one_grid_and_the_last_image_of_the_first_is_the_frame(tm
     assert grids["samples"].shape == (1, 3 + 2 * 2, 2 * 5 + 3 * 2)
     found = sorted(str(path.relative_to(tmp_path / "images")) for path in tmp_path.rglob("*.png"))
     assert found == ["frames/00000007.png", "pairs-00000007.png", "samples-00000007.png"]
-    frame = decode_image(tmp_path / "images" / "frames" / "00000007.png", 1)
+    frame = read_pixels(tmp_path / "images" / "frames" / "00000007.png", 1)
     assert frame.shape == (3, 5, 1)
     assert 120 <= frame.min() <= frame.max() <= 135
 
@@ -32,7 +32,7 @@ def test_the_frames_become_an_animation_in_their_order(tmp_path):
     write_animation(tmp_path)
     data = (tmp_path / "training.png").read_bytes()
     assert b"acTL" in data
-    assert decode_image(tmp_path / "training.png", 1).max() == 0
+    assert read_pixels(tmp_path / "training.png", 1).max() == 0
 
 
 def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path):

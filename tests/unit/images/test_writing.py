@@ -111,3 +111,14 @@ def test_an_animation_holds_its_frames_and_times(tmp_path: Path) -> None:
             picture.seek(number)
             assert picture.info["duration"] == 250
             assert np.array_equal(np.asarray(picture.convert("RGB")), frame)
+
+
+def test_a_folder_is_read_in_the_order_in_which_a_source_lists_it(tmp_path: Path) -> None:
+    for number, name in enumerate(("b10.png", "b9.png", "elsewhere/1.png", ".hidden/2.png")):
+        save_png(images()[0] * number, tmp_path / "data" / name)
+    (tmp_path / "data" / "elsewhere").rename(tmp_path / "elsewhere")
+    (tmp_path / "data" / "a").symlink_to(tmp_path / "elsewhere")
+    expected = read_images(
+        [tmp_path / "elsewhere" / "1.png", *(tmp_path / "data" / f"b{i}.png" for i in (9, 10))]
+    )
+    assert torch.equal(read_images(tmp_path / "data"), expected)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from vqgan.data.image_folder import FolderConfig, open_folder
 from vqgan.errors import DataError
-from vqgan.images import decode_image
+from vqgan.images import read_pixels
 
 HEIGHT, WIDTH = 16, 24
 ROWS, COLUMNS = np.meshgrid(np.arange(HEIGHT), np.arange(WIDTH), indexing="ij")
@@ -253,18 +253,18 @@ REJECTED = rejected()
 def test_an_accepted_file_is_decoded_as_it_looks(name: str, tmp_path: Path) -> None:
     data, expected = ACCEPTED[name]
     (tmp_path / name).write_bytes(data)
-    pixels = decode_image(tmp_path / name, 3)
+    pixels = read_pixels(tmp_path / name, 3)
     assert pixels.dtype == np.uint8
     assert pixels.shape == expected.shape
     assert np.abs(pixels.astype(float) - expected).max() <= 1
-    assert np.array_equal(decode_image(data, 3), pixels)
+    assert np.array_equal(read_pixels(data, 3), pixels)
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_grey_is_the_luma_of_what_is_seen(name: str) -> None:
     data, expected = ACCEPTED[name]
     luma = np.rint(expected @ [0.299, 0.587, 0.114])
-    pixels = decode_image(data, 1)
+    pixels = read_pixels(data, 1)
     assert pixels.shape == (*expected.shape[:2], 1)
     assert np.abs(pixels[:, :, 0] - luma).max() <= 2  # a rounding of ±1 before and one after
 
@@ -275,7 +275,7 @@ def test_a_rejected_file_says_why(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(DataError) as caught:
-        decode_image(path, 3)
+        read_pixels(path, 3)
     assert caught.value.message.startswith(f"cannot read `{path}`: ")
     assert words in caught.value.message
     assert "\n" not in caught.value.message
@@ -287,26 +287,26 @@ def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -
     (tmp_path / "folder.png").mkdir()
     for name in ("pipe.png", "folder.png"):
         with pytest.raises(DataError, match="not a regular file"):
-            decode_image(tmp_path / name, 3)
+            read_pixels(tmp_path / name, 3)
     with pytest.raises(DataError, match="no such file or directory"):
-        decode_image(tmp_path / "nothing.png", 3)
+        read_pixels(tmp_path / "nothing.png", 3)
     with pytest.raises(DataError, match="null"):
-        decode_image("a\0b.png", 3)
+        read_pixels("a\0b.png", 3)
 
 
 def test_a_path_that_is_not_utf8_is_shown_in_plain_text(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
     path.write_bytes(ACCEPTED["plain.png"][0])
-    assert np.array_equal(decode_image(path, 3), COLOUR)
+    assert np.array_equal(read_pixels(path, 3), COLOUR)
     path.write_bytes(b"broken")
     with pytest.raises(DataError, match="known format") as caught:
-        decode_image(path, 3)
+        read_pixels(path, 3)
     assert r"caf\xe9.png" in str(caught.value).encode("utf-8").decode()
 
 
 def test_broken_exif_is_noted_for_debugging_only(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, logger="vqgan.images.decoding"):
-        decode_image(ACCEPTED["broken-exif.png"][0], 3)
+    with caplog.at_level(logging.DEBUG, logger="vqgan.images.reading"):
+        read_pixels(ACCEPTED["broken-exif.png"][0], 3)
     assert "EXIF" in caplog.text
 
 
@@ -332,7 +332,7 @@ def test_a_jpeg_is_decoded_as_small_as_is_asked_for(smallest_side: int | None, r
     for file_format, expected in (("JPEG", (rows, 2 * rows, 3)), ("PNG", (240, 480, 3))):
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, file_format)
-        result = decode_image(file.getvalue(), 3, smallest_side=smallest_side)
+        result = read_pixels(file.getvalue(), 3, smallest_side=smallest_side)
         assert result.shape == expected
         assert np.abs(result[0, :, 0] - np.linspace(0, 255, expected[1])).max() < 10
 
@@ -343,14 +343,14 @@ def test_a_lack_of_memory_is_no_fault_of_the_file(monkeypatch) -> None:
 
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(MemoryError):
-        decode_image(ACCEPTED["plain.png"][0], 3)
+        read_pixels(ACCEPTED["plain.png"][0], 3)
 
 
 def test_a_huge_declared_size_costs_no_memory() -> None:
     tracemalloc.start()
     for name in ("large.png", "bomb.png"):
         with pytest.raises(DataError):
-            decode_image(REJECTED[name][0], 3)
+            read_pixels(REJECTED[name][0], 3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5_000_000
@@ -371,7 +371,7 @@ def test_a_damaged_file_is_an_image_or_a_data_error(
     for place, value in edits:
         data[int(place * len(data))] = value
     try:
-        pixels = decode_image(bytes(data[: int(keep * len(data))]), 3)
+        pixels = read_pixels(bytes(data[: int(keep * len(data))]), 3)
     except DataError:
         return
     assert pixels.dtype == np.uint8

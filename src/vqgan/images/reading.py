@@ -1,4 +1,4 @@
-"""The one decoder of images in files: training, evaluation and the command line all see a file the same way."""
+"""The one reader of picture files: training, evaluation and the command line all see a file the same way."""
 
 import io
 import logging
@@ -6,42 +6,44 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
+from torch import Tensor
 
-from vqgan.errors import DataError
+from vqgan.errors import ConfigError, DataError
+from vqgan.images.paths import list_images, printable
 from vqgan.images.pixels import (
     MODES,
     Background,
     Pixels,
+    fit,
     from_array,
     in_mode,
     opaque,
     to_array,
+    to_float,
     with_channels,
 )
+from vqgan.types import Images, describe, height_and_width, is_whole
 
 logger = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
-"""What is decoded, by content. Formats that run programs or have a history of holes (EPS, PSD) stay out."""
-
-ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff"),
-    *(".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".npy"),
-)
-"""Files with these endings are taken for images; what a file is, its content decides."""
+"""What is read, by content. Formats that run programs or have a history of holes (EPS, PSD) stay out."""
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused from their header, before anything is decoded."""
 
 MAX_FILE_BYTES = 1 << 29
 """Some decoders read the whole file first; no image within the pixel limit needs more."""
+
+Picture = str | Path | Image.Image | np.ndarray
+"""What ``read_images`` reads."""
 
 _ARRAY = b"\x93NUMPY"
 _ORIENTATION = 0x0112  # EXIF and TIFF
@@ -57,14 +59,73 @@ _UPRIGHT = {
 }
 
 
-def decode_image(
+def read_images(
+    paths: Picture | Iterable[Picture], size: tuple[int, int] | int | None = None, *, channels: int = 3
+) -> Images:
+    """Reads images into one batch.
+
+    Args:
+        paths: One image or several: the path of a file or of a folder of files, a PIL picture, or an array (H W) or
+            (H W c) of uint8, uint16 or floats in [0, 1].
+        size: Height and width, or one number for a square; the shorter side is resized and the centre cut out.
+            Without it all images must be equal in size.
+        channels: 3 for RGB, 1 for grey, 4 for RGBA; any other number is that of arrays.
+
+    Raises:
+        ConfigError: If ``size`` or ``channels`` is impossible.
+        DataError: If there is no image, one cannot be read, or the sizes differ.
+    """
+    size = None if size is None else height_and_width(size)
+    if not is_whole(channels) or channels < 1:
+        raise ConfigError(
+            f"`channels` is {channels!r}, expected 1 (grey), 3 (RGB), 4 (RGBA) or that of arrays"
+        )
+    is_one = isinstance(paths, Picture | Tensor) or not isinstance(paths, Iterable)
+    given: Any = [paths] if is_one else paths
+    pictures: list[Picture] = []
+    for one in given:
+        is_folder = isinstance(one, str | Path) and Path(one).is_dir()
+        pictures += [Path(one) / path for path in list_images(Path(one))] if is_folder else [one]
+    if not pictures:
+        raise DataError("no image was given, expected at least one path, picture or array")
+    images: list[Pixels] = []
+    for number, picture in enumerate(pictures):
+        name = _name(picture, number)
+        image = _pixels(picture, name, channels)
+        images.append(image if size is None else fit(image, size))
+        if images[-1].shape != images[0].shape:
+            (rows, columns), (height, width) = images[0].shape[:2], image.shape[:2]
+            raise DataError(
+                f"images differ in size: `{_name(pictures[0], 0)}` has {rows} x {columns} pixels, "
+                f"`{name}` {height} x {width}",
+                hint="give `size`: the shorter side is then resized and the centre cut out",
+            )
+    return to_float(np.stack(images))
+
+
+def _name(picture: Picture, number: int) -> str:
+    return printable(picture) if isinstance(picture, str | Path) else f"image {number}"
+
+
+def _pixels(picture: Picture, name: str, channels: int) -> Pixels:
+    """One image, from a file or from memory."""
+    if isinstance(picture, str | Path):
+        return read_pixels(picture, channels)
+    if isinstance(picture, Image.Image):
+        return from_picture(in_mode(picture, "LA") if picture.mode == "La" else picture, channels)
+    if not isinstance(picture, np.ndarray):
+        raise DataError(f"{name} is {describe(picture)}, expected a path, a PIL picture or an array")
+    return with_channels(from_array(picture, name), channels, name)
+
+
+def read_pixels(
     source: str | Path | bytes,
     channels: int,
     background: Background = "white",
     smallest_side: int | None = None,
     frame: int | None = None,
 ) -> Pixels:
-    """Decodes one image file as a person would see it, or an array (``.npy``) as ``from_array`` does.
+    """Reads one image file as a person would see it, or an array (``.npy``) as ``from_array`` does.
 
     The EXIF orientation is applied, transparency is laid over ``background``, 16-bit and float values are scaled to
     the full range, and palettes, CMYK and LAB become RGB. Colour profiles are not applied.
@@ -96,7 +157,7 @@ def decode_image(
 
 
 def from_picture(image: Image.Image, channels: int, background: Background = "white") -> Pixels:
-    """The pixels of a picture that Pillow opened or made, as ``decode_image`` gives those of a file.
+    """The pixels of a picture that Pillow opened or made, as ``read_pixels`` gives those of a file.
 
     Raises:
         DataError: If ``channels`` is not 1, 3 or 4, or values are not finite.
@@ -112,7 +173,7 @@ def check_image(path: Path, channels: int) -> int:
     """Looks at the header of a file, without decoding it, and counts its frames.
 
     Raises:
-        DataError: If the header shows that ``decode_image`` will refuse it.
+        DataError: If the header shows that ``read_pixels`` will refuse it.
     """
     with _opened(path, lazily=True) as image:
         if isinstance(image, np.ndarray):
@@ -143,7 +204,11 @@ def _opened(source: str | Path | bytes, lazily: bool = False) -> Iterator[Image.
             if is_array:
                 yield np.load(source if lazily else file, "r" if lazily else None, allow_pickle=False)
             else:
-                with _picture(file) as image:
+                with Image.open(file, formats=FORMATS) as image:
+                    width, height = image.size
+                    if width * height > MAX_PIXELS:
+                        megapixels = f"at most {MAX_PIXELS // 10**6} megapixels are read"
+                        raise DataError(f"it has {width} x {height} pixels, {megapixels}")
                     yield image
     except MemoryError:  # says nothing about the file
         raise
@@ -151,11 +216,6 @@ def _opened(source: str | Path | bytes, lazily: bool = False) -> Iterator[Image.
         # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
         name = "the image" if isinstance(source, bytes) else f"`{printable(source)}`"
         raise DataError(f"cannot read {name}: {_reason(error)}") from error
-
-
-def printable(path: str | Path) -> str:
-    """The path as text that every terminal and file can hold, also when its bytes are not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _open(source: str | Path | bytes) -> io.BytesIO | io.BufferedReader:
@@ -181,17 +241,6 @@ def _reason(error: Exception) -> str:
         return error.strerror.lower()
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _picture(file: io.BytesIO | io.BufferedReader) -> Image.Image:
-    """The picture, not decoded yet."""
-    image = Image.open(file, formats=FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"it has {width} x {height} pixels, at most {MAX_PIXELS // 10**6} megapixels are read"
-        )
-    return image
 
 
 def _orientation(image: Image.Image) -> int:

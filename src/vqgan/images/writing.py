@@ -1,106 +1,24 @@
-"""Batches of images from files and to PNG files, with what made them in the files' text."""
+"""Batches of images as pictures, sheets and PNG files, with what made them in the files' text."""
 
 import errno
 import io
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jaxtyping import Float
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from vqgan.errors import ConfigError, DataError, OutputError
-from vqgan.images.decoding import ENDINGS, decode_image, from_picture, printable
-from vqgan.images.pixels import (
-    Pixels,
-    fit,
-    from_array,
-    in_mode,
-    to_float,
-    to_picture,
-    to_uint8,
-    with_channels,
-)
-from vqgan.types import Images, check_images, describe, height_and_width, is_whole
+from vqgan.errors import ConfigError, OutputError
+from vqgan.images.paths import printable
+from vqgan.images.pixels import Pixels, to_picture, to_uint8
+from vqgan.types import Images, check_images, is_whole
 
 Info = Mapping[str, str]
 """Text chunks of a PNG: keyword to text."""
-
-Picture = str | Path | Image.Image | np.ndarray
-"""What ``read_images`` reads."""
-
-
-def read_images(
-    paths: Picture | Iterable[Picture], size: tuple[int, int] | int | None = None, *, channels: int = 3
-) -> Images:
-    """Reads images into one batch.
-
-    Args:
-        paths: One image or several: the path of a file or of a folder of files, a PIL picture, or an array (H W) or
-            (H W c) of uint8, uint16 or floats in [0, 1].
-        size: Height and width, or one number for a square; the shorter side is resized and the centre cut out.
-            Without it all images must be equal in size.
-        channels: 3 for RGB, 1 for grey, 4 for RGBA; any other number is that of arrays.
-
-    Raises:
-        ConfigError: If ``size`` or ``channels`` is impossible.
-        DataError: If there is no image, one cannot be read, or the sizes differ.
-    """
-    size = None if size is None else height_and_width(size)
-    if not is_whole(channels) or channels < 1:
-        raise ConfigError(
-            f"`channels` is {channels!r}, expected 1 (grey), 3 (RGB), 4 (RGBA) or that of arrays"
-        )
-    is_one = isinstance(paths, Picture | Tensor) or not isinstance(paths, Iterable)
-    given: Any = [paths] if is_one else paths
-    pictures = [each for one in given for each in _in_folder(one)]
-    if not pictures:
-        raise DataError("no image was given, expected at least one path, picture or array")
-    names = [
-        printable(each) if isinstance(each, str | Path) else f"image {number}"
-        for number, each in enumerate(pictures)
-    ]
-    images: list[Pixels] = []
-    for picture, name in zip(pictures, names, strict=True):
-        image = _pixels(picture, name, channels)
-        images.append(image if size is None else fit(image, size))
-        if images[-1].shape != images[0].shape:
-            (rows, columns), (height, width) = images[0].shape[:2], image.shape[:2]
-            raise DataError(
-                f"images differ in size: `{names[0]}` has {rows} x {columns} pixels, "
-                f"`{name}` {height} x {width}",
-                hint="give `size`: the shorter side is then resized and the centre cut out",
-            )
-    return to_float(np.stack(images))
-
-
-def _in_folder(given: Picture) -> list[Picture]:
-    """The image files below a folder in natural order, hidden ones aside; what is no folder stays as it is."""
-    if not isinstance(given, str | Path) or not Path(given).is_dir():
-        return [given]
-    root = Path(given)
-    inside = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in ENDINGS]
-    shown = [path.as_posix() for path in inside if not any(part.startswith(".") for part in path.parts)]
-    if not shown:
-        hint = "give a folder with image files, or the files"
-        raise DataError(f"`{printable(given)}` holds no images", hint=hint)
-    return [root / path for path in sorted(shown, key=natural)]
-
-
-def _pixels(picture: Picture, name: str, channels: int) -> Pixels:
-    """One image, from a file or from memory."""
-    if isinstance(picture, str | Path):
-        return decode_image(picture, channels)
-    if isinstance(picture, Image.Image):
-        return from_picture(in_mode(picture, "LA") if picture.mode == "La" else picture, channels)
-    if not isinstance(picture, np.ndarray):
-        raise DataError(f"{name} is {describe(picture)}, expected a path, a PIL picture or an array")
-    return with_channels(from_array(picture, name), channels, name)
 
 
 def to_pictures(images: Images | Float[Tensor, "c H W"]) -> list[Image.Image]:
@@ -175,9 +93,7 @@ def save_png(image: Float[Tensor, "c H W"], path: str | Path, info: Info | None 
     Raises:
         OutputError: If the file cannot be written.
     """
-    buffer = io.BytesIO()
-    to_picture(to_uint8(image).cpu().numpy()).save(buffer, "PNG", pnginfo=_chunks(info))
-    return _replace(Path(path), buffer.getvalue())
+    return _save_png(to_picture(to_uint8(image).cpu().numpy()), path, info)
 
 
 def save_apng(
@@ -188,27 +104,21 @@ def save_apng(
     Raises:
         OutputError: If the file cannot be written.
     """
-    first, *rest = [to_picture(frame) for frame in frames]
-    buffer = io.BytesIO()
-    settings = {"save_all": True, "append_images": rest, "duration": milliseconds, "loop": 0}
-    first.save(buffer, "PNG", pnginfo=_chunks(info), **settings)
-    return _replace(Path(path), buffer.getvalue())
+    first, *rest = map(to_picture, frames)
+    return _save_png(first, path, info, save_all=True, append_images=rest, duration=milliseconds, loop=0)
 
 
-def _chunks(info: Info | None) -> PngInfo:
-    chunks = PngInfo()
+def _save_png(picture: Image.Image, path: str | Path, info: Info | None, **settings: Any) -> Path:
+    """Writes a file that appears complete or not at all."""
+    chunks, buffer, path = PngInfo(), io.BytesIO(), Path(path)
     for keyword, text in (info or {}).items():
         chunks.add_text(keyword, text)
-    return chunks
-
-
-def _replace(path: Path, data: bytes) -> Path:
-    """Writes a file that appears complete or not at all."""
+    picture.save(buffer, "PNG", pnginfo=chunks, **settings)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(data)
+            temporary.write_bytes(buffer.getvalue())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -242,17 +152,3 @@ def grid(images: Images, columns: int, pad: int = 2) -> Float[Tensor, "c R C"]:
         top, left = (i // columns) * (height + pad) + pad, (i % columns) * (width + pad) + pad
         canvas[:, top : top + height, left : left + width] = image
     return canvas
-
-
-def natural(path: str) -> tuple[list[list[str | int]], str]:
-    """Sorting key that puts ``a2`` before ``a10``, folder by folder.
-
-    Example:
-        >>> sorted(["a10.png", "a2.png", "b/1.png", "a/3.png"], key=natural)
-        ['a/3.png', 'a2.png', 'a10.png', 'b/1.png']
-    """
-    folders: list[list[str | int]] = []
-    for name in path.split("/"):
-        pieces = re.split(r"([0-9]+)", name)  # text and digits take turns, so equal positions compare
-        folders.append([int(piece) if i % 2 else piece for i, piece in enumerate(pieces)])
-    return folders, path
