@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import torch
 
-from vqgan.checkpoints.files import write_json
 from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.data import DigitsConfig, Source, SourceConfig, open_source
@@ -31,6 +30,7 @@ from vqgan.evaluation.two_stages import (
     split_frames,
 )
 from vqgan.images import grid, save_png, to_float, to_uint8
+from vqgan.output_files import write_json
 from vqgan.presets.demo import demo_source, quick_overrides
 from vqgan.runs import read_run, resolve, train, with_data
 from vqgan.synthesizer import Synthesizer

@@ -79,6 +79,17 @@ def _rebuild(kind: type[VqganError], message: str, hint: str) -> VqganError:
     return kind(message, hint=hint)
 
 
+def printable(text: object) -> str:
+    """A path or a text from a file as one line that every terminal can show and none takes for a command.
+
+    Example:
+        >>> print(printable("a\\x1b[2J\\n\\udce9"))
+        a\\x1b[2J\\n\\xe9
+    """
+    shown = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+    return "".join(letter.replace(r"\udc", r"\x") for letter in shown)  # bytes of a path that is not UTF-8
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or lists them all when none is near.
 

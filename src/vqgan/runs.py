@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 
-from vqgan.checkpoints.files import write_json, write_text
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.checkpoints.taming_run import is_original
 from vqgan.conditioning import ClassLabelConfig
@@ -19,6 +18,7 @@ from vqgan.data import Data, MemoryConfig, Source, source_of
 from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.data.skipping import check_source
 from vqgan.errors import ConfigError
+from vqgan.output_files import write_json, write_text
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
 from vqgan.training.build import build_prior_task, build_tokenizer_task, refuse_other, resume_prior_task

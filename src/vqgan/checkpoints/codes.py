@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from jaxtyping import Integer
 
-from vqgan.checkpoints.files import output_errors, replace_file, write_json
 from vqgan.checkpoints.format import digest_of
 from vqgan.errors import ConfigError, DataError
+from vqgan.output_files import output_errors, replace_file, write_json
 from vqgan.tokenizer import Tokenizer
 
 Codes = Integer[np.ndarray, "b h w"]

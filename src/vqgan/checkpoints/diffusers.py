@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from vqgan.checkpoints.files import output_errors, write_json
 from vqgan.checkpoints.format import build_model, check_keys, shapes_of
 from vqgan.checkpoints.key_maps import DIFFUSERS_KEYS, OLD_DIFFUSERS_KEYS, inverse, rename
-from vqgan.checkpoints.pickle_scan import COPY_AGAIN, escaped
+from vqgan.checkpoints.pickle_scan import COPY_AGAIN
 from vqgan.checkpoints.pickles import read_pickle
 from vqgan.checkpoints.taming import without_codes
 from vqgan.checkpoints.tensors import read_tensors, write_tensors
 from vqgan.config import Config, convert, require, to_mapping
-from vqgan.errors import CheckpointError, ConfigError
+from vqgan.errors import CheckpointError, ConfigError, printable
 from vqgan.nn.convolution import NORM_GROUPS
+from vqgan.output_files import output_errors, write_json
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
@@ -101,7 +101,9 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
     for file in files:
         found = read_pickle(file) if file.suffix == ".bin" else read_tensors(file)
         for key in sorted(found.keys() & published.keys()):
-            raise CheckpointError(f"`{escaped(key)}` stands in several files of `{folder}`", hint=COPY_AGAIN)
+            raise CheckpointError(
+                f"`{printable(key)}` stands in several files of `{folder}`", hint=COPY_AGAIN
+            )
         published |= found
     levels = len(config.autoencoder.channel_multipliers)
     state = rename(published, DIFFUSERS_KEYS | OLD_DIFFUSERS_KEYS, num_levels=levels)
@@ -156,7 +158,7 @@ def pipeline_tokenizer(folder: Path) -> Path | None:
         return None
     parts = _read_json(folder / PIPELINE_FILE).items()
     classes = {
-        escaped(name): escaped(str(kind[-1])) for name, kind in parts if isinstance(kind, list) and kind
+        printable(name): printable(str(kind[-1])) for name, kind in parts if isinstance(kind, list) and kind
     }
     for name, kind in classes.items():
         if kind == _CLASS and name.isidentifier():
@@ -219,7 +221,7 @@ def _read_config(file: Path) -> TokenizerConfig:
         raise without_codes(str(name), f"the model that `{file}` describes")
     if name != _CLASS:
         raise CheckpointError(
-            f"`_class_name` of `{file}` is `{escaped(str(name)[:100])}`, only `{_CLASS}` can be read",
+            f"`_class_name` of `{file}` is `{printable(str(name)[:100])}`, only `{_CLASS}` can be read",
             hint="give the folder of the tokenizer, in a pipeline usually `vqvae` or `vqmodel`",
         )
     arguments = {key: value for key, value in values.items() if not key.startswith("_")}

@@ -7,8 +7,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from vqgan.checkpoints.files import replace_file
 from vqgan.errors import CheckpointError
+from vqgan.output_files import replace_file
 from vqgan.types import OnProgress, Progress
 
 _CHUNK = 1_000_000

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from vqgan.checkpoints.pickle_scan import COPY_AGAIN, escaped
+from vqgan.checkpoints.pickle_scan import COPY_AGAIN
 from vqgan.checkpoints.tensors import Shapes, read_description, read_tensors, write_tensors
 from vqgan.config import canonical_json, convert
-from vqgan.errors import CheckpointError, ConfigError
+from vqgan.errors import CheckpointError, ConfigError, printable
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer, TokenizerConfig
 from vqgan.version import __version__
@@ -143,7 +143,7 @@ def _header(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Header:
     try:
         unprintable = [key for key, value in metadata.items() if not (value or " ").isprintable()]
         if unprintable or not metadata["vqgan.version"]:
-            raise ValueError(f"`{escaped((unprintable or ['vqgan.version'])[0])}` is no line of text")
+            raise ValueError(f"`{printable((unprintable or ['vqgan.version'])[0])}` is no line of text")
         written = int(metadata["vqgan.format"])
         if written < 1:
             raise ValueError(f"the format is {written}")

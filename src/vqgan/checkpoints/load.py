@@ -17,8 +17,7 @@ from vqgan.checkpoints.pickles import is_pickle
 from vqgan.checkpoints.published_layout import find_checkpoint
 from vqgan.checkpoints.run_folder import find_weights
 from vqgan.checkpoints.tensors import is_safetensors, read_description, refuse_pointer
-from vqgan.errors import CheckpointError, ConfigError, closest
-from vqgan.images import printable
+from vqgan.errors import CheckpointError, ConfigError, closest, printable
 
 logger = logging.getLogger(__name__)
 

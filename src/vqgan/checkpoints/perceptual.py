@@ -8,13 +8,13 @@ from torch import Tensor
 
 from vqgan.cache import cache_folder
 from vqgan.checkpoints.downloads import download
-from vqgan.checkpoints.files import output_errors
 from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, shapes_of
 from vqgan.checkpoints.key_maps import PERCEPTUAL_KEYS, VGG16_KEYS, rename
 from vqgan.checkpoints.pickles import read_pickle
 from vqgan.checkpoints.tensors import is_safetensors, read_tensors, write_tensors
 from vqgan.errors import CheckpointError
 from vqgan.nn.lpips import LPIPS
+from vqgan.output_files import output_errors
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vqgan.errors import CheckpointError
+from vqgan.errors import CheckpointError, printable
 
 ZIP_START = b"PK\x03\x04"
 
@@ -74,16 +74,11 @@ def foreign_names(path: Path, known: Iterable[str]) -> list[str]:
     return _unknown(found, known)
 
 
-def escaped(text: str) -> str:
-    """A text from a file as one line that no terminal takes for a command."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-
-
 def check_names(path: Path, names: Iterable[str]) -> None:
     """Raises CheckpointError if a tensor's name is no line of text: names are shown, and terminals obey."""
     for name in names:
         if not name.isprintable() or len(name) > _LONGEST_NAME:
-            raise _refused(path, f"a tensor is called `{escaped(name[:100])}`")
+            raise _refused(path, f"a tensor is called `{printable(name[:100])}`")
 
 
 def _unknown(found: set[str], known: Iterable[str]) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqgan.checkpoints.pickle_scan import COPY_AGAIN, ZIP_START, check_names, escaped, foreign_names
+from vqgan.checkpoints.pickle_scan import COPY_AGAIN, ZIP_START, check_names, foreign_names
 from vqgan.checkpoints.tensors import refuse_pointer
-from vqgan.errors import CheckpointError
+from vqgan.errors import CheckpointError, printable
 
 
 class Inert:
@@ -80,7 +80,7 @@ def read_checkpoint(path: Path) -> Pickled:
     if wanted:
         raise CheckpointError(
             f"`{path}` cannot be read as a checkpoint without running code: it names "
-            f"{', '.join(f'`{escaped(name[:100])}`' for name in wanted[:5])}; nothing was run",
+            f"{', '.join(f'`{printable(name[:100])}`' for name in wanted[:5])}; nothing was run",
             hint="only checkpoints of tensors and plain values are read",
         )
     try:
@@ -94,7 +94,7 @@ def read_checkpoint(path: Path) -> Pickled:
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can fail in any way; none of them is a mistake of ours
-        reason = escaped(" ".join(str(error).split())[:200])
+        reason = printable(" ".join(str(error).split())[:200])
         cut = isinstance(error, EOFError) or "EOF" in reason
         raise CheckpointError(
             f"`{path}` cannot be read as a checkpoint: {'it is not complete' if cut else reason}",
@@ -127,7 +127,7 @@ def _check_memory(path: Path, tensors: dict[str, Tensor]) -> None:
         total += announced
         if announced > stored:
             raise CheckpointError(
-                f"`{path}` cannot be read as a checkpoint: the tensor `{escaped(name[:100])}` announces "
+                f"`{path}` cannot be read as a checkpoint: the tensor `{printable(name[:100])}` announces "
                 f"{announced:,} bytes and has {stored:,}",
                 hint="the file is damaged",
             )

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from vqgan.checkpoints.pickle_scan import escaped
 from vqgan.checkpoints.taming_run import is_original
 from vqgan.config import read_yaml
-from vqgan.errors import CheckpointError, ConfigError
+from vqgan.errors import CheckpointError, ConfigError, printable
 
 ENDINGS = ((".ckpt", ".pt", ".pth"), (".safetensors",))
 
@@ -82,4 +81,4 @@ def _why_not(file: Path) -> str:
     try:
         return "" if is_original(read_yaml(file)) else f"`{file}` has no `model` with a `target`"
     except ConfigError as error:
-        return escaped(error.message)
+        return printable(error.message)

@@ -24,9 +24,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from vqgan.checkpoints.files import output_errors, sync, write_json, write_text
 from vqgan.checkpoints.tensors import read_tensors, write_tensors
 from vqgan.errors import CheckpointError, ConfigError
+from vqgan.output_files import output_errors, sync, write_json, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vqgan.checkpoints.pickle_scan import escaped
 from vqgan.checkpoints.taming_schema import FirstStage, Node, SceneData, SecondStage, Transformer, unresolved
 from vqgan.conditioning import (
     ClassLabelConfig,
@@ -20,7 +19,7 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     UnconditionalConfig,
 )
-from vqgan.errors import CheckpointError, ConfigError, closest
+from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.prior import PriorConfig
 from vqgan.prior.token_order import TokenOrder
 from vqgan.synthesizer import SynthesizerConfig
@@ -112,7 +111,7 @@ def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
 
 def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
     return CheckpointError(
-        f"{where} names the class `{escaped(target[:100])}`, which is not known",
+        f"{where} names the class `{printable(target[:100])}`, which is not known",
         hint=closest(target[:100], list(known)),
     )
 
@@ -120,7 +119,7 @@ def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
 def without_codes(name: str, where: str) -> CheckpointError:
     """Why an autoencoder of the class ``name``, with continuous latents, is no tokenizer."""
     return CheckpointError(
-        f"{where} is an `{escaped(name[:100])}`: its latents are continuous, it has no codes",
+        f"{where} is an `{printable(name[:100])}`: its latents are continuous, it has no codes",
         hint="give a model with a codebook (`VQModel`); `vqgan models` lists published ones",
     )
 

@@ -1,6 +1,7 @@
 """Files of named tensors: written whole or not at all, checked before they are read."""
 
 import json
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vqgan.checkpoints.files import replace_file
 from vqgan.checkpoints.pickle_scan import COPY_AGAIN, check_names
 from vqgan.errors import CheckpointError
+from vqgan.output_files import replace_file
 
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors specification's own limit; a larger header is not read."""
@@ -42,7 +43,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         temporary.touch()
         mode = temporary.stat().st_mode
         # Without tensors and with empty metadata safetensors 0.8 writes a header that it cannot read.
-        save_file(own, temporary, metadata=dict(metadata) or None)
+        try:
+            save_file(own, temporary, metadata=dict(metadata) or None)
+        except SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))  # told in its message only
+            raise OSError(*([int(number[1])] if number else []), str(error)) from None
         _sort_metadata(temporary, metadata)
         temporary.chmod(mode)
 

@@ -11,11 +11,11 @@ from typing import Any
 from vqgan.cache import cache_folder
 from vqgan.checkpoints.convert import convert
 from vqgan.checkpoints.downloads import download
-from vqgan.checkpoints.files import output_errors, refuse_existing, write_text
 from vqgan.checkpoints.zoo import model_config
 from vqgan.checkpoints.zoo_entries import Entry, find_entry
 from vqgan.config import dump_yaml
 from vqgan.errors import CheckpointError
+from vqgan.output_files import output_errors, refuse_existing, write_text
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.types import OnProgress

@@ -42,7 +42,7 @@ class Convert:
         from pathlib import Path
 
         from vqgan.checkpoints.convert import convert, convert_to_diffusers
-        from vqgan.checkpoints.files import weights_path
+        from vqgan.output_files import weights_path
 
         source, config = Path(self.checkpoint), self.config
         out = weights_path(self.out) if self.to == "vqgan" else Path(self.out)

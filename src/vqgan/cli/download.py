@@ -27,9 +27,9 @@ class Download:
 
     def run(self) -> None:
         """Fetches and converts; prints the path."""
-        from vqgan.checkpoints.files import weights_path
         from vqgan.checkpoints.zoo_download import download_model
         from vqgan.cli.progress import ProgressBar
+        from vqgan.output_files import weights_path
 
         out = weights_path(self.out) if self.out else None
         with ProgressBar() as bar:

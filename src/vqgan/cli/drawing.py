@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.checkpoints.files import make_folder
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import precision_of
 from vqgan.cli.frames import Frames, check_frames, earlier_files
@@ -18,6 +17,7 @@ from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.config import require
 from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
 from vqgan.nn.memory import memory_budget
+from vqgan.output_files import make_folder
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import DrawnTokens, OnProgress, Progress
 

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqgan.checkpoints.files import output_errors
 from vqgan.cli.frames_page import SMALL_SIDE, Boxes, Frame, smaller, write_page
 from vqgan.cli.outputs import check_targets, is_ours
 from vqgan.config import require
 from vqgan.images import Pixels, read_pixels, save_apng, save_png
 from vqgan.images.writing import Info
+from vqgan.output_files import output_errors
 from vqgan.tokenizer import Tokenizer, decode_within
 from vqgan.types import DrawnTokens, Progress
 

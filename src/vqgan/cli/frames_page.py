@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from vqgan.checkpoints.files import replace_file
 from vqgan.cli.outputs import PAGE_MARK
 from vqgan.images import Pixels, fit, read_pixels
 from vqgan.images.pixels import to_picture
 from vqgan.images.writing import Info
+from vqgan.output_files import replace_file
 
 PAGE_SIDE, SMALL_SIDE = 1024, 256
 """Frames whose longer side has more pixels than the first are made smaller in the page. Those with fewer than the

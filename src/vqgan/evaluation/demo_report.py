@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqgan.checkpoints.files import write_text
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.evaluation.report import Curves, Picture, Row, render_report
+from vqgan.output_files import write_text
 
 
 def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Paths of image files: which files count, in which order, and how a path is printed."""
+"""Paths of image files: which files count, and in which order."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
-from vqgan.errors import DataError
+from vqgan.errors import DataError, printable
 
 ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff"),
@@ -91,8 +91,3 @@ def natural(path: str) -> tuple[list[list[str | int]], str]:
         pieces = re.split(r"([0-9]+)", name)  # text and digits take turns, so equal positions compare
         folders.append([int(piece) if i % 2 else piece for i, piece in enumerate(pieces)])
     return folders, path
-
-
-def printable(path: str | Path) -> str:
-    """The path as text that every terminal and file can hold, also when its bytes are not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

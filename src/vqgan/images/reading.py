@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-from vqgan.errors import ConfigError, DataError
-from vqgan.images.paths import list_images, printable
+from vqgan.errors import ConfigError, DataError, printable
+from vqgan.images.paths import list_images
 from vqgan.images.pixels import (
     MODES,
     Background,

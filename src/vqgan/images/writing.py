@@ -1,8 +1,6 @@
 """Batches of images as pictures, sheets and PNG files, with what made them in the files' text."""
 
-import errno
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from vqgan.errors import ConfigError, OutputError
-from vqgan.images.paths import printable
+from vqgan.errors import ConfigError, printable
 from vqgan.images.pixels import Pixels, to_picture, to_uint8
+from vqgan.output_files import output_errors, replace_file
 from vqgan.types import Images, check_images, is_whole
 
 Info = Mapping[str, str]
@@ -114,19 +112,9 @@ def _save_png(picture: Image.Image, path: str | Path, info: Info | None, **setti
     for keyword, text in (info or {}).items():
         chunks.add_text(keyword, text)
     picture.save(buffer, "PNG", pnginfo=chunks, **settings)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(buffer.getvalue())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "free some space or choose another folder" if full else "choose a folder that you can write to"
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"cannot write `{printable(path)}`: {reason}", hint=hint) from error
+    replace_file(path, lambda temporary: temporary.write_bytes(buffer.getvalue()), durable=False)
     return path
 
 

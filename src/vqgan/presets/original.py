@@ -14,7 +14,7 @@ from vqgan.checkpoints.taming_run import LEFT_OUT, MAPPED, Loss, OriginalTrainin
 from vqgan.checkpoints.taming_schema import interpolated
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import require
-from vqgan.errors import CheckpointError, ConfigError, closest
+from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.opponent import AdversaryConfig
@@ -118,7 +118,7 @@ def account(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
     known = (*MAPPED, *LEFT_OUT)
     for key, value in mapping.items():
         path = f"{prefix}{key}"
-        name, shown = f"`{_plain(path)}`", _shown(value)
+        name, shown = f"`{printable(path)}`", _shown(value)
         if path in MAPPED:
             yield f"{name}{shown} became `{MAPPED[path]}`", True
         elif path in LEFT_OUT:
@@ -135,14 +135,9 @@ def _shown(value: Any) -> str:
         params = value.get("params")
         weights = params.get("ckpt_path") if isinstance(params, Mapping) else None
         parts = [part for part in (value.get("target"), weights) if isinstance(part, str)]
-        return f" ({', '.join(_plain(part) for part in parts)})" if parts else ""
-    text = _plain(str(value))
+        return f" ({', '.join(printable(part) for part in parts)})" if parts else ""
+    text = printable(str(value))
     return f" = {text}" if len(text) <= 80 else f" = {text[:80]}..."
-
-
-def _plain(text: str) -> str:
-    """The text without control characters: what a file says must not move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _processes() -> int:
@@ -162,7 +157,7 @@ def _tokenizer_run(
     kind = LOSSES.get(found.loss_class) if found.loss_class else "adversarial"
     if kind is None:
         raise ConfigError(
-            f"{where} names the loss `{_plain(found.loss_class)}`, which a tokenizer cannot be trained with here",
+            f"{where} names the loss `{printable(found.loss_class)}`, which a tokenizer cannot be trained with here",
             hint="tokenizers of label maps are read, converted and used, but not trained"
             if found.loss_class.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
             else closest(found.loss_class, LOSSES),
@@ -232,7 +227,7 @@ def _data(found: OriginalTraining, default: tuple[int, int], given: Container[st
     """How images become samples; the classes of the original cut and mirror in ways of their own."""
     images, crop, flip = found.images, *IMAGES.get(found.images_class, ("random", False))
     if found.images_class and found.images_class not in IMAGES:
-        logger.warning("the images' class `%s` is not known: random crops", _plain(found.images_class))
+        logger.warning("the images' class `%s` is not known: random crops", printable(found.images_class))
     if images.random_crop is not None:
         crop = "random" if images.random_crop else "center"
     if images.crop_method is not None:

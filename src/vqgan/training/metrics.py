@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.checkpoints.files import output_errors
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.images.pixels import to_picture, to_uint8
+from vqgan.output_files import output_errors
 
 logger = logging.getLogger(__name__)
 

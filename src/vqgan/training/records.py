@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from vqgan.checkpoints.files import output_errors
+from vqgan.output_files import output_errors
 from vqgan.types import Batch
 
 

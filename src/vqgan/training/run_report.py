@@ -4,10 +4,10 @@ import json
 import re
 from pathlib import Path
 
-from vqgan.checkpoints.files import write_text
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import read_yaml
 from vqgan.evaluation.report import Curves, Picture, Row, render_report
+from vqgan.output_files import write_text
 
 CURVES = {
     "Loss": ("loss", ("loss", "reconstruction_loss", "heldout_loss")),

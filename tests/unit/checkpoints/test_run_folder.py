@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vqgan.checkpoints import files, run_folder, tensors
+from vqgan import output_files
+from vqgan.checkpoints import run_folder, tensors
 from vqgan.checkpoints.run_folder import KEPT_STEPS, RunFolder, find_weights, verify
 from vqgan.errors import CheckpointError, ConfigError, OutputError
 
@@ -147,7 +148,7 @@ def steps_of_a_commit():
     """Every call that touches the disk while a step is committed, as (module, function, how many calls)."""
     return [
         (tensors, "save_file", 2),
-        (files, "sync", 10),
+        (output_files, "sync", 10),
         (os, "replace", 5),
         (run_folder, "sync", 1),
         (os, "rename", 1),

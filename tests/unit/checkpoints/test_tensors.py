@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from vqgan.checkpoints.tensors import is_safetensors, read_description, read_tensors, write_tensors
 from vqgan.errors import CheckpointError, OutputError
@@ -115,3 +116,20 @@ def test_a_folder_that_is_not_there_is_an_output_error_and_nothing_is_left(tmp_p
     with pytest.raises(OutputError, match="no such file or directory"):
         write_tensors(tmp_path / "absent" / "a", {"a": torch.zeros(1)}, {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("I/O error: x (os error 28)", "no space left on device\nhint: free some"),
+        ("no\n such", "no such\nhint"),
+    ],
+)
+def test_what_safetensors_says_of_the_disk_is_told_by_its_number(path, monkeypatch, told, reason):
+    def failing(*arguments, **options):
+        raise SafetensorError(told)
+
+    monkeypatch.setattr("vqgan.checkpoints.tensors.save_file", failing)
+    with pytest.raises(OutputError, match=f": {reason}"):
+        write_tensors(path, {"a": torch.zeros(1)}, {})
+    assert list(path.parent.iterdir()) == [path]

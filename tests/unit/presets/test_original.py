@@ -292,7 +292,7 @@ def test_what_is_not_known_is_named_once_with_its_branch(resolved):
     assert [line for line in lines if "not known" in line] == [
         "the images' class `cutlit.Sflckr` is not known: random crops",
         "`model.params.ddconfig.use_linear` = True is not known and left out",
-        "`model.project` = 8k?[2J is not known and left out",
+        "`model.project` = 8k\\x1b[2J is not known and left out",
         "`extra` is not known and left out",
     ]
 

@@ -3,16 +3,13 @@
 import errno
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
-from vqgan.errors import ConfigError, OutputError
+from vqgan.errors import ConfigError, OutputError, printable
 
 
 @contextmanager
@@ -20,22 +17,20 @@ def output_errors(path: Path) -> Iterator[None]:
     """Turns a failure to write into an OutputError that names the path and the likely cure."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        number = _error_number(error)
-        reason = os.strerror(number).lower() if number else " ".join(str(error).split())
-        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else " ".join(str(error).split())
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         hint = "free some space or choose another place" if full else "choose a folder that you can write to"
-        raise OutputError(f"cannot write `{path}`: {reason}", hint=hint) from None
+        raise OutputError(f"cannot write `{printable(path)}`: {reason}", hint=hint) from None
 
 
-def _error_number(error: Exception) -> int | None:
-    """The system's number of a failure; safetensors tells it in its message only."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found.group(1)) if found else getattr(error, "errno", None)
+def replace_file(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
+    """Lets ``write`` fill a temporary file beside ``path`` and renames it to ``path``.
 
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets ``write`` fill a temporary file beside ``path``, syncs it to the disk and renames it to ``path``.
+    Args:
+        path: The file.
+        write: Gets the path of the temporary file.
+        durable: Whether the file is synced to the disk before it is renamed; pictures can be made again.
 
     Raises:
         OutputError: If anything fails; the old file, if any, is untouched and no temporary file remains.
@@ -44,9 +39,11 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     with output_errors(path):
         try:
             write(temporary)
-            sync(temporary)
+            if durable:
+                sync(temporary)
             os.replace(temporary, path)
-            sync(path.parent)
+            if durable:
+                sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
