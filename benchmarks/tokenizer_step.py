@@ -20,20 +20,24 @@ from torch import Tensor
 
 from timing import Row, Timing, compare, parse_arguments, report
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 from vqgan.training.engine import Engine
-from vqgan.training.losses import adaptive_weight, generator_loss, hinge_loss
-from vqgan.training.opponent import AdversaryConfig
+from vqgan.training.losses import adaptive_weight, discriminator_loss
 from vqgan.training.optimizers import OptimizerConfig
-from vqgan.training.settings import LoopConfig
-from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTask, TokenizerTaskConfig
+from vqgan.training.task import LoopConfig
+from vqgan.training.tokenizer_task import (
+    DiscriminatorConfig,
+    PerceptualConfig,
+    TokenizerTask,
+    TokenizerTaskConfig,
+)
 from vqgan.types import Batch
 
 RATE, BETAS, WEIGHT = 1e-4, (0.5, 0.9), 0.8
 
 
-class Players:
+class Networks:
     """Three networks and images, the same for both sides."""
 
     def __init__(self, *, quick: bool, device: torch.device) -> None:
@@ -50,45 +54,52 @@ class Players:
         )
         quantizer = VectorQuantizerConfig(codebook_size=1024, codebook_dim=64)
         self.tokenizer = Tokenizer(TokenizerConfig(autoencoder=autoencoder, quantizer=quantizer)).to(device)
-        self.judge = PatchDiscriminator(base_channels=32 if quick else 64, num_layers=2 if quick else 3).to(
-            device
-        )
-        self.perceptual = LPIPS()
+        self.discriminator = PatchDiscriminator(
+            base_channels=32 if quick else 64, num_layers=2 if quick else 3
+        ).to(device)
+        self.perceptual = PerceptualNetwork()
         for parameter in self.perceptual.parameters():  # what they are does not matter for the time
             torch.nn.init.uniform_(parameter, 0, 1e-2)
         self.perceptual.to(device)
         self.images = (torch.rand(self.batch, 3, self.side, self.side) * 2 - 1).to(device)
 
 
-def ours(players: Players) -> Callable[[], object]:
+def ours(networks: Networks) -> Callable[[], object]:
     """A step of the task, as training runs it."""
     config = TokenizerTaskConfig(
         optimizer=OptimizerConfig(learning_rate=RATE, betas=BETAS),
         perceptual=PerceptualConfig(),
-        adversary=AdversaryConfig(weight=WEIGHT),
+        discriminator=DiscriminatorConfig(weight=WEIGHT),
     )
     task = TokenizerTask(
-        players.tokenizer,
+        networks.tokenizer,
         config,
-        loop=LoopConfig(steps=1, batch_size=players.batch),
-        engine=Engine(players.images.device.type),
+        loop=LoopConfig(steps=1, batch_size=networks.batch),
+        engine=Engine(networks.images.device.type),
         seed=0,
-        judges=(players.judge, players.perceptual),
+        discriminator=networks.discriminator,
+        perceptual=networks.perceptual,
     )
-    batch = Batch(players.images, {}, torch.arange(players.batch))
+    batch = Batch(networks.images, {}, torch.arange(networks.batch))
     return lambda: task.train_step([batch], 0)
 
 
-def reference(players: Players) -> Callable[[], object]:
+def reference(networks: Networks) -> Callable[[], object]:
     """The step written down loss by loss."""
-    tokenizer, judge, images = players.tokenizer.train(), players.judge.train(), players.images
-    adams = [torch.optim.Adam(network.parameters(), lr=RATE, betas=BETAS) for network in (tokenizer, judge)]
+    tokenizer, discriminator, images = (
+        networks.tokenizer.train(),
+        networks.discriminator.train(),
+        networks.images,
+    )
+    adams = [
+        torch.optim.Adam(network.parameters(), lr=RATE, betas=BETAS) for network in (tokenizer, discriminator)
+    ]
     last = tokenizer.decoder.last_weight
 
     def step() -> Tensor:
         result = tokenizer(images)
-        distance = (images - result.images).abs().mean() + players.perceptual(images, result.images).mean()
-        adversarial = generator_loss(judge(result.images))
+        distance = (images - result.images).abs().mean() + networks.perceptual(images, result.images).mean()
+        adversarial = -discriminator(result.images).mean()
         (pull,) = torch.autograd.grad(distance, last, retain_graph=True)
         (push,) = torch.autograd.grad(adversarial, last, retain_graph=True)
         weight = adaptive_weight(pull, push, scale=WEIGHT)
@@ -96,7 +107,7 @@ def reference(players: Players) -> Callable[[], object]:
         (distance + result.quantized.loss + weight * adversarial).backward()
         adams[0].step()
         reconstruction = tokenizer(images).images.detach()
-        loss = hinge_loss(judge(images), judge(reconstruction))
+        loss = discriminator_loss(discriminator(images), discriminator(reconstruction), kind="hinge")
         adams[1].zero_grad()
         loss.backward()
         adams[1].step()
@@ -119,7 +130,7 @@ def peak_memory(side: str, *, quick: bool) -> tuple[float, float]:
 def print_peak_memory(side: str, *, quick: bool) -> None:
     """The work of that process."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    step = SIDES[side](Players(quick=quick, device=device))
+    step = SIDES[side](Networks(quick=quick, device=device))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -148,13 +159,13 @@ def main() -> None:
     arguments = parse_arguments(__doc__.splitlines()[0])
     quick = arguments.quick
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    players = [Players(quick=quick, device=device) for _ in SIDES]
-    work = f"tokenizer step, {players[0].batch} x {players[0].side}x{players[0].side}"
+    networks = [Networks(quick=quick, device=device) for _ in SIDES]
+    work = f"tokenizer step, {networks[0].batch} x {networks[0].side}x{networks[0].side}"
     time_row = compare(
         work,
-        ours=ours(players[0]),
-        reference=reference(players[1]),
-        amount=players[0].batch,
+        ours=ours(networks[0]),
+        reference=reference(networks[1]),
+        amount=networks[0].batch,
         unit="images/s",
         repeats=2 if quick else 5,
     )

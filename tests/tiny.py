@@ -13,12 +13,11 @@ from vqgan.data.idx import write_idx
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
-from vqgan.training.opponent import AdversaryConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
-from vqgan.training.run import PriorRun, TokenizerRun
-from vqgan.training.settings import DataConfig, LoopConfig
-from vqgan.training.tokenizer_task import TokenizerTaskConfig
+from vqgan.training.run import DataConfig, PriorRun, TokenizerRun
+from vqgan.training.task import LoopConfig
+from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTaskConfig
 from vqgan.types import Batch
 
 CODES, SIDE = 16, 8
@@ -107,13 +106,13 @@ def data(folder: Path, *, count: int = 10, side: int = 10) -> IdxConfig:
 
 
 def tokenizer_run(source: IdxConfig | None = None, **training: Any) -> TokenizerRun:
-    """Four steps with an adversary that joins after two, averaged weights, re-seeding and augmentation."""
+    """Four steps with a discriminator that joins after two, averaged weights, re-seeding and augmentation."""
     return TokenizerRun(
         tokenizer=tokenizer_config(),
         task=TokenizerTaskConfig(
             optimizer=OPTIMIZER,
             pixels="l1+l2",
-            adversary=AdversaryConfig(start=3, discriminator_start=2, base_channels=4, num_layers=1),
+            discriminator=DiscriminatorConfig(start=3, discriminator_start=2, base_channels=4, num_layers=1),
             reseed_after=2,
             reseed_until=1.0,
         ),

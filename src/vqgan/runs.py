@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 
+from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.checkpoints.taming_run import is_original
 from vqgan.conditioning import ClassLabelConfig
@@ -23,10 +24,20 @@ from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
 from vqgan.training.build import build_prior_task, build_tokenizer_task, refuse_other, resume_prior_task
 from vqgan.training.engine import Engine
-from vqgan.training.loop import UNFINISHED, Loop, Task
+from vqgan.training.loop import UNFINISHED, Loop
 from vqgan.training.observer import Observer
-from vqgan.training.run import PriorRun, Run, TokenizerRun, convert_run, read_run, refuse_changes, summary
-from vqgan.training.settings import Given, open_sources
+from vqgan.training.run import (
+    Given,
+    PriorRun,
+    Run,
+    TokenizerRun,
+    convert_run,
+    open_sources,
+    read_run,
+    refuse_changes,
+    summary,
+)
+from vqgan.training.task import Task
 from vqgan.types import Batch, OnProgress
 from vqgan.version import __version__
 
@@ -217,7 +228,7 @@ def _continue(
 ) -> _Prepared:
     recorded, environment = read_run(folder)
     _require_stage(recorded, stage, folder.path)
-    changed = merge(to_mapping(recorded), parse_overrides(overrides))
+    changed = merge(to_mapping(recorded), with_new_names(parse_overrides(overrides)))
     settings = with_data(convert_run(changed, where="the resumed run"), *given)
     refuse_changes(recorded, settings)
     device, precision, seed = compute
@@ -272,11 +283,11 @@ def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
     """
     if run is None:
         raise ConfigError("no run was given", hint="give a preset or a YAML file; `vqgan presets` lists them")
-    changes = parse_overrides(overrides)
+    changes = with_new_names(parse_overrides(overrides))
     if isinstance(run, TokenizerRun | PriorRun):
         base, where = to_mapping(run), "the run"
     elif Path(run).suffix.lower() in (".yaml", ".yml"):
-        base, where = read_yaml(Path(run)), f"`{run}`"
+        base, where = with_new_names(read_yaml(Path(run))), f"`{run}`"
         if is_original(base):
             given = {item.partition("=")[0].strip() for item in overrides}
             base = to_mapping(original_run(base, where=where, given=given))

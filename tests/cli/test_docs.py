@@ -60,7 +60,7 @@ def tiny(run: Run) -> Run:
                 "patch_size": side // 4,
             }
         }
-        changes["task"] = {"adversary": None, "perceptual": None}
+        changes["task"] = {"discriminator": None, "perceptual": None}
     else:
         changes["prior"] = {"depth": 1, "width": 16, "num_heads": 2}
     return convert(merge(to_mapping(run), changes), TokenizerRun | PriorRun)

@@ -137,8 +137,8 @@ def test_a_printed_preset_is_a_run_file(trained, tmp_path, run):
         "tokenizer.autoencoder.num_residual_blocks": 1,
         "tokenizer.autoencoder.latent_channels": 32,
         "tokenizer.autoencoder.attention_resolutions": [],
-        "task.adversary.base_channels": 8,
-        "task.adversary.num_layers": 1,
+        "task.discriminator.base_channels": 8,
+        "task.discriminator.num_layers": 1,
         "training.evaluate_images": 1,
         "training.pictures": 0,
     }
@@ -154,21 +154,28 @@ def test_a_run_file_may_change_a_preset(tmp_path, run):
     assert printed == expected
 
 
-def test_a_shorter_run_of_a_preset_warms_up_and_starts_its_adversary_sooner(run, tmp_path):
+def test_a_shorter_run_of_a_preset_warms_up_and_starts_its_discriminator_sooner(run, tmp_path):
     (tmp_path / "mine.yaml").write_text("preset: small-tokenizer\ntraining: {steps: 300}\n", encoding="utf-8")
     result = run("presets", tmp_path / "mine.yaml")
-    assert "for 300 of 30000 steps `task.adversary.start` becomes 100" in result.err
+    assert "for 300 of 30000 steps `task.discriminator.start` becomes 100" in result.err
     task = resolve(tmp_path / "mine.yaml").task
-    assert (task.optimizer.warmup_steps, task.adversary.discriminator_start, task.adversary.start) == (
+    assert (
+        task.optimizer.warmup_steps,
+        task.discriminator.discriminator_start,
+        task.discriminator.start,
+    ) == (
         5,
         90,
         100,
     )
     kept = resolve("small-tokenizer", ["training.steps=300", "task.optimizer.warmup_steps=500"]).task
-    assert (kept.optimizer.warmup_steps, kept.adversary.start) == (500, 100)
+    assert (kept.optimizer.warmup_steps, kept.discriminator.start) == (500, 100)
     longer = resolve("small-tokenizer", ["training.steps=60000"]).task
-    assert (longer.optimizer.warmup_steps, longer.adversary.start) == (500, 10_000)
-    assert resolve("small-tokenizer", ["training.steps=300", "task.adversary=null"]).task.adversary is None
+    assert (longer.optimizer.warmup_steps, longer.discriminator.start) == (500, 10_000)
+    assert (
+        resolve("small-tokenizer", ["training.steps=300", "task.discriminator=null"]).task.discriminator
+        is None
+    )
 
 
 def test_a_prior_on_images_of_another_size_than_its_tokenizer_s_says_so(trained, tmp_path, run):

@@ -47,14 +47,14 @@ def test_a_tokenizers_preset_can_be_built_for_its_images(name):
         tokenizer = Tokenizer(run.tokenizer)
         images = torch.empty(2, run.tokenizer.autoencoder.image_channels, *run.data.image_size)
         assert tokenizer.decode_latents(tokenizer.latents(images)).shape == images.shape
-        adversary = run.task.adversary
-        if adversary is not None:
-            judge = PatchDiscriminator(
+        config = run.task.discriminator
+        if config is not None:
+            discriminator = PatchDiscriminator(
                 image_channels=images.shape[1],
-                base_channels=adversary.base_channels,
-                num_layers=adversary.num_layers,
+                base_channels=config.base_channels,
+                num_layers=config.num_layers,
             )
-            assert judge(images).shape[:2] == (2, 1)
+            assert discriminator(images).shape[:2] == (2, 1)
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -104,7 +104,7 @@ def test_another_kind_drops_the_fields_of_the_old_one():
 
 
 def test_parts_can_be_taken_away():
-    assert resolve("demo-tokenizer", ["task.adversary=null"]).task.adversary is None
+    assert resolve("demo-tokenizer", ["task.discriminator=null"]).task.discriminator is None
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,10 @@ def test_data_given_apart_replaces_that_of_the_run():
             "`task.optimizer.learning_rate` is 0.5, but the run was begun with 0.001",
         ),
         ("training.batch_size=8", "`training.batch_size` is 8, but the run was begun with 4"),
-        ("task.adversary=null", "`task.adversary` is None, but the run was begun with {'loss': 'hinge', "),
+        (
+            "task.discriminator=null",
+            "`task.discriminator` is None, but the run was begun with {'loss': 'hinge', ",
+        ),
         ("training.steps=3", "`training.steps` is 3, but the run was begun with 4"),
     ],
 )
@@ -184,7 +187,7 @@ def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
             "images of 6x8 pixels do not fit the tokenizer",
         ),
         (
-            {"out": "OUT", "data": "DATA", "overrides": ["task.adversary.num_layers=4"]},
+            {"out": "OUT", "data": "DATA", "overrides": ["task.discriminator.num_layers=4"]},
             "images of 8 x 8 pixels are too small for a discriminator with `num_layers` = 4",
         ),
         (
@@ -230,3 +233,25 @@ def test_a_class_is_asked_for_by_one_word_and_the_names_come_from_the_folders(tm
     synthesizer = load(tmp_path / "prior", device="cpu")
     assert synthesizer.config.conditioner == expected
     assert synthesizer.sample(1, condition={"class": "dog"}).shape == (1, 1, 8, 8)
+
+
+def test_fields_that_were_renamed_are_still_read_by_their_old_names(tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text("preset: demo-tokenizer\ntask: {adversary: {start: 2800, weight: 0.3}}\n")
+    discriminator = resolve(path, ["task.adversary.num_layers=1"]).task.discriminator
+    assert (discriminator.start, discriminator.weight, discriminator.num_layers) == (2800, 0.3, 1)
+    assert discriminator.base_channels == resolve("demo-tokenizer").task.discriminator.base_channels
+    path.write_text(dump_yaml(tiny.tokenizer_run()).replace("  discriminator:\n", "  adversary:\n"))
+    assert resolve(path) == tiny.tokenizer_run()
+    path.write_text("preset: demo-tokenizer\ntask: {adversary: {start: 1}, discriminator: {start: 3000}}\n")
+    assert refused(path).startswith(f"`task` of `{path}`: unknown key `adversary`")
+
+
+def test_a_run_folder_from_before_a_renaming_is_resumed(tmp_path):
+    source = tiny.data(tmp_path / "data")
+    out = train(tiny.tokenizer_run(), data=source, out=tmp_path / "run", device="cpu")
+    config = out / "config.yaml"
+    config.write_text(config.read_text().replace("  discriminator:\n", "  adversary:\n"))
+    assert "adversary" in config.read_text()
+    train(None, resume=out, overrides=["training.steps=5"], device="cpu")
+    assert "adversary" not in config.read_text()

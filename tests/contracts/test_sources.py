@@ -16,7 +16,7 @@ from vqgan.config import Config, convert, to_mapping
 from vqgan.data import DigitsConfig, Source, SourceConfig, brings_heldout, open_source
 from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.data.transforms import TransformConfig
-from vqgan.training.settings import DataConfig, open_sources
+from vqgan.training.run import DataConfig, open_sources
 
 
 class Holder(Config, frozen=True):

@@ -57,7 +57,7 @@ def test_the_same_batches_give_the_same_model(together, tmp_path):
             assert two == pytest.approx(one, rel=1e-5)
 
 
-def test_both_processes_have_the_same_weights_at_the_end_also_with_an_adversary_and_re_seeding(together):
+def test_both_processes_have_the_same_weights_at_the_end_also_with_discriminator_and_re_seeding(together):
     _, (first, second) = together
     assert len(first["digests"]) == 4
     assert first["digests"] == second["digests"]

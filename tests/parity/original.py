@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, TOKENIZER_KEYS, rename
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
 
@@ -57,9 +57,9 @@ def discriminator(
     return model.to(dtype)
 
 
-def procedural_lpips() -> LPIPS:
+def procedural_lpips() -> PerceptualNetwork:
     """LPIPS with weights computed from their original names, as the manifest says."""
-    model = LPIPS()
+    model = PerceptualNetwork()
     ours = model.state_dict()
     state = {}
     for key, name in PERCEPTUAL_KEYS.items():

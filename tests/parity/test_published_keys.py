@@ -17,7 +17,7 @@ from vqgan.checkpoints.zoo_entries import ENTRIES
 from vqgan.config import convert, merge, to_mapping
 from vqgan.errors import CheckpointError
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 
 PUBLISHED = json.loads((store.ROOT / "published_keys.json").read_text())
@@ -75,7 +75,7 @@ def test_published_first_stages_have_the_names_and_shapes_of_ours(name, prefix):
 )
 def test_published_losses_have_the_names_and_shapes_of_ours(name, num_layers):
     with torch.device("meta"):
-        judge, perceptual = PatchDiscriminator(num_layers=num_layers), LPIPS()
+        judge, perceptual = PatchDiscriminator(num_layers=num_layers), PerceptualNetwork()
     found = rename(described(name, "loss.discriminator."), DISCRIMINATOR_KEYS)
     assert shapes(found) == shapes(judge.state_dict())
     found = rename(described(name, "loss.perceptual_loss."), PERCEPTUAL_KEYS)

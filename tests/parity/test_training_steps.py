@@ -6,18 +6,17 @@ from torch.testing import assert_close
 from parity import original
 from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, TOKENIZER_KEYS, rename
 from vqgan.training.engine import Engine
-from vqgan.training.opponent import AdversaryConfig
 from vqgan.training.optimizers import OptimizerConfig
-from vqgan.training.settings import LoopConfig
-from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
+from vqgan.training.task import LoopConfig
+from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTask, TokenizerTaskConfig
 from vqgan.types import Batch
 
-JUDGE = "loss.discriminator."
+DISCRIMINATOR = "loss.discriminator."
 
 CONFIG = TokenizerTaskConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9)),
     pixels="l1",
-    adversary=AdversaryConfig(weight=0.8, reconstruction="updated"),
+    discriminator=DiscriminatorConfig(weight=0.8, reconstruction="updated"),
 )
 
 NAMES = {
@@ -40,8 +39,8 @@ class Run:
     def __init__(self, case, dtype):
         state = {key: value for key, value in case.state.items() if not key.startswith("loss.")}
         tokenizer = original.tokenizer(case.config["model"]["params"], state, dtype=dtype)
-        judge = original.discriminator(original.part(case.state, JUDGE), dtype=dtype)
-        self.networks = (tokenizer, judge)
+        discriminator = original.discriminator(original.part(case.state, DISCRIMINATOR), dtype=dtype)
+        self.networks = (tokenizer, discriminator)
         self.indices = []
         tokenizer.quantizer.register_forward_hook(
             lambda module, inputs, output: self.indices.append(output.indices.flatten())
@@ -52,16 +51,19 @@ class Run:
             loop=LoopConfig(steps=3, batch_size=len(case.tensor("image"))),
             engine=Engine("cpu"),
             seed=0,
-            judges=(judge, None),
+            discriminator=discriminator,
         )
         images = case.tensor("image").to(dtype)
         self.batch = Batch(images, {}, torch.arange(len(images)))
 
     def named(self, key):
         """Our tensor of an original name: parameter or running statistic."""
-        judged = key.startswith(JUDGE)
-        network, table = self.networks[judged], (TOKENIZER_KEYS, DISCRIMINATOR_KEYS)[judged]
-        (name,) = rename({key.removeprefix(JUDGE): torch.empty(0)}, table)
+        is_discriminator = key.startswith(DISCRIMINATOR)
+        network, table = (
+            self.networks[is_discriminator],
+            (TOKENIZER_KEYS, DISCRIMINATOR_KEYS)[is_discriminator],
+        )
+        (name,) = rename({key.removeprefix(DISCRIMINATOR): torch.empty(0)}, table)
         return network.state_dict(keep_vars=True)[name]
 
     def assert_recorded(self, recorded, prefix, of, tolerance):
@@ -89,7 +91,7 @@ def compared(log):
     return {key: value for key, value in log.items() if key not in ("train/p_loss", "train/disc_factor")}
 
 
-def test_three_steps_of_both_players_match_the_original_in_float64(reference):
+def test_three_steps_match_the_original_in_float64(reference):
     case = reference("train3")
     recorded, logs = case.arrays("io64.npz"), case.read_json("logs64.json")["logs"]
     run = Run(case, torch.float64)
@@ -106,7 +108,7 @@ def test_three_steps_of_both_players_match_the_original_in_float64(reference):
 def test_first_generator_gradient_matches_the_original_in_float32(reference):
     case = reference("train3")
     recorded = {
-        k: v for k, v in case.arrays("io64.npz").items() if k.startswith("grad32_") and JUDGE not in k
+        k: v for k, v in case.arrays("io64.npz").items() if k.startswith("grad32_") and DISCRIMINATOR not in k
     }
     run = Run(case, torch.float32)
     measured = run.task.train_step([run.batch], 0)

@@ -11,12 +11,11 @@ from torch.utils.data import Dataset, TensorDataset
 import tiny
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli.main import main
-from vqgan.data import source_of
+from vqgan.data import MemoryConfig, source_of
 from vqgan.data.base import split_source
 from vqgan.data.skipping import check_source
 from vqgan.errors import ConfigError, DataError
 from vqgan.runs import read_run, train
-from vqgan.training.settings import MemoryConfig
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 9, 9, 3)).astype(np.uint8)
 LABELS = [index % 3 for index in range(10)]

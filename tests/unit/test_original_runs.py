@@ -15,7 +15,7 @@ from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.config import dump_yaml, merge, parse_yaml, read_yaml
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.images import save_png
-from vqgan.nn import lpips
+from vqgan.nn import perceptual as perceptual_module
 from vqgan.runs import resolve, train
 from vqgan.training.build import build_tokenizer_task
 from vqgan.training.engine import Engine
@@ -87,7 +87,7 @@ def test_a_tokenizer_goes_on_from_a_converted_one_with_its_discriminator(
     assert_near(ended.state_dict(), begun.state_dict())
     assert any(not torch.equal(t, begun.state_dict()[name]) for name, t in ended.state_dict().items())
     assert_near(judge_of(out), recorded_judge(reference))
-    assert resolve(out / "config.yaml").task.adversary.reconstruction == "updated"
+    assert resolve(out / "config.yaml").task.discriminator.reconstruction == "updated"
 
 
 def test_without_its_training_state_the_discriminator_is_a_new_one(original, images, tmp_path, reference):
@@ -112,11 +112,14 @@ def test_a_published_file_itself_is_a_beginning_too(original, images, tmp_path, 
 
 def test_another_discriminator_than_that_of_the_file_is_refused(original, images, tmp_path):
     file, config = original("train3", keep=True)
-    overrides = [*STILL, "task.adversary.base_channels=8"]
+    overrides = [*STILL, "task.discriminator.base_channels=8"]
     with pytest.raises(CheckpointError) as caught:
         train(config, data=images, out=tmp_path / "run", start_from=file, overrides=overrides, device="cpu")
-    assert f"the one of `{file}` does not fit the discriminator of `task.adversary`: " in caught.value.message
-    assert caught.value.hint == "set the discriminator of `task.adversary` to what the file holds"
+    assert (
+        f"the one of `{file}` does not fit the discriminator of `task.discriminator`: "
+        in caught.value.message
+    )
+    assert caught.value.hint == "set the discriminator of `task.discriminator` to what the file holds"
 
 
 def perceptual_state():
@@ -134,7 +137,7 @@ def perceptual_state():
 
 @pytest.mark.parametrize("is_converted", [True, False])
 def test_the_perceptual_network_travels_along(original, images, tmp_path, monkeypatch, is_converted):
-    monkeypatch.setattr(lpips, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
+    monkeypatch.setattr(perceptual_module, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
     state = {**store.case("train3").state, **perceptual_state()}
     checkpoint = tmp_path / "train3.ckpt"
     torch.save({"state_dict": state, "global_step": 0}, checkpoint)
@@ -247,7 +250,7 @@ def test_the_command_takes_a_file_of_the_original_and_says_what_it_does_with_it(
     assert main(["train", "tokenizer", str(config), *words, "--device", "cpu"]) == 0
     said = capsys.readouterr().err
     assert said.count("`model.project` = mine is not known and left out") == 1
-    assert said.count("became `task.adversary.start`") == 1
+    assert said.count("became `task.discriminator.start`") == 1
     assert "give `--" not in said.replace("give `--from`", "").replace("give `--eval-data`", "")
     recorded = read_yaml(tmp_path / "run" / "config.yaml")
     assert (recorded["kind"], recorded["training"]["steps"]) == ("tokenizer", 2)

@@ -33,7 +33,7 @@ from vqgan.checkpoints.tensors import is_safetensors, read_tensors
 from vqgan.config import convert, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
 
@@ -219,7 +219,7 @@ def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Mo
             )
         if "perceptual_loss" in parts:
             state = rename(parts["perceptual_loss"], PERCEPTUAL_KEYS)
-            networks["perceptual"] = ({}, _filled(LPIPS(), state, foreign.file))
+            networks["perceptual"] = ({}, _filled(PerceptualNetwork(), state, foreign.file))
     return networks
 
 

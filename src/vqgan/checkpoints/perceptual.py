@@ -13,7 +13,7 @@ from vqgan.checkpoints.key_maps import PERCEPTUAL_KEYS, VGG16_KEYS, rename
 from vqgan.checkpoints.pickles import read_pickle
 from vqgan.checkpoints.tensors import is_safetensors, read_tensors, write_tensors
 from vqgan.errors import CheckpointError
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.output_files import output_errors
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _FILE = "lpips-vgg16.safetensors"
 _ORIGINAL_PREFIX = "loss.perceptual_loss."
 
 
-def load_perceptual(path: str = "") -> LPIPS:
+def load_perceptual(path: str = "") -> PerceptualNetwork:
     """LPIPS with its weights.
 
     Args:
@@ -42,7 +42,7 @@ def load_perceptual(path: str = "") -> LPIPS:
     Raises:
         CheckpointError: If the file does not hold them, or the download fails or has the wrong checksum.
     """
-    network = LPIPS()
+    network = PerceptualNetwork()
     file = Path(path).expanduser() if path else cache_folder() / _FILE
     if not path and not file.exists():
         write_tensors(file, _download(file.parent, network), {})
@@ -78,7 +78,7 @@ def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
 
 
-def _download(folder: Path, network: LPIPS) -> dict[str, Tensor]:
+def _download(folder: Path, network: PerceptualNetwork) -> dict[str, Tensor]:
     logger.info("downloading the weights of the perceptual loss to `%s` (528 MB, once)", folder)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

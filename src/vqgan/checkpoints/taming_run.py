@@ -22,12 +22,12 @@ _SIZES = {
     "attn_type": "middle_attention",
 }
 _LOSS = {
-    "disc_start": "adversary.start",
-    "disc_weight": "adversary.weight",
-    "disc_factor": "adversary.weight",
-    "disc_num_layers": "adversary.num_layers",
-    "disc_ndf": "adversary.base_channels",
-    "disc_loss": "adversary.loss",
+    "disc_start": "discriminator.start",
+    "disc_weight": "discriminator.weight",
+    "disc_factor": "discriminator.weight",
+    "disc_num_layers": "discriminator.num_layers",
+    "disc_ndf": "discriminator.base_channels",
+    "disc_loss": "discriminator.loss",
     "codebook_weight": "codebook_weight",
     "perceptual_weight": "perceptual.weight",
     "pixel_loss": "pixels",

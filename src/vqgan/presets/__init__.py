@@ -36,7 +36,7 @@ def find_preset(name: str, where: str = ", and no YAML file of that name") -> Pr
     return PRESETS[name]
 
 
-SCHEDULE = ("optimizer.warmup_steps", "adversary.discriminator_start", "adversary.start")
+SCHEDULE = ("optimizer.warmup_steps", "discriminator.discriminator_start", "discriminator.start")
 """Steps of a task that are a share of the run."""
 
 
@@ -106,7 +106,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "f16-tokenizer": Preset(
         lambda: _photographs().f16_tokenizer(),
-        "colour 256x256, factor 16, 1024 codes, LPIPS and adversary: the paper's model",
+        "colour 256x256, factor 16, 1024 codes, perceptual loss and discriminator: the paper's model",
     ),
     "f16-prior": Preset(
         lambda: _photographs().f16_prior(),

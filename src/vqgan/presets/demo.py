@@ -8,12 +8,11 @@ from vqgan.errors import ConfigError
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.tokenizer.quantizers import VectorQuantizerConfig
-from vqgan.training.opponent import AdversaryConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
-from vqgan.training.run import PriorRun, TokenizerRun
-from vqgan.training.settings import DataConfig, LoopConfig
-from vqgan.training.tokenizer_task import TokenizerTaskConfig
+from vqgan.training.run import DataConfig, PriorRun, TokenizerRun
+from vqgan.training.task import LoopConfig
+from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTaskConfig
 
 IMAGE_SIZE = (96, 80)
 
@@ -43,7 +42,7 @@ def demo_tokenizer() -> TokenizerRun:
             ),
             pixels="l1+l2",
             hard_share=0.05,
-            adversary=AdversaryConfig(
+            discriminator=DiscriminatorConfig(
                 start=2700, discriminator_start=2600, base_channels=16, num_layers=2, weight=0.1
             ),
             reseed_after=250,

@@ -7,8 +7,8 @@ from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.tokenizer.quantizers import VectorQuantizerConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
-from vqgan.training.run import PriorRun, TokenizerRun
-from vqgan.training.settings import DataConfig, LoopConfig
+from vqgan.training.run import DataConfig, PriorRun, TokenizerRun
+from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
 
 

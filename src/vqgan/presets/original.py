@@ -17,12 +17,11 @@ from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
-from vqgan.training.opponent import AdversaryConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
-from vqgan.training.run import PriorRun, Run, TokenizerRun
-from vqgan.training.settings import DataConfig, LoopConfig
-from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTaskConfig
+from vqgan.training.run import DataConfig, PriorRun, Run, TokenizerRun
+from vqgan.training.task import LoopConfig
+from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ LOSSES: dict[str, Literal["adversarial", "none"]] = {
     "taming.modules.losses.vqperceptual.DummyLoss": "none",
     "torch.nn.Identity": "none",
 }
-"""Classes of losses: pixels, perceptual network and adversary; or none that could train."""
+"""Classes of losses: pixels, perceptual network and discriminator; or none that could train."""
 
 IMAGES: dict[str, tuple[Literal["random", "center"], bool]] = {
     "taming.data.custom.CustomTrain": ("center", False),
@@ -168,7 +167,7 @@ def _tokenizer_run(
     if not found.loss_class:
         loss, text = (
             LOSS,
-            "the loss is not said: pixels, perceptual network, an adversary of weight %g from step %d",
+            "the loss is not said: pixels, perceptual network, a discriminator of weight %g from step %d",
         )
         logger.info(text, LOSS.disc_weight, LOSS.disc_start)
     size = (model.autoencoder.resolution, model.autoencoder.resolution)
@@ -179,19 +178,19 @@ def _tokenizer_run(
             pixels=loss.pixel_loss,
             codebook_weight=loss.codebook_weight,
             perceptual=PerceptualConfig(weight=loss.perceptual_weight) if loss.perceptual_weight else None,
-            adversary=_adversary(loss),
+            discriminator=_discriminator(loss),
         ),
         data=_data(found, size, given),
         training=_loop(found, batch, given, least=2 * loss.disc_start),
     )
 
 
-def _adversary(loss: Loss) -> AdversaryConfig | None:
+def _discriminator(loss: Loss) -> DiscriminatorConfig | None:
     """The discriminator, in the original's order of steps; none if it would never be felt."""
     weight = loss.disc_weight * loss.disc_factor
     if not weight:
         return None
-    return AdversaryConfig(
+    return DiscriminatorConfig(
         loss=loss.disc_loss,
         weight=weight,
         start=loss.disc_start,

@@ -5,12 +5,11 @@ from vqgan.conditioning import UnconditionalConfig
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.tokenizer.quantizers import VectorQuantizerConfig
-from vqgan.training.opponent import AdversaryConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
-from vqgan.training.run import PriorRun, TokenizerRun
-from vqgan.training.settings import DataConfig, LoopConfig
-from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTaskConfig
+from vqgan.training.run import DataConfig, PriorRun, TokenizerRun
+from vqgan.training.task import LoopConfig
+from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig, TokenizerTaskConfig
 
 LAPTOP = DataConfig(image_size=(128, 128), resize=(128, 256), flip=True)
 """Crops that hold between a quarter and all of a square picture."""
@@ -38,7 +37,7 @@ def laptop_tokenizer() -> TokenizerRun:
             ),
             pixels="l1+l2",
             hard_share=0.05,
-            adversary=AdversaryConfig(
+            discriminator=DiscriminatorConfig(
                 start=1350, discriminator_start=1300, base_channels=16, num_layers=2, weight=0.1
             ),
             reseed_after=50,
@@ -94,7 +93,7 @@ def small_tokenizer() -> TokenizerRun:
                 learning_rate=4e-4, betas=(0.9, 0.99), warmup_steps=500, decay="cosine", clip_norm=1.0
             ),
             pixels="l1+l2",
-            adversary=AdversaryConfig(start=10_000, discriminator_start=9_000, weight=0.2),
+            discriminator=DiscriminatorConfig(start=10_000, discriminator_start=9_000, weight=0.2),
             reseed_after=100,
         ),
         data=DataConfig(image_size=(128, 128), flip=True, workers=2),
@@ -134,7 +133,7 @@ def f16_tokenizer() -> TokenizerRun:
         task=TokenizerTaskConfig(
             optimizer=OptimizerConfig(learning_rate=5.4e-5, betas=(0.5, 0.9)),
             perceptual=PerceptualConfig(),
-            adversary=AdversaryConfig(start=30_000),
+            discriminator=DiscriminatorConfig(start=30_000),
         ),
         data=DataConfig(image_size=(256, 256), workers=4),
         training=LoopConfig(

@@ -23,7 +23,7 @@ from vqgan.conditioning import (
 from vqgan.config import require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer
@@ -58,7 +58,7 @@ def build_tokenizer_task(
         if tokenizer.config != run.tokenizer:
             logger.info("the model is that of `%s`, not that of the run's configuration", file)
         run = msgspec.structs.replace(run, tokenizer=tokenizer.config)
-    run = msgspec.structs.replace(run, task=_with_judge(run.task, file))
+    run = msgspec.structs.replace(run, task=_with_perceptual_path(run.task, file))
     tokenizer.grid_size(run.data.image_size)  # says what does not fit before anything is written
     task = TokenizerTask(
         tokenizer.to(engine.device),
@@ -66,7 +66,8 @@ def build_tokenizer_task(
         loop=run.training,
         engine=engine,
         seed=seed,
-        judges=(_discriminator(run, engine, file), _perceptual(run, engine)),
+        discriminator=_discriminator(run, engine, file),
+        perceptual=_perceptual(run, engine),
     )
     return run, task
 
@@ -88,24 +89,26 @@ def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[st
 
 
 def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> PatchDiscriminator | None:
-    adversary = run.task.adversary
-    if adversary is None:
+    config = run.task.discriminator
+    if config is None:
         return None
     channels, (height, width) = run.tokenizer.autoencoder.image_channels, run.data.image_size
     network = PatchDiscriminator(
-        image_channels=channels, base_channels=adversary.base_channels, num_layers=adversary.num_layers
+        image_channels=channels,
+        base_channels=config.base_channels,
+        num_layers=config.num_layers,
     )
     try:
         copy.deepcopy(network).to("meta")(torch.empty(2, channels, height, width, device="meta"))
     except RuntimeError:
         raise ConfigError(
             f"images of {height} x {width} pixels are too small for a discriminator with "
-            f"`num_layers` = {adversary.num_layers}",
-            hint="lower `task.adversary.num_layers`",
+            f"`num_layers` = {config.num_layers}",
+            hint="lower `task.discriminator.num_layers`",
         ) from None
     stored = _stored_discriminator(file) if file is not None else {}
     if stored:
-        wanted, what = shapes_of(network.state_dict()), "discriminator of `task.adversary`"
+        wanted, what = shapes_of(network.state_dict()), "discriminator of `task.discriminator`"
         check_keys(wanted, shapes_of(stored), where=f"the one of `{file}`", what=what)
         network.load_state_dict(stored, strict=True)
     return network.to(engine.device)
@@ -130,7 +133,7 @@ def _stored(file: Path, name: str) -> dict[str, torch.Tensor]:
     return found[1].state_dict() if found is not None else {}
 
 
-def _with_judge(task: TokenizerTaskConfig, file: Path | None) -> TokenizerTaskConfig:
+def _with_perceptual_path(task: TokenizerTaskConfig, file: Path | None) -> TokenizerTaskConfig:
     """The task with the whole path of its perceptual network: that of the file it starts from, if it has one."""
     if task.perceptual is None:
         return task
@@ -143,7 +146,7 @@ def _with_judge(task: TokenizerTaskConfig, file: Path | None) -> TokenizerTaskCo
     return msgspec.structs.replace(task, perceptual=perceptual)
 
 
-def _perceptual(run: TokenizerRun, engine: Engine) -> LPIPS | None:
+def _perceptual(run: TokenizerRun, engine: Engine) -> PerceptualNetwork | None:
     config, size = run.task.perceptual, run.data.image_size
     channels = run.tokenizer.autoencoder.image_channels
     if config is None:

@@ -1,13 +1,12 @@
-"""Device, precision and processes, through accelerate; nothing else of training is left to it."""
+"""Device, precision and processes; the only place that knows accelerate."""
 
 import logging
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast
+from accelerate import PartialState
+from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
 
 from vqgan.checkpoints.load import PRECISIONS, best_precision, pick_device
@@ -24,6 +23,13 @@ class Engine:
         precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 on devices and processors that compute in it,
             else fp32 (emulated, bf16 is an order of magnitude slower).
 
+    Attributes:
+        rank: Number of this process.
+        world: How many processes train together.
+        is_main: Whether this process writes the files.
+        device: Where this process computes.
+        precision: ``"fp32"`` or ``"bf16"``.
+
     Raises:
         ConfigError: If the device is absent or the precision cannot be trained with.
     """
@@ -39,27 +45,11 @@ class Engine:
         if precision == "auto":
             precision = "bf16" if best_precision(target) == "bf16" else "fp32"
             logger.info("precision `auto` is `%s` here", precision)
-        # accelerate keeps one state for the process; a second run may differ in device or precision.
-        AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-        self._accelerator = Accelerator(cpu=target.type == "cpu", mixed_precision="no")
-        distributed = self._accelerator.num_processes > 1
-        self.device = self._accelerator.device if distributed else target
+        self._state = PartialState(cpu=target.type == "cpu")
+        self.rank, self.world = self._state.process_index, self._state.num_processes
+        self.is_main = self._state.is_main_process
+        self.device = self._state.device if self.world > 1 else target
         self.precision = precision
-
-    @property
-    def rank(self) -> int:
-        """Number of this process."""
-        return self._accelerator.process_index
-
-    @property
-    def world(self) -> int:
-        """How many processes train together."""
-        return self._accelerator.num_processes
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes the files."""
-        return self._accelerator.is_main_process
 
     def autocast(self) -> AbstractContextManager[object]:
         """Computes in the run's precision inside the block; weights stay fp32."""
@@ -73,13 +63,13 @@ class Engine:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        flat = self._accelerator.reduce(flat, reduction="mean")
+        flat = reduce(flat, reduction="mean")
         for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(piece.view_as(gradient))
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over the processes."""
-        return tensor if self.world == 1 else self._accelerator.reduce(tensor, reduction="sum")
+        return tensor if self.world == 1 else reduce(tensor, reduction="sum")
 
     @torch.no_grad()
     def broadcast(self, tensor: Tensor) -> None:
@@ -100,9 +90,9 @@ class Engine:
         return flag if self.world == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)))
 
     def main_first(self) -> AbstractContextManager[None]:
-        """The main process carries the block out before the others do: what it downloads they only read."""
-        return self._accelerator.main_process_first()
+        """The main process runs the block before the others: what it downloads they only read."""
+        return self._state.main_process_first()
 
     def barrier(self) -> None:
         """Waits for all processes."""
-        self._accelerator.wait_for_everyone()
+        self._state.wait_for_everyone()

@@ -1,51 +1,72 @@
-"""The training loop: one visible loop for both stages."""
+"""The training loop: one visible loop for both stages, which stops on request."""
 
 import logging
+import signal
 import statistics
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import DivergedError, Preempted
 from vqgan.training.engine import Engine
-from vqgan.training.observer import Observed, Observer, to_device
-from vqgan.training.run_report import write_run_report
-from vqgan.training.signals import Interrupted, StopRequest, stop_on_signals
-from vqgan.training.state import TrainingState
+from vqgan.training.observer import Observer, to_device
+from vqgan.training.report import write_run_report
+from vqgan.training.task import Task
 from vqgan.types import Batch, duration
 
 logger = logging.getLogger(__name__)
 
-TOLD_AFTER = 10.0
-"""Seconds of training after which the time that a run will take is told."""
+ESTIMATED_AFTER = 10.0
+"""Seconds of training after which the remaining time is estimated."""
 
 UNFINISHED = "unfinished_row"
-"""Where a step's plain values keep its row, if the run was stopped before that was complete."""
+"""Key in a saved step's plain values of the step's row, if the run was stopped before the row was complete."""
 
 
-@runtime_checkable
-class Task(Observed, Protocol):
-    """What the loop drives: a tokenizer's or a prior's training."""
+class Interrupted(Exception):  # noqa: N818  (an event, not a failure)
+    """Work that changes nothing, such as an evaluation, was broken off because the run is to stop."""
 
-    phase: Literal["tokenizer", "prior"]
-    state: TrainingState
 
-    @property
-    def image_channels(self) -> int:
-        """Channels of the images it trains on."""
-        ...
+class StopRequest:
+    """Whether somebody asked the run to stop; whatever takes long looks at it now and then."""
 
-    def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
-        """One optimizer step (of every player) from its micro-batches; returns scalars to log."""
-        ...
+    def __init__(self) -> None:
+        self.requested = False
+        self._interrupts = 0
 
-    def export(self, folder: RunFolder, step: int) -> None:
-        """Writes the model's file."""
-        ...
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        self.requested = True
+        # A launcher passes a Ctrl-C on as SIGTERM too: only a second Ctrl-C is impatience.
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
+            raise KeyboardInterrupt
+
+    def poll(self) -> None:
+        """Raises Interrupted if a stop was requested."""
+        if self.requested:
+            raise Interrupted
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Inside the block SIGINT and SIGTERM only set the flag; outside the main thread nothing changes."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -121,7 +142,7 @@ class Loop:
         due = done % config.log_every == 0 or done == config.steps
         row = self.engine.mean(dict(measured)) if due else {}
         seconds = time.perf_counter() - started
-        self._tell(done, seconds)
+        self._estimate(done, seconds)
         self._seconds += seconds
         self._steps += 1
         if due:
@@ -130,12 +151,12 @@ class Loop:
             self._check(done, row)
         return row
 
-    def _tell(self, done: int, seconds: float) -> None:
+    def _estimate(self, done: int, seconds: float) -> None:
         """Says once how long the run will take, by its steps so far; the first of them warms up."""
         if self._times is None or self.observer is None:
             return
         self._times.append(seconds)
-        if sum(self._times[1:]) >= TOLD_AFTER:
+        if sum(self._times[1:]) >= ESTIMATED_AFTER:
             step, left = statistics.mean(self._times[1:]), self.task.loop.steps - done
             logger.info("%.2g s a step: about %s more, without pictures", step, duration(step * left))
             self._times = None
@@ -155,7 +176,7 @@ class Loop:
         if stopping and not (last and finished):
             raise Preempted(
                 f"stopped at step {done} of {self.task.loop.steps}; everything is saved in `{self.folder.path}`",
-                hint=f"go on with `vqgan train {self.task.phase} --resume {self.folder.path}`",
+                hint=f"go on with `vqgan train {self.task.stage} --resume {self.folder.path}`",
             )
 
     def _finish(self) -> None:
@@ -179,9 +200,9 @@ class Loop:
             return
         if self.observer is not None:
             self.observer.write(done, row)
-        saved = self.folder.weights(self.task.phase).is_file()
+        saved = self.folder.weights(self.task.stage).is_file()
         raise DivergedError(
-            f"a gradient of the {self.task.phase} was not finite before step {done}; it was not applied",
+            f"a gradient of the {self.task.stage} was not finite before step {done}; it was not applied",
             hint=f"begin a new run {f'with `--from {self.folder.path}` and' if saved else 'with'} "
             "a lower `task.optimizer.learning_rate`",
         )

@@ -1,11 +1,13 @@
-"""The losses of the tokenizer's training, as free functions.
+"""The losses of the tokenizer's training, and the generator's side of the adversarial training.
 
 Means run over batch, channels and positions, so that a loss does not depend on batch size or resolution.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +20,9 @@ PatchLogits = Float[Tensor, "b 1 i j"]
 PixelLoss = Literal["l1", "l2", "l1+l2"]
 AdversarialLoss = Literal["hinge", "vanilla"]
 
+MAX_RATIO = 1e4
+"""Upper bound of the ratio of gradient norms in the adaptive weight."""
+
 
 def pixel_loss(
     images: Images,
@@ -27,21 +32,20 @@ def pixel_loss(
     hard_share: float = 0.0,
     hard_kind: PixelLoss = "l2",
 ) -> Scalar:
-    """The mean difference of the pixels, and on top that of the worst pixels of each image.
+    """The mean difference of the pixels, plus that of the worst pixels of each image.
 
     A small moving figure is a fraction of a percent of a picture: its error vanishes in the mean over all
     pixels, but not in the mean over the worst ones.
 
     Args:
-        images: What should come out, in [-1, 1].
-        reconstruction: What came out.
+        images: The targets, in [-1, 1].
+        reconstruction: What the tokenizer made of them.
         kind: Absolute difference, its square, or the sum of both.
         hard_share: Share of each image's pixels, those with the largest differences (averaged over the
-            channels), whose mean is added once more; 0 adds nothing.
+            channels), whose mean is added; 0 adds nothing.
         hard_kind: Which difference counts for the worst pixels.
 
     Example:
-        >>> import torch
         >>> images, zeros = torch.tensor([0.0, 0.0, 0.0, 2.0]).view(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
         >>> pixel_loss(images, zeros, kind="l1").item()
         0.5
@@ -69,39 +73,23 @@ def _error(difference: Tensor, kind: PixelLoss) -> Tensor:
             assert_never(kind)
 
 
-def generator_loss(fake: PatchLogits) -> Scalar:
-    """What the tokenizer wants: high logits for its reconstructions."""
-    return -fake.mean()
+def discriminator_loss(real: PatchLogits, fake: PatchLogits, *, kind: AdversarialLoss) -> Scalar:
+    """What the discriminator minimizes, from its logits for real images and for reconstructions.
 
-
-def hinge_loss(real: PatchLogits, fake: PatchLogits) -> Scalar:
-    """The discriminator's loss that stops pushing once a logit is beyond 1 on the right side."""
-    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
-
-
-def vanilla_loss(real: PatchLogits, fake: PatchLogits) -> Scalar:
-    """The discriminator's cross-entropy (Goodfellow et al. 2014)."""
-    return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
-
-
-def discriminator_loss(kind: AdversarialLoss) -> Callable[[PatchLogits, PatchLogits], Scalar]:
-    """The function that gives the discriminator's loss from its logits for real and generated images."""
+    ``hinge`` stops pushing once a logit is beyond 1 on the right side; ``vanilla`` is the cross-entropy
+    (Goodfellow et al. 2014).
+    """
     match kind:
         case "hinge":
-            return hinge_loss
+            return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
         case "vanilla":
-            return vanilla_loss
+            return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
         case _:
             assert_never(kind)
 
 
 def adaptive_weight(
-    reconstruction_gradient: Tensor,
-    adversarial_gradient: Tensor,
-    *,
-    scale: float,
-    delta: float = 1e-4,
-    largest: float = 1e4,
+    reconstruction_gradient: Tensor, adversarial_gradient: Tensor, *, scale: float, delta: float = 1e-4
 ) -> Scalar:
     """The weight that makes the adversarial loss pull as hard as the other (eq. 7, Esser et al. 2021).
 
@@ -110,25 +98,98 @@ def adaptive_weight(
         adversarial_gradient: Gradient of the generator's adversarial loss there.
         scale: Multiplies the ratio of the norms.
         delta: Added to the denominator.
-        largest: Upper bound of the ratio.
 
     Returns:
         The weight, without gradient.
 
     Example:
-        >>> import torch
         >>> adaptive_weight(torch.tensor([3.0, 4.0]), torch.tensor([1.0]), scale=0.5, delta=0.0).item()
         2.5
     """
     ratio = reconstruction_gradient.norm() / (adversarial_gradient.norm() + delta)
-    return ratio.clamp(0.0, largest).detach() * scale
+    return ratio.clamp(0.0, MAX_RATIO).detach() * scale
 
 
-def warm_up_factor(step: int, start: int) -> float:
-    """0 before ``step`` reaches ``start``, 1 from then on: the adversary joins late.
+@dataclass(frozen=True)
+class GeneratorObjective:
+    """The generator's loss, ready for its backward pass.
 
-    Example:
-        >>> [warm_up_factor(step, 2) for step in range(4)]
-        [0.0, 0.0, 1.0, 1.0]
+    Attributes:
+        surrogate: Its ``backward()`` adds the gradient of ``total`` to the tokenizer's parameters, and to
+            nothing else. Its value means nothing.
+        total: The value of the whole loss, without gradient.
+        reconstruction: The value of the reconstruction loss, without gradient.
+        adversarial: The value of the generator's adversarial loss, without gradient; 0 without discriminator.
+        weight: The adaptive weight, without gradient; 0 without discriminator.
+        fake: The discriminator's logits for the reconstruction. Their graph leads to the discriminator's
+            parameters and not to the tokenizer, so that the discriminator's loss can use them:
+            ``loss.backward(inputs=list(discriminator.parameters()))``. None without discriminator.
     """
-    return 0.0 if step < start else 1.0
+
+    surrogate: Scalar
+    total: Scalar
+    reconstruction: Scalar
+    adversarial: Scalar
+    weight: Scalar
+    fake: PatchLogits | None
+
+
+def generator_objective(
+    images: Images,
+    *,
+    distance: Callable[[Images], Scalar],
+    auxiliary: Scalar,
+    last_weight: Tensor,
+    discriminator: Callable[[Images], PatchLogits] | None = None,
+    scale: float = 1.0,
+) -> GeneratorObjective:
+    """The generator's loss: reconstruction + quantizer + adaptively weighted adversarial loss.
+
+    Every expensive network is passed through once. Written down directly, this loss passes back through the
+    perceptual network and the discriminator twice each: once for the norm at the last weight, once for the
+    training. But both losses depend on the tokenizer only through the reconstruction. So their gradients are
+    taken *at the image*, the norms come from pushing these through only the last convolution, and one
+    backward pass from the image does the rest.
+
+    Args:
+        images: The reconstruction, with its graph.
+        distance: The reconstruction loss of such images: pixels and perceptual.
+        auxiliary: The quantizer's loss, with its graph; added unweighted.
+        last_weight: Weight of the convolution that gave ``images``.
+        discriminator: None while the tokenizer is not trained against it: then no time is spent on it.
+        scale: Multiplies the adaptive weight.
+    """
+    # At least fp32: under autocast the image may come in half precision, too coarse for its gradients.
+    leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
+    reconstruction = distance(leaf)
+    (gradient,) = torch.autograd.grad(reconstruction, leaf)
+    adversarial = weight = reconstruction.new_zeros(())
+    total = reconstruction.detach() + auxiliary.detach()
+    fake = None
+    if discriminator is not None:
+        fake = discriminator(leaf)
+        adversarial = -fake.mean()
+        (pull,) = torch.autograd.grad(adversarial, leaf, retain_graph=True)
+        weight = adaptive_weight(
+            _at_last_weight(images, last_weight, gradient),
+            _at_last_weight(images, last_weight, pull),
+            scale=scale,
+        )
+        gradient = gradient + weight * pull
+        total = total + weight * adversarial.detach()
+    return GeneratorObjective(
+        surrogate=(images * gradient).sum() + auxiliary,
+        total=total,
+        reconstruction=reconstruction.detach(),
+        adversarial=adversarial.detach(),
+        weight=weight,
+        fake=fake,
+    )
+
+
+def _at_last_weight(images: Tensor, last_weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient at the last weight that belongs to ``gradient`` at the images: one convolution back."""
+    (result,) = torch.autograd.grad(
+        images, last_weight, grad_outputs=gradient.to(images.dtype), retain_graph=True
+    )
+    return result

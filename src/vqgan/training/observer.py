@@ -1,44 +1,35 @@
-"""What is seen of a run on the way: rows of numbers, held-out metrics, pictures, skipped files."""
+"""What a run shows while it trains: rows of numbers, held-out metrics, pictures, skipped files."""
 
+import json
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, Protocol, runtime_checkable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import OutputError
+from vqgan.images import grid, read_pixels, save_apng, save_png
+from vqgan.images.pixels import to_picture, to_uint8
+from vqgan.output_files import output_errors
 from vqgan.training.engine import Engine
-from vqgan.training.metrics import MetricsLog
-from vqgan.training.pictures import is_picture_step, write_animation, write_pictures
-from vqgan.training.records import SkippedFiles
-from vqgan.training.settings import LoopConfig
+from vqgan.training.task import Task
 from vqgan.types import Batch, Images, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
 
 Heldout = Callable[[int, int, bool], Iterable[Batch]]
-"""Held-out images, anew at every call: how many at most, how many in a batch, and whether they are measured; else they
-are pictured, which may be images that are trained on. A batch may be empty."""
+"""Held-out images, anew at every call: the maximal number of images, the batch size, and whether they are measured;
+if not, they are only pictured and may be images that are trained on. A batch may be empty."""
 
 MAX_COLUMNS = 8
-"""A picture has at most so many images in a row."""
-
-
-@runtime_checkable
-class Observed(Protocol):
-    """What a task shows of itself; nothing of this changes the training."""
-
-    phase: Literal["tokenizer", "prior"]
-    loop: LoopConfig
-
-    def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
-        """Held-out metrics, with the averaged weights where there are any; empty without images."""
-        ...
-
-    def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
-        """Groups of images that show what the model can do by now."""
-        ...
+"""Images in a row of a picture."""
 
 
 class Observer:
@@ -56,7 +47,7 @@ class Observer:
     def __init__(
         self,
         *,
-        task: Observed,
+        task: Task,
         folder: RunFolder,
         heldout: Heldout,
         engine: Engine,
@@ -68,7 +59,8 @@ class Observer:
         self.heldout = heldout
         self.engine = engine
         self.on_progress = on_progress
-        self._skipped = SkippedFiles(folder.skipped)
+        rows = folder.skipped.read_text(encoding="utf-8").splitlines() if folder.skipped.exists() else []
+        self._skipped = {json.loads(row)["path"] for row in rows}
         self._log = MetricsLog(folder, start)
 
     def observe(self, done: int, row: Mapping[str, float], poll: Callable[[], None]) -> None:
@@ -95,16 +87,27 @@ class Observer:
             row = {**row, **{f"heldout_{name}": n for name, n in self.task.evaluate(held_out).items()}}
         self.write(done, row)
         if self.on_progress is not None:
-            self.on_progress(Progress(self.task.phase, done, config.steps, row))
+            self.on_progress(Progress(self.task.stage, done, config.steps, row))
 
     def write(self, done: int, row: Mapping[str, float]) -> None:
         """Writes a row, if there is anything in it."""
         if row:
             self._log.row(done, row)
 
-    def skipped(self, batch: Batch) -> None:
-        """Takes note of the files that a batch left out."""
-        self._skipped.add(batch)
+    def skipped(self, batch: Batch) -> list[tuple[str, str]]:
+        """Adds the files that a batch skipped to the list on disk, each once.
+
+        Returns:
+            What is new in the list, as (path, reason).
+
+        Raises:
+            OutputError: If the disk refuses.
+        """
+        new = [row for row in dict(batch.skipped).items() if row[0] not in self._skipped]
+        for path, reason in new:
+            _append(self.folder.skipped, {"path": path, "reason": reason})
+            self._skipped.add(path)
+        return new
 
     def finish(self) -> None:
         """Joins the pictures of the run to an animation."""
@@ -127,7 +130,7 @@ class Observer:
         for batch in self.heldout(limit, size, measured):
             poll()
             # The same files are met at every evaluation; the list knows which were named before.
-            for path, reason in self._skipped.add(batch):
+            for path, reason in self.skipped(batch):
                 logger.warning("skipped `%s`, which is held out: %s", path, reason)
             if len(batch.images):
                 yield to_device(batch, self.engine.device)
@@ -137,3 +140,109 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with images and condition on a device; the numbers of the samples stay where they are read."""
     condition = {name: tensor.to(device) for name, tensor in batch.condition.items()}
     return Batch(batch.images.to(device), condition, batch.sample, batch.skipped)
+
+
+class MetricsLog:
+    """Appends rows to ``metrics.jsonl`` and mirrors them to TensorBoard.
+
+    The rows are the record: a run stops when they cannot be written. The mirror is not: it is given up.
+
+    Args:
+        folder: The run's folder.
+        start: Steps already done; events after it are superseded.
+    """
+
+    def __init__(self, folder: RunFolder, start: int) -> None:
+        self._path = folder.metrics
+        self._board: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            logger.info("no TensorBoard events: install them with `pip install vqgan[log]`")
+            return
+        with self._mirroring():
+            self._board = SummaryWriter(
+                str(folder.path / "tensorboard"), purge_step=start + 1 if start else None
+            )
+
+    def row(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes one row; a number that is not finite is written as the word, never as 0.
+
+        Raises:
+            OutputError: If the disk refuses.
+        """
+        clean = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+        _append(self._path, {"step": step, **clean})
+        if self._board is not None:
+            with self._mirroring():
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: Float[Tensor, "c rows columns"]) -> None:
+        """Mirrors a picture with values in [-1, 1] to TensorBoard."""
+        if self._board is not None:
+            with self._mirroring():
+                pixels = np.asarray(to_picture(to_uint8(image).cpu().numpy()).convert("RGB"))
+                self._board.add_image(name, pixels, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flushes what is left."""
+        if self._board is not None:
+            with self._mirroring():
+                self._board.close()
+
+    @contextmanager
+    def _mirroring(self) -> Iterator[None]:
+        """Gives TensorBoard up when it fails, whatever the reason: it must not cost a step."""
+        try:
+            yield
+        except Exception as error:
+            logger.warning("no more TensorBoard events: %s", error)
+            self._board = None
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    with output_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def is_picture_step(step: int, total: int) -> bool:
+    """Whether pictures are due after ``step`` steps: after the first, at powers of two from 16, and at the end.
+
+    Example:
+        >>> [step for step in range(1, 101) if is_picture_step(step, 100)]
+        [1, 16, 32, 64, 100]
+    """
+    return step in (1, total) or (step >= 16 and step & (step - 1) == 0)
+
+
+def write_pictures(
+    folder: Path, step: int, pictures: Mapping[str, Images], *, columns: int
+) -> dict[str, Float[Tensor, "c rows columns"]]:
+    """Writes each group of images as one grid ``NAME-STEP.png``, and one image as a frame of the animation.
+
+    Args:
+        folder: Made where it does not exist.
+        step: Steps done, for the names.
+        pictures: Groups of images by name; the last image of the first group is the frame.
+        columns: Images in a row.
+
+    Returns:
+        The grids by name.
+
+    Raises:
+        OutputError: If the disk refuses.
+    """
+    grids = {name: grid(images, columns=columns) for name, images in pictures.items()}
+    for name, picture in grids.items():
+        save_png(picture, folder / f"{name}-{step:08d}.png", {"step": str(step)})
+    first = next(iter(pictures.values()))
+    save_png(first[-1], folder / "frames" / f"{step:08d}.png", {"step": str(step)})
+    return grids
+
+
+def write_animation(folder: Path) -> None:
+    """Joins the frames written so far into ``training.png``, an animated PNG with half a second a frame."""
+    paths = sorted((folder / "frames").glob("*.png"))
+    if paths:
+        save_apng([read_pixels(path, 3) for path in paths], folder / "training.png", 500)

@@ -1,12 +1,14 @@
-"""Adam with named state, learning rates as a function of the step, and a guard against infinite gradients."""
+"""What a step changes: optimizers with their learning rates, averaged weights, and all of it as one state."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from vqgan.checkpoints.format import check_keys, shapes_of
 from vqgan.config import Config, require
 from vqgan.errors import CheckpointError
 
@@ -21,7 +23,7 @@ class OptimizerConfig(Config, frozen=True):
         warmup_steps: Steps over which the rate rises linearly to its peak.
         decay: ``"constant"``, or ``"cosine"`` down to ``final_share`` at the run's last step.
         final_share: Share of the peak that a cosine ends with.
-        clip_norm: Largest norm of all gradients together, or none.
+        clip_norm: Upper bound of the norm of all gradients, or none.
     """
 
     learning_rate: float
@@ -134,7 +136,7 @@ class NamedOptimizer:
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what :meth:`tensors` gave.
+        """Restores what :meth:`tensors` gave.
 
         Raises:
             CheckpointError: If it belongs to other parameters.
@@ -163,3 +165,119 @@ class NamedOptimizer:
         for key in ("exp_avg", "exp_avg_sq"):
             if key in state:
                 state[key][rows] = 0
+
+
+class WeightAverage:
+    """Follows a model: ``average += (1 - decay) * (weight - average)`` after every step.
+
+    The decay rises as ``(1 + step) / (10 + step)`` at first, so that the random initial weights are forgotten.
+    Everything in the state dict that is not floating point is copied.
+
+    Args:
+        model: The model to follow; the average starts as its present weights.
+        decay: Between 0 and 1, for example 0.999.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Moves the average towards the model's weights after optimizer step ``step`` (from 0)."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        state = model.state_dict()
+        moving = [name for name, tensor in self.tensors.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.tensors[n] for n in moving], [state[n] for n in moving], weight)
+        for name in self.tensors.keys() - set(moving):
+            self.tensors[name].copy_(state[name])
+
+
+@contextmanager
+def averaged(model: nn.Module, average: WeightAverage | None) -> Iterator[None]:
+    """Inside the block, the model has the averaged weights (if there are any) and is in evaluation mode."""
+    training = model.training
+    raw = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if average else {}
+    if average:
+        model.load_state_dict(average.tensors, strict=True)
+    model.eval()
+    try:
+        yield
+    finally:
+        if average:
+            model.load_state_dict(raw, strict=True)
+        model.train(training)
+
+
+class TrainingState:
+    """All that training changes: modules, their optimizers, averaged weights and counters.
+
+    Random states are not among them: every draw is a function of the seed and a step or sample number.
+
+    Args:
+        modules: What is trained, by name; the first is the one that will be used.
+        config: Settings of the optimizers, one for each module.
+        ema_decay: Decay of the averaged weights of the first module, or none.
+        counters: Tensors that the task changes in place (for example how long each code was unused).
+    """
+
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        config: OptimizerConfig,
+        *,
+        ema_decay: float | None,
+        counters: dict[str, Tensor] | None = None,
+    ) -> None:
+        self.modules = modules
+        self.optimizers = {name: NamedOptimizer(module, config) for name, module in modules.items()}
+        self.average = WeightAverage(next(iter(modules.values())), ema_decay) if ema_decay else None
+        self.counters = counters or {}
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors of a saved step by file: ``model``, ``optimizer`` and, with averaging, ``ema``."""
+        model = {
+            f"{n}.{key}": t for n, module in self.modules.items() for key, t in module.state_dict().items()
+        }
+        optimizer = {
+            f"{n}|{key}": t for n, each in self.optimizers.items() for key, t in each.tensors().items()
+        }
+        counters = {f"counters|{name}": tensor for name, tensor in self.counters.items()}
+        files = {"model": model, "optimizer": {**optimizer, **counters}}
+        if self.average is not None:
+            files["ema"] = dict(self.average.tensors)
+        return files
+
+    def load(self, files: Mapping[str, Mapping[str, Tensor]], *, where: str) -> None:
+        """Restores what :meth:`tensors` gave.
+
+        Args:
+            files: The tensors of a saved step.
+            where: Which step, for messages.
+
+        Raises:
+            CheckpointError: If they belong to other modules.
+        """
+        own = self.tensors()
+        for name in own.keys() - {"optimizer"}:  # Adam has no state before its first step
+            check_keys(shapes_of(own[name]), shapes_of(files.get(name, {})), where=where, what=name)
+        for name, module in self.modules.items():
+            module.load_state_dict(_below(files["model"], f"{name}."), strict=True)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load(_below(files["optimizer"], f"{name}|"))
+        counters = _below(files["optimizer"], "counters|")
+        check_keys(shapes_of(self.counters), shapes_of(counters), where=where, what="counters")
+        stored = [(self.counters, counters)]
+        if self.average is not None:
+            stored.append((self.average.tensors, dict(files["ema"])))
+        for ours, theirs in stored:
+            for name, tensor in ours.items():
+                tensor.copy_(theirs[name])
+
+    def diverged(self) -> bool:
+        """Whether any update was skipped because a gradient was not finite (waits for the device)."""
+        return any(bool(optimizer.diverged) for optimizer in self.optimizers.values())
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

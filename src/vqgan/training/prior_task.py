@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from vqgan.checkpoints.format import save_model
-from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.config import Config, require
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
-from vqgan.training.ema import WeightAverage, averaged
 from vqgan.training.engine import Engine
-from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig, learning_rate
-from vqgan.training.settings import LoopConfig
-from vqgan.training.state import TrainingState
+from vqgan.training.optimizers import OptimizerConfig, TrainingState, averaged, learning_rate
+from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, OnProgress, Tokens
 
 _PURPOSE = np.array([0, 0, 0, 2], dtype=np.uint64)
@@ -69,7 +67,7 @@ class PriorTask:
         seed: Of the run; token corruption draws from it and the sample's number.
     """
 
-    phase: Literal["tokenizer", "prior"] = "prior"
+    stage: Stage = "prior"
 
     def __init__(
         self,
@@ -83,20 +81,12 @@ class PriorTask:
         synthesizer.requires_grad_(False).eval()
         self.synthesizer = synthesizer
         self.prior = synthesizer.prior.requires_grad_(True).train()
+        self.image_channels = synthesizer.tokenizer.image_channels
         self.config = config
         self.loop = loop
         self.engine = engine
         self.seed = seed
-        self.state = TrainingState(
-            modules={"prior": self.prior},
-            optimizers={"prior": NamedOptimizer(self.prior, config.optimizer)},
-            average=WeightAverage(self.prior, loop.ema_decay) if loop.ema_decay else None,
-        )
-
-    @property
-    def image_channels(self) -> int:
-        """Channels of the tokenizer's images."""
-        return self.synthesizer.tokenizer.image_channels
+        self.state = TrainingState({"prior": self.prior}, config.optimizer, ema_decay=loop.ema_decay)
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
         """One AdamW step; returns the loss in nats per token, the gradient norm and the learning rate."""

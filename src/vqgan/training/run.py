@@ -1,23 +1,104 @@
-"""The types of a run: what is trained, how, on what, for how long; and what may change while it lasts."""
+"""The types of a run: what is trained, how, on which images, for how long; and what may change on resuming."""
 
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
 from vqgan.config import Config, convert, read_yaml, require, to_mapping
-from vqgan.data import Source
-from vqgan.errors import CheckpointError, ConfigError
+from vqgan.data import MemoryConfig, Source, SourceConfig, Split, WhichFrames, brings_heldout, open_source
+from vqgan.data.transforms import Resize, TransformConfig
+from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.prior import TokenOrder, check_token_order
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.prior_task import PriorShape, PriorTaskConfig
-from vqgan.training.settings import DataConfig, LoopConfig
+from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
+
+
+Given = tuple[SourceConfig | Source | None, SourceConfig | Source | None]
+"""Images to train on and held-out ones, as they were given beside a run's configuration."""
+
+
+class DataConfig(Config, frozen=True):
+    """Which images, and how they become training samples.
+
+    Attributes:
+        source: Where the images come from; usually given by ``--data``.
+        eval_source: Held-out images, in place of a fixed part of ``source``. Of a source that brings held-out
+            images of its own, only these; and such images of ``source`` are still not trained on.
+        image_size: Rows and columns of a training image.
+        crop: ``"random"`` or ``"center"``; held-out images are always cropped at the centre.
+        resize: Length of an image's shorter side before it is cropped, or a range of lengths, one drawn for each
+            sample: of photographs of 4000 pixels, a crop at 512 shows details and not the whole. ``"cover"`` crops
+            as little as possible; none leaves an image its own size.
+        flip: Mirrors half of the training images.
+        frames: Of an animated GIF, WebP, PNG or a TIFF of several pages: ``"first"``, or ``"all"`` as images of
+            their own; those of a file are all trained on or all held out.
+        workers: Processes that read images; 0 reads them in the training process.
+    """
+
+    image_size: tuple[int, int]
+    source: SourceConfig | MemoryConfig | None = None
+    eval_source: SourceConfig | MemoryConfig | None = None
+    crop: Literal["random", "center"] = "random"
+    resize: Resize = "cover"
+    flip: bool = False
+    frames: WhichFrames = "first"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        require(min(self.image_size) >= 1, f"`image_size` is {self.image_size}, expected at least (1, 1)")
+        require(self.workers >= 0, f"`workers` is {self.workers}, expected at least 0")
+
+    def transform(self, channels: int, *, training: bool) -> TransformConfig:
+        """How an image becomes a tensor; without augmentation unless ``training``."""
+        config = TransformConfig(
+            image_size=self.image_size,
+            image_channels=channels,
+            crop=self.crop,
+            flip=self.flip,
+            resize=self.resize,
+        )
+        return config if training else config.without_chance()
+
+
+def open_sources(
+    data: DataConfig, given: Given = (None, None), *, by_class: bool = False
+) -> tuple[Source, Source]:
+    """The training images and the held-out images of a run.
+
+    Args:
+        data: Where they come from.
+        given: In place of its two sources, those of which the images themselves were given.
+        by_class: Whether both must have the same classes.
+
+    Raises:
+        ConfigError: If no source is named.
+        DataError: If a source cannot be read, or the classes differ.
+    """
+    source, own = (
+        each if isinstance(each, Source) else config
+        for each, config in zip(given, (data.source, data.eval_source), strict=True)
+    )
+    if source is None:
+        raise ConfigError("no images were given", hint='give `data="FOLDER"`')
+    train: Split = "train" if own is None or brings_heldout(source) else "all"
+    heldout: Split = "heldout" if own is None or brings_heldout(own) else "all"
+    images = open_source(source, train, frames=data.frames)
+    others = open_source(own or source, heldout, frames=data.frames)
+    if by_class and images.class_names != others.class_names:
+        raise DataError(
+            "the held-out images have other classes than the training images",
+            hint="give held-out images in folders of the same names, or omit `eval_data=`",
+        )
+    return images, others
 
 
 class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
@@ -78,7 +159,7 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
             hint="write `precision` and `seed` into it as they were when the run began",
         ) from None
     try:
-        return convert_run(read_yaml(folder.config), where=f"`{folder.config}`"), begun
+        return convert_run(with_new_names(read_yaml(folder.config)), where=f"`{folder.config}`"), begun
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint) from None
 

@@ -1,38 +1,45 @@
-"""Training of the first stage: reconstruct images through the codebook, in a contest with a discriminator."""
+"""Training of the first stage: reconstruct images through the codebook, against a discriminator."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from vqgan.checkpoints.format import save_model
-from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.config import Config, require
 from vqgan.evaluation.reconstruction import psnr
 from vqgan.images import to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizer.quantizers.base import NO_RESEEDING, codebook_usage
-from vqgan.training.adversarial import generator_objective
-from vqgan.training.codebook import CodebookUsage
-from vqgan.training.ema import WeightAverage, averaged
 from vqgan.training.engine import Engine
-from vqgan.training.losses import PixelLoss, Scalar, pixel_loss
-from vqgan.training.opponent import AdversaryConfig, Opponent
-from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig, learning_rate
-from vqgan.training.settings import LoopConfig
-from vqgan.training.state import TrainingState
+from vqgan.training.losses import (
+    AdversarialLoss,
+    PatchLogits,
+    PixelLoss,
+    Scalar,
+    discriminator_loss,
+    generator_objective,
+    pixel_loss,
+)
+from vqgan.training.optimizers import OptimizerConfig, TrainingState, averaged, learning_rate
+from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, Indices, Latents, OnProgress
 
 CODEBOOK = "quantizer.codebook.weight"
 """The parameter whose rows are re-seeded."""
 
+USAGE_STEPS = 100
+"""The logged usage is the share of codes that occurred within this number of steps."""
+
 
 class PerceptualConfig(Config, frozen=True):
-    """LPIPS as part of the reconstruction loss.
+    """The perceptual part of the reconstruction loss.
 
     Attributes:
         weight: Its weight beside the pixels.
@@ -46,17 +53,59 @@ class PerceptualConfig(Config, frozen=True):
         require(self.weight > 0, f"`weight` is {self.weight}, expected a number above 0")
 
 
+class DiscriminatorConfig(Config, frozen=True):
+    """The discriminator and its part in the loss.
+
+    Attributes:
+        loss: ``"hinge"`` or ``"vanilla"``.
+        weight: Multiplies the adaptive weight.
+        start: Step from which the tokenizer is trained against the discriminator.
+        discriminator_start: Step from which the discriminator is trained; by default ``start``.
+        base_channels: Width of its first convolution.
+        num_layers: Its halvings of the resolution.
+        learning_rate_share: Its learning rate as a share of the tokenizer's.
+        reconstruction: ``"same"``: the discriminator sees the reconstruction of the tokenizer's forward pass.
+            ``"updated"``: it sees that of the updated tokenizer, one more forward pass, as published models were
+            trained.
+    """
+
+    loss: AdversarialLoss = "hinge"
+    weight: float = 0.8
+    start: int = 0
+    discriminator_start: int | None = None
+    base_channels: int = 64
+    num_layers: int = 3
+    learning_rate_share: float = 1.0
+    reconstruction: Literal["same", "updated"] = "same"
+
+    def __post_init__(self) -> None:
+        for name in ("base_channels", "num_layers"):
+            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        for name in ("weight", "learning_rate_share"):
+            require(getattr(self, name) > 0, f"`{name}` is {getattr(self, name)}, expected a number above 0")
+        require(self.start >= 0, f"`start` is {self.start}, expected at least 0")
+        first = self.discriminator_start
+        require(
+            first is None or 0 <= first <= self.start,
+            f"`discriminator_start` is {first}, expected 0 to `start` = {self.start}",
+        )
+
+    def is_trained(self, step: int) -> bool:
+        """Whether the discriminator learns in this step."""
+        return step >= (self.start if self.discriminator_start is None else self.discriminator_start)
+
+
 class TokenizerTaskConfig(Config, frozen=True):
-    """How a tokenizer is trained. Without ``adversary`` and ``perceptual`` it is a VQ-VAE.
+    """How a tokenizer is trained. Without ``discriminator`` and ``perceptual`` it is a VQ-VAE.
 
     Attributes:
         optimizer: Adam of the tokenizer, and of the discriminator.
         pixels: ``"l1"``, ``"l2"`` or ``"l1+l2"``.
-        hard_share: Share of each image's pixels, the worst ones, whose mean error counts once more; 0 is off.
+        hard_share: Share of each image's pixels, the worst ones, whose mean error is added; 0 is off.
         hard_pixels: Which error counts for them, as in ``pixels``.
         codebook_weight: Weight of the quantizer's own loss.
-        perceptual: LPIPS, or none.
-        adversary: The discriminator, or none.
+        perceptual: The perceptual loss, or none.
+        discriminator: The discriminator, or none.
         reseed_after: Steps after which an unused code is replaced by a latent of the batch, or never.
         reseed_until: Share of the run after which no code is replaced any more, so that the last ones settle.
     """
@@ -67,7 +116,7 @@ class TokenizerTaskConfig(Config, frozen=True):
     hard_pixels: PixelLoss = "l2"
     codebook_weight: float = 1.0
     perceptual: PerceptualConfig | None = None
-    adversary: AdversaryConfig | None = None
+    discriminator: DiscriminatorConfig | None = None
     reseed_after: int | None = None
     reseed_until: float = 0.8
 
@@ -89,7 +138,7 @@ class _Pass:
 
 
 class TokenizerTask:
-    """One step of both players, held-out metrics and pictures of a tokenizer's training.
+    """One step of tokenizer and discriminator, held-out metrics and pictures of a tokenizer's training.
 
     Args:
         tokenizer: The model, on the engine's device.
@@ -97,10 +146,11 @@ class TokenizerTask:
         loop: Length of the run and decay of the averaged weights.
         engine: Device, precision, processes.
         seed: Of the run; re-seeding draws from it and the step.
-        judges: The discriminator if the configuration has an adversary, the perceptual network if it has one.
+        discriminator: The network, if the configuration has one.
+        perceptual: The network, if the configuration has one.
     """
 
-    phase: Literal["tokenizer", "prior"] = "tokenizer"
+    stage: Stage = "tokenizer"
 
     def __init__(
         self,
@@ -110,38 +160,33 @@ class TokenizerTask:
         loop: LoopConfig,
         engine: Engine,
         seed: int,
-        judges: tuple[PatchDiscriminator | None, LPIPS | None] = (None, None),
+        discriminator: PatchDiscriminator | None = None,
+        perceptual: PerceptualNetwork | None = None,
     ) -> None:
         require(
             config.reseed_after is None or tokenizer.quantizer.can_reseed,
             f"`reseed_after` is {config.reseed_after}, but the codes of this quantizer cannot be re-seeded",
             hint=NO_RESEEDING,
         )
+        if (discriminator is None) != (config.discriminator is None):
+            raise ValueError("a discriminator is needed exactly when the configuration has one")
         self.tokenizer = tokenizer.train()
+        self.image_channels = tokenizer.image_channels
         self.config = config
         self.loop = loop
         self.engine = engine
         self.seed = seed
-        discriminator, self.perceptual = judges
-        if (discriminator is None) != (config.adversary is None):
-            raise ValueError("a discriminator is needed exactly when the configuration has an adversary")
+        self.perceptual = perceptual
         modules: dict[str, torch.nn.Module] = {"tokenizer": self.tokenizer}
-        self.opponent: Opponent | None = None
-        if discriminator is not None and config.adversary is not None:
-            modules["discriminator"] = discriminator
-            self.opponent = Opponent(discriminator, config.adversary, engine)
-        self.usage = CodebookUsage(tokenizer.codebook_size, engine.device)
+        if discriminator is not None:
+            modules["discriminator"] = discriminator.train()
+        unused = torch.zeros(tokenizer.codebook_size, dtype=torch.int64, device=engine.device)
         self.state = TrainingState(
-            modules=modules,
-            optimizers={name: NamedOptimizer(module, config.optimizer) for name, module in modules.items()},
-            average=WeightAverage(tokenizer, loop.ema_decay) if loop.ema_decay else None,
-            counters=self.usage.counters,
+            modules,
+            config.optimizer,
+            ema_decay=loop.ema_decay,
+            counters={"unused": unused, "unseen": torch.full_like(unused, USAGE_STEPS)},
         )
-
-    @property
-    def image_channels(self) -> int:
-        """Channels of the tokenizer's images."""
-        return self.tokenizer.image_channels
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
         """One step of the tokenizer and, once it is due, of the discriminator.
@@ -151,26 +196,30 @@ class TokenizerTask:
         """
         for optimizer in self.state.optimizers.values():
             optimizer.zero_grad()
-        passes = [self._generator(batch.images, step, len(batches)) for batch in batches]
+        passes = [self._generator_pass(batch.images, step, len(batches)) for batch in batches]
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
         measured = {"gradient_norm": self._apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
-        if self.opponent is not None and self.opponent.is_trained(step):
-            if self.opponent.config.reconstruction == "updated":
+        discriminator = self.config.discriminator
+        if discriminator is not None and discriminator.is_trained(step):
+            if discriminator.reconstruction == "updated":
                 for batch, done in zip(batches, passes, strict=True):
                     with torch.no_grad(), self.engine.autocast():
                         fake = self.tokenizer(batch.images).images
-                    done.terms.update(self.opponent.learn(batch.images, fake, None, parts=len(batches)))
-            share = self.opponent.config.learning_rate_share
-            measured["discriminator_gradient_norm"] = self._apply("discriminator", rate * share)
+                    done.terms.update(
+                        self._discriminator_pass(discriminator, batch.images, fake, None, len(batches))
+                    )
+            measured["discriminator_gradient_norm"] = self._apply(
+                "discriminator", rate * discriminator.learning_rate_share
+            )
         if self.state.average is not None:
             self.state.average.update(self.tokenizer, step)
-        measured |= self._codebook(passes, step)
+        measured |= self._count_codes(passes, step)
         terms = [done.terms for done in passes]
         return {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]} | measured
 
-    def _generator(self, images: Images, step: int, parts: int) -> _Pass:
+    def _generator_pass(self, images: Images, step: int, parts: int) -> _Pass:
         """The tokenizer's gradients of one micro-batch; the discriminator's too if it sees the same images."""
-        opponent = self.opponent
+        config = self.config.discriminator
         with self.engine.autocast():
             output = self.tokenizer(images)
             objective = generator_objective(
@@ -178,7 +227,10 @@ class TokenizerTask:
                 distance=lambda reconstruction: self._distance(images, reconstruction),
                 auxiliary=self.config.codebook_weight * output.quantized.loss,
                 last_weight=self.tokenizer.decoder.last_weight,
-                adversary=opponent.adversary(step) if opponent is not None else None,
+                discriminator=self.state.modules["discriminator"]
+                if config and step >= config.start
+                else None,
+                scale=config.weight if config else 0.0,
             )
         (objective.surrogate / parts).backward()
         terms = {
@@ -188,11 +240,35 @@ class TokenizerTask:
             "adversarial_loss": objective.adversarial,
             "adaptive_weight": objective.weight,
         }
-        if opponent is not None and opponent.config.reconstruction == "same" and opponent.is_trained(step):
+        if config is not None and config.reconstruction == "same" and config.is_trained(step):
             # The logits that the generator's pass gave serve the discriminator too.
             fake = output.images.detach()
-            terms |= opponent.learn(images, fake, objective.fake, parts=parts)
+            terms |= self._discriminator_pass(config, images, fake, objective.fake, parts)
         return _Pass(terms, output.quantized.indices, output.latents.detach())
+
+    def _discriminator_pass(
+        self,
+        config: DiscriminatorConfig,
+        images: Images,
+        fake: Images,
+        logits: PatchLogits | None,
+        parts: int,
+    ) -> dict[str, Tensor]:
+        """Adds the discriminator's gradients of one micro-batch; none reach the tokenizer.
+
+        ``logits`` are those for ``fake``, with their graph, where they are known already.
+        """
+        network = self.state.modules["discriminator"]
+        with self.engine.autocast():
+            real = network(images)
+            logits = network(fake) if logits is None else logits
+            loss = discriminator_loss(real, logits, kind=config.loss)
+        (loss / parts).backward(inputs=list(network.parameters()))
+        return {
+            "discriminator_loss": loss.detach(),
+            "logits_real": real.detach().mean(),
+            "logits_fake": logits.detach().mean(),
+        }
 
     def _distance(self, images: Images, reconstruction: Images) -> Scalar:
         config = self.config
@@ -207,23 +283,23 @@ class TokenizerTask:
             total = total + config.perceptual.weight * self.perceptual(images, reconstruction).mean()
         return total
 
-    def _apply(self, player: str, rate: float) -> Tensor:
-        self.engine.average_gradients(self.state.modules[player].parameters())
-        return self.state.optimizers[player].step(rate)
+    def _apply(self, module: str, rate: float) -> Tensor:
+        self.engine.average_gradients(self.state.modules[module].parameters())
+        return self.state.optimizers[module].step(rate)
 
-    def _codebook(self, passes: Sequence[_Pass], step: int) -> dict[str, Tensor]:
-        """Keeps book of the codes' use and re-seeds those that were unused for too long."""
+    def _count_codes(self, passes: Sequence[_Pass], step: int) -> dict[str, Tensor]:
+        """Counts which codes occur, and re-seeds those that were unused for too long."""
         indices = torch.cat([done.indices.flatten() for done in passes])
-        counts = torch.bincount(indices, minlength=self.tokenizer.codebook_size)
-        measured = self.usage.add(self.engine.sum(counts))
-        optimizer = self.state.optimizers["tokenizer"]
-        # After a skipped update the latents are no numbers either.
-        settled = step >= self.config.reseed_until * self.loop.steps
-        if self.config.reseed_after is not None and not settled and not bool(optimizer.skipped):
-            dead = self.usage.dead(self.config.reseed_after)
-            if bool(dead.any()):
-                self._reseed(dead, torch.cat([done.latents for done in passes]), step)
-                self.usage.reseeded(dead)
+        counts = self.engine.sum(torch.bincount(indices, minlength=self.tokenizer.codebook_size))
+        measured = count_codes(self.state.counters, counts)
+        unused = self.state.counters["unused"]
+        ended = step >= self.config.reseed_until * self.loop.steps
+        if self.config.reseed_after is None or ended or bool(self.state.optimizers["tokenizer"].skipped):
+            return measured  # after a skipped update the latents are NaN too
+        dead = unused >= self.config.reseed_after
+        if bool(dead.any()):
+            self._reseed(dead, torch.cat([done.latents for done in passes]), step)
+            unused.masked_fill_(dead, 0)
         return measured
 
     def _reseed(self, dead: Tensor, latents: Latents, step: int) -> None:
@@ -233,24 +309,26 @@ class TokenizerTask:
         self.engine.broadcast(codebook)
         self.state.optimizers["tokenizer"].forget_rows(CODEBOOK, rows)
         if self.state.average is not None:
-            self.state.average.overwrite_rows(CODEBOOK, rows, codebook.detach()[rows])
+            self.state.average.tensors[CODEBOOK][rows] = codebook.detach()[rows]
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
         """PSNR (dB, 8 bits, over all pixels together), usage and perplexity on held-out images."""
-        sums = torch.zeros(2, dtype=torch.float64)
+        error, values = 0.0, 0
         counts = torch.zeros(self.tokenizer.codebook_size, dtype=torch.int64)
         with averaged(self.tokenizer, self.state.average), self.engine.autocast():
             for batch in batches:
                 output = self.tokenizer(batch.images)
-                error = to_uint8(batch.images.cpu()).double() - to_uint8(output.images.float().cpu()).double()
-                sums += torch.tensor([float(error.square().sum()), error.numel()], dtype=torch.float64)
-                indices = output.quantized.indices.flatten().cpu()
-                counts += torch.bincount(indices, minlength=len(counts))
-        if not sums[1]:
+                ours, theirs = (
+                    to_uint8(each.float().cpu()).double() for each in (batch.images, output.images)
+                )
+                error += float((ours - theirs).square().sum())
+                values += ours.numel()
+                counts += torch.bincount(output.quantized.indices.flatten().cpu(), minlength=len(counts))
+        if not values:
             return {}
         usage, perplexity = codebook_usage(counts)
-        return {"psnr": psnr(float(sums[0]), int(sums[1])), "usage": usage, "perplexity": perplexity}
+        return {"psnr": psnr(error, values), "usage": float(usage), "perplexity": float(perplexity)}
 
     @torch.no_grad()
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
@@ -265,3 +343,20 @@ class TokenizerTask:
         kind: Literal["ema", "raw"] = "ema" if average else "raw"
         tensors = average.tensors if average else None
         save_model(self.tokenizer, folder.weights("tokenizer"), tensors=tensors, weights=kind, step=step)
+
+
+def count_codes(counters: Mapping[str, Tensor], counts: Int[Tensor, " K"]) -> dict[str, Tensor]:
+    """Adds a step to the counters of the codes.
+
+    Args:
+        counters: ``unseen``: steps since each code occurred; ``unused``: steps since it occurred or was
+            re-seeded. They are changed in place.
+        counts: How often each code occurred in the step.
+
+    Returns:
+        ``usage``: the share of codes that occurred within the last steps; ``perplexity``: that of this step.
+    """
+    for counter in counters.values():
+        counter.add_(1).masked_fill_(counts > 0, 0)
+    recent = (counters["unseen"] < USAGE_STEPS).long()
+    return {"usage": codebook_usage(recent)[0], "perplexity": codebook_usage(counts)[1]}

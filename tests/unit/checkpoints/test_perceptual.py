@@ -11,14 +11,14 @@ from vqgan.checkpoints.key_maps import PERCEPTUAL_KEYS, VGG16_KEYS
 from vqgan.checkpoints.perceptual import fetch, load_perceptual
 from vqgan.checkpoints.tensors import write_tensors
 from vqgan.errors import CheckpointError, OutputError
-from vqgan.nn import lpips
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn import perceptual as perceptual_module
+from vqgan.nn.perceptual import PerceptualNetwork
 
 
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
     """A network of the same form with few weights, and a cache of our own."""
-    monkeypatch.setattr(lpips, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
+    monkeypatch.setattr(perceptual_module, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
     monkeypatch.setenv("VQGAN_CACHE", str(tmp_path / "cache"))
 
 
@@ -26,7 +26,8 @@ def small(tmp_path, monkeypatch):
 def state():
     generator = torch.Generator().manual_seed(0)
     return {
-        name: torch.rand(tensor.shape, generator=generator) for name, tensor in LPIPS().state_dict().items()
+        name: torch.rand(tensor.shape, generator=generator)
+        for name, tensor in PerceptualNetwork().state_dict().items()
     }
 
 
@@ -50,7 +51,7 @@ def test_weights_come_from_our_own_file(tmp_path, state):
 
 
 def test_weights_come_from_a_models_file_that_carries_them(tmp_path, state):
-    network = LPIPS()
+    network = PerceptualNetwork()
     network.load_state_dict(state)
     save_model(tiny.tokenizer(), tmp_path / "a.safetensors", training={"perceptual": ({}, network)})
     assert_loaded(load_perceptual(str(tmp_path / "a.safetensors")), state)
@@ -95,7 +96,7 @@ def published(tmp_path, state, monkeypatch):
         torch.save({**original(state, table), **extra[name]}, path, _use_new_zipfile_serialization=False)
         monkeypatch.setattr(perceptual, f"_{name}", path.as_uri())
         monkeypatch.setattr(perceptual, f"_{name}_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
-    state |= {name: LPIPS().state_dict()[name] for name in ("shift", "scale")}
+    state |= {name: PerceptualNetwork().state_dict()[name] for name in ("shift", "scale")}
     return tmp_path
 
 
@@ -142,7 +143,7 @@ def test_a_disk_that_refuses_is_no_network_error(tmp_path):
 
 
 def test_two_downloads_at_once_do_not_disturb_each_other(published, state, tmp_path, monkeypatch):
-    network, folder, others = LPIPS(), tmp_path / "cache", []
+    network, folder, others = PerceptualNetwork(), tmp_path / "cache", []
 
     def twice(address, path, digest):
         if not others:

@@ -16,9 +16,8 @@ from vqgan.prior import Prior
 from vqgan.runs import resolve
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.build import synthesizer_config
-from vqgan.training.opponent import AdversaryConfig
 from vqgan.training.run import PriorRun, TokenizerRun, convert_run
-from vqgan.training.tokenizer_task import PerceptualConfig
+from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig
 
 SIZES = """\
 double_z: False
@@ -153,12 +152,12 @@ def test_the_first_stage_of_imagenet(resolved):
     assert run.task.pixels == "l1"
     assert run.task.codebook_weight == 1.0
     assert run.task.perceptual == PerceptualConfig(weight=1.0)
-    assert run.task.adversary == AdversaryConfig(start=250_001, weight=0.8, reconstruction="updated")
+    assert run.task.discriminator == DiscriminatorConfig(start=250_001, weight=0.8, reconstruction="updated")
     assert (run.data.image_size, run.data.crop, run.data.flip) == ((256, 256), "random", False)
     assert (run.training.batch_size, run.training.steps, run.training.ema_decay) == (12, 500_002, None)
     assert run.data.workers == 4
     assert "images are read by 4 processes, not by 24; give `--workers N`" in lines
-    assert "`model.params.lossconfig.params.disc_start` = 250001 became `task.adversary.start`" in lines
+    assert "`model.params.lossconfig.params.disc_start` = 250001 became `task.discriminator.start`" in lines
     assert "`data.params.train.params.config.size` = 256 became `data.image_size`" in lines
     assert (
         "`data.params.train.target` = taming.data.imagenet.ImageNetTrain is left out: "
@@ -174,7 +173,7 @@ def test_the_first_stage_of_imagenet(resolved):
 
 def test_the_first_stage_for_own_images(resolved):
     run, lines = resolved(CUSTOM)
-    assert (run.data.crop, run.training.batch_size, run.task.adversary.start) == ("center", 5, 10_000)
+    assert (run.data.crop, run.training.batch_size, run.task.discriminator.start) == ("center", 5, 10_000)
     assert run.task.optimizer.learning_rate == pytest.approx(5 * 4.5e-6)
     assert run.training.steps == 250_000
     list_file = (
@@ -209,8 +208,8 @@ def test_the_second_stage_of_faces(resolved):
 def test_the_loss_of_the_recorded_training(resolved):
     path = store.ROOT / "train3" / "model.yaml"
     run, _ = resolved(path.read_text(), {"data": {"params": {"batch_size": 2}}})
-    adversary = AdversaryConfig(weight=0.8, base_channels=16, reconstruction="updated")
-    assert (run.task.adversary, run.task.perceptual, run.task.pixels) == (adversary, None, "l1")
+    discriminator = DiscriminatorConfig(weight=0.8, base_channels=16, reconstruction="updated")
+    assert (run.task.discriminator, run.task.perceptual, run.task.pixels) == (discriminator, None, "l1")
     assert run.data.image_size == (64, 64)
 
 
@@ -232,18 +231,18 @@ def test_each_argument_of_the_loss_has_its_place(resolved):
         "perceptual_weight": 0.1,
     }
     run, _ = resolved(IMAGENET, loss(**given))
-    assert run.task.adversary == AdversaryConfig(
+    assert run.task.discriminator == DiscriminatorConfig(
         loss="vanilla", weight=0.25, start=250_001, num_layers=2, base_channels=32, reconstruction="updated"
     )
     assert (run.task.codebook_weight, run.task.perceptual) == (0.25, PerceptualConfig(weight=0.1))
     run, _ = resolved(IMAGENET, loss(disc_weight=0, perceptual_weight=0))
-    assert (run.task.adversary, run.task.perceptual) == (None, None)
+    assert (run.task.discriminator, run.task.perceptual) == (None, None)
 
 
 def test_a_loss_that_cannot_train_leaves_pixels_and_quantizer(resolved):
     dummy = {"model": {"params": {"lossconfig": {"target": "taming.modules.losses.DummyLoss"}}}}
     run, lines = resolved(IMAGENET, dummy)
-    assert (run.task.adversary, run.task.perceptual, run.task.pixels) == (None, None, "l1")
+    assert (run.task.discriminator, run.task.perceptual, run.task.pixels) == (None, None, "l1")
     assert "the loss is a stand-in that cannot train: pixels and quantizer alone count here" in lines
 
 
@@ -314,9 +313,9 @@ def test_the_images_are_cut_as_the_file_says(resolved):
 
 def test_overrides_change_the_run_that_came_out(resolved):
     run, lines = resolved(
-        IMAGENET, overrides=["training.steps=9", "task.adversary.start=4", "data.workers=0"]
+        IMAGENET, overrides=["training.steps=9", "task.discriminator.start=4", "data.workers=0"]
     )
-    assert (run.training.steps, run.task.adversary.start, run.data.workers) == (9, 4, 0)
+    assert (run.training.steps, run.task.discriminator.start, run.data.workers) == (9, 4, 0)
     assert not [line for line in lines if "--steps" in line or "--workers" in line]
 
 
@@ -366,10 +365,14 @@ def test_a_learning_rate_that_is_not_said_is_the_originals_or_the_one_that_is_se
 
 def test_a_loss_that_is_not_said_is_the_originals_and_its_pixels_count_as_they_say(resolved):
     run, lines = resolved(without("model", "params", "lossconfig"))
-    assert (run.task.adversary.start, run.task.adversary.weight, run.task.pixels) == (10_000, 0.8, "l1")
+    assert (run.task.discriminator.start, run.task.discriminator.weight, run.task.pixels) == (
+        10_000,
+        0.8,
+        "l1",
+    )
     assert run.task.perceptual == PerceptualConfig()
     assert (
-        "the loss is not said: pixels, perceptual network, an adversary of weight 0.8 from step 10000"
+        "the loss is not said: pixels, perceptual network, a discriminator of weight 0.8 from step 10000"
         in lines
     )
     run, lines = resolved(IMAGENET, loss(pixel_loss="l2"))

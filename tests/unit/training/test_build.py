@@ -9,9 +9,9 @@ from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.errors import CheckpointError, ConfigError, DataError
-from vqgan.nn import lpips
+from vqgan.nn import perceptual as perceptual_module
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.training.build import build_prior_task, build_tokenizer_task, load_tokenizer, resume_prior_task
 from vqgan.training.engine import Engine
 from vqgan.training.tokenizer_task import PerceptualConfig
@@ -93,13 +93,13 @@ def test_a_run_from_a_run_takes_the_discriminator_of_its_newest_step(engine, fil
 
 def test_a_discriminator_of_other_sizes_is_refused(engine, file):
     save_model(tiny.tokenizer(), file, training={"discriminator": ({}, judge(layers=2))})
-    with pytest.raises(CheckpointError, match=r"does not fit the discriminator of `task\.adversary`"):
+    with pytest.raises(CheckpointError, match=r"does not fit the discriminator of `task\.discriminator`"):
         tokenizer_task(engine, start_from=file)
 
 
 def test_a_perceptual_network_in_the_file_is_used_and_remembered(engine, file, monkeypatch):
-    monkeypatch.setattr(lpips, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
-    network = LPIPS()
+    monkeypatch.setattr(perceptual_module, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
+    network = PerceptualNetwork()
     network.load_state_dict({name: torch.rand(tensor.shape) for name, tensor in network.state_dict().items()})
     save_model(tiny.tokenizer(), file, training={"perceptual": ({}, network)})
     plain = tiny.tokenizer_run()

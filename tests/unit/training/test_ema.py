@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from vqgan.training.ema import WeightAverage, averaged
+from vqgan.training.optimizers import WeightAverage, averaged
 
 
 @pytest.fixture
@@ -43,21 +43,6 @@ def test_counts_are_copied(model):
     change(model)
     average.update(model, 1000)
     assert torch.equal(average.tensors["1.num_batches_tracked"], model[1].num_batches_tracked)
-
-
-def test_replaced_rows_are_overwritten(model):
-    average = WeightAverage(model, 0.5)
-    before = average.tensors["0.weight"].clone()
-    average.overwrite_rows("0.weight", torch.tensor([2]), torch.full((1, 2), 7.0))
-    assert torch.equal(average.tensors["0.weight"][2], torch.full((2,), 7.0))
-    assert torch.equal(average.tensors["0.weight"][:2], before[:2])
-
-
-def test_stored_averages_come_back_bit_by_bit(model):
-    average = WeightAverage(model, 0.5)
-    stored = {name: tensor + 1 for name, tensor in average.tensors.items()}
-    average.load(stored)
-    assert all(torch.equal(average.tensors[name], tensor) for name, tensor in stored.items())
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -12,8 +12,7 @@ from vqgan.errors import DivergedError, OutputError, Preempted
 from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop, step_seed
 from vqgan.training.observer import Observer
-from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig
-from vqgan.training.state import TrainingState
+from vqgan.training.optimizers import OptimizerConfig, TrainingState
 from vqgan.types import Batch
 
 STEPS = 6
@@ -22,7 +21,7 @@ STEPS = 6
 class Counting:
     """A task of one number that rises by its learning rate; what it is asked for is noted in ``calls``."""
 
-    phase = "tokenizer"
+    stage = "tokenizer"
     image_channels = 1
 
     def __init__(self, **loop):
@@ -30,7 +29,7 @@ class Counting:
         self.module = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(self.module.weight)
         config = OptimizerConfig(learning_rate=1.0, betas=(0.0, 0.0))
-        self.state = TrainingState({"one": self.module}, {"one": NamedOptimizer(self.module, config)})
+        self.state = TrainingState({"one": self.module}, config, ema_decay=None)
         self.calls = []
         self.during = {}
 
@@ -345,12 +344,13 @@ def test_pictures_that_cannot_be_written_cost_no_step(folder, caplog):
 
 def test_one_of_several_processes_evaluates_no_more_images_at_once_than_it_trains_on(folder, monkeypatch):
     sizes = []
-    monkeypatch.setattr(Engine, "world", 2)
+    engine = Engine("cpu")
+    monkeypatch.setattr(engine, "world", 2)
     observer = Observer(
         task=Counting(pictures=0),
         folder=folder,
         heldout=lambda limit, size, measured: sizes.append(size) or (),
-        engine=Engine("cpu"),
+        engine=engine,
         start=0,
         on_progress=None,
     )

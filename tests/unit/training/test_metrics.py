@@ -10,7 +10,7 @@ from torch.utils import tensorboard
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import OutputError
-from vqgan.training.metrics import MetricsLog
+from vqgan.training.observer import MetricsLog
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import torch
 
 from vqgan.errors import OutputError
 from vqgan.images import read_pixels
-from vqgan.training.pictures import is_picture_step, write_animation, write_pictures
+from vqgan.training.observer import is_picture_step, write_animation, write_pictures
 
 
 def test_pictures_come_first_often_and_then_rarely():

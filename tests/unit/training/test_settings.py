@@ -4,7 +4,8 @@ import tiny
 from vqgan.data import IdxConfig
 from vqgan.data.transforms import TransformConfig
 from vqgan.errors import ConfigError
-from vqgan.training.settings import DataConfig, LoopConfig, open_sources
+from vqgan.training.run import DataConfig, open_sources
+from vqgan.training.task import LoopConfig
 
 
 @pytest.mark.parametrize(

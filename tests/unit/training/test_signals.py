@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from vqgan.training.signals import Interrupted, stop_on_signals
+from vqgan.training.loop import Interrupted, stop_on_signals
 
 
 def send(number):

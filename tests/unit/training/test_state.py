@@ -3,21 +3,14 @@ import torch
 from torch import nn
 
 from vqgan.errors import CheckpointError
-from vqgan.training.ema import WeightAverage
-from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig
-from vqgan.training.state import TrainingState
+from vqgan.training.optimizers import OptimizerConfig, TrainingState
 
 
 def make(seed=0, size=2):
     torch.manual_seed(seed)
     modules = {"one": nn.Linear(2, size), "other": nn.BatchNorm1d(2)}
     config = OptimizerConfig(learning_rate=0.1, betas=(0.5, 0.9))
-    return TrainingState(
-        modules=modules,
-        optimizers={name: NamedOptimizer(module, config) for name, module in modules.items()},
-        average=WeightAverage(modules["one"], 0.9),
-        counters={"unused": torch.arange(3)},
-    )
+    return TrainingState(modules, config, ema_decay=0.9, counters={"unused": torch.arange(3)})
 
 
 def step(state):

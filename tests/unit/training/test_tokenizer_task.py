@@ -10,18 +10,22 @@ import tiny
 from vqgan.checkpoints.format import load_model
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import ConfigError
-from vqgan.nn import lpips
+from vqgan.nn import perceptual as perceptual_module
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.lpips import LPIPS
-from vqgan.training.adversarial import Adversary, generator_objective
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.training.engine import Engine
-from vqgan.training.losses import pixel_loss
-from vqgan.training.opponent import AdversaryConfig
-from vqgan.training.tokenizer_task import CODEBOOK, PerceptualConfig, TokenizerTask, TokenizerTaskConfig
+from vqgan.training.losses import generator_objective, pixel_loss
+from vqgan.training.tokenizer_task import (
+    CODEBOOK,
+    DiscriminatorConfig,
+    PerceptualConfig,
+    TokenizerTask,
+    TokenizerTaskConfig,
+)
 from vqgan.types import Batch
 
 PLAIN = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER)
-ADVERSARY = AdversaryConfig(base_channels=4, num_layers=1)
+DISCRIMINATOR = DiscriminatorConfig(base_channels=4, num_layers=1)
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 
 
@@ -33,12 +37,18 @@ def engine():
 def make(engine, config=PLAIN, *, seed=0, precision=torch.float64, perceptual=None, **loop):
     """A task, always with the same initial weights, in float64: then what should be equal is."""
     tokenizer = tiny.tokenizer().to(precision)
-    judge = None
-    if config.adversary is not None:
+    discriminator = None
+    if config.discriminator is not None:
         torch.manual_seed(1)
-        judge = PatchDiscriminator(image_channels=1, base_channels=4, num_layers=1).to(precision)
+        discriminator = PatchDiscriminator(image_channels=1, base_channels=4, num_layers=1).to(precision)
     return TokenizerTask(
-        tokenizer, config, loop=tiny.loop(**loop), engine=engine, seed=seed, judges=(judge, perceptual)
+        tokenizer,
+        config,
+        loop=tiny.loop(**loop),
+        engine=engine,
+        seed=seed,
+        discriminator=discriminator,
+        perceptual=perceptual,
     )
 
 
@@ -50,9 +60,9 @@ def in_precision(whole, precision):
     return Batch(whole.images.to(precision), whole.condition, whole.sample)
 
 
-def with_adversary(**changes):
-    adversary = msgspec.structs.replace(ADVERSARY, **changes)
-    return msgspec.structs.replace(PLAIN, adversary=adversary)
+def with_discriminator(**changes):
+    discriminator = msgspec.structs.replace(DISCRIMINATOR, **changes)
+    return msgspec.structs.replace(PLAIN, discriminator=discriminator)
 
 
 def weights(module):
@@ -97,11 +107,11 @@ def test_two_micro_batches_are_one_batch(engine, reseed_after):
 
 
 def test_the_adaptive_weight_of_micro_batches_is_that_of_their_unscaled_losses(engine):
-    task, data = make(engine, with_adversary()), batch()
+    task, data = make(engine, with_discriminator()), batch()
     parts = tiny.split(data, 2)
     expected = []
     for part in parts:
-        tokenizer, judge = (
+        tokenizer, discriminator = (
             copy.deepcopy(task.state.modules[name]) for name in ("tokenizer", "discriminator")
         )
         result = tokenizer(part.images)
@@ -110,38 +120,39 @@ def test_the_adaptive_weight_of_micro_batches_is_that_of_their_unscaled_losses(e
             distance=lambda images, part=part: pixel_loss(part.images, images, kind="l1"),
             auxiliary=result.quantized.loss,
             last_weight=tokenizer.decoder.last_weight,
-            adversary=Adversary(judge, scale=0.8),
+            discriminator=discriminator,
+            scale=0.8,
         )
         expected.append(objective.weight)
     assert_close(task.train_step(parts, 0)["adaptive_weight"], torch.stack(expected).mean(), **EXACT)
 
 
-def test_the_discriminator_learns_from_its_own_start_and_is_felt_from_the_adversarys(engine):
-    task = make(engine, with_adversary(start=2, discriminator_start=1))
-    judge = task.state.modules["discriminator"]
+def test_the_discriminator_learns_from_its_own_start_and_counts_from_that_of_the_tokenizer(engine):
+    task = make(engine, with_discriminator(start=2, discriminator_start=1))
+    discriminator = task.state.modules["discriminator"]
     for step, (learns, felt) in enumerate([(False, False), (True, False), (True, True)]):
-        before = weights(judge)
+        before = weights(discriminator)
         measured = task.train_step([batch(seed=step)], step)
-        assert bool(changed(judge, before)) == learns == ("discriminator_loss" in measured)
+        assert bool(changed(discriminator, before)) == learns == ("discriminator_loss" in measured)
         assert bool(measured["adaptive_weight"] != 0) == felt
 
 
-def test_the_discriminator_learns_from_the_start_of_the_adversary_unless_told_otherwise(engine):
-    task = make(engine, with_adversary(start=1))
-    assert [task.opponent.is_trained(step) for step in range(3)] == [False, True, True]
+def test_the_discriminator_learns_from_where_it_counts_unless_told_otherwise():
+    config = with_discriminator(start=1).discriminator
+    assert [config.is_trained(step) for step in range(3)] == [False, True, True]
 
 
 @pytest.mark.parametrize("reconstruction", ["same", "updated"])
 def test_the_discriminator_sees_the_reconstruction_of_the_tokenizer_before_or_after_its_step(
     engine, reconstruction, monkeypatch
 ):
-    task, data = make(engine, with_adversary(reconstruction=reconstruction)), batch()
+    task, data = make(engine, with_discriminator(reconstruction=reconstruction)), batch()
     seen = []
-    learn = task.opponent.learn
+    real = task._discriminator_pass
     monkeypatch.setattr(
-        task.opponent,
-        "learn",
-        lambda images, fake, *rest, **more: seen.append(fake) or learn(images, fake, *rest, **more),
+        task,
+        "_discriminator_pass",
+        lambda config, images, fake, *rest: seen.append(fake) or real(config, images, fake, *rest),
     )
     forwards = []
     task.tokenizer.register_forward_hook(lambda *arguments: forwards.append(1))
@@ -158,17 +169,17 @@ def test_the_discriminator_sees_the_reconstruction_of_the_tokenizer_before_or_af
 def test_the_discriminators_rate_is_a_share_of_the_tokenizers(engine):
     steps = []
     for share in (1.0, 0.5):
-        task = make(engine, with_adversary(learning_rate_share=share))
-        judge = task.state.modules["discriminator"]
-        before = judge.layers[0].weight.detach().clone()
+        task = make(engine, with_discriminator(learning_rate_share=share))
+        discriminator = task.state.modules["discriminator"]
+        before = discriminator.layers[0].weight.detach().clone()
         task.train_step([batch()], 0)
-        steps.append(judge.layers[0].weight.detach() - before)
+        steps.append(discriminator.layers[0].weight.detach() - before)
     assert_close(steps[1], 0.5 * steps[0], **EXACT)
 
 
 def test_the_perceptual_distance_is_added_with_its_weight(engine, monkeypatch):
-    monkeypatch.setattr(lpips, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
-    network = LPIPS()
+    monkeypatch.setattr(perceptual_module, "STAGES", ((2, 2), (2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)))
+    network = PerceptualNetwork()
     torch.manual_seed(3)
     for parameter in network.parameters():
         torch.nn.init.uniform_(parameter, 0, 0.3)
@@ -209,7 +220,7 @@ def test_dead_codes_are_replaced_by_latents_with_average_and_moments(engine):
     for key in ("exp_avg", "exp_avg_sq"):
         assert moments[f"{CODEBOOK}|{key}"][-1].count_nonzero() == 0
         assert moments[f"{CODEBOOK}|{key}"].count_nonzero() > 0
-    assert task.usage.counters["unused"][-1] == 0
+    assert task.state.counters["unused"][-1] == 0
 
 
 def test_re_seeding_draws_from_the_runs_seed_and_the_step(engine):
@@ -247,7 +258,7 @@ def test_without_re_seeding_dead_codes_stay(engine):
 
 @pytest.mark.parametrize("reconstruction", ["same", "updated"])
 def test_an_image_that_is_not_finite_touches_no_weight_and_is_noticed(engine, reconstruction):
-    config = msgspec.structs.replace(with_adversary(reconstruction=reconstruction), reseed_after=1)
+    config = msgspec.structs.replace(with_discriminator(reconstruction=reconstruction), reseed_after=1)
     task, data = make(engine, config), batch()
     task.train_step([data], 0)
     before = {name: dict(tensors) for name, tensors in copy.deepcopy(task.state.tensors()).items()}
@@ -303,15 +314,15 @@ def test_the_file_holds_the_averaged_weights_if_there_are_any(engine, tmp_path, 
 
 
 def test_half_precision_computes_and_weights_stay_fp32():
-    task = make(Engine("cpu", "bf16"), with_adversary(), precision=torch.float32)
+    task = make(Engine("cpu", "bf16"), with_discriminator(), precision=torch.float32)
     measured = task.train_step([batch(2, precision=torch.float32)], 0)
     assert all(value.isfinite().all() for value in measured.values())
     assert {parameter.dtype for parameter in task.tokenizer.parameters()} == {torch.float32}
 
 
-def test_a_discriminator_is_given_exactly_when_there_is_an_adversary(engine):
+def test_a_discriminator_is_given_exactly_when_the_configuration_has_one(engine):
     with pytest.raises(ValueError, match="exactly when"):
-        TokenizerTask(tiny.tokenizer(), with_adversary(), loop=tiny.loop(), engine=engine, seed=0)
+        TokenizerTask(tiny.tokenizer(), with_discriminator(), loop=tiny.loop(), engine=engine, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -321,15 +332,15 @@ def test_a_discriminator_is_given_exactly_when_there_is_an_adversary(engine):
         (TokenizerTaskConfig, {"codebook_weight": -1.0}, "`codebook_weight` is -1.0"),
         (TokenizerTaskConfig, {"reseed_after": 0}, "`reseed_after` is 0, expected at least 1, or none"),
         (TokenizerTaskConfig, {"reseed_until": 1.5}, "`reseed_until` is 1.5, expected 0 to 1"),
-        (AdversaryConfig, {"start": -1}, "`start` is -1"),
+        (DiscriminatorConfig, {"start": -1}, "`start` is -1"),
         (
-            AdversaryConfig,
+            DiscriminatorConfig,
             {"start": 2, "discriminator_start": 3},
             "`discriminator_start` is 3, expected 0 to `start` = 2",
         ),
-        (AdversaryConfig, {"weight": 0.0}, "`weight` is 0.0, expected a number above 0"),
-        (AdversaryConfig, {"learning_rate_share": -1.0}, "`learning_rate_share` is -1.0"),
-        (AdversaryConfig, {"num_layers": 0}, "`num_layers` is 0"),
+        (DiscriminatorConfig, {"weight": 0.0}, "`weight` is 0.0, expected a number above 0"),
+        (DiscriminatorConfig, {"learning_rate_share": -1.0}, "`learning_rate_share` is -1.0"),
+        (DiscriminatorConfig, {"num_layers": 0}, "`num_layers` is 0"),
         (PerceptualConfig, {"weight": 0.0}, "`weight` is 0.0"),
     ],
 )

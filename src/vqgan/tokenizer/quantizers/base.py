@@ -137,8 +137,8 @@ def _check_loaded(quantizer: nn.Module, _: object) -> None:
         check_used(quantizer.used, table_size=quantizer.table_size)
 
 
-def codebook_usage(counts: Int[Tensor, " K"]) -> tuple[float, float]:
-    """How much of the codebook is in use.
+def codebook_usage(counts: Int[Tensor, " K"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """How much of the codebook is in use; the device is not waited for.
 
     Args:
         counts: How often each code occurred.
@@ -149,12 +149,10 @@ def codebook_usage(counts: Int[Tensor, " K"]) -> tuple[float, float]:
 
     Example:
         >>> usage, perplexity = codebook_usage(torch.tensor([5, 5, 0, 0]))
-        >>> usage, round(perplexity, 3)
+        >>> round(float(usage), 3), round(float(perplexity), 3)
         (0.5, 2.0)
     """
     total = counts.sum()
-    if total == 0:
-        return 0.0, 0.0
-    frequencies = counts[counts > 0].double() / total
-    perplexity = (-(frequencies * frequencies.log()).sum()).exp()
-    return (counts > 0).double().mean().item(), perplexity.item()
+    frequencies = counts / total.clamp(min=1)
+    perplexity = (-torch.xlogy(frequencies, frequencies).sum()).exp()
+    return (counts > 0).float().mean(), perplexity * (total > 0)

@@ -13,7 +13,7 @@ CURVES = {
     "Loss": ("loss", ("loss", "reconstruction_loss", "heldout_loss")),
     "PSNR on held-out images": ("dB", ("heldout_psnr",)),
     "Share of the codebook in use": ("share", ("usage", "heldout_usage")),
-    "Adaptive weight of the adversary": ("weight", ("adaptive_weight",)),
+    "Adaptive weight of the discriminator": ("weight", ("adaptive_weight",)),
     "Learning rate": ("rate", ("learning_rate",)),
 }
 
@@ -21,8 +21,8 @@ _MEANINGS = {
     "heldout_psnr": "of held-out images, in dB: 20 is blurred, 25 recognisable, 30 good, above 35 hard to tell apart",
     "heldout_loss": "nats per token of held-out images: guessing costs the natural logarithm of the number of codes",
     "heldout_usage": "share of the codes that occur: far below 1, the codebook is larger than it need be, or collapsed",
-    "heldout_perplexity": "so many equally frequent codes would be as varied; the more, the better",
-    "adaptive_weight": "of the adversary beside the other losses; 0 until it joins",
+    "heldout_perplexity": "the number of equally frequent codes that would be as varied; higher is better",
+    "adaptive_weight": "of the discriminator beside the other losses; 0 before its start",
 }
 """How to read a number, and whether it is good."""
 

@@ -4,13 +4,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from vqgan.errors import ConfigError
-from vqgan.nn.lpips import LPIPS
+from vqgan.nn.perceptual import PerceptualNetwork
 
 
 @pytest.fixture(scope="module")
 def lpips():
     torch.manual_seed(0)
-    network = LPIPS()
+    network = PerceptualNetwork()
     state = {
         key: value
         if key in ("shift", "scale")
@@ -31,14 +31,14 @@ def test_it_stays_frozen_and_in_evaluation_mode_inside_a_model_that_trains(lpips
 
 def test_weights_that_were_never_loaded_show_at_once():
     images = torch.zeros(1, 3, 16, 16)
-    assert LPIPS()(images, images).isnan().all()
+    assert PerceptualNetwork()(images, images).isnan().all()
 
 
 def test_a_missing_weight_is_refused(lpips):
     state = lpips.state_dict()
     state.pop("heads.3.weight")
     with pytest.raises(RuntimeError, match=r"heads\.3\.weight"):
-        LPIPS().load_state_dict(state)
+        PerceptualNetwork().load_state_dict(state)
 
 
 def test_equal_images_have_distance_zero_and_others_more(lpips):
@@ -69,6 +69,6 @@ def test_grey_images_count_as_colour_images_of_three_equal_channels(lpips):
 
 @pytest.mark.parametrize("shape", [(1, 4, 16, 16), (1, 3, 15, 16)])
 def test_images_that_do_not_fit_are_refused(lpips, shape):
-    with pytest.raises(ConfigError, match="LPIPS cannot compare images of") as caught:
+    with pytest.raises(ConfigError, match="the perceptual network cannot compare images of") as caught:
         lpips(torch.zeros(shape), torch.zeros(shape))
     assert caught.value.hint == "set the perceptual weight to 0 for such images"

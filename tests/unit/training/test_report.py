@@ -7,7 +7,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import dump_yaml
 from vqgan.data import IdxConfig
 from vqgan.images import save_png
-from vqgan.training.run_report import write_run_report
+from vqgan.training.report import write_run_report
 
 
 def test_it_shows_the_last_numbers_the_newest_pictures_and_the_curves(tmp_path):

@@ -1,4 +1,4 @@
-"""LPIPS: how different two images look, by the features of a classifier (Zhang et al. 2018)."""
+"""The perceptual distance LPIPS: how different two images look to a classifier (Zhang et al. 2018)."""
 
 import math
 
@@ -14,8 +14,8 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 """Widths of VGG16's 3x3 convolutions; features are taken after each stage, 2x2 max-pooling follows."""
 
 
-class LPIPS(nn.Module):
-    """The learned perceptual distance on VGG16.
+class PerceptualNetwork(nn.Module):
+    """LPIPS on VGG16.
 
     The network is fixed: its parameters are frozen and it stays in evaluation mode whatever ``train`` is
     called with, so a loss that holds it is the same in training and evaluation. All weights are NaN until
@@ -44,7 +44,7 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "LPIPS":
+    def train(self, mode: bool = True) -> "PerceptualNetwork":
         """Stays in evaluation mode."""
         return super().train(False)
 
@@ -61,7 +61,7 @@ class LPIPS(nn.Module):
         channels, height, width = images.shape[1:]
         if channels not in (1, 3) or min(height, width) < 16:
             raise ConfigError(
-                f"LPIPS cannot compare images of {channels} channels and {height}x{width} pixels; "
+                f"the perceptual network cannot compare images of {channels} channels and {height}x{width} pixels; "
                 "it needs 1 or 3 channels and at least 16 pixels a side",
                 hint="set the perceptual weight to 0 for such images",
             )

@@ -1,0 +1,102 @@
+"""What the loop drives, and for how long."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from vqgan.checkpoints.run_folder import RunFolder, Stage
+from vqgan.config import Config, require
+from vqgan.training.optimizers import TrainingState
+from vqgan.types import Batch, Images, OnProgress
+
+
+class LoopConfig(Config, frozen=True):
+    """How long a run trains, and how often it logs, evaluates and saves.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Images of one optimizer step, over all devices and micro-batches.
+        accumulate: Micro-batches that a step is cut into, to save memory.
+        ema_decay: Decay of the averaged weights, or none.
+        log_every: Steps between two rows of ``metrics.jsonl``.
+        evaluate_every: Steps between two evaluations on held-out images.
+        evaluate_images: Held-out images of one evaluation.
+        save_every: Steps between two saved steps.
+        pictures: Images on each picture; 0 writes none.
+    """
+
+    steps: int
+    batch_size: int
+    accumulate: int = 1
+    ema_decay: float | None = None
+    log_every: int = 10
+    evaluate_every: int = 500
+    evaluate_images: int = 256
+    save_every: int = 500
+    pictures: int = 8
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name not in ("pictures", "ema_decay"):
+                require(value >= 1, f"`{name}` is {value}, expected at least 1")
+        require(self.pictures >= 0, f"`pictures` is {self.pictures}, expected at least 0")
+        require(
+            self.batch_size % self.accumulate == 0,
+            f"`batch_size` {self.batch_size} cannot be cut into {self.accumulate} equal micro-batches",
+            hint="make it a multiple of `accumulate`",
+        )
+        decay = self.ema_decay
+        require(
+            decay is None or 0 < decay < 1,
+            f"`ema_decay` is {decay}, expected a number between 0 and 1, or none",
+        )
+
+    def share(self, processes: int) -> int:
+        """Images of one process's micro-batch.
+
+        Raises:
+            ConfigError: If the batch cannot be shared equally.
+        """
+        parts = self.accumulate * processes
+        require(
+            self.batch_size % parts == 0,
+            f"`batch_size` {self.batch_size} cannot be shared by {processes} processes with "
+            f"{self.accumulate} micro-batches each",
+            hint=f"make it a multiple of {parts}",
+        )
+        return self.batch_size // parts
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A tokenizer's or a prior's training.
+
+    Attributes:
+        stage: Which of the two.
+        loop: Its settings.
+        state: Everything that a step changes.
+        image_channels: Channels of the images that it trains on.
+    """
+
+    stage: Stage
+    loop: LoopConfig
+    state: TrainingState
+    image_channels: int
+
+    def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
+        """One optimizer step from its micro-batches; returns scalars to log."""
+        ...
+
+    def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
+        """Held-out metrics, with the averaged weights where there are any; empty without images."""
+        ...
+
+    def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
+        """Groups of images that show what the model can do by now."""
+        ...
+
+    def export(self, folder: RunFolder, step: int) -> None:
+        """Writes the model's file."""
+        ...
