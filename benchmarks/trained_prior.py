@@ -95,7 +95,7 @@ class Bench:
     def likelihood(self) -> list[dict[str, float | str]]:
         """Nats per token of held-out images, by the weights' precision; the codes are those of fp32."""
         run = resolve(self.run / "config.yaml")
-        source = open_source(run.data.source, "heldout")
+        source = open_source(run.data.source).part("heldout")
         count = min(len(source), 64 if self.quick else IMAGES)
         chosen = np.linspace(0, len(source) - 1, count).astype(int)
         images = to_float(np.stack([source.read(int(index)).pixels for index in chosen]))

@@ -82,7 +82,7 @@ def run_demo(
         _refuse_another(RunFolder(folder / stage), run, seed)
     meter = _Meter(folder / "resources.json")
     with meter("collection"):
-        sources = open_source(source, "train", on_progress), open_source(source, "heldout", on_progress)
+        sources = _parts(source, on_progress)
     for stage, run in wanted.items():
         with meter(stage, resumed=True):
             _train_stage(folder, stage, run, seed, device, on_progress)
@@ -94,6 +94,11 @@ def run_demo(
     write_json(folder / "report.json", numbers)
     write_demo_report(folder, numbers)
     return numbers
+
+
+def _parts(config: SourceConfig, on_progress: OnProgress | None) -> tuple[Source, Source]:
+    whole = open_source(config, on_progress)
+    return whole.part("train"), whole.part("heldout")
 
 
 class _Meter:

@@ -12,7 +12,6 @@ import tiny
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli.main import main
 from vqgan.data import MemoryConfig, source_of
-from vqgan.data.base import split_source
 from vqgan.data.skipping import check_source
 from vqgan.errors import ConfigError, DataError
 from vqgan.runs import read_run, train
@@ -77,7 +76,7 @@ def test_every_form_holds_the_same_images(form, tmp_path):
     assert classes == (LABELS if form in NAMES else [None] * 10)
     assert source_of(FORMS[form](tmp_path)).fingerprint() == source.fingerprint()
     check_source(source, 3)
-    train_part, held_out = split_source(source, "train"), split_source(source, "heldout")
+    train_part, held_out = source.part("train"), source.part("heldout")
     assert len(train_part) + len(held_out) == 10
 
 

@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import assert_never
 
 from vqgan.data.atari import AtariConfig, AtariSource, open_atari
-from vqgan.data.base import Item, Source, Split, split_source
 from vqgan.data.digits import DigitsConfig, open_digits
-from vqgan.data.files import WhichFrames
-from vqgan.data.idx import IdxConfig, find_test_images, open_idx
-from vqgan.data.image_folder import FolderConfig, open_folder, read_layout
-from vqgan.data.image_list import ListConfig, open_list
-from vqgan.data.memory import Items, MemoryConfig, given_source
+from vqgan.data.given import Items, MemoryConfig, given_source
+from vqgan.data.idx import IdxConfig, open_idx
+from vqgan.data.image_files import FolderConfig, ListConfig, WhichFrames, open_folder, open_list
+from vqgan.data.source import Item, Source, Split
 from vqgan.errors import ConfigError, closest
 from vqgan.types import OnProgress
 
+PATH_KINDS: dict[str, type[FolderConfig | ListConfig | IdxConfig]] = {
+    "folder": FolderConfig,
+    "list": ListConfig,
+    "idx": IdxConfig,
+}
 SourceConfig = FolderConfig | ListConfig | AtariConfig | DigitsConfig | IdxConfig
 Data = str | Path | SourceConfig | Source | Items | None
 """What says where images come from: a source's name or configuration, or the images themselves."""
@@ -43,14 +46,10 @@ def parse_source(text: str) -> SourceConfig:
             return AtariConfig(games=tuple(game.strip() for game in rest.split(",")))
         case "digits" if not colon:
             return DigitsConfig()
-        case "folder" if rest:
-            return FolderConfig(path=rest)
-        case "list" if rest:
-            return ListConfig(path=rest)
-        case "idx" if rest:
-            return IdxConfig(path=rest)
+        case _ if rest and kind in PATH_KINDS:
+            return PATH_KINDS[kind](path=rest)
     if not text or (colon and not path.exists() and re.fullmatch(r"[a-z]{2,}", kind)):
-        hint = closest(kind, ("atari", "digits", "folder", "idx", "list"))
+        hint = closest(kind, ("atari", "digits", *PATH_KINDS))
         raise ConfigError(
             f"unknown data source `{text}`", hint=f"{hint}; or give a folder or a text file of paths"
         )
@@ -75,17 +74,15 @@ def source_of(data: Data) -> SourceConfig | Source | None:
 
 def open_source(
     config: SourceConfig | MemoryConfig | Source,
-    split: Split,
     on_progress: OnProgress | None = None,
     *,
     frames: WhichFrames = "first",
 ) -> Source:
-    """The images of a source: those to train on, those held out, or all.
+    """All images of a source; :meth:`Source.part` gives those to train on or those held out.
 
     Args:
-        config: The source, or the whole of its images.
-        split: Which part of it.
-        on_progress: Told about sources that must be made first (games are played); others open at once.
+        config: The source, or the images themselves.
+        on_progress: Told about sources that must be made first (games are played); others open immediately.
         frames: Of animated files: the first, or all as images of their own.
 
     Raises:
@@ -94,41 +91,22 @@ def open_source(
     """
     match config:
         case FolderConfig():
-            return open_folder(config, split, frames)
+            return open_folder(config, frames)
         case ListConfig():
-            return open_list(config, split, frames)
+            return open_list(config, frames)
         case AtariConfig():
-            return open_atari(config, split, on_progress)
+            return open_atari(config, on_progress)
         case DigitsConfig():
-            return open_digits(config, split)
+            return open_digits()
         case IdxConfig():
-            return open_idx(config, split)
+            return open_idx(config)
         case Source():
-            return split_source(config, split)
+            return config
         case MemoryConfig():
-            hint = "go on in Python, with the same images: `vqgan.train(None, resume=RUN, data=...)`"
             raise ConfigError(
-                "the images of this run were given in Python (`data` or `eval_data`)", hint=hint
+                "the images of this run were given in Python (`data` or `eval_data`)",
+                hint="go on in Python, with the same images: `vqgan.train(None, resume=RUN, data=...)`",
             )
-        case _:
-            assert_never(config)
-
-
-def brings_heldout(config: SourceConfig | MemoryConfig | Source) -> bool:
-    """Whether the held-out images are the source's own (other files, other games) and no share of its images.
-
-    Raises:
-        DataError: If the source cannot be read.
-    """
-    match config:
-        case AtariConfig():
-            return True
-        case IdxConfig():
-            return find_test_images(config) is not None
-        case FolderConfig():
-            return bool(read_layout(config).held_out)
-        case ListConfig() | DigitsConfig() | MemoryConfig() | Source():
-            return False
         case _:
             assert_never(config)
 
@@ -147,7 +125,6 @@ __all__ = [
     "SourceConfig",
     "Split",
     "WhichFrames",
-    "brings_heldout",
     "open_source",
     "parse_source",
     "source_of",

@@ -9,21 +9,21 @@ import json
 import logging
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from vqgan.cache import cache_folder
 from vqgan.config import Config, require
 from vqgan.data import atari_explorer
 from vqgan.data.atari_explorer import Played
-from vqgan.data.base import ArraySource, Split
+from vqgan.data.source import ArraySource, Source, Split
 from vqgan.errors import ConfigError, DataError, OutputError, closest
 from vqgan.types import OnProgress, Progress
 
@@ -74,37 +74,32 @@ class AtariConfig(Config, frozen=True, tag_field="kind", tag="atari"):
         return cls(games=("MontezumaRevenge",), frames=400, max_frames=20)
 
 
+@dataclass(eq=False, kw_only=True)
 class AtariSource(ArraySource):
     """The kept frames of all games.
 
-    Args:
-        images: All frames.
-        classes: The game of each.
-        class_names: The games.
+    Attributes:
         rooms: The number of the room of each frame; 0 where a game has no known rooms.
     """
 
-    def __init__(
-        self,
-        *,
-        images: UInt8[np.ndarray, "n H W 3"],
-        classes: Int64[np.ndarray, " n"],
-        class_names: tuple[str, ...],
-        rooms: Int64[np.ndarray, " n"],
-    ) -> None:
-        super().__init__(name="atari", images=images, classes=classes, class_names=class_names)
-        self.images = images
-        self.rooms = rooms
+    rooms: Int64[np.ndarray, " n"]
+
+    def part(self, split: Split) -> Source:
+        """The frames of one seed as a source like the whole, so that its fingerprint is that of its frames only."""
+        if split == "all" or self.classes is None:
+            return self
+        own = self.held_out == (split == "heldout")
+        images, classes, rooms = self.images[own], self.classes[own], self.rooms[own]
+        return replace(self, images=images, classes=classes, rooms=rooms, held_out=None)
 
 
-def open_atari(config: AtariConfig, split: Split, on_progress: OnProgress | None = None) -> AtariSource:
-    """Loads the frames from the cache, after playing those that are not there (both seeds of every game).
+def open_atari(config: AtariConfig, on_progress: OnProgress | None = None) -> AtariSource:
+    """Loads the frames of both seeds of every game from the cache, after playing those that are not there.
 
-    A file in the cache that is damaged is played again.
+    A damaged file in the cache is played again.
 
     Args:
         config: What to play.
-        split: Frames of ``seed``, of ``heldout_seed``, or of both.
         on_progress: Gets the emulator frames played so far.
 
     Raises:
@@ -113,30 +108,26 @@ def open_atari(config: AtariConfig, split: Split, on_progress: OnProgress | None
         OutputError: If the cache folder cannot be written.
     """
     version, roms = _ale(config.games)
-    folder = cache_folder() / "atari"
-    seeds = {
-        "train": (config.seed,),
-        "heldout": (config.heldout_seed,),
-        "all": (config.seed, config.heldout_seed),
-    }[split]
-    parts: list[tuple[int, Played]] = []
-    for number, rom in enumerate(roms):
-        pair = {seed: _job(config, rom, seed, version, folder) for seed in (config.seed, config.heldout_seed)}
-        missing = [job for job in pair.values() if not Path(job["path"]).exists()]
-        if missing:
-            _make(folder)
-            _play(missing, on_progress)
-        parts += [(number, _cached(pair[seed], on_progress)) for seed in seeds]
+    pairs = [
+        _cached(
+            [_job(config, rom, seed, version) for seed in (config.seed, config.heldout_seed)], on_progress
+        )
+        for rom in roms
+    ]
+    parts = [played for pair in pairs for played in pair]
     require(
-        {played.frames.shape[1] for _, played in parts} == {config.rows[1] - config.rows[0]},
+        {played.frames.shape[1] for played in parts} == {config.rows[1] - config.rows[0]},
         f"`rows` is {config.rows}, but not every screen has that many",
         hint="before scaling a screen has 210 rows, of a few games 250",
     )
+    counts = [len(played.rooms) for played in parts]
     return AtariSource(
-        images=np.concatenate([played.frames for _, played in parts]),
-        classes=np.concatenate([np.full(len(played.rooms), number, np.int64) for number, played in parts]),
+        name="atari",
+        images=np.concatenate([played.frames for played in parts]),
+        classes=np.repeat(np.arange(len(parts)) // 2, counts),
         class_names=config.games,
-        rooms=np.concatenate([played.rooms for _, played in parts]),
+        held_out=np.repeat(np.arange(len(parts)) % 2 == 1, counts),
+        rooms=np.concatenate([played.rooms for played in parts]),
     )
 
 
@@ -162,74 +153,64 @@ def _ale(games: Sequence[str]) -> tuple[str, list[str]]:
     return ale_py.__version__, [known[_plain(game)] for game in games]
 
 
-def _job(config: AtariConfig, rom: str, seed: int, version: str, folder: Path) -> dict[str, Any]:
+def _job(config: AtariConfig, rom: str, seed: int, version: str) -> dict[str, Any]:
     """What one player is told; the name of its file is a hash of all that its frames depend on."""
-    job = {
-        "rom": rom,
-        "player": config.player,
-        "seed": seed,
-        "frames": config.frames,
-        "scale": config.scale,
-        "rows": config.rows,
-        "max_frames": config.max_frames,
-    }
+    job = {name: getattr(config, name) for name in ("player", "frames", "scale", "rows", "max_frames")}
+    job |= {"rom": rom, "seed": seed}
     text = json.dumps({**job, "ale": version, "explorer": atari_explorer.VERSION}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return {**job, "path": str(folder / f"{rom}-{digest}.npz")}
+    return {**job, "path": str(cache_folder() / "atari" / f"{rom}-{digest}.npz")}
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        hint = "set `VQGAN_CACHE` to a folder that is yours"
-        raise OutputError(f"cannot write `{folder}`: {error.strerror}", hint=hint) from None
+def _cached(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> list[Played]:
+    """What the players of one game kept: from the cache, or played now where a file is missing or damaged."""
+    found: dict[str, Played] = {}
+    for path in (Path(job["path"]) for job in jobs):
+        try:
+            if path.exists():
+                found[str(path)] = _load(path)
+        except DataError as error:
+            logger.warning("%s; these frames are played again", error.message)
+    if missing := [job for job in jobs if job["path"] not in found]:
+        folder = Path(missing[0]["path"]).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "set `VQGAN_CACHE` to a folder that is yours"
+            raise OutputError(f"cannot write `{folder}`: {error.strerror}", hint=hint) from None
+        _play(missing, on_progress)
+    return [found.get(job["path"]) or _load(Path(job["path"])) for job in jobs]
 
 
 def _play(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> None:
-    """Runs the players of one game side by side; each writes its file and reports on its stdout."""
+    """Runs the players of one game side by side; each writes its file, reports on its stdout, and says why it fails."""
     total = sum(job["frames"] for job in jobs)
+    used, reasons = [0] * len(jobs), [""] * len(jobs)
     with ExitStack() as stack:
-        # Errors go to files: a pipe that nobody reads yet would stop a player that has much to say.
-        errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in jobs]
-        players = [_start(job, file) for job, file in zip(jobs, errors, strict=True)]
-        stack.callback(_end, players)
-        used = [0] * len(jobs)
+        players = []
+        for job in jobs:
+            # -P: the folder of the script is no place to import from, `data/` has modules with common names.
+            # -u: reports are not buffered.
+            command = [sys.executable, "-uP", str(atari_explorer.__file__), json.dumps(job)]
+            player = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            players.append(stack.enter_context(player))
+            stack.callback(player.kill)
         # Players report equally often and are about as fast, so reading them in turns loses nothing.
-        for lines in zip_longest(*(player.stdout for player in players if player.stdout)):
-            used = [int(line) if line else before for line, before in zip(lines, used, strict=True)]
+        for lines in zip_longest(*(player.stdout or () for player in players), fillvalue=""):
+            for number, line in enumerate(map(str.strip, lines)):
+                if line.isdigit():
+                    used[number] = int(line)
+                elif line:
+                    reasons[number] = line
             if on_progress is not None:
                 on_progress(Progress(f"playing {jobs[0]['rom']}", sum(used), total))
-        for player, file in zip(players, errors, strict=True):
-            if player.wait():
-                file.seek(0)
-                reason = (file.read().strip().splitlines() or [f"exit code {player.returncode}"])[-1]
-                if player.returncode == atari_explorer.CANNOT_WRITE:
-                    hint = "free some space, or set `VQGAN_CACHE` to a folder that is yours"
-                    raise OutputError(f"cannot write `{jobs[0]['path']}`: {reason.lower()}", hint=hint)
-                raise DataError(f"a player of `{jobs[0]['rom']}` failed: {reason}")
-
-
-def _end(players: Sequence[subprocess.Popen[str]]) -> None:
-    for player in players:
-        player.kill()
-        player.communicate()
-
-
-def _start(job: dict[str, Any], errors: IO[str]) -> subprocess.Popen[str]:
-    # -P: the folder of the script is no place to import from, `data/` has modules with common names.
-    command = [sys.executable, "-P", str(atari_explorer.__file__), json.dumps(job)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-
-
-def _cached(job: dict[str, Any], on_progress: OnProgress | None) -> Played:
-    path = Path(job["path"])
-    try:
-        return _load(path)
-    except DataError as error:
-        logger.warning("%s; these frames are played again", error.message)
-    _play([job], on_progress)
-    return _load(path)
+        for job, player, reason in zip(jobs, players, reasons, strict=True):
+            if player.wait() == atari_explorer.CANNOT_WRITE:
+                hint = "free some space, or set `VQGAN_CACHE` to a folder that is yours"
+                raise OutputError(f"cannot write `{job['path']}`: {reason.lower()}", hint=hint)
+            if player.returncode:
+                reason = reason or f"exit code {player.returncode}"
+                raise DataError(f"a player of `{job['rom']}` failed: {reason}")
 
 
 def _load(path: Path) -> Played:

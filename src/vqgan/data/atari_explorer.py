@@ -3,7 +3,7 @@
 This file runs as a program of its own, so that two seeds play side by side. It imports nothing of the package
 (no torch), so that a player starts in a fraction of a second.
 
-What a player sees is a function of game, player, seed and budget, never of time. ale-py promises the same
+What a player sees is a function of game, player, seed and frames, never of time. ale-py promises the same
 emulation for the same version only: another version may lead a seed elsewhere.
 """
 
@@ -101,7 +101,7 @@ class Archive:
 
 
 def play(
-    rom: str, *, player: str, seed: int, budget: int, scale: int, on_frames: Callable[[int], None]
+    rom: str, *, player: str, seed: int, frames: int, scale: int, on_frames: Callable[[int], object]
 ) -> Played:
     """Plays and keeps every screen whose cell (with :data:`FRAME_LEVELS`) is new.
 
@@ -113,7 +113,7 @@ def play(
         rom: ale-py's name of the game.
         player: ``"explorer"`` or ``"random"``.
         seed: Of all random choices.
-        budget: Emulator frames to play.
+        frames: Emulator frames to play.
         scale: Side of the blocks of pixels that are averaged.
         on_frames: Called now and then with the emulator frames played so far.
     """
@@ -121,9 +121,9 @@ def play(
     actions = emulator.getMinimalActionSet()
     cell = Cell(emulator, room_byte)
     archive.add(cell, emulator)
-    kept, frames, rooms = {cell.key(FRAME_LEVELS)}, [_picture(emulator, scale)], [cell.room]
+    kept, pictures, rooms = {cell.key(FRAME_LEVELS)}, [_picture(emulator, scale)], [cell.room]
     used = reported = 0
-    while used + SKIP <= budget:
+    while used + SKIP <= frames:
         if player == "explorer":
             archive.resume(emulator, draw)
         elif emulator.game_over():
@@ -132,12 +132,12 @@ def play(
         for _ in range(WALK):
             emulator.act(action)
             used += SKIP
-            if emulator.lives() < lives or emulator.game_over() or used + SKIP > budget:
+            if emulator.lives() < lives or emulator.game_over() or used + SKIP > frames:
                 break
             cell = Cell(emulator, room_byte)
             if cell.key(FRAME_LEVELS) not in kept:
                 kept.add(cell.key(FRAME_LEVELS))
-                frames.append(_picture(emulator, scale))
+                pictures.append(_picture(emulator, scale))
                 rooms.append(cell.room)
             if player == "explorer":
                 archive.add(cell, emulator)
@@ -146,7 +146,7 @@ def play(
         if used - reported >= REPORT_EVERY:
             reported = used
             on_frames(used)
-    return Played(np.stack(frames), np.array(rooms, dtype=np.int64))
+    return Played(np.stack(pictures), np.array(rooms, dtype=np.int64))
 
 
 def _emulator(rom: str) -> Any:
@@ -202,22 +202,9 @@ def main() -> None:
     Exits with :data:`CANNOT_WRITE` and the reason on stderr if the file cannot be written.
     """
     order = json.loads(sys.argv[1])
-    path = Path(order["path"])
-
-    def report(used: int) -> None:
-        sys.stdout.write(f"{used}\n")
-        sys.stdout.flush()
-
-    frames, rooms = play(
-        order["rom"],
-        player=order["player"],
-        seed=order["seed"],
-        budget=order["frames"],
-        scale=order["scale"],
-        on_frames=report,
-    )
-    first, end = order["rows"]
-    chosen = spread(rooms, order["max_frames"])
+    path, (first, end), most = Path(order.pop("path")), order.pop("rows"), order.pop("max_frames")
+    frames, rooms = play(**order, on_frames=lambda used: sys.stdout.write(f"{used}\n"))
+    chosen = spread(rooms, most)
     try:
         _save(path, Played(frames[chosen, first:end], rooms[chosen]))
     except OSError as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vqgan.config import Config
-from vqgan.data.base import ArraySource, Source, Split, split_source
+from vqgan.data.source import ArraySource
 from vqgan.errors import ConfigError
 
 
@@ -18,7 +18,7 @@ class DigitsConfig(Config, frozen=True, tag_field="kind", tag="digits"):
         return cls()
 
 
-def open_digits(config: DigitsConfig, split: Split) -> Source:
+def open_digits() -> ArraySource:
     """Loads the digits from the installed package; their 17 shades of grey become 0 to 255.
 
     Raises:
@@ -32,10 +32,9 @@ def open_digits(config: DigitsConfig, split: Split) -> Source:
             hint='install the extra `demo`: pip install "vqgan[demo]"',
         ) from None
     digits = load_digits()
-    source = ArraySource(
+    return ArraySource(
         name="digits",
         images=np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None],
         classes=digits.target.astype(np.int64),
         class_names=tuple(str(digit) for digit in range(10)),
     )
-    return split_source(source, split)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vqgan.config import Config
-from vqgan.data.base import ArraySource, Part, Source, Split, split_source
+from vqgan.data.source import ArraySource
 from vqgan.errors import DataError
 from vqgan.images import printable
 
@@ -44,65 +44,44 @@ class IdxConfig(Config, frozen=True, tag_field="kind", tag="idx"):
         return cls(path=str(folder))
 
 
-def open_idx(config: IdxConfig, split: Split) -> Source:
-    """Reads the files into memory and takes a part of them.
+def open_idx(config: IdxConfig) -> ArraySource:
+    """Reads the files into memory.
 
     Raises:
         DataError: If a file is missing, damaged or does not fit the others.
     """
     path = Path(config.path).expanduser()
-    images = _find_images(path)
-    train, train_labels = _read_pair(images)
-    held_out = find_test_images(config)
-    if held_out is None:
-        return split_source(_source(printable(path), train, train_labels), split)
-    test, test_labels = _read_pair(held_out)
-    if test.shape[1:] != train.shape[1:] or (test_labels is None) != (train_labels is None):
+    files = _files_of(path)
+    pairs = [_read_pair(file) for file in files]
+    if len({(images.shape[1:], labels is None) for images, labels in pairs}) > 1:
         raise DataError(
-            f"`{printable(held_out)}` does not fit `{printable(images)}`: expected images of one size, and "
+            f"`{printable(files[1])}` does not fit `{printable(files[0])}`: expected images of one size, and "
             "labels in both or in none",
             hint="move one of them elsewhere, or bring all four files of one data set together",
         )
-    labels = None
-    if train_labels is not None and test_labels is not None:
-        labels = np.concatenate([train_labels, test_labels])
-    everything = _source(printable(path), np.concatenate([train, test]), labels)
-    numbers = np.arange(len(everything), dtype=np.int64)
-    parts = {"train": numbers[: len(train)], "heldout": numbers[len(train) :]}
-    return everything if split == "all" else Part(everything, parts[split])
+    images = np.concatenate([images for images, _ in pairs])
+    labels = np.concatenate([np.empty(0, np.int64), *(own for _, own in pairs if own is not None)])
+    return ArraySource(
+        name=printable(path),
+        images=images[..., None],
+        classes=labels if len(labels) else None,
+        class_names=tuple(str(number) for number in range(int(labels.max(initial=-1)) + 1)),
+        held_out=np.arange(len(images)) >= len(pairs[0][0]) if len(pairs) > 1 else None,
+    )
 
 
-def find_test_images(config: IdxConfig) -> Path | None:
-    """The file with the held-out images that a folder brings, if it does.
-
-    Raises:
-        DataError: If the folder has no training images.
-    """
-    folder = Path(config.path).expanduser()
-    if not folder.is_dir():
-        return None
-    images = _find_images(folder)
-    return _with_ending(images.with_name(images.name.replace("train", "t10k", 1)))
-
-
-def _source(
-    name: str, images: UInt8[np.ndarray, "n H W"], labels: UInt8[np.ndarray, " n"] | None
-) -> ArraySource:
-    classes = None if labels is None else labels.astype(np.int64)
-    names = () if labels is None else tuple(str(number) for number in range(int(labels.max()) + 1))
-    return ArraySource(name=name, images=images[..., None], classes=classes, class_names=names)
-
-
-def _find_images(path: Path) -> Path:
+def _files_of(path: Path) -> list[Path]:
+    """The file itself, or a folder's training images and, where it has them, its held-out images."""
     if not path.is_dir():
-        return path
-    found = _with_ending(path / "train-images-idx3-ubyte") or _with_ending(path / "train-images.idx3-ubyte")
-    if found is None:
+        return [path]
+    train = _with_ending(path / "train-images-idx3-ubyte") or _with_ending(path / "train-images.idx3-ubyte")
+    if train is None:
         raise DataError(
             f"folder `{printable(path)}` has no `train-images-idx3-ubyte`, plain or with `.gz`",
             hint="give the folder with MNIST's files, or one file of images",
         )
-    return found
+    test = _with_ending(train.with_name(train.name.replace("train", "t10k", 1)))
+    return [train] if test is None else [train, test]
 
 
 def _with_ending(path: Path) -> Path | None:

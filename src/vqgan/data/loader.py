@@ -1,27 +1,71 @@
 """Batches for training, without end, and for evaluation, in order.
 
-Order and augmentation follow from (seed, sample number) alone (see ``order.py``): the number of worker
-processes, of training processes and the sample at which a run begins change nothing.
+Which image a sample is and what chance does to it are pure functions of (seed, sample number): the number of
+worker processes, of training processes and the sample at which a run begins change nothing. A run numbers its
+samples from 0 without end; with n images, samples e·n to (e+1)·n - 1 are epoch e.
 """
 
 import itertools
+import logging
 import os
 import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vqgan.config import require
-from vqgan.data.base import Source
-from vqgan.data.order import augmentation, candidates
-from vqgan.data.skipping import Read, SkippedImages, reason_of
+from vqgan.data.skipping import Skipped, reason_of, refuse_too_many
+from vqgan.data.source import Source
 from vqgan.data.transforms import TransformConfig, transform
 from vqgan.errors import DataError, VqganError
 from vqgan.types import Batch
+
+logger = logging.getLogger(__name__)
+
+MAX_TRIES = 100
+"""How many images are tried in the place of one that cannot be read."""
+
+_ORDER, _AUGMENTATION = 0, 1
+
+
+def _bits(seed: int, number: int, purpose: int) -> np.random.Philox:
+    """A stream of its own for each (seed, number, purpose); streams are 2^192 draws long."""
+    key = np.array([seed, number], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=np.array([0, 0, 0, purpose], dtype=np.uint64))
+
+
+@lru_cache(maxsize=2)  # the batch at the end of an epoch also needs the next one
+def permutation(size: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
+    """The order of one epoch, from raw random bits: these never change with the version of numpy."""
+    order = np.argsort(_bits(seed, epoch, _ORDER).random_raw(size), kind="stable").astype(np.int64)
+    order.flags.writeable = False
+    return order
+
+
+def candidates(sample: int, size: int, seed: int) -> Iterator[int]:
+    """The image of a sample, then those that take its place if it cannot be read.
+
+    They are the images that follow in the epoch's order (after the last comes the first), at most ``MAX_TRIES``.
+
+    Example:
+        >>> sorted(next(candidates(sample, size=5, seed=7)) for sample in range(5))
+        [0, 1, 2, 3, 4]
+    """
+    epoch, position = divmod(sample, size)
+    order = permutation(size, seed, epoch)
+    return (int(order[(position + attempt) % size]) for attempt in range(min(size, MAX_TRIES)))
+
+
+def augmentation(sample: int, seed: int) -> np.random.Generator:
+    """Chance for the augmentation of one sample, whichever image it shows in the end."""
+    return np.random.Generator(_bits(seed, sample, _AUGMENTATION))
 
 
 @dataclass(frozen=True)
@@ -30,7 +74,7 @@ class Loader:
 
     Batch t of size B holds the samples ``start + tB`` to ``start + (t + 1)B - 1``. An image that cannot be
     read is reported in ``Batch.skipped``, and the next one in the epoch's order takes its place. Too many of
-    them are a DataError of the iteration, see :class:`SkippedImages`.
+    them are a DataError of the iteration, see :func:`refuse_too_many`.
 
     Attributes:
         source: The images.
@@ -72,9 +116,14 @@ class Loader:
         share = self.batch_size // self.world
         firsts = itertools.count(self.start + self.rank * share, self.batch_size)
         samples = (range(first, first + share) for first in firsts)
-        watch = SkippedImages(len(self.source))
+        tried, bad = np.zeros(len(self.source), dtype=np.bool_), dict[int, tuple[str, str]]()
         for read in _read(_Reader(self.source, self.transform, self.seed), samples, self.workers):
-            watch.add(read)
+            tried[list(read.tried)] = True
+            for index in (index for index in read.bad if index not in bad):
+                logger.warning("skipped `%s`: %s", *read.bad[index])
+            bad |= read.bad
+            if read.bad:
+                refuse_too_many(bad, int(np.count_nonzero(tried)), len(tried))
             yield read.batch
 
 
@@ -107,79 +156,73 @@ def evaluation_batches(
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _Read:
+    """A batch, and the numbers of the images that were tried for it."""
+
+    batch: Batch
+    tried: tuple[int, ...]
+    bad: Skipped
+
+
+@dataclass(frozen=True)
+class _Reader(Dataset[_Read | VqganError]):
     """Reads batches by sample numbers; without a seed the number of a sample is that of its image."""
 
     source: Source
     transform: TransformConfig
     seed: int | None
 
-    def __call__(self, samples: Sequence[int]) -> Read:
+    def __getitem__(self, samples: Sequence[int]) -> _Read | VqganError:
+        """Reads a batch; an error of ours is handed back whole: torch's loader would raise it as text."""
+        try:
+            return self._read(samples)
+        except VqganError as error:
+            return error
+
+    def _read(self, samples: Sequence[int]) -> _Read:
         wanted = self.transform
         images: list[Tensor] = []
         classes: list[int] = []
         numbers: list[int] = []
         tried: list[int] = []
-        bad: list[int] = []
-        skipped: list[tuple[str, str]] = []
+        bad: dict[int, tuple[str, str]] = {}
         for sample in samples:
-            for index in self._candidates(sample):
+            one = (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
+            for index in one:
                 tried.append(index)
                 try:
                     item = self.source.read(index, wanted.image_channels, wanted.smallest_side())
                     image = transform(item.pixels, wanted, augmentation(sample, self.seed or 0))
                 except DataError as error:
-                    bad.append(index)
                     label = self.source.label(index)
-                    skipped.append((label, reason_of(error, label)))
+                    bad[index] = label, reason_of(error, label)
                     continue
                 images.append(image)
                 numbers.append(sample)
                 if item.class_index is not None:
                     classes.append(item.class_index)
                 break
-        shape = (0, self.transform.image_channels, *self.transform.image_size)
+        shape = (0, wanted.image_channels, *wanted.image_size)
         batch = Batch(
             images=torch.stack(images) if images else torch.empty(shape),
             condition={"class": torch.tensor(classes, dtype=torch.int64)} if self.source.class_names else {},
             sample=torch.tensor(numbers, dtype=torch.int64),
-            skipped=tuple(skipped),
+            skipped=tuple(bad.values()),
         )
-        return Read(batch, tuple(tried), tuple(bad))
-
-    def _candidates(self, sample: int) -> Iterable[int]:
-        return (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
+        return _Read(batch, tuple(tried), bad)
 
 
-class _Tasks(Dataset[Read | VqganError]):
-    """A reader as torch's loader wants it: an error of ours is handed back whole, not as text."""
-
-    def __init__(self, reader: _Reader) -> None:
-        self._reader = reader
-
-    def __getitem__(self, samples: Sequence[int]) -> Read | VqganError:
-        try:
-            return self._reader(samples)
-        except VqganError as error:
-            return error
-
-
-def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[Read]:
-    return map(reader, samples) if workers == 0 else _from_workers(reader, samples, workers)
-
-
-def _from_workers(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[Read]:
-    """Reads ahead in processes, which end with this iterator."""
+def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[_Read]:
+    """Reads in this process, or ahead in others, which end with this iterator."""
     with warnings.catch_warnings():
         # More workers than processors is the caller's choice: a slow disk is waited for, not computed.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
         results = iter(
             DataLoader(
-                _Tasks(reader),
+                reader,
                 sampler=samples,
                 batch_size=None,
                 num_workers=workers,
-                collate_fn=_unchanged,  # type: ignore[arg-type]  # without a batch size it gets one result
                 worker_init_fn=_leave_signals_to_the_parent,
                 # Without one of its own the loader draws from torch's global generator.
                 generator=torch.Generator(),
@@ -194,7 +237,7 @@ def _from_workers(reader: _Reader, samples: Iterable[Sequence[int]], workers: in
         del results  # ends the workers now: the traceback of an error would keep them until it is collected
 
 
-def _next(results: Iterator[Read | VqganError]) -> Read | VqganError | None:
+def _next(results: Iterator[_Read | VqganError]) -> _Read | VqganError | None:
     try:
         return next(results, None)
     except RuntimeError as error:
@@ -203,10 +246,6 @@ def _next(results: Iterator[Read | VqganError]) -> Read | VqganError | None:
         reason = " ".join(str(error).split())
         hint = "lower the number of workers; often memory or shared memory is short"
         return DataError(f"a process that reads images died: {reason}", hint=hint)
-
-
-def _unchanged(result: Read | VqganError) -> Read | VqganError:
-    return result
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

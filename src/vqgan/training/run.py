@@ -10,7 +10,7 @@ from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
 from vqgan.config import Config, convert, read_yaml, require, to_mapping
-from vqgan.data import MemoryConfig, Source, SourceConfig, Split, WhichFrames, brings_heldout, open_source
+from vqgan.data import MemoryConfig, Source, SourceConfig, WhichFrames, open_source
 from vqgan.data.transforms import Resize, TransformConfig
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.prior import TokenOrder, check_token_order
@@ -89,10 +89,13 @@ def open_sources(
     )
     if source is None:
         raise ConfigError("no images were given", hint='give `data="FOLDER"`')
-    train: Split = "train" if own is None or brings_heldout(source) else "all"
-    heldout: Split = "heldout" if own is None or brings_heldout(own) else "all"
-    images = open_source(source, train, frames=data.frames)
-    others = open_source(own or source, heldout, frames=data.frames)
+    whole = open_source(source, frames=data.frames)
+    if own is None:
+        images, others = whole.part("train"), whole.part("heldout")
+    else:
+        other = open_source(own, frames=data.frames)
+        images = whole.part("all" if whole.held_out is None else "train")
+        others = other.part("all" if other.held_out is None else "heldout")
     if by_class and images.class_names != others.class_names:
         raise DataError(
             "the held-out images have other classes than the training images",

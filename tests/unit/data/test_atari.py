@@ -21,8 +21,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "atari"
 
 
-def played(seed=0, player="explorer", budget=480, rom="montezuma_revenge"):
-    return play(rom, player=player, seed=seed, budget=budget, scale=2, on_frames=lambda used: None)
+def played(seed=0, player="explorer", frames=480, rom="montezuma_revenge"):
+    return play(rom, player=player, seed=seed, frames=frames, scale=2, on_frames=lambda used: None)
 
 
 def config(**changes):
@@ -34,7 +34,7 @@ def cached(folder, rom="montezuma_revenge", **changes):
     folder.mkdir(exist_ok=True)
     version = sys.modules["ale_py"].__version__
     chosen = config(**changes)
-    jobs = [atari._job(chosen, rom, seed, version, folder) for seed in (7, 2)]
+    jobs = [atari._job(chosen, rom, seed, version) for seed in (7, 2)]
     return [Path(job["path"]) for job in jobs]
 
 
@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_frames_and_another_seed_others():
 
 
 def test_a_smaller_budget_gives_the_first_frames_of_a_larger_one():
-    small, large = played(budget=240), played(budget=480)
+    small, large = played(frames=240), played(frames=480)
     assert 1 < len(small.frames) < len(large.frames)
     np.testing.assert_array_equal(small.frames, large.frames[: len(small.frames)])
 
@@ -62,7 +62,7 @@ def test_the_room_of_the_first_frames_is_the_one_where_the_game_starts():
 def test_the_budget_is_respected(monkeypatch):
     used = []
     monkeypatch.setattr("vqgan.data.atari_explorer.REPORT_EVERY", 1)
-    play("pong", player="random", seed=0, budget=403, scale=2, on_frames=used.append)
+    play("pong", player="random", seed=0, frames=403, scale=2, on_frames=used.append)
     assert used[-1] == 400
 
 
@@ -80,11 +80,11 @@ def test_frames_are_shared_between_rooms_while_they_have_them():
 
 def test_held_out_frames_come_from_another_seed_and_the_cache_is_used_the_second_time(cache, monkeypatch):
     reports = []
-    train = open_atari(config(), "train", reports.append)
+    train = open_atari(config(), reports.append).part("train")
     assert len(list(cache.iterdir())) == 2  # both seeds are played at once
     monkeypatch.setattr(atari, "_play", lambda *_: pytest.fail("played again"))
-    np.testing.assert_array_equal(open_atari(config(), "train").images, train.images)
-    heldout, both = open_atari(config(), "heldout"), open_atari(config(), "all")
+    np.testing.assert_array_equal(open_atari(config()).part("train").images, train.images)
+    heldout, both = open_atari(config()).part("heldout"), open_atari(config()).part("all")
     np.testing.assert_array_equal(both.images, np.concatenate([train.images, heldout.images]))
     shapes = train.images.shape, heldout.images.shape
     assert shapes[0] != shapes[1] or (train.images != heldout.images).any()
@@ -106,7 +106,7 @@ def test_each_game_is_a_class(cache):
     for rom, room in (("pong", 0), ("montezuma_revenge", 5)):
         for path in cached(cache, rom, **changes):
             np.savez(path, frames=np.zeros((2, 96, 80, 3), np.uint8), rooms=np.full(2, room, np.int64))
-    source = open_atari(config(**changes), "train")
+    source = open_atari(config(**changes)).part("train")
     assert source.class_names == ("Pong", "MontezumaRevenge")
     assert [source.read(i).class_index for i in range(len(source))] == [0, 0, 1, 1]
     assert source.rooms.tolist() == [0, 0, 5, 5]
@@ -115,13 +115,13 @@ def test_each_game_is_a_class(cache):
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ale_py", None)
     with pytest.raises(ConfigError, match="`atari` needs ale-py") as caught:
-        open_atari(config(), "train")
+        open_atari(config()).part("train")
     assert 'pip install "vqgan[demo]"' in caught.value.hint
 
 
 def test_an_unknown_game_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="no game `MontezumasRevenge`") as caught:
-        open_atari(config(games=("MontezumasRevenge",)), "train")
+        open_atari(config(games=("MontezumasRevenge",)))
     assert caught.value.hint == "did you mean `MontezumaRevenge`?"
 
 
@@ -129,7 +129,7 @@ def test_rows_outside_the_screen_are_refused(cache):
     for path in cached(cache, rows=(50, 146)):
         np.savez(path, frames=np.zeros((1, 55, 80, 3), np.uint8), rooms=np.zeros(1, np.int64))
     with pytest.raises(ConfigError, match=r"`rows` is \(50, 146\)"):
-        open_atari(config(rows=(50, 146)), "train")
+        open_atari(config(rows=(50, 146))).part("train")
 
 
 def damaged(data):
@@ -153,7 +153,7 @@ def test_a_damaged_cache_file_is_played_again(case, cache, monkeypatch, caplog):
         path.write_bytes(good)
 
     monkeypatch.setattr(atari, "_play", play_again)
-    np.testing.assert_array_equal(open_atari(config(), "train").images, whole)
+    np.testing.assert_array_equal(open_atari(config()).part("train").images, whole)
     assert played == [path]
     assert f"cannot read `{path}`" in caplog.text
     assert "played again" in caplog.text
@@ -164,12 +164,12 @@ def test_a_cache_file_that_stays_damaged_is_named(cache, monkeypatch):
         path.write_bytes(b"")
     monkeypatch.setattr(atari, "_play", lambda *_: None)
     with pytest.raises(DataError, match=r"cannot read `.*\.npz`") as caught:
-        open_atari(config(), "train")
+        open_atari(config()).part("train")
     assert caught.value.hint == "delete the file; it is made again"
 
 
 def test_frames_that_cannot_be_saved_are_an_output_error(cache):
-    job = atari._job(config(), "montezuma_revenge", 7, "0", cache / "absent")
+    job = atari._job(config(), "montezuma_revenge", 7, "0")
     with pytest.raises(OutputError, match=r"cannot write `.*npz`: no such file or directory") as caught:
         atari._play([job], None)
     assert "free some space, or set `VQGAN_CACHE`" in caught.value.hint
@@ -181,7 +181,7 @@ def test_a_player_that_finds_the_disk_full_says_so_and_leaves_nothing(cache, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     cache.mkdir()
-    job = atari._job(config(), "montezuma_revenge", 7, "0", cache)
+    job = atari._job(config(), "montezuma_revenge", 7, "0")
     monkeypatch.setattr(sys, "argv", ["atari_explorer.py", json.dumps(job)])
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(SystemExit) as caught:
@@ -196,7 +196,7 @@ def test_a_failing_player_says_why(cache, monkeypatch):
         atari, "_job", lambda *_: {"rom": "nothing", "frames": 4, "path": str(cache / "x.npz")}
     )
     with pytest.raises(DataError, match="a player of `nothing` failed: KeyError"):
-        open_atari(config(), "train")
+        open_atari(config()).part("train")
 
 
 @pytest.mark.timeout(30)
@@ -212,7 +212,7 @@ def test_a_cache_folder_that_cannot_be_made_is_an_output_error(tmp_path, monkeyp
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("VQGAN_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="cannot write"):
-        open_atari(config(), "train")
+        open_atari(config()).part("train")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from vqgan.errors import ConfigError
 
 
 def test_the_digits_are_grey_images_of_ten_classes() -> None:
-    source = open_source(DigitsConfig(), "all")
+    source = open_source(DigitsConfig())
     assert len(source) == 1797
     assert source.class_names == tuple("0123456789")
     item = source.read(0)
@@ -25,7 +25,7 @@ def test_every_digit_can_be_read_and_is_in_one_part() -> None:
     plain = TransformConfig(image_size=(8, 8), image_channels=1, crop="center", flip=False)
     counts = {}
     for split in ("train", "heldout"):
-        batches = list(evaluation_batches(open_source(DigitsConfig(), split), plain, 500))
+        batches = list(evaluation_batches(open_source(DigitsConfig()).part(split), plain, 500))
         assert not any(batch.skipped for batch in batches)
         counts[split] = sum(len(batch.images) for batch in batches)
     assert sum(counts.values()) == 1797
@@ -35,5 +35,5 @@ def test_every_digit_can_be_read_and_is_in_one_part() -> None:
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ConfigError, match="needs scikit-learn") as caught:
-        open_source(DigitsConfig(), "all")
+        open_source(DigitsConfig())
     assert 'pip install "vqgan[demo]"' in caught.value.hint

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqgan.data import FolderConfig, Source, Split, brings_heldout, open_source
+from vqgan.data import FolderConfig, Source, Split, open_source
 from vqgan.errors import DataError
 from vqgan.images import save_png, to_float
 
@@ -18,7 +18,7 @@ def folder(root: Path, *names: str) -> FolderConfig:
 
 
 def opened(config: FolderConfig, split: Split = "all") -> Source:
-    return open_source(config, split)
+    return open_source(config).part(split)
 
 
 def names(config: FolderConfig, split: Split = "all") -> list[str]:
@@ -31,7 +31,7 @@ def test_train_and_a_held_out_folder_are_the_two_parts(part: str, tmp_path: Path
     config = folder(
         tmp_path, "train/cat/1.png", "train/dog/2.png", "train/dog/deep/3.png", f"{part}/dog/4.png"
     )
-    assert brings_heldout(config)
+    assert opened(config).held_out is not None
     assert names(config, "train") == ["train/cat/1.png", "train/dog/2.png", "train/dog/deep/3.png"]
     assert names(config, "heldout") == [f"{part}/dog/4.png"]
     for split in ("train", "heldout", "all"):
@@ -70,7 +70,7 @@ def test_a_class_that_is_only_held_out_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [["train/1.png", "car/2.png"], ["val/1.png", "test/2.png"]])
 def test_folders_that_are_no_two_parts_are_classes(names: list[str], tmp_path: Path) -> None:
     config = folder(tmp_path, *names)
-    assert not brings_heldout(config)
+    assert opened(config).held_out is None
     assert len(opened(config).class_names) == 2
 
 

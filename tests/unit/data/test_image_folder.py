@@ -15,7 +15,7 @@ def picture(path: Path, value: int = 0) -> Path:
 
 
 def opened(folder: Path) -> Source:
-    return open_source(FolderConfig(path=str(folder)), "all")
+    return open_source(FolderConfig(path=str(folder)))
 
 
 def names(folder: Path) -> list[str]:
@@ -116,7 +116,7 @@ def test_the_fingerprint_follows_the_list_of_files_and_not_the_place(tmp_path: P
 
 def test_held_out_files_stay_held_out_when_files_are_added(tmp_path: Path) -> None:
     def held_out() -> set[str]:
-        source = open_source(FolderConfig(path=str(tmp_path)), "heldout")
+        source = open_source(FolderConfig(path=str(tmp_path))).part("heldout")
         return {source.label(i) for i in range(len(source))}
 
     for number in range(60):

@@ -14,7 +14,7 @@ def opened(tmp_path: Path, text: str | bytes) -> Source:
         save_png(to_float(np.full((2, 3, 3), number, np.uint8)), tmp_path / "p" / f"{number}.png")
     data = text.encode() if isinstance(text, str) else text
     (tmp_path / "list.txt").write_bytes(data)
-    return open_source(ListConfig(path=str(tmp_path / "list.txt")), "all")
+    return open_source(ListConfig(path=str(tmp_path / "list.txt")))
 
 
 def values(source: Source) -> list[int]:
@@ -40,9 +40,9 @@ def test_a_class_may_follow_after_a_tab(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf8_is_found(tmp_path: Path) -> None:
     opened(tmp_path, "p/0.png")
     os.rename(tmp_path / "p" / "1.png", os.fsencode(tmp_path) + b"/p/caf\xe9.png")
-    source = open_source(ListConfig(path=str(tmp_path / "list.txt")), "all")
+    source = open_source(ListConfig(path=str(tmp_path / "list.txt")))
     (tmp_path / "list.txt").write_bytes(b"p/caf\xe9.png\n")
-    source = open_source(ListConfig(path=str(tmp_path / "list.txt")), "all")
+    source = open_source(ListConfig(path=str(tmp_path / "list.txt")))
     assert values(source) == [1]
 
 
@@ -72,4 +72,4 @@ def test_a_list_that_is_none_says_why(text: str | bytes, message: str, hint: str
 
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read list `.*a\.txt`: no such file"):
-        open_source(ListConfig(path=str(tmp_path / "a.txt")), "all")
+        open_source(ListConfig(path=str(tmp_path / "a.txt")))

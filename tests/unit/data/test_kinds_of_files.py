@@ -34,7 +34,7 @@ def opened(request, tmp_path):
             FolderConfig(path=str(tmp_path / "files")),
             ListConfig(path=str(tmp_path / "list.txt")),
         )
-        return open_source(folder if request.param == "folder" else listed, split, **settings)
+        return open_source(folder if request.param == "folder" else listed, **settings).part(split)
 
     (tmp_path / "files").mkdir()
     return opener

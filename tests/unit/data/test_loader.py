@@ -12,8 +12,8 @@ import torch
 import torch.multiprocessing
 
 from vqgan.data import FolderConfig, open_source
-from vqgan.data.base import ArraySource, Item, Source
 from vqgan.data.loader import Loader, evaluation_batches
+from vqgan.data.source import ArraySource, Item, Source
 from vqgan.data.transforms import TransformConfig
 from vqgan.errors import ConfigError, DataError
 from vqgan.images import save_png, to_float
@@ -38,7 +38,6 @@ class Watched(Source):
     bad: frozenset[int] = frozenset()
     reads: list[int] = field(default_factory=list)
     name: str = "watched"
-    channels: int = 1
     class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -264,7 +263,7 @@ def test_a_loader_can_be_sent_to_a_process_that_starts_from_nothing(tmp_path: Pa
     for number in range(6):
         pixels = np.full((6, 6, 3), 40 * number, np.uint8)
         save_png(to_float(pixels), tmp_path / "ab"[number % 2] / f"{number}.png")
-    source = open_source(FolderConfig(path=str(tmp_path)), "train")
+    source = open_source(FolderConfig(path=str(tmp_path))).part("train")
     loader = Loader(source, AUGMENTED, batch_size=2, seed=0)
     assert_same(first(pickle.loads(pickle.dumps(loader)), 3), first(loader, 3))
     before = torch.multiprocessing.get_start_method()

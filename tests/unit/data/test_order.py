@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vqgan.data.order import TRIES, augmentation, candidates, permutation
+from vqgan.data.loader import MAX_TRIES, augmentation, candidates, permutation
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
@@ -24,7 +24,7 @@ def test_the_order_of_a_seed_never_changes() -> None:
 def test_those_that_take_an_images_place_follow_in_the_epochs_order() -> None:
     order = permutation(5, 0, 4)
     assert list(candidates(4 * 5 + 3, 5, 0)) == [*order[3:], *order[:3]]
-    assert len(list(candidates(0, 10_000, 0))) == TRIES
+    assert len(list(candidates(0, 10_000, 0))) == MAX_TRIES
 
 
 def test_augmentation_follows_from_seed_and_sample_and_is_not_the_orders_chance() -> None:

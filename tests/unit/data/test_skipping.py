@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from vqgan.data import FolderConfig, open_source
-from vqgan.data.base import ArraySource
-from vqgan.data.files import FileSource
+from vqgan.data.image_files import FileSource
 from vqgan.data.skipping import check_source
+from vqgan.data.source import ArraySource
 from vqgan.errors import DataError
 from vqgan.images import check_image
 
@@ -24,9 +24,9 @@ def write(folder: Path, good: int, bad: int) -> FolderConfig:
 
 
 def test_too_many_bad_headers_are_refused_by_the_rule_of_reading(tmp_path: Path, caplog) -> None:
-    check_source(open_source(write(tmp_path, good=20, bad=4), "all"), 3)
+    check_source(open_source(write(tmp_path, good=20, bad=4)), 3)
     with pytest.raises(DataError, match="too many images cannot be read: 5 of 25 tried") as caught:
-        check_source(open_source(write(tmp_path, good=20, bad=5), "all"), 3)
+        check_source(open_source(write(tmp_path, good=20, bad=5)), 3)
     assert "5  not an image in a known format" in caught.value.message
     assert caplog.messages == []  # each is named when it is skipped
 
@@ -34,10 +34,10 @@ def test_too_many_bad_headers_are_refused_by_the_rule_of_reading(tmp_path: Path,
 def test_nothing_is_decoded_and_the_look_is_spread_over_all_files(tmp_path: Path, monkeypatch) -> None:
     looked: list[str] = []
     monkeypatch.setattr(
-        "vqgan.data.files.check_image", lambda path, channels: len(looked.append(path.name) or "1")
+        "vqgan.data.image_files.check_image", lambda path, channels: len(looked.append(path.name) or "1")
     )
-    monkeypatch.setattr(FileSource, "checked", 4)
-    check_source(open_source(write(tmp_path, good=12, bad=0), "all"), 3)
+    monkeypatch.setattr(FileSource, "max_checked", 4)
+    check_source(open_source(write(tmp_path, good=12, bad=0)), 3)
     assert looked == ["0.png", "3.png", "6.png", "9.png"]
 
 
@@ -65,9 +65,9 @@ def test_animations_are_named_once_unless_all_frames_are_taken(tmp_path: Path, c
         frames = [Image.new("L", (4, 5), shade) for shade in (0, 99)]
         frames[0].save(tmp_path / f"{name}.gif", save_all=True, append_images=frames[1:])
     with caplog.at_level(logging.WARNING):
-        check_source(open_source(config, "all", frames="all"), 3)
+        check_source(open_source(config, frames="all"), 3)
         assert caplog.messages == []
-        check_source(open_source(config, "all"), 3)
+        check_source(open_source(config), 3)
     assert caplog.messages == [
         f"of 2 files with several frames the first is taken (as of `{tmp_path / 'a.gif'}`); "
         "`data.frames: all` takes all"
@@ -76,4 +76,4 @@ def test_animations_are_named_once_unless_all_frames_are_taken(tmp_path: Path, c
 
 def test_images_in_memory_need_no_look() -> None:
     images = np.zeros((3, 4, 5, 1), np.uint8)
-    check_source(ArraySource(name="a", images=images, classes=None, class_names=()), 1)
+    check_source(ArraySource(name="a", images=images), 1)

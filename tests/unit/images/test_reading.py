@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from vqgan.data.image_folder import FolderConfig, open_folder
+from vqgan.data import FolderConfig, open_source
 from vqgan.errors import DataError
 from vqgan.images import read_pixels
 
@@ -313,7 +313,7 @@ def test_broken_exif_is_noted_for_debugging_only(caplog: pytest.LogCaptureFixtur
 def test_the_whole_corpus_in_one_folder_is_listed_and_read_or_refused(tmp_path: Path) -> None:
     for name, (data, _) in {**ACCEPTED, **REJECTED}.items():
         (tmp_path / name).write_bytes(data)
-    source = open_folder(FolderConfig(path=str(tmp_path)), "all")
+    source = open_source(FolderConfig(path=str(tmp_path)))
     assert len(source) == len(ACCEPTED) + len(REJECTED)
     refused = set()
     for index in range(len(source)):

@@ -1,7 +1,8 @@
 import pytest
+from PIL import Image
 
 import tiny
-from vqgan.data import IdxConfig
+from vqgan.data import FolderConfig, IdxConfig, image_files
 from vqgan.data.transforms import TransformConfig
 from vqgan.errors import ConfigError
 from vqgan.training.run import DataConfig, open_sources
@@ -84,3 +85,31 @@ def test_a_named_training_file_is_not_joined_by_the_held_out_file_beside_it(tmp_
 def test_a_run_without_images_says_so():
     with pytest.raises(ConfigError, match='no images were given\nhint: give `data="FOLDER"`'):
         open_sources(DataConfig(image_size=(8, 8)))
+
+
+def test_files_that_arrive_while_a_run_begins_are_in_neither_part(tmp_path, monkeypatch):
+    """A folder is listed once for both parts: listed twice, one part knew files that the other did not."""
+    for number in range(40):
+        Image.new("L", (4, 4), number).save(tmp_path / f"{number}.gif")
+    folders, headers = [], []
+    list_images, check_image = image_files.list_images, image_files.check_image
+
+    def listed(folder):
+        paths = list_images(folder)
+        folders.append(folder)
+        for number in range(200):  # of these, some fall into each part
+            (tmp_path / f"new {number} {len(folders)}.gif").write_bytes((tmp_path / "0.gif").read_bytes())
+        return paths
+
+    def checked(path, channels):
+        headers.append(path.name)
+        return check_image(path, channels)
+
+    monkeypatch.setattr(image_files, "list_images", listed)
+    monkeypatch.setattr(image_files, "check_image", checked)
+    config = DataConfig(image_size=(4, 4), source=FolderConfig(path=str(tmp_path)), frames="all")
+    train, held_out = open_sources(config)
+    assert folders == [tmp_path]
+    assert sorted(headers) == sorted(f"{number}.gif" for number in range(40))
+    labels = [source.label(index) for source in (train, held_out) for index in range(len(source))]
+    assert sorted(labels) == sorted(str(tmp_path / f"{number}.gif") for number in range(40))

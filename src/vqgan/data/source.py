@@ -3,12 +3,11 @@
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
 from vqgan.images import Pixels
 
@@ -26,7 +25,7 @@ class Item:
     """One image of a source.
 
     Attributes:
-        pixels: The whole image; its channels are the source's.
+        pixels: The whole image.
         class_index: Position in the source's ``class_names``; None exactly when there are none.
     """
 
@@ -35,19 +34,22 @@ class Item:
 
 
 class Source(ABC):
-    """Images by number, in an order that depends on nothing but the data. Instances can be pickled.
+    """Images by number, in an order that depends only on the data. Instances can be pickled.
+
+    A source is opened once, as a whole; :meth:`part` gives its training or held-out images.
 
     Attributes:
         name: What the source is, for messages.
-        channels: Of what ``read`` gives by default, the same for all images: 1 (grey), 3 (RGB) or more.
         class_names: Names of the classes; empty when the images have none.
+        held_out: Which images the source itself holds out (other files, other games); None where it has no
+            such images, so that a share of all is held out.
+        max_checked: At most this many images are checked before a training; none where reading cannot fail.
     """
 
     name: str
-    channels: int
     class_names: tuple[str, ...]
-    checked: int = 0
-    """At most so many images are checked before a training; none where reading cannot fail."""
+    held_out: Bool[np.ndarray, " n"] | None = None
+    max_checked: int = 0
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -60,7 +62,7 @@ class Source(ABC):
             index: Which one.
             channels: How many are wanted; heeded where it matters for reading, as with transparency.
             smallest_side: A larger image may come smaller, if its shorter side keeps this length: large
-                photographs are decoded faster so.
+                photographs are decoded faster this way.
 
         Raises:
             DataError: If the image cannot be read.
@@ -75,7 +77,7 @@ class Source(ABC):
         """Equal for equal data, wherever it lies; says whether a run may go on with this source."""
 
     def check(self, index: int, channels: int) -> int:
-        """Looks whether image ``index`` can be read, and counts the frames of which it is the first.
+        """Checks that image ``index`` can be read, and counts the frames of which it is the first.
 
         Raises:
             DataError: If it cannot.
@@ -86,37 +88,64 @@ class Source(ABC):
         """What identifies each image when some are held out: by default its number."""
         return [str(index).encode() for index in range(len(self))]
 
+    def part(self, split: Split) -> "Source":
+        """The images to train on, those held out, or all; which part an image is in depends only on its key.
 
+        Held out are the source's own held-out images, else every image whose key's hash falls into the lowest
+        5 %, so that images added later move no other image from one part to the other. Small sources are the
+        exception, since both parts always hold something: where no hash falls there (in one of three sources of
+        20 images, one of 170 with 100) the image with the smallest is held out, where every hash does that with
+        the largest is not, and either may change sides when images are added. A single image (or file, with its
+        frames) is in both parts. Taking ``"heldout"`` logs a warning then.
+        """
+        if split == "all":
+            return self
+        held_out = self.held_out
+        if held_out is None:
+            hashes = np.array([_hash(key) for key in self.keys()], dtype=np.uint64)
+            low, high = hashes.min(), hashes.max()
+            below = hashes < np.uint64(HELD_OUT * 2**64)
+            if split == "heldout" and low == high:
+                logger.warning(
+                    "`%s` is one image: it is trained on, and there are no held-out numbers", self.name
+                )
+            elif split == "heldout" and (below.all() or not below.any()):
+                logger.warning(
+                    "`%s` has too few images (%d) to hold some out for good: when more are added, a held-out image "
+                    "may be trained on; `eval_data=` names held-out images of your own",
+                    self.name,
+                    len(self),
+                )
+            if low == high:
+                return self
+            held_out = (below | (hashes == low)) & (hashes != high)
+        return Part(self, np.flatnonzero(held_out == (split == "heldout")).astype(np.int64))
+
+
+@dataclass(eq=False, kw_only=True)
 class ArraySource(Source):
     """Images that fit into memory.
 
-    Args:
+    Attributes:
         name: What the source is.
         images: All images.
         classes: The class of each image, or None.
         class_names: Names of the classes.
+        held_out: Which of them are held out, or None.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        images: UInt8[np.ndarray, "n H W c"],
-        classes: Int64[np.ndarray, " n"] | None,
-        class_names: tuple[str, ...],
-    ) -> None:
-        self.name = name
-        self.channels = images.shape[3]
-        self.class_names = class_names
-        self._images = images
-        self._classes = classes
+    name: str
+    images: UInt8[np.ndarray, "n H W c"]
+    classes: Int64[np.ndarray, " n"] | None = None
+    class_names: tuple[str, ...] = ()
+    held_out: Bool[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.images)
 
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         """The image and its class; cannot fail."""
-        return Item(self._images[index], None if self._classes is None else int(self._classes[index]))
+        return Item(self.images[index], None if self.classes is None else int(self.classes[index]))
 
     def label(self, index: int) -> str:
         """The source's name and the number of the image."""
@@ -124,10 +153,10 @@ class ArraySource(Source):
 
     def fingerprint(self) -> str:
         """A hash of the pixels and classes."""
-        digest = hashlib.sha256(repr((self._images.shape, self.class_names)).encode())
-        digest.update(np.ascontiguousarray(self._images).data)
-        if self._classes is not None:
-            digest.update(np.ascontiguousarray(self._classes).data)
+        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        if self.classes is not None:
+            digest.update(np.ascontiguousarray(self.classes).data)
         return digest.hexdigest()
 
 
@@ -141,9 +170,8 @@ class Part(Source):
 
     def __init__(self, source: Source, indices: Int64[np.ndarray, " n"]) -> None:
         self.name = source.name
-        self.channels = source.channels
         self.class_names = source.class_names
-        self.checked = source.checked
+        self.max_checked = source.max_checked
         self._source = source
         self._indices = indices
 
@@ -155,7 +183,7 @@ class Part(Source):
         return self._source.read(int(self._indices[index]), channels, smallest_side)
 
     def check(self, index: int, channels: int) -> int:
-        """Looks at image ``index`` of the part."""
+        """Checks image ``index`` of the part."""
         return self._source.check(int(self._indices[index]), channels)
 
     def label(self, index: int) -> str:
@@ -165,41 +193,6 @@ class Part(Source):
     def fingerprint(self) -> str:
         """A hash of the whole's fingerprint and of the choice."""
         return hashlib.sha256(self._source.fingerprint().encode() + self._indices.tobytes()).hexdigest()
-
-
-def split_source(source: Source, split: Split, keys: Sequence[bytes] | None = None) -> Source:
-    """The part of ``source`` that ``split`` names; which one an image belongs to depends on its key alone.
-
-    Held out is every image whose key's hash falls into the lowest 5 %, so images that are added later move no
-    other image from one part to the other. Small sources are the exception, since both parts always hold
-    something: where no hash falls there (in one of three sources of 20 images, one of 170 with 100) the image
-    with the smallest is held out, where every hash does that with the largest is not, and either may change
-    sides when images are added. A single image (or file, with its frames) is in both parts. Opening
-    ``"heldout"`` logs a warning then.
-
-    Args:
-        source: The whole.
-        split: Which part.
-        keys: What identifies each image; by default the source's own.
-    """
-    if split == "all":
-        return source
-    hashes = np.array([_hash(key) for key in keys or source.keys()], dtype=np.uint64)
-    low, high = hashes.min(), hashes.max()
-    below = hashes < np.uint64(HELD_OUT * 2**64)
-    if split == "heldout" and low == high:
-        logger.warning("`%s` is one image: it is trained on, and there are no held-out numbers", source.name)
-    elif split == "heldout" and (below.all() or not below.any()):
-        logger.warning(
-            "`%s` has too few images (%d) to hold some out for good: when more are added, a held-out image may be "
-            "trained on; `eval_data=` names held-out images of your own",
-            source.name,
-            len(source),
-        )
-    if low == high:
-        return source
-    held_out = (below | (hashes == low)) & (hashes != high)
-    return Part(source, np.flatnonzero(held_out == (split == "heldout")).astype(np.int64))
 
 
 def _hash(key: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Images that a program hands over: paths, arrays, data sets of PyTorch."""
+"""Images given in Python: paths, arrays, data sets of PyTorch."""
 
 import hashlib
 import logging
@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from vqgan.config import Config, require
-from vqgan.data.base import ArraySource, Item, Source
-from vqgan.data.files import FileSource
+from vqgan.data.image_files import FileSource
+from vqgan.data.source import ArraySource, Item, Source
 from vqgan.errors import DataError
 from vqgan.images import Pixels, from_array, from_picture, with_channels
 
@@ -45,13 +45,12 @@ class ItemSource(Source):
         DataError: If there is no item, or the classes must be counted and an item cannot be read.
     """
 
-    checked = 100
+    max_checked = 100
 
     def __init__(self, name: str, items: Items) -> None:
         if not len(items):
             raise DataError(f"{name} holds no images")
         self.name = name
-        self.channels = 3
         self.class_names: tuple[str, ...] = ()
         self._items = items
         if self._item(0)[1] is not None:
@@ -142,10 +141,10 @@ def given_source(data: Items) -> Source:
         isinstance(data, Items) and not isinstance(data, Mapping | bytes) and getattr(data, "ndim", 4) == 4,
         f"the data is a {type(data).__name__}{getattr(data, 'shape', '')}, expected the name of a source, a list of "
         "paths, an array (n H W c), a list of images, or a data set with `__len__` and `__getitem__`",
-        hint="an image is a PIL picture, an array or a tensor (c H W), alone or as (image, class)",
+        hint="an image is a PIL picture, an array or a tensor (c H W), either by itself or as (image, class)",
     )
     if isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.size:
-        return ArraySource(name="the array", images=data, classes=None, class_names=())
+        return ArraySource(name="the array", images=data)
     if isinstance(data, list | tuple) and data and all(isinstance(each, str | Path) for each in data):
         paths = [Path(path).expanduser().as_posix() for path in data]
         return FileSource(name="the given paths", root=Path(), paths=paths)

@@ -1,0 +1,241 @@
+"""Images in files: those of a folder and its sub-folders, of a text file that lists them, or of given paths."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vqgan.config import Config
+from vqgan.data.source import Item, Source
+from vqgan.errors import DataError
+from vqgan.images import check_image, list_images, printable, read_pixels, save_png, to_float
+from vqgan.images.paths import natural
+
+logger = logging.getLogger(__name__)
+
+TRAIN, HELD_OUT = "train", ("val", "valid", "validation", "test")
+"""Sub-folders that are the two parts of a folder; of several to hold out, the first counts."""
+
+WhichFrames = Literal["first", "all"]
+"""Of an animation: only its first frame, or each as an image of its own."""
+
+
+class FileSource(Source):
+    """Images in files.
+
+    Of at most 2,000 of them, evenly spread, the headers are checked before a training.
+
+    Args:
+        name: What the source is.
+        root: The folder that relative paths refer to.
+        paths: The files, with ``/`` between folders.
+        classes: The class name of each file; empty when there are none.
+        frames: Which frames of an animation are images.
+        heldout_folder: The folder of the held-out images, if there is one.
+    """
+
+    max_checked = 2000
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        root: Path,
+        paths: Sequence[str],
+        classes: Sequence[str] = (),
+        frames: WhichFrames = "first",
+        heldout_folder: str = "",
+    ) -> None:
+        self._frames, self._first_only = [0] * len(paths), frames == "first"
+        if frames == "all":
+            counts = [_num_frames(root / path) for path in paths]
+            paths = [path for path, count in zip(paths, counts, strict=True) for _ in range(count)]
+            classes = [name for name, count in zip(classes, counts, strict=False) for _ in range(count)]
+            self._frames = [frame for count in counts for frame in range(count)]
+        self.name = name
+        self.class_names = tuple(sorted(set(classes), key=natural))
+        if heldout_folder:
+            self.held_out = np.array([path.startswith(f"{heldout_folder}/") for path in paths])
+        self._root = root
+        self._paths = tuple(paths)
+        numbers = {class_name: number for number, class_name in enumerate(self.class_names)}
+        self._classes = tuple(numbers[class_name] for class_name in classes)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
+        """Reads a file: as RGB, or in more channels where these are wanted.
+
+        Raises:
+            DataError: If the file cannot be read.
+        """
+        path, wanted = self._root / self._paths[index], 3 if channels == 1 else channels
+        pixels = read_pixels(path, wanted, frame=self._frames[index], smallest_side=smallest_side)
+        return Item(pixels, self._classes[index] if self._classes else None)
+
+    def check(self, index: int, channels: int) -> int:
+        """Checks the header of a file."""
+        frames = check_image(self._root / self._paths[index], channels)
+        return frames if self._first_only else 1
+
+    def label(self, index: int) -> str:
+        """The path of the file, and the number of a later frame."""
+        frame = self._frames[index]
+        return printable(self._root / self._paths[index]) + (f"[{frame}]" if frame else "")
+
+    def keys(self) -> list[bytes]:
+        """What identifies each file, wherever the folder lies: its relative path, of all frames the same."""
+        return [os.fsencode(path) for path in self._paths]
+
+    def fingerprint(self) -> str:
+        """A hash of the relative paths, sizes and classes, not of the contents."""
+        digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
+        for number, path in enumerate(self._paths):
+            try:
+                size = (self._root / path).stat().st_size
+            except OSError:  # a link to nowhere stays in the list; reading it says why it is skipped
+                size = -1
+            class_number = self._classes[number] if self._classes else -1
+            digest.update(b"%s\0%d\0%d\n" % (os.fsencode(path), size, class_number))
+        return digest.hexdigest()
+
+
+def _num_frames(path: Path) -> int:
+    try:
+        return check_image(path, 3)
+    except DataError:  # the loader says why
+        return 1
+
+
+class FolderConfig(Config, frozen=True, tag_field="kind", tag="folder"):
+    """All images below a folder.
+
+    Attributes:
+        path: The folder. When every image lies in a sub-folder, the first part of its relative path is its
+            class; images directly in the folder mean that there are no classes. A single folder around the
+            classes is looked through. ``train`` and ``val`` (or ``valid``, ``validation``, ``test``) are the part
+            to train on and the one held out, with the classes inside them.
+    """
+
+    path: str
+
+    @classmethod
+    def example(cls, folder: Path) -> "FolderConfig":
+        """Two classes of four noise images."""
+        pixels = np.random.Generator(np.random.Philox(0)).integers(0, 256, (8, 10, 12, 3), np.uint8)
+        for number, image in enumerate(to_float(pixels)):
+            save_png(image, folder / "pictures" / f"class {number % 2}" / f"{number}.png")
+        return cls(path=str(folder / "pictures"))
+
+
+def open_folder(config: FolderConfig, frames: WhichFrames = "first") -> FileSource:
+    """Lists the folder and understands its sub-folders.
+
+    What has an image's ending but cannot be read stays in the list: the loader reports it.
+
+    Raises:
+        DataError: As :func:`list_images`; or if a class is held out that is not trained on.
+    """
+    root = given = Path(config.path).expanduser()
+    paths = list_images(root)
+    while all(path.count("/") > 1 for path in paths) and len({path.partition("/")[0] for path in paths}) == 1:
+        root /= paths[0].partition("/")[0]
+        paths = [path.partition("/")[2] for path in paths]
+    tops = {path.partition("/")[0] for path in paths if "/" in path}
+    heldout = next((name for name in HELD_OUT if TRAIN in tops and name in tops), "")
+    used = [path for path in paths if not heldout or path.startswith((f"{TRAIN}/", f"{heldout}/"))]
+    depth = 1 if heldout else 0
+    inside = all(path.count("/") > depth for path in used)
+    classes = [path.split("/")[depth] for path in used] if inside else []
+    if heldout:
+        _check_classes(root, used, classes, heldout)
+    source = FileSource(
+        name=printable(root), root=root, paths=used, classes=classes, frames=frames, heldout_folder=heldout
+    )
+    if root != given or source.held_out is not None:
+        count, elsewhere = len(source.class_names), len(paths) - len(used)
+        kinds = f"in {count} class{'es' * (count > 1)}" if inside else "without classes"
+        part = (
+            "" if source.held_out is None else f"; {source.held_out.sum():,} held out come from `{heldout}`"
+        )
+        rest = f"; {elsewhere:,} elsewhere are left out" if elsewhere else ""
+        logger.info("`%s`: %s images %s%s%s", source.name, f"{len(source):,}", kinds, part, rest)
+    return source
+
+
+def _check_classes(root: Path, paths: Sequence[str], classes: Sequence[str], heldout: str) -> None:
+    """Raises DataError if a class of the held-out part is not one of the other's."""
+    parts: dict[str, set[str]] = {TRAIN: set(), heldout: set()}
+    for path, name in zip(paths, classes, strict=False):
+        parts[path.partition("/")[0]].add(name)
+    if unknown := sorted(parts[heldout] - parts[TRAIN], key=natural):
+        raise DataError(
+            f"`{printable(root / heldout)}` has the class `{printable(unknown[0])}`, which `{TRAIN}` lacks",
+            hint="to train without classes, name the two folders apart: `data=` and `eval_data=`",
+        )
+
+
+class ListConfig(Config, frozen=True, tag_field="kind", tag="list"):
+    """The images that a text file lists.
+
+    Attributes:
+        path: The text file. Each line is a path, relative to the file's folder, optionally followed by a tab
+            and the class. Blank lines and lines that begin with ``#`` are left out.
+    """
+
+    path: str
+
+    @classmethod
+    def example(cls, folder: Path) -> "ListConfig":
+        """Eight noise images of two classes."""
+        paths = list_images(Path(FolderConfig.example(folder).path))
+        lines = [f"pictures/{path}\t{path.split('/')[0]}" for path in paths]
+        (folder / "list.txt").write_text("# path, class\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        return cls(path=str(folder / "list.txt"))
+
+
+def open_list(config: ListConfig, frames: WhichFrames = "first") -> FileSource:
+    """Reads the list. The order is the file's.
+
+    Raises:
+        DataError: If the file is missing, not a text file or empty, or only some lines have a class.
+    """
+    file = Path(config.path).expanduser()
+    name = printable(file)
+    paths: list[str] = []
+    classes: list[str] = []
+    for number, line in enumerate(_lines(file, name), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        path, _, class_name = line.partition("\t")
+        paths.append(Path(path.strip()).as_posix())
+        if class_name.strip():
+            classes.append(class_name.strip())
+        if len(classes) not in (0, len(paths)):
+            raise DataError(
+                f"line {number} of list `{name}` differs from those before: a class must stand in every line "
+                "or in none",
+                hint="write the path, a tab and the class",
+            )
+    if not paths:
+        raise DataError(f"list `{name}` names no images", hint="write one path a line")
+    return FileSource(name=name, root=file.parent, paths=paths, classes=classes, frames=frames)
+
+
+def _lines(file: Path, name: str) -> list[str]:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"cannot read list `{name}`: {reason}", hint="check the path") from None
+    if b"\0" in data:
+        hint = "a list is a text file with one path a line; to use images themselves, give their folder"
+        raise DataError(f"list `{name}` is not a text file", hint=hint)
+    # Paths are bytes on most systems; what is not UTF-8 survives this way.
+    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    return text.replace("\r\n", "\n").split("\n")
