@@ -6,14 +6,14 @@ converted strictly at the end, so that one place reports every mistake.
 
 import json
 import re
-import types
-import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
+from msgspec import inspect
 
 from vqgan.errors import ConfigError, closest
 
@@ -24,7 +24,7 @@ MAX_YAML_BYTES = 200_000
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every configuration: immutable, keyword-only, unknown fields refused.
 
-    Members of a union add ``tag_field="kind", tag="name"``; validation belongs into ``__post_init__``.
+    Members of a union add ``tag_field="kind", tag="name"``. Validate in ``__post_init__``.
     """
 
 
@@ -58,85 +58,45 @@ def convert(mapping: Any, kind: Any, *, where: str = "config") -> Any:
     try:
         return msgspec.convert(mapping, kind, strict=True)
     except msgspec.ValidationError as error:
-        cause = error.__cause__
-        path = _path(str(error))
-        place = f"`{'.'.join(path)}` of {where}" if path else where
+        cause, hint = error.__cause__, ""
+        reason, _, place = str(error).partition(" - at `")
+        path = place.strip("`$.")
         if isinstance(cause, ConfigError):
-            raise ConfigError(f"{place}: {cause.message}", hint=cause.hint) from None
-        reason = _plain(str(error).split(" - at `")[0])
-        raise ConfigError(f"{place}: {reason}", hint=_hint(reason, path, mapping, kind)) from None
+            reason, hint = cause.message, cause.hint
+        elif (found := _misnamed(mapping, inspect.type_info(kind), ())) is not None:
+            path, reason, hint = found
+        else:
+            reason = reason.replace("`object`", "a mapping").replace("`array`", "a list")
+            reason = reason[:1].lower() + reason[1:]
+        raise ConfigError(f"{f'`{path}` of ' if path else ''}{where}: {reason}", hint=hint) from None
 
 
-def _path(message: str) -> list[str]:
-    found = re.search(r"at `(?:key in )?\$\.?([^`]*)`", message)
-    return [part for part in re.split(r"[.\[\]]+", found.group(1)) if part] if found else []
-
-
-_WORDS = {
-    "Object contains unknown field": "unknown key",
-    "Object missing required field": "missing key",
-    "Invalid enum value": "unknown word",
-    "Invalid value": "unknown kind",
-    "`object`": "a mapping",
-    "`array`": "a list",
-    "'": "`",
-}
-
-
-def _plain(reason: str) -> str:
-    """Msgspec's words in ours: "Object contains unknown field `x`" becomes "unknown key `x`"."""
-    for word, ours in _WORDS.items():
-        reason = reason.replace(word, ours)
-    return reason[:1].lower() + reason[1:]
-
-
-def _hint(reason: str, path: Sequence[str], mapping: Any, kind: Any) -> str:
-    """For an unknown key, kind or word: the nearest one that is known."""
-    found = re.search(r"unknown (key|kind|word) `([^`]*)`", reason)
-    if found is None:
-        return ""
-    what, word = found.groups()
-    known: list[Any] = []
-    if what == "key" and (struct := _chosen(*_at(kind, mapping, path))) is not None:
-        known = list(struct.__struct_fields__)
-    elif what == "kind":
-        known = [struct.__struct_config__.tag for struct in _structs(_at(kind, mapping, path[:-1])[0])]
-    elif what == "word":
-        known = _choices(_at(kind, mapping, path)[0])
-    return closest(word, [str(name) for name in known]) if known else ""
-
-
-def _choices(kind: Any) -> list[Any]:
-    """The words of a Literal, also as a part of a union."""
-    if typing.get_origin(kind) is typing.Literal:
-        return list(typing.get_args(kind))
-    return [choice for member in typing.get_args(kind) for choice in _choices(member)]
-
-
-def _structs(kind: Any) -> list[Any]:
-    """The configuration classes that a type annotation admits."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [kind]
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return [struct for member in typing.get_args(kind) for struct in _structs(member)]
-    return []
-
-
-def _chosen(kind: Any, value: Any) -> Any:
-    """Which of the configuration classes that ``kind`` admits ``value`` is meant to be."""
-    structs = _structs(kind)
-    tag = value.get("kind") if isinstance(value, Mapping) else None
-    named = [struct for struct in structs if struct.__struct_config__.tag == tag]
-    return next(iter(structs if len(structs) == 1 else named), None)
-
-
-def _at(kind: Any, value: Any, path: Sequence[str]) -> tuple[Any, Any]:
-    """The annotation and the value at a path, as far as they are known."""
-    for part in path:
-        struct = _chosen(kind, value)
-        kind = typing.get_type_hints(struct).get(part) if struct is not None else None
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return kind, value
+def _misnamed(value: Any, kind: inspect.Type, path: tuple[str, ...]) -> tuple[str, str, str] | None:
+    """The first key, kind or word that is unknown or missing: its path, the reason and a hint; or None."""
+    members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    here = ".".join(path)
+    words = [word for each in members if isinstance(each, inspect.LiteralType) for word in each.values]
+    if words and isinstance(value, str) and value not in words:
+        return here, f"unknown word `{value}`", closest(value, [str(word) for word in words])
+    structs = {str(each.tag): each for each in members if isinstance(each, inspect.StructType)}
+    if not structs or not isinstance(value, Mapping):
+        return None
+    struct = next(iter(structs.values()))
+    if len(structs) > 1:
+        if "kind" not in value:
+            return here, "missing key `kind`", ""
+        if (tag := str(value["kind"])) not in structs:
+            return ".".join((*path, "kind")), f"unknown kind `{tag}`", closest(tag, structs)
+        struct = structs[tag]
+    fields = {field.name: field for field in struct.fields}
+    for key, each in value.items():
+        if key in fields:
+            if (found := _misnamed(each, fields[key].type, (*path, key))) is not None:
+                return found
+        elif key != struct.tag_field:
+            return here, f"unknown key `{key}`", closest(str(key), fields)
+    missing = [name for name, field in fields.items() if field.required and name not in value]
+    return (here, f"missing key `{missing[0]}`", "") if missing else None
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,10 +193,8 @@ def parse_yaml(text: str, *, where: str = "text") -> Any:
         >>> parse_yaml("{a: 1e-4, b: on, c: true, d: [1, .5]}")
         {'a': 0.0001, 'b': 'on', 'c': True, 'd': [1, 0.5]}
     """
-    import yaml
-
     try:
-        return yaml.load(text, Loader=_yaml_loader())
+        return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a huge number
         reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         hint = "write plain keys and values, and text with special characters in quotes"
@@ -245,56 +203,43 @@ def parse_yaml(text: str, *, where: str = "text") -> Any:
 
 def dump_yaml(config: Any) -> str:
     """The configuration as a YAML text that :func:`parse_yaml` reads back to the same values."""
-    import yaml
-
-    return yaml.dump(to_mapping(config), Dumper=_yaml_dumper(), sort_keys=False, allow_unicode=True)
+    return yaml.dump(to_mapping(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-_BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
-_INT = re.compile(r"^[-+]?[0-9]+$")
-_FLOAT = re.compile(
-    r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-)
-_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.events.AliasEvent) or getattr(event, "tag", None) is not None:
+            raise yaml.composer.ComposerError(None, None, "aliases and tags are not allowed here", None)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        counts = Counter(str(key.value) for key, _ in node.value)
+        doubled = sorted(key for key, count in counts.items() if count > 1)
+        if doubled:
+            raise yaml.constructor.ConstructorError(None, None, f"key `{doubled[0]}` stands twice", None)
+        return super().construct_mapping(node, deep=deep)
 
 
-def _resolvers(base: type) -> Any:
-    """The implicit types of YAML 1.2's core schema, for a loader or a dumper class."""
-    cls: Any = type("Core", (base,), {"yaml_implicit_resolvers": {}})
-    cls.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
-    cls.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
-    cls.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-    cls.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""])
-    return cls
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # the loader refuses them
 
 
-def _yaml_loader() -> Any:
-    import yaml
+_CORE = {
+    "bool": ("tTfF", r"true|True|TRUE|false|False|FALSE"),
+    "int": ("-+0123456789", r"[-+]?[0-9]+"),
+    "float": (
+        "-+0123456789.",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    ),
+    "null": (["~", "n", "N", ""], r"~|null|Null|NULL|"),
+}
+"""The implicit types of YAML 1.2's core schema: first characters and whole text."""
 
-    class Loader(_resolvers(yaml.SafeLoader)):  # type: ignore[misc]
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            event = self.peek_event()
-            if isinstance(event, yaml.events.AliasEvent) or getattr(event, "tag", None) is not None:
-                raise yaml.composer.ComposerError(None, None, "aliases and tags are not allowed here", None)
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            counts = Counter(str(key.value) for key, _ in node.value)
-            doubled = sorted(key for key, count in counts.items() if count > 1)
-            if doubled:
-                raise yaml.constructor.ConstructorError(None, None, f"key `{doubled[0]}` stands twice", None)
-            return super().construct_mapping(node, deep=deep)
-
-    # SafeConstructor reads ints by YAML 1.1 (leading 0 is octal, `_` and `:` allowed): 1.2 says decimal.
-    Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-    return Loader
-
-
-def _yaml_dumper() -> Any:
-    import yaml
-
-    class Dumper(_resolvers(yaml.SafeDumper)):  # type: ignore[misc]
-        def ignore_aliases(self, data: Any) -> bool:
-            return True  # the loader refuses them
-
-    return Dumper
+for _class in (_Loader, _Dumper):
+    _class.yaml_implicit_resolvers = {}
+    for _name, (_first, _text) in _CORE.items():
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^({_text})$"), list(_first))
+# SafeConstructor reads ints by YAML 1.1 (leading 0 is octal, `_` and `:` allowed): 1.2 says decimal.
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
