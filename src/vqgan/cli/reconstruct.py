@@ -58,6 +58,7 @@ class Reconstruct(Use):
         from vqgan.cli.inputs import different, find_images, fitted, load_tokenizer, memory_of, read_named
         from vqgan.cli.outputs import check_targets
         from vqgan.cli.progress import ProgressBar
+        from vqgan.evaluation.reconstruction import pixels_psnr
         from vqgan.images import printable, save_png, to_uint8
         from vqgan.tokenizer import check_decoding, decode_within, encode_within
         from vqgan.types import Progress
@@ -87,7 +88,7 @@ class Reconstruct(Use):
                 indices = encode_within(tokenizer, images, memory, bar)
                 result = decode_within(tokenizer, indices, memory, bar)[0, :, :height, :width].float().cpu()
                 before, after = (to_uint8(x).numpy() for x in (images[0, :, :height, :width], result))
-                decibels.append(_psnr(before, after))
+                decibels.append(pixels_psnr(before, after))
                 paths.append(
                     save_png(result, out / f"{each.name}.png", {**info, "psnr": f"{decibels[-1]:.2f}"})
                 )
@@ -100,14 +101,6 @@ class Reconstruct(Use):
             paths.append(save_png(_side_by_side(shown), out / targets[-1], info))
         for path in paths:
             print(printable(path))
-
-
-def _psnr(before: "Pixels", after: "Pixels") -> float:
-    """In bands of rows: at once, the differences of a large image would take more memory than the image."""
-    from vqgan.evaluation.reconstruction import psnr, squared_error
-
-    bands = (slice(top, top + 256) for top in range(0, len(before), 256))
-    return psnr(sum(squared_error(before[None, rows], after[None, rows]) for rows in bands), before.size)
 
 
 def _side_by_side(pictures: "Sequence[Pixels]") -> "Float[Tensor, 'c R C']":

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ svg { max-width: 100%; height: auto; } svg text { fill: currentColor; }
 _NUM_COLOURS = 4
 _WIDTH, _HEIGHT, _LEFT, _TOP = 640.0, 240.0, 60.0, 28.0
 _SHOWN, _MOST = 640, 8
-"""Smaller pictures are enlarged by the largest whole factor that keeps to so many pixels, and to this factor."""
+"""Smaller pictures are enlarged by the largest whole factor that keeps within this many pixels, and this factor."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,19 @@ class Curves:
     title: str
     unit: str
     lines: Mapping[str, Points]
+
+
+def read_curves(metrics: Path, charts: Mapping[str, tuple[str, Sequence[str]]]) -> list[Curves]:
+    """Curves from a run's ``metrics.jsonl``: for each title the unit and the names of the numbers."""
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    curves = []
+    for title, (unit, names) in charts.items():
+        lines = {
+            name: [(float(row["step"]), row[name]) for row in rows if isinstance(row.get(name), float)]
+            for name in names
+        }
+        curves.append(Curves(title, unit, {name: line for name, line in lines.items() if line}))
+    return curves
 
 
 def render_report(

@@ -1,10 +1,6 @@
 """The demo: several rooms of Montezuma's Revenge, both stages in minutes on two CPU cores."""
 
-from importlib.util import find_spec
-
 from vqgan.conditioning import UnconditionalConfig
-from vqgan.data import AtariConfig, DigitsConfig, SourceConfig
-from vqgan.errors import ConfigError
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.tokenizer.encoder import AutoencoderConfig
 from vqgan.tokenizer.quantizers import VectorQuantizerConfig
@@ -15,9 +11,6 @@ from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTaskConfig
 
 IMAGE_SIZE = (96, 80)
-
-QUICK_FRAMES = 10_000
-"""Emulator frames of each seed in the quick demo: two seconds of play, one room."""
 
 
 def demo_tokenizer() -> TokenizerRun:
@@ -75,30 +68,3 @@ def demo_prior() -> PriorRun:
             steps=450, batch_size=16, ema_decay=0.99, pictures=4, save_every=300, evaluate_every=150
         ),
     )
-
-
-def demo_source(*, quick: bool) -> SourceConfig:
-    """Frames of several rooms; digits where ale-py is not installed.
-
-    Raises:
-        ConfigError: If neither ale-py nor scikit-learn is installed.
-    """
-    if find_spec("ale_py") is not None:
-        if quick:
-            return AtariConfig(games=("MontezumaRevenge",), frames=QUICK_FRAMES, max_frames=100)
-        return AtariConfig(games=("MontezumaRevenge",))
-    if find_spec("sklearn") is not None:
-        return DigitsConfig()
-    raise ConfigError(
-        "the demo needs ale-py (Atari frames) or scikit-learn (digits)",
-        hint='install the extra: pip install "vqgan[demo]"',
-    )
-
-
-def quick_overrides(stage: str) -> list[str]:
-    """What makes a stage of the demo small."""
-    common = ["training.evaluate_every=1000", "training.evaluate_images=64", "training.save_every=1000"]
-    if stage == "tokenizer":
-        sizes = ["tokenizer.autoencoder.base_channels=32", "training.batch_size=4"]
-        return [*common, *sizes, "training.steps=30", "training.pictures=4"]
-    return [*common, "training.steps=20", "training.batch_size=4", "training.pictures=2", "prior.depth=2"]

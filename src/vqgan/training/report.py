@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import read_yaml
-from vqgan.evaluation.report import Curves, Picture, Row, render_report
+from vqgan.evaluation.report import Picture, Row, read_curves, render_report
 from vqgan.output_files import write_text
 
 CURVES = {
@@ -44,13 +44,6 @@ def write_run_report(folder: RunFolder) -> None:
     """
     rows = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
     last = {name: (value, row["step"]) for row in rows for name, value in row.items() if name != "step"}
-    curves = []
-    for title, (unit, names) in CURVES.items():
-        lines = {
-            name: [(float(row["step"]), row[name]) for row in rows if isinstance(row.get(name), float)]
-            for name in names
-        }
-        curves.append(Curves(title, unit, {name: line for name, line in lines.items() if line}))
     text = render_report(
         folder.path.resolve().name,
         paragraphs=[
@@ -59,7 +52,7 @@ def write_run_report(folder: RunFolder) -> None:
         ],
         rows=[_row(name, value, step) for name, (value, step) in sorted(last.items())],
         pictures=_newest_pictures(folder.images),
-        curves=curves,
+        curves=read_curves(folder.metrics, CURVES),
     )
     write_text(folder.report, text)
 

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 import tiny
 from vqgan.checkpoints.format import load_model
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.demo.measures import prior_numbers
 from vqgan.errors import ConfigError
-from vqgan.evaluation.two_stages import prior_numbers
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.engine import Engine

@@ -5,47 +5,60 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 
 from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.data import DigitsConfig, Source, SourceConfig, open_source
+from vqgan.data import AtariConfig, DigitsConfig, SourceConfig, open_source
 from vqgan.data.atari import AtariSource
-from vqgan.errors import CheckpointError, ConfigError
-from vqgan.evaluation.baselines import room_medians
-from vqgan.evaluation.demo_report import write_demo_report
-from vqgan.evaluation.reconstruction import moving_mask
-from vqgan.evaluation.two_stages import (
-    Split,
+from vqgan.demo.measures import (
+    Frames,
+    RoomFrames,
     codebook_mosaic,
     decode_grids,
     encode_frames,
     prior_numbers,
     reconstruction_numbers,
-    split_frames,
 )
+from vqgan.demo.report import write_demo_report
+from vqgan.errors import CheckpointError, ConfigError
 from vqgan.images import grid, save_png, to_float, to_uint8
 from vqgan.output_files import write_json
-from vqgan.presets.demo import demo_source, quick_overrides
 from vqgan.runs import read_run, resolve, train, with_data
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.run import PriorRun, Run
-from vqgan.types import OnProgress, Progress
+from vqgan.types import OnProgress
 
 DEMO_PRECISION = "auto"
 """Of the training; everything is measured in fp32."""
-
 
 SAMPLE_TOP_P = 0.95
 """Samples and completions leave out the least probable codes, which together have 5 %."""
 
 SCALE = 3
-"""Pictures of small frames are enlarged so many times, pixel by pixel."""
+"""Pictures of small frames are enlarged this many times, pixel by pixel."""
+
+QUICK_FRAMES = 10_000
+"""Emulator frames of each seed in the quick demo: two seconds of play, one room."""
+
+QUICK = {
+    "tokenizer": ("tokenizer.autoencoder.base_channels=32", "training.steps=30", "training.pictures=4"),
+    "prior": ("prior.depth=2", "training.steps=20", "training.pictures=2"),
+}
+"""What makes a stage of the demo small, with what both stages share."""
+QUICK_BOTH = (
+    "training.batch_size=4",
+    "training.evaluate_every=1000",
+    "training.evaluate_images=64",
+    "training.save_every=1000",
+)
 
 
 def run_demo(
@@ -72,22 +85,26 @@ def run_demo(
         ConfigError: If neither ale-py nor scikit-learn is installed, or the folder holds another demo.
         Preempted: After a signal; everything is saved.
     """
-    source = demo_source(quick=quick)
-    digits, changes = isinstance(source, DigitsConfig), quick_overrides if quick else lambda stage: []
+    source = _source(quick)
+    digits = isinstance(source, DigitsConfig)
     wanted = {
-        stage: with_data(resolve(f"{'digits' if digits else 'demo'}-{stage}", changes(stage)), source, None)
-        for stage in ("tokenizer", "prior")
+        stage: with_data(
+            resolve(f"{'digits' if digits else 'demo'}-{stage}", (*QUICK_BOTH, *changes) if quick else ()),
+            source,
+            None,
+        )
+        for stage, changes in QUICK.items()
     }
     for stage, run in wanted.items():
         _refuse_another(RunFolder(folder / stage), run, seed)
     meter = _Meter(folder / "resources.json")
     with meter("collection"):
-        sources = _parts(source, on_progress)
+        frames = _frames(source, on_progress)
     for stage, run in wanted.items():
         with meter(stage, resumed=True):
             _train_stage(folder, stage, run, seed, device, on_progress)
     with meter("measurement"):
-        numbers = _measure(folder, source, sources, seed, on_progress)
+        numbers = _measure(folder, digits, frames, seed, on_progress or (lambda progress: None))
     numbers["seconds"] = meter.seconds
     numbers["seconds_total"] = sum(meter.seconds.values())
     numbers["peak_memory_bytes"] = meter.peak
@@ -96,9 +113,27 @@ def run_demo(
     return numbers
 
 
-def _parts(config: SourceConfig, on_progress: OnProgress | None) -> tuple[Source, Source]:
-    whole = open_source(config, on_progress)
-    return whole.part("train"), whole.part("heldout")
+def _source(quick: bool) -> SourceConfig:
+    """Frames of several rooms of Montezuma's Revenge; digits where ale-py is not installed."""
+    if find_spec("ale_py") is not None:
+        whole = AtariConfig(games=("MontezumaRevenge",))
+        return msgspec.structs.replace(whole, frames=QUICK_FRAMES, max_frames=100) if quick else whole
+    if find_spec("sklearn") is not None:
+        return DigitsConfig()
+    raise ConfigError(
+        "the demo needs ale-py (Atari frames) or scikit-learn (digits)",
+        hint='install the extra: pip install "vqgan[demo]"',
+    )
+
+
+def _frames(config: SourceConfig, on_progress: OnProgress | None) -> RoomFrames:
+    """All frames of a source, and the room of each; digits have their class in its place."""
+    whole, arrays = open_source(config, on_progress), list[Any]()
+    for part in (whole.part("train"), whole.part("heldout")):
+        items = [part.read(index) for index in range(len(part))]
+        rooms = part.rooms if isinstance(part, AtariSource) else [item.class_index for item in items]
+        arrays += [np.stack([item.pixels for item in items]), np.asarray(rooms)]
+    return RoomFrames(*arrays).without_seen()
 
 
 class _Meter:
@@ -160,107 +195,83 @@ def _train_stage(
 
 
 def _measure(
-    folder: Path,
-    config: SourceConfig,
-    sources: tuple[Source, Source],
-    seed: int,
-    on_progress: OnProgress | None,
+    folder: Path, digits: bool, frames: RoomFrames, seed: int, on_progress: OnProgress
 ) -> dict[str, Any]:
     """All numbers, and all pictures but the curves."""
-
-    def report(phase: str, done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress(Progress(phase, done, total))
-
     synthesizer = load(folder / "prior", device="cpu")
     if not isinstance(synthesizer, Synthesizer):
         raise CheckpointError(
             f"`{folder / 'prior'}` holds no prior", hint="remove the folder and start again"
         )
     tokenizer = synthesizer.tokenizer
-    (frames, rooms), (heldout, heldout_rooms) = (_frames(source) for source in sources)
-    split = split_frames(frames, rooms, heldout, heldout_rooms)
-    train_grids = encode_frames(tokenizer, split.train, report)
-    grids = encode_frames(tokenizer, split.heldout, report)
-    reconstructions = decode_grids(tokenizer, grids, report)
-    numbers: dict[str, Any] = reconstruction_numbers(split, reconstructions, grids, tokenizer.codebook_size)
-    classes = split.heldout_rooms if isinstance(config, DigitsConfig) else None
-    numbers |= prior_numbers(synthesizer, train_grids, grids, classes, report)
-    numbers |= {
+    train_grids = encode_frames(tokenizer, frames.train, on_progress)
+    grids = encode_frames(tokenizer, frames.heldout, on_progress)
+    reconstructions = decode_grids(tokenizer, grids, on_progress)
+    classes = frames.heldout_rooms if digits else None
+    numbers, moving = reconstruction_numbers(frames, reconstructions, grids, tokenizer.codebook_size)
+    chosen = telling_frames(frames.heldout_rooms, moving.mean(axis=(1, 2)))
+    labels = None if classes is None else classes[chosen].tolist()
+    _draw(folder, synthesizer, frames.heldout[chosen], reconstructions[chosen], labels, seed)
+    _save(folder / "codes.png", codebook_mosaic(reconstructions, grids, tokenizer.codebook_size), columns=32)
+    return {
+        **numbers,
+        **prior_numbers(synthesizer, train_grids, grids, classes, on_progress),
         "codebook_size": tokenizer.codebook_size,
         "downsample_factor": tokenizer.downsample_factor,
-        "image_size": list(split.heldout.shape[1:3]),
-        "rooms": sorted({int(room) for room in split.train_rooms}),
-        "training_frames": len(split.train),
-        "heldout_frames": len(split.heldout),
-        "heldout_frames_seen_in_training": split.dropped,
-        "data": sources[0].name,
+        "image_size": list(frames.heldout.shape[1:3]),
+        "rooms": np.unique(frames.train_rooms).tolist(),
+        "training_frames": len(frames.train),
+        "heldout_frames": len(frames.heldout),
+        "heldout_frames_seen_in_training": frames.dropped,
+        "data": "digits" if digits else "atari",
     }
-    chosen = telling_frames(split)
-    _draw(
-        folder,
-        synthesizer,
-        split.heldout[chosen],
-        reconstructions[chosen],
-        None if classes is None else classes[chosen],
-        seed,
-    )
-    _save(folder / "codes.png", codebook_mosaic(reconstructions, grids, tokenizer.codebook_size), columns=32)
-    return numbers
 
 
-def _frames(source: Source) -> tuple[Any, Any]:
-    """All frames of a source, and the room of each; digits have their class in its place."""
-    items = [source.read(index) for index in range(len(source))]
-    frames = np.stack([item.pixels for item in items])
-    if isinstance(source, AtariSource):
-        return frames, source.rooms.astype(np.int64)
-    return frames, np.array([item.class_index or 0 for item in items], dtype=np.int64)
-
-
-def telling_frames(split: Split) -> list[int]:
-    """Four held-out frames with much that moves, each from another room as far as there are rooms.
+def telling_frames(rooms: Int[np.ndarray, " n"], moving_share: Float[np.ndarray, " n"]) -> list[int]:
+    """Four frames with much that moves, each from another room as far as there are rooms.
 
     Of each room it is the frame whose share of moving pixels is the room's ninth decile: busy, but not a
     flash of the screen.
     """
-    moving = moving_mask(split.heldout, split.heldout_rooms, room_medians(split.train, split.train_rooms))
-    share = moving.mean(axis=(1, 2))
-    rooms = [int(room) for room in np.unique(split.heldout_rooms)]
-    chosen: list[int] = []
+    known, chosen = np.unique(rooms), list[int]()
     for turn in range(4):
-        members = np.flatnonzero(split.heldout_rooms == rooms[turn % len(rooms)])
-        ordered = members[np.argsort(share[members], kind="stable")]
-        place = int(0.9 * (len(ordered) - 1)) - turn // len(rooms)
+        members = np.flatnonzero(rooms == known[turn % len(known)])
+        ordered = members[np.argsort(moving_share[members], kind="stable")]
+        place = int(0.9 * (len(ordered) - 1)) - turn // len(known)
         chosen.append(int(ordered[max(0, place)]))
     return chosen
 
 
 def _draw(
-    folder: Path, synthesizer: Synthesizer, frames: Any, reconstructions: Any, classes: Any, seed: int
+    folder: Path,
+    synthesizer: Synthesizer,
+    frames: Frames,
+    reconstructions: Frames,
+    classes: list[int] | None,
+    seed: int,
 ) -> None:
     """The pictures of reconstructions, new samples and completions."""
     _save(folder / "reconstructions.png", np.concatenate([frames, reconstructions]), columns=len(frames))
-    name, images = synthesizer.conditioner.name, to_float(frames)
-    labels = None if classes is None else {name: [label % 10 for label in range(16)]}
-    samples = synthesizer.sample(16, condition=labels, seed=seed, top_p=SAMPLE_TOP_P)
+    name = synthesizer.conditioner.name
+    condition = None if classes is None else {name: [label % 10 for label in range(16)]}
+    samples = synthesizer.sample(16, condition=condition, seed=seed, top_p=SAMPLE_TOP_P)
     _save(folder / "samples.png", to_uint8(samples).numpy(), columns=8)
     rows, columns = synthesizer.config.window
     known = torch.zeros(len(frames), rows, columns, dtype=torch.bool)
     known[:, : rows // 2] = True
-    given = None if classes is None else {name: classes.tolist()}
-    completed = [
-        to_uint8(
-            synthesizer.complete(images, known, given, seed=seed + 100 * turn, top_p=SAMPLE_TOP_P)
-        ).numpy()
-        for turn in range(2)
-    ]
+    condition = None if classes is None else {name: classes}
     half = frames.copy()
     half[:, frames.shape[1] // 2 :] = 128
-    _save(folder / "completions.png", np.concatenate([frames, half, *completed]), columns=len(frames))
+    shown = [frames, half]
+    for own_seed in (seed, seed + 100):
+        completed = synthesizer.complete(
+            to_float(frames), known, condition, seed=own_seed, top_p=SAMPLE_TOP_P
+        )
+        shown.append(to_uint8(completed).numpy())
+    _save(folder / "completions.png", np.concatenate(shown), columns=len(frames))
 
 
-def _save(path: Path, frames: Any, *, columns: int) -> None:
+def _save(path: Path, frames: Frames, *, columns: int) -> None:
     """Frames side by side, enlarged so that single pixels can be seen."""
     large = frames.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
     save_png(grid(to_float(large), columns=columns), path, {"command": "demo"})

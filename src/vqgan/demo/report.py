@@ -1,13 +1,21 @@
 """The demo's report: its numbers with their baselines, its pictures, the curves of both stages."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.evaluation.report import Curves, Picture, Row, render_report
+from vqgan.evaluation.report import Curves, Picture, Row, read_curves, render_report
 from vqgan.output_files import write_text
+
+CURVES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+    "tokenizer": {
+        "Tokenizer: reconstruction loss": ("loss", ("reconstruction_loss",)),
+        "Tokenizer: PSNR on held-out frames": ("dB", ("heldout_psnr",)),
+        "Tokenizer: share of the codebook in use": ("share", ("usage",)),
+    },
+    "prior": {"Prior: loss": ("nats per token", ("loss", "heldout_loss"))},
+}
 
 
 def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
@@ -35,66 +43,46 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         Picture(folder / "codes.png", "What each code stands for, the most frequent first"),
         Picture(folder / "tokenizer" / "images" / "training.png", "One reconstruction over the training"),
     ]
+    curves: list[Curves] = []
+    for stage, charts in CURVES.items():
+        curves += read_curves(RunFolder(folder / stage).metrics, charts)
     text = render_report(
-        "vqgan demo", paragraphs=paragraphs, rows=_rows(numbers), pictures=pictures, curves=_curves(folder)
+        "vqgan demo", paragraphs=paragraphs, rows=_rows(numbers), pictures=pictures, curves=curves
     )
     write_text(folder / "report.html", text)
 
 
 def _rows(numbers: Mapping[str, Any]) -> list[Row]:
-    def decibels(name: str) -> str:
-        return f"{numbers[name]:.1f} dB"
-
-    def nats(name: str) -> str:
-        return f"{numbers[name]:.3f} nats"
-
+    shown = {name: f"{value:.1f} dB" for name, value in numbers.items() if name.endswith("psnr")}
+    shown |= {name: f"{value:.3f} nats" for name, value in numbers.items() if name.endswith("loss")}
+    side = numbers["downsample_factor"]
     return [
         Row(
             "reconstruction (PSNR)",
-            decibels("reconstruction_psnr"),
-            f"nearest of all training frames {decibels('nearest_frame_psnr')}, mean of the room "
-            f"{decibels('room_mean_psnr')}, mean image {decibels('mean_image_psnr')}",
+            shown["reconstruction_psnr"],
+            f"nearest of all training frames {shown['nearest_frame_psnr']}, mean of the room "
+            f"{shown['room_mean_psnr']}, mean image {shown['mean_image_psnr']}",
         ),
         Row(
             "moving pixels (PSNR)",
-            decibels("moving_psnr"),
-            f"the room's median {decibels('background_moving_psnr')}; {numbers['moving_share']:.1%} of all pixels",
+            shown["moving_psnr"],
+            f"the room's median {shown['background_moving_psnr']}; {numbers['moving_share']:.1%} of all pixels",
         ),
         Row(
             "codebook in use",
             f"{numbers['codebook_usage']:.0%}",
-            f"of {numbers['codebook_size']} codes, one for {numbers['downsample_factor']} x "
-            f"{numbers['downsample_factor']} pixels",
+            f"of {numbers['codebook_size']} codes, one for {side} x {side} pixels",
         ),
         Row(
             "prior, per token",
-            nats("prior_loss"),
-            f"previous token {nats('previous_token_loss')}, frequency at the position "
-            f"{nats('position_frequency_loss')}, uniform {nats('uniform_loss')}",
+            shown["prior_loss"],
+            f"previous token {shown['previous_token_loss']}, frequency at the position "
+            f"{shown['position_frequency_loss']}, uniform {shown['uniform_loss']}",
         ),
-        Row("time", f"{numbers['seconds_total']:.0f} s", _phases(numbers["seconds"])),
+        Row(
+            "time",
+            f"{numbers['seconds_total']:.0f} s",
+            ", ".join(f"{phase} {value:.0f} s" for phase, value in numbers["seconds"].items()),
+        ),
         Row("memory", f"{numbers['peak_memory_bytes'] / 1e9:.2f} GB", "the most of one process"),
     ]
-
-
-def _phases(seconds: Mapping[str, float]) -> str:
-    return ", ".join(f"{phase} {value:.0f} s" for phase, value in seconds.items())
-
-
-def _curves(folder: Path) -> list[Curves]:
-    charts = {
-        "Tokenizer: reconstruction loss": ("tokenizer", "loss", ("reconstruction_loss",)),
-        "Tokenizer: PSNR on held-out frames": ("tokenizer", "dB", ("heldout_psnr",)),
-        "Tokenizer: share of the codebook in use": ("tokenizer", "share", ("usage",)),
-        "Prior: loss": ("prior", "nats per token", ("loss", "heldout_loss")),
-    }
-    curves = []
-    for title, (stage, unit, names) in charts.items():
-        text = RunFolder(folder / stage).metrics.read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in text.splitlines()]
-        lines = {
-            name: [(float(row["step"]), row[name]) for row in rows if isinstance(row.get(name), float)]
-            for name in names
-        }
-        curves.append(Curves(title, unit, lines))
-    return curves
