@@ -1,7 +1,7 @@
-"""Everything that needs a CUDA card, the most telling first: tests, sampling, large images, training steps.
+"""Everything that needs a CUDA card, the most important first: tests, sampling, large images, training steps.
 
-Each step is a process of its own with a limit of time; after each the results are written, so that nothing is lost
-where a later one hangs. It needs no network and no installation: ``PYTHONPATH=src`` is enough.
+Each step is a separate process with a time limit. Results are written after each step, so a later one that hangs loses
+nothing. It needs neither network nor installation: ``PYTHONPATH=src`` is enough.
 
     python benchmarks/gpu.py [--quick] [--device cpu] [--seconds 480] [--json PATH]
 """
@@ -23,7 +23,7 @@ RESULTS = HERE / "results" / "gpu.json"
 
 
 def steps(*, quick: bool, device: str) -> dict[str, tuple[list[str], int]]:
-    """Name of each step: its command, and the most seconds that it may take."""
+    """Name of each step, its command and its time limit in seconds."""
     small = ["--quick"] if quick else []
     tests = ["tests/unit/sampling/test_step.py", "tests/unit/tokenizer/test_streaming.py"]
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda or graph"]
@@ -67,7 +67,7 @@ def run(name: str, command: list[str], seconds: float) -> dict[str, Any]:
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Replaces the file at once: a run that is stopped leaves the steps before."""
+    """Replaces the file in one move: a run that is stopped leaves the steps before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

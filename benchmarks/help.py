@@ -1,6 +1,6 @@
-"""How long `--help` of every command takes in a new process; at most 200 ms is the aim.
+"""How long `--help` of every command takes in a new process; the goal is 200 ms.
 
-The reference is a process that imports the parser of flags (tyro) and ends: what no change of ours can save.
+The reference is a process that only imports the flag parser (tyro): time that no change of ours can save.
 
     python benchmarks/help.py [--quick] [--json PATH]
 """
@@ -12,7 +12,7 @@ from timing import Row, compare, parse_arguments, report
 from vqgan.cli.main import COMMANDS
 
 LIMIT = 0.2
-"""Seconds: what a person takes for at once."""
+"""Seconds that a person perceives as immediate."""
 
 SCRIPT = "import sys; from vqgan.cli.main import main; sys.exit(main())"
 

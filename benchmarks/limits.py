@@ -26,13 +26,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Work:
-    """What is read at once.
+    """What one pass reads.
 
     Attributes:
         tokens: Tokens that go through the prior.
         sequences: Sequences of which the next token is wanted.
         pairs: Sum over the tokens of how many each of them sees, itself included.
-        last_pairs: The same for the last token of each sequence alone.
+        last_pairs: The same, only for the last token of each sequence.
         cached: Tokens whose keys and values are taken from memory.
     """
 
@@ -71,7 +71,7 @@ def _fast(run: Callable[[], object], device: torch.device) -> float:
 
 
 def grid_works(batch: int, condition: int, total: int) -> list[Work]:
-    """A grid that the prior sees at once: the condition, then token by token."""
+    """A grid that the prior sees whole: the condition, then token by token."""
     first = Work(batch * condition, batch, batch * condition * (condition + 1) // 2, batch * condition, 0)
     lengths = range(condition + 1, condition + total)
     steps = [Work(batch, batch, batch * length, batch * length, batch * (length - 1)) for length in lengths]
@@ -96,7 +96,7 @@ def plan_works(plan: Plan, batch: int) -> list[Work]:
 
 
 def limit_seconds(config: PriorConfig, works: list[Work], limits: Limits, *, element: int) -> float:
-    """What the works take where either memory or arithmetic is busy all the time, whichever binds in each.
+    """Seconds of the given work if each is bound only by memory or by arithmetic, whichever takes longer.
 
     Counted are the products and attention, and reading all weights and the cache once for each work; in the last
     layer only the keys and values of tokens that nothing is asked of.

@@ -1,4 +1,4 @@
-"""A training crop of a large JPEG: decoded at a fraction of its size beside decoded whole.
+"""A training crop of a large JPEG: decoded at a fraction of its size, compared with decoded whole.
 
 python benchmarks/reading.py [--quick] [--json PATH]
 """
@@ -17,7 +17,7 @@ from vqgan.images import read_pixels
 
 
 def photograph(rows: int, columns: int) -> bytes:
-    """Detail at every scale, as photographs have it: noise of all sizes, weaker the finer it is."""
+    """Detail at every scale, as in photographs: noise of all sizes, weaker the finer it is."""
     chance = np.random.Generator(np.random.Philox(0))
     total = np.zeros((rows, columns, 3), np.float32)
     for side in (4, 16, 64, 256, 1024):

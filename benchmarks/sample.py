@@ -1,4 +1,4 @@
-"""Sampling beside the original's loop and beside the cached generation of Hugging Face, with the same weights.
+"""Sampling, compared with the original's loop and with the cached generation of Hugging Face, on the same weights.
 
 A prior of 6 layers, 8 heads, width 512 and 1024 codes with random weights. The original reads its whole window
 again for each token and takes the logits of every place; it is stopped after a few tokens, as each costs the same. The
@@ -6,7 +6,7 @@ share of the limit is what our side would take at the measured bandwidth and ari
 
     python benchmarks/sample.py [--quick] [--json PATH] [--long] [--half]
 
-``--long`` is for the large grids alone (half an hour on two cores), ``--half`` for bf16 beside fp32 alone.
+``--long`` measures only the large grids (half an hour on two cores), ``--half`` only bf16 against fp32.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def make_prior(side: int, depth: int, width: int, device: torch.device) -> Prior
 def original_loop(
     prior: Prior, condition: Tensor, grid: tuple[int, int], side: int, tokens: int, *, is_spatial: bool
 ) -> None:
-    """The original's window: every token of it is read, and all logits are made, for each token that is drawn."""
+    """The original's window: each drawn token reads all its tokens and computes all its logits."""
     batch, (rows, columns) = len(condition), grid
     indices = torch.zeros(batch, rows, columns, dtype=torch.int64, device=condition.device)
     for cell in range(tokens):
@@ -141,7 +141,7 @@ def public_products() -> Iterator[None]:
 
 
 class Bench:
-    """The prior, its sizes, and the rows that are measured with it."""
+    """The prior, its sizes, and the rows measured with it."""
 
     def __init__(self, *, quick: bool, device: torch.device, dtype: torch.dtype) -> None:
         self.side, depth, width = (4, 2, 64) if quick else (16, 6, 512)
@@ -162,7 +162,7 @@ class Bench:
         return limit_seconds(self.prior.config, works, self.limits, element=self.element)
 
     def grid(self, batch: int, reference: str, *, public: bool = False) -> Row:
-        """One window, with as many condition tokens, beside one of the references."""
+        """One window with as many condition tokens, compared with one of the references."""
         total = self.side * self.side
         condition = self.condition(batch, total)
         indices = torch.zeros(batch, self.side, self.side, dtype=torch.int64, device=self.device)
@@ -193,7 +193,7 @@ class Bench:
         )
 
     def sliding(self, rows: int, columns: int, *, is_spatial: bool, repeats: int | None = None) -> Row:
-        """A large grid beside the original's loop."""
+        """A large grid, compared with the original's loop."""
         condition = self.condition(1, rows * columns if is_spatial else 1)
         indices = torch.zeros(1, rows, columns, dtype=torch.int64, device=self.device)
         window, m = (self.side, self.side), self.side**2 if is_spatial else 1
@@ -227,7 +227,7 @@ class Bench:
 
 
 def half_rows(quick: bool, device: torch.device) -> list[Row]:
-    """Our own sampling in bf16 beside fp32, also where the processor has no bf16 of its own."""
+    """Our own sampling in bf16 and fp32, even if the processor has no bf16 products."""
     side, depth, width = (4, 2, 64) if quick else (16, 6, 512)
     priors = [make_prior(side, depth, width, device).to(dtype) for dtype in (torch.bfloat16, torch.float32)]
     works: list[tuple[str, int, tuple[int, int]]] = [
@@ -267,13 +267,13 @@ def half_rows(quick: bool, device: torch.device) -> list[Row]:
 
 
 def computes_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; where that cannot be asked, it is taken not to."""
+    """Whether the processor multiplies bf16 natively; assumed not if it cannot be asked."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, question, lambda: False)() for question in questions)
 
 
 def counted(side: int, sizes: list[tuple[int, int]]) -> list[dict[str, float | str]]:
-    """Token passes and sequential steps of grids, beside those of the original."""
+    """Token passes and sequential steps of grids, ours and the original's."""
     lines: list[dict[str, float | str]] = []
     for rows, columns in sizes:
         for condition in (side * side, 1):
@@ -299,8 +299,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the script runs")
     parser.add_argument("--json", type=Path, help="write rows and environment to this file")
-    parser.add_argument("--long", action="store_true", help="the large grids alone")
-    parser.add_argument("--half", action="store_true", help="bf16 beside fp32 alone")
+    parser.add_argument("--long", action="store_true", help="only the large grids")
+    parser.add_argument("--half", action="store_true", help="only bf16 against fp32")
     arguments = parser.parse_args()
     on_cuda = torch.cuda.is_available()
     device = torch.device("cuda" if on_cuda else "cpu")

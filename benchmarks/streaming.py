@@ -1,4 +1,4 @@
-"""Large images in bands of rows beside the whole pass: how alike, how quick, and in how much memory.
+"""Large images in bands of rows, compared with the whole pass: difference, speed and memory.
 
 The original's sizes (72 M parameters, f16) with random weights. ``--long`` adds 4096x4096 pixels.
 
@@ -41,13 +41,13 @@ def picture(side: int) -> Tensor:
 
 
 def anonymous() -> int:
-    """Bytes of the process that lie in no file (Linux)."""
+    """Anonymous memory of the process in bytes (Linux)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(status.split("RssAnon:")[1].split()[0])
 
 
 class Peak:
-    """The most anonymous memory while entered, looked at every ten milliseconds."""
+    """Peak anonymous memory while entered, sampled every ten milliseconds."""
 
     def __enter__(self) -> "Peak":
         self.bytes, self._ended = 0, threading.Event()
@@ -66,7 +66,7 @@ class Peak:
 
 @torch.no_grad()
 def print_peak(side: int, memory: int) -> None:
-    """The work of a process of its own."""
+    """The work of a separate process."""
     tokenizer = build()
     tokenizer.decode(tokenizer.encode(picture(32)))  # libraries load what they need
     before, image = anonymous(), picture(side)

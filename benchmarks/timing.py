@@ -1,4 +1,4 @@
-"""The shared timer: both sides in one run, in turns, so that a busy machine slows both alike.
+"""The shared timer: both sides alternate in one run, so that a busy machine slows both alike.
 
 Every benchmark is a script: ``python benchmarks/NAME.py [--quick] [--json PATH]``.
 """
@@ -62,7 +62,7 @@ def compare(
     limit_seconds: float | None = None,
     warm: bool = True,
 ) -> Row:
-    """Warms both sides up, then runs them in turns.
+    """Warms both sides up, then runs them alternately.
 
     Args:
         work: Name of the row.

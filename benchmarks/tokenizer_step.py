@@ -1,8 +1,8 @@
 """How much a training step of the tokenizer gains from passing through every network once.
 
-The reference is the step as it is usually written down, and as the original has it, on the same networks: a
-forward pass of the tokenizer for each player, the adaptive weight by two gradients at the last layer through
-the perceptual network and the discriminator, and then the backward pass of each player's loss.
+The reference is the step as it is usually written, and as in the original, on the same networks: a forward pass of the
+tokenizer for its own update and another for the discriminator's, the adaptive weight by two gradients at the last layer
+through the perceptual network and the discriminator, and then the backward pass of each loss.
 
     python benchmarks/tokenizer_step.py [--quick] [--json PATH]
 """
@@ -58,7 +58,7 @@ class Networks:
             base_channels=32 if quick else 64, num_layers=2 if quick else 3
         ).to(device)
         self.perceptual = PerceptualNetwork()
-        for parameter in self.perceptual.parameters():  # what they are does not matter for the time
+        for parameter in self.perceptual.parameters():  # their values do not affect the time
             torch.nn.init.uniform_(parameter, 0, 1e-2)
         self.perceptual.to(device)
         self.images = (torch.rand(self.batch, 3, self.side, self.side) * 2 - 1).to(device)
@@ -120,7 +120,7 @@ SIDES = {"ours": ours, "reference": reference}
 
 
 def peak_memory(side: str, *, quick: bool) -> tuple[float, float]:
-    """What two steps in a process of their own add to its memory, in MB, and how many seconds they take."""
+    """What two steps in a separate process add to its memory, in MB, and their seconds."""
     command = [sys.executable, __file__, "--peak", side, *(["--quick"] if quick else [])]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     megabytes, seconds = json.loads(result.stdout)
@@ -146,7 +146,7 @@ def print_peak_memory(side: str, *, quick: bool) -> None:
 
 def _most_resident() -> int:
     status = Path("/proc/self/status")
-    if status.exists():  # elsewhere the number of a process begins with that of its parent
+    if status.exists():  # elsewhere the peak of a process starts at that of its parent
         return 1024 * int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024

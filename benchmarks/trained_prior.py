@@ -1,7 +1,7 @@
 """What depends on what a prior has learned: guessing ahead (Jacobi), and half precision.
 
-Jacobi decoding draws the same tokens in fewer passes where the next ones are easy to guess; random weights say nothing
-about that. The same holds for what bf16 costs in likelihood.
+Jacobi decoding draws the same tokens in fewer passes if the next ones are easy to guess, which random weights cannot
+show. The same holds for what bf16 costs in likelihood.
 
     python benchmarks/trained_prior.py [--model RUN] [--quick] [--json PATH]
 
@@ -35,7 +35,7 @@ IMAGES = 512
 
 
 class Bench:
-    """A trained prior, and what is asked of it."""
+    """A trained prior and its measurements."""
 
     def __init__(self, run: Path, *, quick: bool) -> None:
         self.run, self.quick = run, quick
@@ -64,7 +64,7 @@ class Bench:
         )
 
     def jacobi(self, batch: int, block: int) -> tuple[Row, dict[str, float]]:
-        """Blocks of guesses beside one token after the other, with the same noise."""
+        """Blocks of guesses, compared with one token after the other, with the same noise."""
         reports: list[Progress] = []
         ours, reference = itertools.count(0, batch), itertools.count(0, batch)
         guessed, single = (
