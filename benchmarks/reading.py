@@ -50,7 +50,7 @@ def main() -> None:
             repeats=3 if arguments.quick else 9,
         )
         error = float(np.square(crop(config.smallest_side()) - crop(None)).mean())
-        rows.append({**asdict(row), "psnr": 10 * math.log10(4 / error)})
+        rows.append({**asdict(row), "psnr": 10 * math.log10(4 / error) if error else None})  # None: equal
         print(json.dumps(rows[-1]), flush=True)
     if arguments.json is not None:
         record = {"quick": arguments.quick, "environment": environment(), "rows": rows}
