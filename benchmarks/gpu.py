@@ -119,7 +119,7 @@ def prior_step(device: str, *, quick: bool, path: Path) -> None:
     import torch
 
     from timing import compare
-    from vqgan.presets.photographs import f16_tokenizer, half_prior, laptop_prior, laptop_tokenizer
+    from vqgan.presets.named import f16_tokenizer, half_prior, laptop_prior, laptop_tokenizer
     from vqgan.synthesizer import Synthesizer
     from vqgan.tokenizer import Tokenizer
     from vqgan.training.build import synthesizer_config

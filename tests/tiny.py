@@ -10,11 +10,11 @@ from torch import Tensor
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.data import IdxConfig
 from vqgan.data.idx import write_idx
-from vqgan.prior import PriorConfig
+from vqgan.prior import PriorConfig, PriorShape
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 from vqgan.training.optimizers import OptimizerConfig
-from vqgan.training.prior_task import PriorShape, PriorTaskConfig
+from vqgan.training.prior_task import PriorTaskConfig
 from vqgan.training.run import DataConfig, PriorRun, TokenizerRun
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTaskConfig

@@ -23,10 +23,10 @@ import tiny
 from vqgan.checkpoints.format import digest_of
 from vqgan.conditioning import UnconditionalConfig
 from vqgan.errors import VqganError
+from vqgan.prior import PriorShape
 from vqgan.runs import train
 from vqgan.training import loop, observer
 from vqgan.training.loop import Loop
-from vqgan.training.prior_task import PriorShape
 from vqgan.training.run import PriorRun, TokenizerRun
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
 from vqgan.types import Batch

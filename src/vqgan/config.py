@@ -88,12 +88,12 @@ def _misnamed(value: Any, kind: inspect.Type, path: tuple[str, ...]) -> tuple[st
         if (tag := str(value["kind"])) not in structs:
             return ".".join((*path, "kind")), f"unknown kind `{tag}`", closest(tag, structs)
         struct = structs[tag]
-    fields = {field.name: field for field in struct.fields}
+    fields = {field.encode_name: field for field in struct.fields}
     for key, each in value.items():
         if key in fields:
             if (found := _misnamed(each, fields[key].type, (*path, key))) is not None:
                 return found
-        elif key != struct.tag_field:
+        elif struct.forbid_unknown_fields and key != struct.tag_field:
             return here, f"unknown key `{key}`", closest(str(key), fields)
     missing = [name for name, field in fields.items() if field.required and name not in value]
     return (here, f"missing key `{missing[0]}`", "") if missing else None

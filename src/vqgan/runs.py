@@ -41,7 +41,7 @@ from vqgan.training.task import Task
 from vqgan.types import Batch, OnProgress
 from vqgan.version import __version__
 
-__all__ = ["Data", "read_run", "resolve", "train", "with_data"]
+__all__ = ["Data", "read_run", "resolve", "train"]
 logger = logging.getLogger(__name__)
 
 
@@ -94,7 +94,7 @@ def train(
         _refuse_when_resuming(run=run, tokenizer=tokenizer, start_from=start_from)
         prepared = _continue(RunFolder(Path(resume)), given, overrides, (device, precision, seed), stage)
     elif out is not None:
-        settings = with_data(resolve(run, overrides), *given)
+        settings = resolve(run, overrides, data=given[0], eval_data=given[1])
         _require_stage(settings, stage, run)
         refuse_other(settings, start_from, overrides)
         engine = Engine(device, precision or "fp32")
@@ -146,7 +146,7 @@ class _Prepared:
         logger.info("%s", summary(self.settings, images, heldout, f"{engine.precision} on {engine.device}"))
         loader = Loader(
             images,
-            data.transform(self.task.image_channels, training=True),
+            data.transform(self.task.image_channels),
             batch_size=training.batch_size // training.accumulate,
             seed=self.values["seed"],
             workers=data.workers,
@@ -164,7 +164,7 @@ class _Prepared:
             loop.run(batches, self.start, self.unfinished)
 
     def _observer(self, on_progress: OnProgress | None) -> Observer:
-        transform = self.settings.data.transform(self.task.image_channels, training=False)
+        transform = self.settings.data.transform(self.task.image_channels)
 
         def heldout(limit: int, size: int, measured: bool) -> Iterable[Batch]:
             batches = evaluation_batches(self.sources[1], transform, size, limit=limit)
@@ -206,7 +206,7 @@ def _begin(
             start_from=start_from,
             class_names=sources[0].class_names,
         )
-    settings.data.transform(task.image_channels, training=True)  # images that cannot be made leave no folder
+    settings.data.transform(task.image_channels)  # images that cannot be made leave no folder
     check_source(sources[0], task.image_channels)
     values = {"seed": seed, **_fingerprints(sources)}
     if engine.is_main:
@@ -228,8 +228,7 @@ def _continue(
 ) -> _Prepared:
     recorded, environment = read_run(folder)
     _require_stage(recorded, stage, folder.path)
-    changed = merge(to_mapping(recorded), with_new_names(parse_overrides(overrides)))
-    settings = with_data(convert_run(changed, where="the resumed run"), *given)
+    settings = resolve(recorded, overrides, data=given[0], eval_data=given[1])
     refuse_changes(recorded, settings)
     device, precision, seed = compute
     for name, value in (("precision", precision), ("seed", seed)):
@@ -275,15 +274,23 @@ def _sources(settings: Run, given: Given) -> tuple[Source, Source]:
     return open_sources(settings.data, given, by_class=by_class)
 
 
-def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
-    """The typed run of a preset's name, a YAML file (with ``preset: NAME``, or the original's) or a run itself.
+def resolve(
+    run: str | Path | Run | None, overrides: Sequence[str] = (), *, data: Data = None, eval_data: Data = None
+) -> Run:
+    """The typed run of a request: preset < YAML < overrides < data, merged as plain mappings and converted once.
+
+    Args:
+        run: A preset's name, a YAML file (with ``preset: NAME``, or the original's), or a run itself.
+        overrides: Changes, ``"training.steps=100"``.
+        data: Where the images come from, in place of the run's source.
+        eval_data: Where the held-out images come from, in place of the run's.
 
     Raises:
         ConfigError: If there is no such preset or file, or a key or value does not fit.
     """
     if run is None:
         raise ConfigError("no run was given", hint="give a preset or a YAML file; `vqgan presets` lists them")
-    changes = with_new_names(parse_overrides(overrides))
+    changes, file, preset = with_new_names(parse_overrides(overrides)), {}, None
     if isinstance(run, TokenizerRun | PriorRun):
         base, where = to_mapping(run), "the run"
     elif Path(run).suffix.lower() in (".yaml", ".yml"):
@@ -292,23 +299,18 @@ def resolve(run: str | Path | Run | None, overrides: Sequence[str] = ()) -> Run:
             given = {item.partition("=")[0].strip() for item in overrides}
             base = to_mapping(original_run(base, where=where, given=given))
         elif "preset" in base:
-            preset = find_preset(str(base.pop("preset")), f" in {where}")
-            changes = merge(base, changes)
-            base = shortened(to_mapping(preset.make()), changes)
+            file, preset = base, find_preset(str(base.pop("preset")), f" in {where}")
     else:
-        base, where = shortened(to_mapping(find_preset(str(run)).make()), changes), f"preset `{run}`"
-    return convert_run(merge(base, changes), where=where)
-
-
-def with_data(settings: Run, data: Data, eval_data: Data) -> Run:
-    """The run with its sources set, where they are given."""
-    changes = {}
-    for key, value in (("source", source_of(data)), ("eval_source", source_of(eval_data))):
-        if value is not None:
-            changes[key] = to_mapping(MemoryConfig() if isinstance(value, Source) else value)
-    if not changes:
-        return settings
-    return convert_run(merge(to_mapping(settings), {"data": changes}), where="the run")
+        preset, where = find_preset(str(run)), f"preset `{run}`"
+    if preset is not None:
+        base = shortened(to_mapping(preset.make()), merge(file, changes))
+    sources = {"source": source_of(data), "eval_source": source_of(eval_data)}
+    given_data = {
+        key: to_mapping(MemoryConfig() if isinstance(each, Source) else each)
+        for key, each in sources.items()
+        if each is not None
+    }
+    return convert_run(merge(base, file, changes, {"data": given_data}), where=where)
 
 
 def _environment(engine: Engine, sources: tuple[Source, Source]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ import vqgan
 from reference import store
 from vqgan.cli.main import main
 from vqgan.config import convert, merge, parse_yaml, to_mapping
-from vqgan.presets import PRESETS, Preset
+from vqgan.presets import PRESETS
+from vqgan.presets.named import RUNS as PRESET_RUNS
 from vqgan.prior import Prior, PriorConfig
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.run import PriorRun, Run, TokenizerRun
@@ -67,8 +68,8 @@ def tiny(run: Run) -> Run:
 
 
 def shrink_presets(patch: pytest.MonkeyPatch) -> None:
-    for key, preset in list(PRESETS.items()):
-        patch.setitem(PRESETS, key, Preset(lambda make=preset.make: tiny(make()), preset.summary))
+    for name, make in list(PRESET_RUNS.items()):
+        patch.setitem(PRESET_RUNS, name, lambda make=make: tiny(make()))
 
 
 @pytest.fixture(scope="session")

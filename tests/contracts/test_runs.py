@@ -13,7 +13,7 @@ from vqgan.errors import ConfigError, DataError
 from vqgan.images import save_png
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.presets import PRESETS
-from vqgan.runs import resolve, train, with_data
+from vqgan.runs import resolve, train
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.build import synthesizer_config
@@ -137,10 +137,10 @@ def test_an_unknown_preset_in_a_file_is_refused(tmp_path):
 
 
 def test_data_given_apart_replaces_that_of_the_run():
-    run = with_data(resolve("digits-prior"), "some/folder", IdxConfig(path="x"))
+    run = resolve("digits-prior", data="some/folder", eval_data=IdxConfig(path="x"))
     assert run.data.source == FolderConfig(path="some/folder")
     assert run.data.eval_source == IdxConfig(path="x")
-    assert with_data(run, None, None) == run
+    assert resolve(run) == run
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_resumed_run_may_not_differ_and_both_values_are_named(override, messag
 
 def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
     run = tiny.tokenizer_run(IdxConfig(path="a"))
-    changed = with_data(resolve(run, ["data.workers=3", "training.steps=5"]), "elsewhere", "folder:x")
+    changed = resolve(run, ["data.workers=3", "training.steps=5"], data="elsewhere", eval_data="folder:x")
     refuse_changes(run, changed)
     with pytest.raises(ConfigError, match=r"`data\.flip` is False"):
         refuse_changes(run, msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, flip=False)))

@@ -14,28 +14,26 @@ Resize = int | tuple[int, int] | Literal["cover"] | None
 """What an image is resized to before the crop: its shorter side, a range of it, just enough, or not at all."""
 
 
-class TransformConfig(Config, frozen=True):
-    """How an image becomes a tensor.
+class Framing(Config, frozen=True):
+    """Which part of an image becomes a sample, and of which size.
 
     Attributes:
         image_size: Rows and columns of the result.
-        image_channels: 1 (grey), 3 (RGB) or 4 (RGBA), to which images are converted; others only arrays have.
         crop: Which part is kept of an image whose proportions differ.
-        flip: Mirrors every second image, on average.
         resize: The length of the shorter side before the crop, or a range from which a length is drawn for each
-            sample; ``"cover"`` takes the smallest that holds the crop, none the image's own. Where the crop
-            would not fit, the image is enlarged.
+            sample: of photographs of 4000 pixels, a crop at 512 shows details and not the whole. ``"cover"``
+            takes the smallest that holds the crop, none the image's own. Where the crop would not fit, the
+            image is enlarged.
+        flip: Mirrors every second image, on average.
     """
 
     image_size: tuple[int, int]
-    image_channels: int
-    crop: Literal["random", "center"]
-    flip: bool
+    crop: Literal["random", "center"] = "random"
     resize: Resize = "cover"
+    flip: bool = False
 
     def __post_init__(self) -> None:
         require(min(self.image_size) >= 1, f"`image_size` is {self.image_size}, expected at least (1, 1)")
-        require(self.image_channels >= 1, f"`image_channels` is {self.image_channels}, expected at least 1")
         lengths = self.lengths() or (1, 1)
         require(
             1 <= lengths[0] <= lengths[1],
@@ -47,6 +45,20 @@ class TransformConfig(Config, frozen=True):
         if self.resize is None or self.resize == "cover":
             return None
         return self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
+
+
+class TransformConfig(Framing, frozen=True, kw_only=True):
+    """How an image becomes a tensor.
+
+    Attributes:
+        image_channels: 1 (grey), 3 (RGB) or 4 (RGBA), to which images are converted; others only arrays have.
+    """
+
+    image_channels: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.image_channels >= 1, f"`image_channels` is {self.image_channels}, expected at least 1")
 
     def without_chance(self) -> "TransformConfig":
         """The same for images that are looked at, not trained on: the centre at the middle of the lengths."""

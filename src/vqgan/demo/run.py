@@ -31,7 +31,7 @@ from vqgan.demo.report import write_demo_report
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.images import grid, save_png, to_float, to_uint8
 from vqgan.output_files import write_json
-from vqgan.runs import read_run, resolve, train, with_data
+from vqgan.runs import read_run, resolve, train
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.run import PriorRun, Run
 from vqgan.types import OnProgress
@@ -88,10 +88,10 @@ def run_demo(
     source = _source(quick)
     digits = isinstance(source, DigitsConfig)
     wanted = {
-        stage: with_data(
-            resolve(f"{'digits' if digits else 'demo'}-{stage}", (*QUICK_BOTH, *changes) if quick else ()),
-            source,
-            None,
+        stage: resolve(
+            f"{'digits' if digits else 'demo'}-{stage}",
+            (*QUICK_BOTH, *changes) if quick else (),
+            data=source,
         )
         for stage, changes in QUICK.items()
     }

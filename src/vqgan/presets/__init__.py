@@ -1,9 +1,8 @@
-"""Named runs: model, task and settings as Python functions. To add one, write a function and a row here."""
+"""Named runs. To add one, write a function in ``named.py``, a row in its table, and a line here."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vqgan.config import merge
@@ -17,15 +16,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preset:
-    """A named run.
+    """A named run, with one line for ``vqgan presets``."""
 
-    Attributes:
-        make: Builds it; only then PyTorch is imported, so that the list and an unknown name are answered at once.
-        summary: One line for ``vqgan presets``.
-    """
-
-    make: "Callable[[], Run]"
+    name: str
     summary: str
+
+    def make(self) -> "Run":
+        """Builds it; PyTorch is imported only now, so that the list and an unknown name need no waiting."""
+        from vqgan.presets.named import RUNS
+
+        return RUNS[self.name]()
+
+
+_SUMMARIES = {
+    "demo-tokenizer": "Atari frames 96x80, factor 8: the demo's first stage, 6 minutes on 2 cores",
+    "demo-prior": "the demo's second stage, 2 minutes on 2 cores",
+    "digits-tokenizer": "grey 8x8 digits, factor 2: minutes on a CPU",
+    "digits-prior": "classes of 8x8 digits: minutes on a CPU",
+    "mnist-tokenizer": "grey 28x28 digits, factor 4, 49 tokens",
+    "mnist-prior": "classes of 28x28 digits",
+    "laptop-tokenizer": "colour 128x128, factor 8, no downloads: 8 minutes on 2 cores",
+    "laptop-prior": "256 tokens without condition, on laptop-tokenizer: 8 minutes on 2 cores",
+    "small-tokenizer": "colour 128x128, factor 8, no perceptual loss: one small GPU, or a patient CPU",
+    "small-prior": "256 tokens without condition, on small-tokenizer",
+    "f16-tokenizer": "colour 256x256, factor 16, 1024 codes, perceptual loss and discriminator: the paper's model",
+    "f16-prior": "256 tokens without condition, 24 layers of width 1024: the paper's model",
+    "half-prior": "256 tokens of f16-tokenizer, 12 layers of width 832: the COCO prior halved, one small card",
+}
+
+PRESETS = {name: Preset(name, summary) for name, summary in _SUMMARIES.items()}
 
 
 def find_preset(name: str, where: str = ", and no YAML file of that name") -> Preset:
@@ -41,7 +60,7 @@ SCHEDULE = ("optimizer.warmup_steps", "discriminator.discriminator_start", "disc
 
 
 def shortened(preset: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A preset whose ``SCHEDULE`` keeps its share where ``changes`` make the run shorter and leave it alone."""
+    """A preset whose ``SCHEDULE`` keeps its share where ``changes`` make the run shorter and do not set it."""
     whole, steps, result = preset["training"]["steps"], _at(changes, "training.steps"), preset
     if isinstance(steps, int) and 0 < steps < whole:
         for key in SCHEDULE:
@@ -57,63 +76,3 @@ def _at(mapping: Any, key: str) -> Any:
     for name in key.split("."):
         mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
     return mapping
-
-
-def _demo() -> ModuleType:
-    from vqgan.presets import demo
-
-    return demo
-
-
-def _digits() -> ModuleType:
-    from vqgan.presets import digits
-
-    return digits
-
-
-def _photographs() -> ModuleType:
-    from vqgan.presets import photographs
-
-    return photographs
-
-
-PRESETS: dict[str, Preset] = {
-    "demo-tokenizer": Preset(
-        lambda: _demo().demo_tokenizer(),
-        "Atari frames 96x80, factor 8: the demo's first stage, 6 minutes on 2 cores",
-    ),
-    "demo-prior": Preset(lambda: _demo().demo_prior(), "the demo's second stage, 2 minutes on 2 cores"),
-    "digits-tokenizer": Preset(
-        lambda: _digits().digits_tokenizer(), "grey 8x8 digits, factor 2: minutes on a CPU"
-    ),
-    "digits-prior": Preset(lambda: _digits().digits_prior(), "classes of 8x8 digits: minutes on a CPU"),
-    "mnist-tokenizer": Preset(lambda: _digits().mnist_tokenizer(), "grey 28x28 digits, factor 4, 49 tokens"),
-    "mnist-prior": Preset(lambda: _digits().mnist_prior(), "classes of 28x28 digits"),
-    "laptop-tokenizer": Preset(
-        lambda: _photographs().laptop_tokenizer(),
-        "colour 128x128, factor 8, no downloads: 8 minutes on 2 cores",
-    ),
-    "laptop-prior": Preset(
-        lambda: _photographs().laptop_prior(),
-        "256 tokens without condition, on laptop-tokenizer: 8 minutes on 2 cores",
-    ),
-    "small-tokenizer": Preset(
-        lambda: _photographs().small_tokenizer(),
-        "colour 128x128, factor 8, no perceptual loss: one small GPU, or a patient CPU",
-    ),
-    "small-prior": Preset(
-        lambda: _photographs().small_prior(), "256 tokens without condition, on small-tokenizer"
-    ),
-    "f16-tokenizer": Preset(
-        lambda: _photographs().f16_tokenizer(),
-        "colour 256x256, factor 16, 1024 codes, perceptual loss and discriminator: the paper's model",
-    ),
-    "f16-prior": Preset(
-        lambda: _photographs().f16_prior(),
-        "256 tokens without condition, 24 layers of width 1024: the paper's model",
-    ),
-    "half-prior": Preset(
-        lambda: _photographs().half_prior(),
-        "256 tokens of f16-tokenizer, 12 layers of width 832: the COCO prior halved, one small card",
-    ),
-}

@@ -18,7 +18,7 @@ from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.optimizers import OptimizerConfig
-from vqgan.training.prior_task import PriorShape, PriorTaskConfig
+from vqgan.training.prior_task import PriorTaskConfig
 from vqgan.training.run import DataConfig, PriorRun, Run, TokenizerRun
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig, TokenizerTaskConfig
@@ -208,10 +208,9 @@ def _prior_run(
         logger.info("`n_classes` = %d is left out: the classes are those of the images", classes)
     rows, columns = model.window
     factor = model.tokenizer.autoencoder.downsample_factor
-    shape = {name: getattr(model.prior, name) for name in PriorShape.__struct_fields__}
     return PriorRun(
         conditioner=model.conditioner,
-        prior=PriorShape(**shape),
+        prior=model.prior.shape(),
         task=PriorTaskConfig(
             optimizer=OptimizerConfig(learning_rate=rate, betas=(0.9, 0.95), weight_decay=0.01),
             token_keep_probability=found.keep_probability,

@@ -4,7 +4,7 @@ The transformer itself knows neither pixels nor grids.
 """
 
 from vqgan.prior.kv_cache import KVCache, SteadyCache
-from vqgan.prior.prior import Prior, PriorConfig
+from vqgan.prior.prior import Prior, PriorConfig, PriorShape
 from vqgan.prior.reading import Group, Reader, make_reader, read
 from vqgan.prior.token_order import TokenOrder, check_token_order, to_indices, to_tokens, token_positions
 
@@ -13,6 +13,7 @@ __all__ = [
     "KVCache",
     "Prior",
     "PriorConfig",
+    "PriorShape",
     "Reader",
     "SteadyCache",
     "TokenOrder",

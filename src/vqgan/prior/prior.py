@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -17,13 +18,10 @@ MAX_DEPTH = 1024
 """More would only be built from a damaged or hostile file, and take all memory."""
 
 
-class PriorConfig(Config, frozen=True):
-    """What a prior is.
+class PriorShape(Config, frozen=True):
+    """The part of a prior's configuration that is chosen; the rest follows from tokenizer, condition and size.
 
     Attributes:
-        codebook_size: Codes of the tokenizer; the prior predicts one of them.
-        condition_size: Different condition tokens (classes, start token, coordinates, ...).
-        context_length: Most tokens that are fed: ``m + n - 1`` for ``m`` condition and ``n`` image tokens.
         depth: Transformer blocks.
         width: Size of a token's vector, a multiple of ``num_heads``.
         num_heads: Attention heads.
@@ -32,9 +30,6 @@ class PriorConfig(Config, frozen=True):
             ``shared`` is the published models' single table, in which class 3 and code 3 are one vector.
     """
 
-    codebook_size: int
-    condition_size: int
-    context_length: int
     depth: int
     width: int
     num_heads: int
@@ -42,7 +37,7 @@ class PriorConfig(Config, frozen=True):
     vocabulary: Literal["separate", "shared"] = "separate"
 
     def __post_init__(self) -> None:
-        for name in ("codebook_size", "condition_size", "context_length", "depth", "width", "num_heads"):
+        for name in ("depth", "width", "num_heads"):
             require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
         require(self.depth <= MAX_DEPTH, f"`depth` is {self.depth}, expected at most {MAX_DEPTH}")
         require(0 <= self.dropout < 1, f"`dropout` is {self.dropout}, expected 0 <= dropout < 1")
@@ -50,12 +45,35 @@ class PriorConfig(Config, frozen=True):
             self.width % self.num_heads == 0,
             f"`width` is {self.width}, expected a multiple of `num_heads` = {self.num_heads}",
         )
+
+
+class PriorConfig(PriorShape, frozen=True, kw_only=True):
+    """What a prior is.
+
+    Attributes:
+        codebook_size: Codes of the tokenizer; the prior predicts one of them.
+        condition_size: Different condition tokens (classes, start token, coordinates, ...).
+        context_length: Most tokens that are fed: ``m + n - 1`` for ``m`` condition and ``n`` image tokens.
+    """
+
+    codebook_size: int
+    condition_size: int
+    context_length: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("codebook_size", "condition_size", "context_length"):
+            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
         require(
             self.vocabulary == "separate" or self.condition_size <= self.codebook_size,
             f"`condition_size` is {self.condition_size}, "
             f"a shared vocabulary has only {self.codebook_size} entries",
             hint="use `vocabulary: separate`",
         )
+
+    def shape(self) -> PriorShape:
+        """The chosen part of it."""
+        return msgspec.convert(self, PriorShape, from_attributes=True)
 
     @classmethod
     def example(cls, folder: Path) -> "PriorConfig":

@@ -28,7 +28,7 @@ from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.engine import Engine
-from vqgan.training.prior_task import PriorShape, PriorTask
+from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import PriorRun, Run, TokenizerRun, differences, warn_of_other_size
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
@@ -246,9 +246,8 @@ def _start_synthesizer(
             f"the images have {named.vocabulary_size} classes, the prior {config.conditioner.vocabulary_size}",
             hint="give images of the classes that it was trained on",
         )
-    shape = PriorShape(**{name: getattr(config.prior, name) for name in PriorShape.__struct_fields__})
     started = msgspec.structs.replace(
-        run, conditioner=config.conditioner, prior=shape, token_order=config.token_order
+        run, conditioner=config.conditioner, prior=config.prior.shape(), token_order=config.token_order
     )
     if (started.prior, started.token_order) != (run.prior, run.token_order):
         logger.info("the model is that of `%s`, not that of the run's configuration", file)

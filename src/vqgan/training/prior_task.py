@@ -21,24 +21,6 @@ _PURPOSE = np.array([0, 0, 0, 2], dtype=np.uint64)
 """Sets these draws apart from those of the data's order and augmentation, which have the same keys."""
 
 
-class PriorShape(Config, frozen=True):
-    """The part of a prior's configuration that is chosen; the rest follows from tokenizer, condition and size.
-
-    Attributes:
-        depth: Transformer blocks.
-        width: Width of the residual stream; a multiple of ``num_heads``.
-        num_heads: Attention heads.
-        dropout: After embeddings, attention and both branches of every block.
-        vocabulary: ``"separate"`` tables for codes and condition, or the original's ``"shared"`` one.
-    """
-
-    depth: int
-    width: int
-    num_heads: int
-    dropout: float = 0.0
-    vocabulary: Literal["separate", "shared"] = "separate"
-
-
 class PriorTaskConfig(Config, frozen=True):
     """How a prior is trained.
 

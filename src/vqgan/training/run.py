@@ -4,18 +4,18 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
 from vqgan.config import Config, convert, read_yaml, require, to_mapping
 from vqgan.data import MemoryConfig, Source, SourceConfig, WhichFrames, open_source
-from vqgan.data.transforms import Resize, TransformConfig
+from vqgan.data.transforms import Framing, TransformConfig
 from vqgan.errors import CheckpointError, ConfigError, DataError
-from vqgan.prior import TokenOrder, check_token_order
+from vqgan.prior import PriorShape, TokenOrder, check_token_order
 from vqgan.tokenizer import TokenizerConfig
-from vqgan.training.prior_task import PriorShape, PriorTaskConfig
+from vqgan.training.prior_task import PriorTaskConfig
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
 
@@ -26,47 +26,31 @@ Given = tuple[SourceConfig | Source | None, SourceConfig | Source | None]
 """Images to train on and held-out ones, as they were given beside a run's configuration."""
 
 
-class DataConfig(Config, frozen=True):
-    """Which images, and how they become training samples.
+class DataConfig(Framing, frozen=True, kw_only=True):
+    """Which images, and how they become training samples; held-out images are cropped at the centre, not mirrored.
 
     Attributes:
         source: Where the images come from; usually given by ``--data``.
         eval_source: Held-out images, in place of a fixed part of ``source``. Of a source that brings held-out
             images of its own, only these; and such images of ``source`` are still not trained on.
-        image_size: Rows and columns of a training image.
-        crop: ``"random"`` or ``"center"``; held-out images are always cropped at the centre.
-        resize: Length of an image's shorter side before it is cropped, or a range of lengths, one drawn for each
-            sample: of photographs of 4000 pixels, a crop at 512 shows details and not the whole. ``"cover"`` crops
-            as little as possible; none leaves an image its own size.
-        flip: Mirrors half of the training images.
         frames: Of an animated GIF, WebP, PNG or a TIFF of several pages: ``"first"``, or ``"all"`` as images of
             their own; those of a file are all trained on or all held out.
         workers: Processes that read images; 0 reads them in the training process.
     """
 
-    image_size: tuple[int, int]
     source: SourceConfig | MemoryConfig | None = None
     eval_source: SourceConfig | MemoryConfig | None = None
-    crop: Literal["random", "center"] = "random"
-    resize: Resize = "cover"
-    flip: bool = False
     frames: WhichFrames = "first"
     workers: int = 0
 
     def __post_init__(self) -> None:
-        require(min(self.image_size) >= 1, f"`image_size` is {self.image_size}, expected at least (1, 1)")
+        super().__post_init__()
         require(self.workers >= 0, f"`workers` is {self.workers}, expected at least 0")
 
-    def transform(self, channels: int, *, training: bool) -> TransformConfig:
-        """How an image becomes a tensor; without augmentation unless ``training``."""
-        config = TransformConfig(
-            image_size=self.image_size,
-            image_channels=channels,
-            crop=self.crop,
-            flip=self.flip,
-            resize=self.resize,
-        )
-        return config if training else config.without_chance()
+    def transform(self, channels: int) -> TransformConfig:
+        """How an image becomes a tensor of this number of channels."""
+        framing = {name: getattr(self, name) for name in Framing.__struct_fields__}
+        return TransformConfig(image_channels=channels, **framing)
 
 
 def open_sources(

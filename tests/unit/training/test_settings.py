@@ -46,10 +46,10 @@ def test_a_batch_is_shared_by_processes_and_micro_batches():
 
 def test_held_out_images_are_never_augmented():
     config = DataConfig(image_size=(8, 6), crop="random", flip=True)
-    assert config.transform(3, training=True) == TransformConfig(
+    assert config.transform(3) == TransformConfig(
         image_size=(8, 6), image_channels=3, crop="random", flip=True
     )
-    assert config.transform(3, training=False) == TransformConfig(
+    assert config.transform(3).without_chance() == TransformConfig(
         image_size=(8, 6), image_channels=3, crop="center", flip=False
     )
 
