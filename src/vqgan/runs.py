@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import torch
 
+from vqgan.checkpoints.original_config import is_original
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.checkpoints.taming_run import is_original
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
 from vqgan.data import Data, MemoryConfig, Source, source_of

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 import vqgan
 from vqgan.checkpoints.diffusers import CONFIG_FILE, PIPELINE_FILE, WEIGHTS_FILE, write_diffusers
-from vqgan.checkpoints.key_maps import TOKENIZER_KEYS, inverse, rename
+from vqgan.checkpoints.key_maps import TOKENIZER
 from vqgan.errors import CheckpointError
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
@@ -91,8 +91,9 @@ def pipeline(folder, tokenizer):
 
 def latent_diffusion(folder, tokenizer):
     folder.mkdir()
-    table = inverse(TOKENIZER_KEYS) | {"quantizer.codebook": "quantize.embedding"}
-    torch.save({"state_dict": rename(tokenizer.state_dict(), table)}, folder / "model.ckpt")
+    ours = tokenizer.state_dict()
+    state = {key: ours[name] for name, key in TOKENIZER.published(ours).items()}
+    torch.save({"state_dict": state}, folder / "model.ckpt")
     (folder / "config.yaml").write_text(YAML)
     return folder
 

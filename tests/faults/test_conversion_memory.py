@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from vqgan.checkpoints.key_maps import PRIOR_KEYS, TOKENIZER_KEYS
-from vqgan.checkpoints.taming import model_config
+from vqgan.checkpoints.key_maps import PRIOR, TOKENIZER
+from vqgan.checkpoints.original_config import model_config
 from vqgan.synthesizer import Synthesizer
 
 MODEL = {
@@ -66,31 +66,16 @@ print(json.dumps(most[0] - before))
 """
 
 
-def original_name(name, table):
-    """The published name of one of our tensors."""
-    for old, new in table.items():
-        if not new:
-            continue
-        ours, theirs = new.split("."), old
-        parts = name.split(".")
-        for end in (len(parts), len(parts) - 1):
-            pairs = list(zip(ours, parts[:end], strict=False))
-            if len(ours) == end and all(a == b or (a == "{}" and b.isdecimal()) for a, b in pairs):
-                numbers = [b for a, b in pairs if a == "{}"]
-                return ".".join([theirs.format(*numbers), *parts[end:]])
-    raise KeyError(name)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_converting_a_gigabyte_holds_less_than_1_3_times_what_is_kept(tmp_path):
     model = Synthesizer(model_config(MODEL, {}, where="the test"))
     state = {}
-    for name, tensor in model.state_dict().items():
-        part, _, rest = name.partition(".")
-        prefix, table = (
-            ("first_stage_model", TOKENIZER_KEYS) if part == "tokenizer" else ("transformer", PRIOR_KEYS)
-        )
-        state[f"{prefix}.{original_name(rest, table)}"] = tensor
+    for part, prefix, keys in (
+        ("tokenizer", "first_stage_model", TOKENIZER),
+        ("prior", "transformer", PRIOR),
+    ):
+        ours = getattr(model, part).state_dict()
+        state |= {f"{prefix}.{key}": ours[name] for name, key in keys.published(ours).items()}
     moments = {"state": {0: {"exp_avg": torch.zeros(20_000_000)}}}
     torch.save({"state_dict": state, "optimizer_states": [moments]}, tmp_path / "last.ckpt")
     (tmp_path / "model.yaml").write_text(yaml.safe_dump({"model": MODEL}))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, TOKENIZER_KEYS, rename
+from vqgan.checkpoints.key_maps import DISCRIMINATOR, PERCEPTUAL, TOKENIZER
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
@@ -43,7 +43,7 @@ def tokenizer(
 ) -> Tokenizer:
     """Our tokenizer with the recorded weights."""
     model = Tokenizer(tokenizer_config(params))
-    model.load_state_dict(rename(state, TOKENIZER_KEYS))
+    model.load_state_dict(TOKENIZER.rename(state, model.state_dict()))
     return model.to(dtype)
 
 
@@ -53,7 +53,7 @@ def discriminator(
     """Our discriminator with the recorded weights."""
     width = state["main.0.weight"].shape[0]
     model = PatchDiscriminator(image_channels=3, base_channels=width, num_layers=num_layers)
-    model.load_state_dict(rename(state, DISCRIMINATOR_KEYS))
+    model.load_state_dict(DISCRIMINATOR.rename(state, model.state_dict()))
     return model.to(dtype)
 
 
@@ -62,16 +62,10 @@ def procedural_lpips() -> PerceptualNetwork:
     model = PerceptualNetwork()
     ours = model.state_dict()
     state = {}
-    for key, name in PERCEPTUAL_KEYS.items():
-        if key.startswith("scaling_layer"):
-            state[key] = ours[name]
-            continue
-        for leaf in ("weight", "bias"):
-            if f"{name}.{leaf}" in ours:
-                state[f"{key}.{leaf}"] = _procedural(
-                    f"perceptual_loss.{key}.{leaf}", ours[f"{name}.{leaf}"].shape
-                )
-    model.load_state_dict(rename(state, PERCEPTUAL_KEYS))
+    for name, key in PERCEPTUAL.published(ours).items():
+        is_weight = not key.startswith("scaling_layer")
+        state[key] = _procedural(f"perceptual_loss.{key}", ours[name].shape) if is_weight else ours[name]
+    model.load_state_dict(PERCEPTUAL.rename(state, ours))
     return model
 
 

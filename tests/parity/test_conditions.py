@@ -11,7 +11,7 @@ import torch
 
 from parity import original
 from reference import store
-from vqgan.checkpoints.key_maps import PRIOR_KEYS, TOKENIZER_KEYS, rename
+from vqgan.checkpoints.key_maps import PRIOR, TOKENIZER
 from vqgan.conditioning import Layout, SceneLayout, SceneLayoutConfig, SceneObject, TokenizedImageConfig
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
@@ -60,8 +60,11 @@ def build(case, conditioner):
         window=(8, 8),
     )
     model = Synthesizer(config).eval()
-    model.prior.load_state_dict(rename(original.part(case.state, "transformer."), PRIOR_KEYS))
-    model.tokenizer.load_state_dict(rename(original.part(case.state, "first_stage_model."), TOKENIZER_KEYS))
+    model.prior.load_state_dict(
+        PRIOR.rename(original.part(case.state, "transformer."), model.prior.state_dict())
+    )
+    first_stage = original.part(case.state, "first_stage_model.")
+    model.tokenizer.load_state_dict(TOKENIZER.rename(first_stage, model.tokenizer.state_dict()))
     return model
 
 

@@ -4,7 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from parity import original
-from vqgan.checkpoints.key_maps import TOKENIZER_KEYS, rename
+from vqgan.checkpoints.key_maps import TOKENIZER
 from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
 
@@ -23,7 +23,7 @@ def tokenizer(case):
         codebook_size=params["n_embed"], codebook_dim=params["embed_dim"], kl_weight=params["kl_weight"]
     )
     model = Tokenizer(msgspec.structs.replace(original.tokenizer_config(params), quantizer=quantizer))
-    model.load_state_dict(rename(case.state, TOKENIZER_KEYS))
+    model.load_state_dict(TOKENIZER.rename(case.state, model.state_dict()))
     return model.eval()
 
 

@@ -13,7 +13,7 @@ import torch
 
 from parity import original
 from reference import store
-from vqgan.checkpoints.key_maps import PRIOR_KEYS, TOKENIZER_KEYS, rename
+from vqgan.checkpoints.key_maps import PRIOR, TOKENIZER
 from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig, UnconditionalConfig
 from vqgan.prior import Prior, PriorConfig
 from vqgan.sampling import Decoding, sample_sliding, window_start
@@ -48,8 +48,11 @@ def build(case, kind):
         window=(side, side),
     )
     model = Synthesizer(config).eval()
-    model.prior.load_state_dict(rename(original.part(case.state, "transformer."), PRIOR_KEYS))
-    model.tokenizer.load_state_dict(rename(original.part(case.state, "first_stage_model."), TOKENIZER_KEYS))
+    model.prior.load_state_dict(
+        PRIOR.rename(original.part(case.state, "transformer."), model.prior.state_dict())
+    )
+    first_stage = original.part(case.state, "first_stage_model.")
+    model.tokenizer.load_state_dict(TOKENIZER.rename(first_stage, model.tokenizer.state_dict()))
     return model
 
 
@@ -215,19 +218,20 @@ def test_published_second_stages_have_our_names_and_shapes(name):
         key: torch.empty(shape, device="meta")
         for key, shape in original.part(recorded, "transformer.").items()
     }
-    shapes = {key: list(weight.shape) for key, weight in rename(state, PRIOR_KEYS).items()}
-    codes, width = shapes["head.weight"]
+    codes, width = recorded["transformer.head.weight"]
     depth, heads = PUBLISHED[name]
     with torch.device("meta"):
         prior = Prior(
             PriorConfig(
                 codebook_size=codes,
                 condition_size=1,
-                context_length=shapes["transformer.positions"][1],
+                context_length=recorded["transformer.pos_emb"][1],
                 depth=depth,
                 width=width,
                 num_heads=heads,
                 vocabulary="shared",
             )
         )
-    assert {key: list(weight.shape) for key, weight in prior.state_dict().items()} == shapes
+    wanted = prior.state_dict()
+    shapes = {key: weight.shape for key, weight in PRIOR.rename(state, wanted).items()}
+    assert {key: weight.shape for key, weight in wanted.items()} == shapes

@@ -9,9 +9,9 @@ from parity import original
 from reference import store
 from vqgan.checkpoints.format import build_model
 from vqgan.checkpoints.inference import inferred
-from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, TOKENIZER_KEYS, rename
-from vqgan.checkpoints.taming import model_config as taming_config
-from vqgan.checkpoints.taming_weights import model_state
+from vqgan.checkpoints.key_maps import DISCRIMINATOR, PERCEPTUAL, TOKENIZER
+from vqgan.checkpoints.original_config import model_config as taming_config
+from vqgan.checkpoints.original_weights import model_state
 from vqgan.checkpoints.zoo import model_config
 from vqgan.checkpoints.zoo_entries import ENTRIES
 from vqgan.config import convert, merge, to_mapping
@@ -65,8 +65,8 @@ def test_published_first_stages_have_the_names_and_shapes_of_ours(name, prefix):
         ),
         quantizer=VectorQuantizerConfig(codebook_size=codes, codebook_dim=width),
     )
-    ours = build_model("tokenizer", to_mapping(config), where="it")
-    assert shapes(rename(state, TOKENIZER_KEYS)) == shapes(ours.state_dict())
+    ours = build_model("tokenizer", to_mapping(config), where="it").state_dict()
+    assert shapes(TOKENIZER.rename(state, ours)) == shapes(ours)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +75,10 @@ def test_published_first_stages_have_the_names_and_shapes_of_ours(name, prefix):
 )
 def test_published_losses_have_the_names_and_shapes_of_ours(name, num_layers):
     with torch.device("meta"):
-        judge, perceptual = PatchDiscriminator(num_layers=num_layers), PerceptualNetwork()
-    found = rename(described(name, "loss.discriminator."), DISCRIMINATOR_KEYS)
-    assert shapes(found) == shapes(judge.state_dict())
-    found = rename(described(name, "loss.perceptual_loss."), PERCEPTUAL_KEYS)
+        discriminator, perceptual = PatchDiscriminator(num_layers=num_layers), PerceptualNetwork()
+    found = DISCRIMINATOR.rename(described(name, "loss.discriminator."), discriminator.state_dict())
+    assert shapes(found) == shapes(discriminator.state_dict())
+    found = PERCEPTUAL.rename(described(name, "loss.perceptual_loss."), perceptual.state_dict())
     assert shapes(found) == shapes(perceptual.state_dict())
 
 

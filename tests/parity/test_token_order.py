@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from parity import original
-from vqgan.checkpoints.key_maps import PRIOR_KEYS, TOKENIZER_KEYS, rename
+from vqgan.checkpoints.key_maps import PRIOR, TOKENIZER
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.prior import PriorConfig, to_indices, to_tokens, token_positions
 from vqgan.sampling import Decoding, sample_grid
@@ -52,8 +52,11 @@ def model(case):
         token_order=ORDER,
     )
     model = Synthesizer(config).eval()
-    model.prior.load_state_dict(rename(original.part(case.state, "transformer."), PRIOR_KEYS))
-    model.tokenizer.load_state_dict(rename(original.part(case.state, "first_stage_model."), TOKENIZER_KEYS))
+    model.prior.load_state_dict(
+        PRIOR.rename(original.part(case.state, "transformer."), model.prior.state_dict())
+    )
+    first_stage = original.part(case.state, "first_stage_model.")
+    model.tokenizer.load_state_dict(TOKENIZER.rename(first_stage, model.tokenizer.state_dict()))
     return model
 
 

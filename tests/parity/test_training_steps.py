@@ -4,14 +4,14 @@ import torch
 from torch.testing import assert_close
 
 from parity import original
-from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, TOKENIZER_KEYS, rename
+from vqgan.checkpoints.key_maps import DISCRIMINATOR, TOKENIZER
 from vqgan.training.engine import Engine
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTask, TokenizerTaskConfig
 from vqgan.types import Batch
 
-DISCRIMINATOR = "loss.discriminator."
+PREFIX = "loss.discriminator."
 
 CONFIG = TokenizerTaskConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9)),
@@ -39,7 +39,7 @@ class Run:
     def __init__(self, case, dtype):
         state = {key: value for key, value in case.state.items() if not key.startswith("loss.")}
         tokenizer = original.tokenizer(case.config["model"]["params"], state, dtype=dtype)
-        discriminator = original.discriminator(original.part(case.state, DISCRIMINATOR), dtype=dtype)
+        discriminator = original.discriminator(original.part(case.state, PREFIX), dtype=dtype)
         self.networks = (tokenizer, discriminator)
         self.indices = []
         tokenizer.quantizer.register_forward_hook(
@@ -58,13 +58,11 @@ class Run:
 
     def named(self, key):
         """Our tensor of an original name: parameter or running statistic."""
-        is_discriminator = key.startswith(DISCRIMINATOR)
-        network, table = (
-            self.networks[is_discriminator],
-            (TOKENIZER_KEYS, DISCRIMINATOR_KEYS)[is_discriminator],
-        )
-        (name,) = rename({key.removeprefix(DISCRIMINATOR): torch.empty(0)}, table)
-        return network.state_dict(keep_vars=True)[name]
+        is_discriminator = key.startswith(PREFIX)
+        own = self.networks[is_discriminator].state_dict(keep_vars=True)
+        keys = (TOKENIZER, DISCRIMINATOR)[is_discriminator]
+        (name,) = keys.rename({key.removeprefix(PREFIX): torch.empty(0)}, own)
+        return own[name]
 
     def assert_recorded(self, recorded, prefix, of, tolerance):
         keys = [key for key in recorded if key.startswith(prefix)]
@@ -108,7 +106,7 @@ def test_three_steps_match_the_original_in_float64(reference):
 def test_first_generator_gradient_matches_the_original_in_float32(reference):
     case = reference("train3")
     recorded = {
-        k: v for k, v in case.arrays("io64.npz").items() if k.startswith("grad32_") and DISCRIMINATOR not in k
+        k: v for k, v in case.arrays("io64.npz").items() if k.startswith("grad32_") and PREFIX not in k
     }
     run = Run(case, torch.float32)
     measured = run.task.train_step([run.batch], 0)

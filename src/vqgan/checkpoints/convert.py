@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from vqgan.checkpoints.diffusers import CONFIG_FILE, WEIGHTS_FILE, write_diffusers
+from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import read_header, save_model
-from vqgan.checkpoints.load import find_file, is_own, read_model
+from vqgan.checkpoints.load import is_own, read_model
 from vqgan.errors import ConfigError
 from vqgan.output_files import output_errors, refuse_existing
 from vqgan.synthesizer import Synthesizer

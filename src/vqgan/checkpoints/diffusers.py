@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from vqgan.checkpoints.format import build_model, check_keys, shapes_of
-from vqgan.checkpoints.key_maps import DIFFUSERS_KEYS, OLD_DIFFUSERS_KEYS, inverse, rename
-from vqgan.checkpoints.pickle_scan import COPY_AGAIN
+from vqgan.checkpoints.format import model_names
+from vqgan.checkpoints.key_maps import DIFFUSERS
+from vqgan.checkpoints.original_config import without_codes
 from vqgan.checkpoints.pickles import read_pickle
-from vqgan.checkpoints.taming import without_codes
-from vqgan.checkpoints.tensors import read_tensors, write_tensors
+from vqgan.checkpoints.tensors import COPY_AGAIN, read_tensors, write_tensors
 from vqgan.config import Config, convert, require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, printable
 from vqgan.nn.convolution import NORM_GROUPS
@@ -89,7 +88,7 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
         folder: Holds ``config.json`` and the weights (see :func:`weights_files`).
 
     Returns:
-        The configuration, and exactly the tensors of its model, in the precision of the file.
+        The configuration, and the tensors by our names, in the precision of the file.
 
     Raises:
         CheckpointError: If a file is missing or damaged, the configuration asks for something that this
@@ -105,13 +104,9 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
                 f"`{printable(key)}` stands in several files of `{folder}`", hint=COPY_AGAIN
             )
         published |= found
-    levels = len(config.autoencoder.channel_multipliers)
-    state = rename(published, DIFFUSERS_KEYS | OLD_DIFFUSERS_KEYS, num_levels=levels)
-    state = {key: _as_convolution(key, tensor) for key, tensor in state.items()}
-    where = f"`{files[0] if len(files) == 1 else folder}`"
-    wanted = build_model("tokenizer", to_mapping(config), where=where).state_dict()
-    check_keys(shapes_of(wanted), shapes_of(state), where=where, what="tokenizer")
-    return config, state
+    where = f"`{folder}`"
+    state = DIFFUSERS.rename(published, model_names(config, where), where=where)
+    return config, {key: _as_convolution(key, tensor) for key, tensor in state.items()}
 
 
 def weights_files(folder: Path) -> list[Path]:
@@ -186,14 +181,14 @@ def write_diffusers(tokenizer: Tokenizer, folder: Path) -> None:
         OutputError: If the folder cannot be written.
     """
     config = _to_theirs(tokenizer.config)
-    table, levels = inverse(DIFFUSERS_KEYS), len(config.block_out_channels)
-    linear = {
-        key: tensor.flatten(1) if key.endswith(_ATTENTION) else tensor
-        for key, tensor in tokenizer.state_dict().items()
+    state = tokenizer.state_dict()
+    theirs = {
+        key: state[name].flatten(1) if name.endswith(_ATTENTION) else state[name]
+        for name, key in DIFFUSERS.published(state).items()
     }
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / WEIGHTS_FILE, rename(linear, table, num_levels=levels), {"format": "pt"})
+    write_tensors(folder / WEIGHTS_FILE, theirs, {"format": "pt"})
     write_json(folder / CONFIG_FILE, {"_class_name": _CLASS, **to_mapping(config)})
 
 

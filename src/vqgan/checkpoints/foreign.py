@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from vqgan.checkpoints.diffusers import read_diffusers
+from vqgan.checkpoints.finding import find_config
 from vqgan.checkpoints.format import (
     Header,
-    Kind,
     Model,
     WithoutRandomNumbers,
     build_model,
     check_keys,
     digest_of,
+    kind_of,
+    model_names,
     shapes_of,
 )
-from vqgan.checkpoints.inference import inferred
-from vqgan.checkpoints.key_maps import DISCRIMINATOR_KEYS, PERCEPTUAL_KEYS, rename
-from vqgan.checkpoints.llamagen import is_llamagen, read_llamagen
-from vqgan.checkpoints.parts import find_part
+from vqgan.checkpoints.inference import inferred, is_llamagen, llamagen_config
+from vqgan.checkpoints.key_maps import DISCRIMINATOR, LLAMAGEN, PERCEPTUAL, KeyMap
+from vqgan.checkpoints.original_config import first_stage_of, interpolated, model_config
+from vqgan.checkpoints.original_weights import find_part, model_state
 from vqgan.checkpoints.pickles import Pickled, read_checkpoint
-from vqgan.checkpoints.published_layout import find_config
-from vqgan.checkpoints.taming import first_stage_of, model_config
-from vqgan.checkpoints.taming_schema import interpolated
-from vqgan.checkpoints.taming_weights import model_state
 from vqgan.checkpoints.tensors import is_safetensors, read_tensors
 from vqgan.config import convert, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
@@ -62,21 +61,16 @@ class Foreign:
     family: str
     config: TokenizerConfig | SynthesizerConfig
     tensors: dict[str, Tensor]
-    training: dict[str, Tensor]
-    step: int
+    training: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
     yaml: Path | None = None
     inferred: bool = False
     averaged: bool = False
 
-    @property
-    def kind(self) -> Kind:
-        """Which class the weights belong to."""
-        return "tokenizer" if isinstance(self.config, TokenizerConfig) else "synthesizer"
-
     def header(self, digest: str = "") -> Header:
         """What the file says, as our own files say it."""
         return Header(
-            kind=self.kind,
+            kind=kind_of(self.config),
             config=to_mapping(self.config),
             shapes=shapes_of(self.tensors),
             weights="ema" if self.averaged else "raw",
@@ -105,14 +99,12 @@ class Foreign:
     def empty(self) -> Model:
         """The model without memory for its weights. Raises CheckpointError as :meth:`model`."""
         where = f"`{self.file}`"
-        model = build_model(self.kind, to_mapping(self.config), where=where)
-        wanted, found = shapes_of(model.state_dict()), shapes_of(self.tensors)
-        if self.yaml is None:
-            hint = "its tensors tell sizes that others do not have; give `config=`" if self.inferred else ""
-            check_keys(wanted, found, where=where, what=self.kind, hint=hint)
-        else:
-            what = f"{self.kind} that `{self.yaml}` describes"
-            check_keys(wanted, found, where=where, what=what, hint=_OF_ANOTHER)
+        what: str = kind_of(self.config)
+        model = build_model(kind_of(self.config), to_mapping(self.config), where=where)
+        hint = "its tensors tell sizes that others do not have; give `config=`" if self.inferred else ""
+        if self.yaml is not None:
+            what, hint = f"{what} that `{self.yaml}` describes", _OF_ANOTHER
+        check_keys(shapes_of(model.state_dict()), shapes_of(self.tensors), where=where, what=what, hint=hint)
         return model
 
 
@@ -147,52 +139,34 @@ def read_foreign(path: Path, config: Path | None = None, overrides: Sequence[str
 
 
 def _read(path: Path, config: Path | None, changes: Mapping[str, Any]) -> Foreign:
-    where = f"`{path}`"
     if path.is_dir():
-        described, tensors = read_diffusers(path)
-        return Foreign(path, "diffusers", described, tensors, {}, 0)
+        return Foreign(path, "diffusers", *read_diffusers(path))
+    where = f"`{path}`"
     read = Pickled(read_tensors(path)) if is_safetensors(path) else read_checkpoint(path)
-    chosen = find_config(path) if config is None and not is_llamagen(read.tensors) else config
+    yaml = find_config(path) if config is None and not is_llamagen(read.tensors) else config
     try:
-        mapping = interpolated(read_yaml(chosen)) if chosen is not None else {}
+        mapping = interpolated(read_yaml(yaml)) if yaml is not None else {}
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint) from None
     inner = first_stage_of(mapping)
     part, averaged = find_part(read.tensors, first_stage=inner is not None, where=where)
-    averaged = averaged or read.averaged
-    if chosen is None and is_llamagen(part):
-        described, tensors = read_llamagen(part, where=where)
-        return Foreign(
-            path,
-            "LlamaGen",
-            described,
-            tensors,
-            {},
-            read.step,
-            inferred=True,
-            averaged=averaged,
-        )
-    if chosen is None:
+    found = partial(
+        Foreign, path, step=read.step, yaml=yaml, inferred=yaml is None, averaged=averaged or read.averaged
+    )
+    if yaml is None and is_llamagen(part):
+        llamagen = llamagen_config(part, where=where)
+        return found("LlamaGen", llamagen, LLAMAGEN.rename(part, model_names(llamagen, where), where=where))
+    if yaml is None:
         mapping = inferred(part, changes, where=where)
-    source = where if chosen is None else f"`{chosen}`"
+    source = where if yaml is None else f"`{yaml}`"
     model = model_config(mapping if inner is None else {"model": inner}, shapes_of(part), where=source)
-    kind = "tokenizer" if isinstance(model, TokenizerConfig) else "synthesizer"
     parts = {key.partition(".")[0] for key in part}
+    kind = kind_of(model)
     held = "synthesizer" if "transformer" in parts else "tokenizer" if "encoder" in parts else kind
     if held != kind:
         raise CheckpointError(f"{where} holds a {held}, but {source} describes a {kind}", hint=_OF_ANOTHER)
     tensors, training = model_state(part, model, where=where)
-    return Foreign(
-        path,
-        "taming-transformers",
-        model,
-        tensors,
-        training,
-        read.step,
-        yaml=chosen,
-        inferred=chosen is None,
-        averaged=averaged,
-    )
+    return found("taming-transformers", model, tensors, training=training)
 
 
 def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Module]]:
@@ -211,33 +185,32 @@ def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Mo
         WithoutRandomNumbers(),
     ):  # no memory before the shapes are known to be the file's
         if "discriminator" in parts:
-            state = rename(parts["discriminator"], DISCRIMINATOR_KEYS)
+            state = parts["discriminator"]
             arguments = _discriminator_arguments(state, foreign.file)
-            networks["discriminator"] = (
-                arguments,
-                _filled(PatchDiscriminator(**arguments), state, foreign.file),
-            )
+            network = _filled(PatchDiscriminator(**arguments), DISCRIMINATOR, state, foreign.file)
+            networks["discriminator"] = (arguments, network)
         if "perceptual_loss" in parts:
-            state = rename(parts["perceptual_loss"], PERCEPTUAL_KEYS)
-            networks["perceptual"] = ({}, _filled(PerceptualNetwork(), state, foreign.file))
+            state = parts["perceptual_loss"]
+            network = _filled(PerceptualNetwork(), PERCEPTUAL, state, foreign.file)
+            networks["perceptual"] = ({}, network)
     return networks
 
 
-def _discriminator_arguments(state: dict[str, Tensor], file: Path) -> dict[str, int]:
-    first = state.get("layers.0.weight")
+def _discriminator_arguments(state: Mapping[str, Tensor], file: Path) -> dict[str, int]:
+    first = state.get("main.0.weight")
     halvings = sum(tensor.ndim == 4 for tensor in state.values()) - 2
     if first is None or first.ndim != 4 or halvings < 1 or min(first.shape) < 1:
         raise CheckpointError(
-            f"the discriminator in `{file}` is none that can be built",
+            f"the discriminator in `{file}` cannot be built",
             hint="convert without `keep_training_state=`",
         )
     return {"image_channels": first.shape[1], "base_channels": first.shape[0], "num_layers": halvings}
 
 
-def _filled(network: nn.Module, state: dict[str, Tensor], file: Path) -> nn.Module:
-    wanted = network.state_dict()
-    what = type(network).__name__
-    check_keys(shapes_of(wanted), shapes_of(state), where=f"the training state of `{file}`", what=what)
+def _filled(network: nn.Module, keys: KeyMap, published: Mapping[str, Tensor], file: Path) -> nn.Module:
+    wanted, where = network.state_dict(), f"the training state of `{file}`"
+    state = keys.rename(published, wanted, where=where)
+    check_keys(shapes_of(wanted), shapes_of(state), where=where, what=type(network).__name__)
     own = {name: state[name].to(like.dtype) for name, like in wanted.items()}
     network.load_state_dict(own, strict=True, assign=True)
     return network

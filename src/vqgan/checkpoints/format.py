@@ -18,9 +18,15 @@ from torch.nn import functional as F
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from vqgan.checkpoints.pickle_scan import COPY_AGAIN
-from vqgan.checkpoints.tensors import Shapes, read_description, read_tensors, write_tensors
-from vqgan.config import canonical_json, convert
+from vqgan.checkpoints.tensors import (
+    COPY_AGAIN,
+    Shapes,
+    below,
+    read_description,
+    read_tensors,
+    write_tensors,
+)
+from vqgan.config import canonical_json, convert, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, printable
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer, TokenizerConfig
@@ -111,7 +117,7 @@ def save_model(
     digest = digest_of(state)
     metadata = {
         "vqgan.format": str(FORMAT),
-        "vqgan.kind": "tokenizer" if isinstance(model, Tokenizer) else "synthesizer",
+        "vqgan.kind": kind_of(model.config),
         "vqgan.config": canonical_json(model.config),
         "vqgan.version": __version__,
         "vqgan.weights": weights,
@@ -193,6 +199,16 @@ def _mapping(text: str) -> dict[str, Any]:
     return value
 
 
+def kind_of(config: TokenizerConfig | SynthesizerConfig) -> Kind:
+    """Which class a configuration belongs to."""
+    return "tokenizer" if isinstance(config, TokenizerConfig) else "synthesizer"
+
+
+def model_names(config: TokenizerConfig | SynthesizerConfig, where: str) -> dict[str, Tensor]:
+    """The tensors of a model by name, without memory. Raises as :func:`build_model`."""
+    return build_model(kind_of(config), to_mapping(config), where=where).state_dict()
+
+
 def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
     """The model of a stored configuration, without memory for its weights (on the device "meta").
 
@@ -256,8 +272,7 @@ def load_model(path: Path) -> tuple[Model, Header]:
 
 def read_training(path: Path, name: str) -> dict[str, Tensor]:
     """The state of one training network (``"discriminator"``, ``"perceptual"``) in the file; empty if absent."""
-    prefix = f"{TRAINING_PREFIX}{name}."
-    return {key.removeprefix(prefix): t for key, t in read_tensors(path).items() if key.startswith(prefix)}
+    return below(f"{TRAINING_PREFIX}{name}.", read_tensors(path))
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:

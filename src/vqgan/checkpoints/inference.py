@@ -1,7 +1,7 @@
 """Configurations of checkpoints that come without one, from their tensors, in the words of the original's files."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isqrt
 from typing import Any
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from vqgan.checkpoints.format import shapes_of
-from vqgan.checkpoints.taming import ORDERS, PRIOR, SCENE, TRANSFORMER, below
-from vqgan.checkpoints.tensors import Shapes
+from vqgan.checkpoints.original_config import ORDERS, PRIOR, SCENE, TRANSFORMER, model_config
+from vqgan.checkpoints.tensors import Shapes, below
 from vqgan.errors import CheckpointError
 from vqgan.prior.token_order import token_positions
+from vqgan.tokenizer import TokenizerConfig, VectorQuantizerConfig
 
 _RESOLUTION = 256
 """Side of the images of nearly all published models: no tensor tells it, and no image depends on it."""
@@ -111,6 +112,34 @@ def first_stage(shapes: Shapes, *, side: int = 0, where: str) -> dict[str, Any]:
     }
     target = f"taming.models.vqgan.{'VQModel' if quantizers == ['embedding'] else 'GumbelVQ'}"
     return {"target": target, "params": {"embed_dim": width, "n_embed": codes, "ddconfig": sizes}}
+
+
+def is_llamagen(names: Iterable[str]) -> bool:
+    """Whether the names of the tensors are those of a LlamaGen tokenizer, whatever stands before them all."""
+    return any(name.endswith("encoder.conv_blocks.0.res.0.conv1.weight") for name in names)
+
+
+def llamagen_config(state: Mapping[str, Tensor], *, where: str = "the checkpoint") -> TokenizerConfig:
+    """The configuration of a LlamaGen tokenizer, from the shapes of its tensors.
+
+    Codes are compared at length 1: that is so in all published tokenizers, and cannot be seen in the tensors.
+
+    Args:
+        state: Its tensors by their published names.
+        where: What the tensors come from, for messages.
+
+    Raises:
+        CheckpointError: If a tensor that tells a size is missing or has a shape that cannot be.
+    """
+    words = {".conv_blocks.": ".down.", ".res.": ".block.", ".mid.1.": ".mid.attn_1."}
+    shapes = shapes_of(state)
+    for theirs, original in words.items():
+        shapes = {key.replace(theirs, original): shape for key, shape in shapes.items()}
+    config = model_config(first_stage(shapes, where=where), {}, where=where)
+    assert isinstance(config, TokenizerConfig)
+    codes, width = config.quantizer.codebook_size, config.quantizer.codebook_dim
+    quantizer = VectorQuantizerConfig(codebook_size=codes, codebook_dim=width, normalize=True)
+    return TokenizerConfig(autoencoder=config.autoencoder, quantizer=quantizer)
 
 
 def _condition(

@@ -1,300 +1,206 @@
-"""The names of weights in published checkpoints, and ours: tables, and one function that applies them.
+"""The names of weights in published checkpoints: regular expressions that turn our names into theirs, in order.
 
-A row maps a module (its ``weight``, ``bias`` and running statistics keep their last word) or a single tensor.
-``{}`` stands for a number that is kept, ``{-}`` for the row's first number counted from the other end (of the
-decoder's levels, which other families number in the order in which they run); an empty name drops a tensor that is
-not needed.
+The way from their names to ours is a look-up: the model that a file must fit says which names there are.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from vqgan.errors import CheckpointError
 
-TOKENIZER_KEYS = {
-    "colorize": "",
-    "encoder.conv_in": "encoder.input_conv",
-    "encoder.down.{}.block.{}.norm1": "encoder.levels.{}.blocks.{}.norm1",
-    "encoder.down.{}.block.{}.conv1": "encoder.levels.{}.blocks.{}.conv1",
-    "encoder.down.{}.block.{}.norm2": "encoder.levels.{}.blocks.{}.norm2",
-    "encoder.down.{}.block.{}.conv2": "encoder.levels.{}.blocks.{}.conv2",
-    "encoder.down.{}.block.{}.nin_shortcut": "encoder.levels.{}.blocks.{}.shortcut",
-    "encoder.down.{}.attn.{}.norm": "encoder.levels.{}.attentions.{}.norm",
-    "encoder.down.{}.attn.{}.q": "encoder.levels.{}.attentions.{}.query",
-    "encoder.down.{}.attn.{}.k": "encoder.levels.{}.attentions.{}.key",
-    "encoder.down.{}.attn.{}.v": "encoder.levels.{}.attentions.{}.value",
-    "encoder.down.{}.attn.{}.proj_out": "encoder.levels.{}.attentions.{}.projection",
-    "encoder.down.{}.downsample.conv": "encoder.levels.{}.resample.conv",
-    "encoder.mid.block_1.norm1": "encoder.middle.0.norm1",
-    "encoder.mid.block_1.conv1": "encoder.middle.0.conv1",
-    "encoder.mid.block_1.norm2": "encoder.middle.0.norm2",
-    "encoder.mid.block_1.conv2": "encoder.middle.0.conv2",
-    "encoder.mid.attn_1.norm": "encoder.middle.1.norm",
-    "encoder.mid.attn_1.q": "encoder.middle.1.query",
-    "encoder.mid.attn_1.k": "encoder.middle.1.key",
-    "encoder.mid.attn_1.v": "encoder.middle.1.value",
-    "encoder.mid.attn_1.proj_out": "encoder.middle.1.projection",
-    "encoder.mid.block_2.norm1": "encoder.middle.2.norm1",
-    "encoder.mid.block_2.conv1": "encoder.middle.2.conv1",
-    "encoder.mid.block_2.norm2": "encoder.middle.2.norm2",
-    "encoder.mid.block_2.conv2": "encoder.middle.2.conv2",
-    "encoder.norm_out": "encoder.output_norm",
-    "encoder.conv_out": "encoder.output_conv",
-    "quant_conv": "to_codebook",
-    "quantize.embedding": "quantizer.codebook",
-    "quantize.embedding.cluster_size": "",
-    "quantize.embedding.embed_avg": "",
-    "quantize.embed": "quantizer.codebook",
-    "quantize.proj": "quantizer.projection",
-    "quantize.used": "quantizer.used",
-    "post_quant_conv": "from_codebook",
-    "decoder.conv_in": "decoder.input_conv",
-    "decoder.mid.block_1.norm1": "decoder.middle.0.norm1",
-    "decoder.mid.block_1.conv1": "decoder.middle.0.conv1",
-    "decoder.mid.block_1.norm2": "decoder.middle.0.norm2",
-    "decoder.mid.block_1.conv2": "decoder.middle.0.conv2",
-    "decoder.mid.attn_1.norm": "decoder.middle.1.norm",
-    "decoder.mid.attn_1.q": "decoder.middle.1.query",
-    "decoder.mid.attn_1.k": "decoder.middle.1.key",
-    "decoder.mid.attn_1.v": "decoder.middle.1.value",
-    "decoder.mid.attn_1.proj_out": "decoder.middle.1.projection",
-    "decoder.mid.block_2.norm1": "decoder.middle.2.norm1",
-    "decoder.mid.block_2.conv1": "decoder.middle.2.conv1",
-    "decoder.mid.block_2.norm2": "decoder.middle.2.norm2",
-    "decoder.mid.block_2.conv2": "decoder.middle.2.conv2",
-    "decoder.up.{}.block.{}.norm1": "decoder.levels.{}.blocks.{}.norm1",
-    "decoder.up.{}.block.{}.conv1": "decoder.levels.{}.blocks.{}.conv1",
-    "decoder.up.{}.block.{}.norm2": "decoder.levels.{}.blocks.{}.norm2",
-    "decoder.up.{}.block.{}.conv2": "decoder.levels.{}.blocks.{}.conv2",
-    "decoder.up.{}.block.{}.nin_shortcut": "decoder.levels.{}.blocks.{}.shortcut",
-    "decoder.up.{}.attn.{}.norm": "decoder.levels.{}.attentions.{}.norm",
-    "decoder.up.{}.attn.{}.q": "decoder.levels.{}.attentions.{}.query",
-    "decoder.up.{}.attn.{}.k": "decoder.levels.{}.attentions.{}.key",
-    "decoder.up.{}.attn.{}.v": "decoder.levels.{}.attentions.{}.value",
-    "decoder.up.{}.attn.{}.proj_out": "decoder.levels.{}.attentions.{}.projection",
-    "decoder.up.{}.upsample.conv": "decoder.levels.{}.resample.conv",
-    "decoder.norm_out": "decoder.output_norm",
-    "decoder.conv_out": "decoder.output_conv",
+_NOT_NEEDED = re.compile(
+    r"colorize|quantize\.codebook_used|.*\.(cluster_size|embed_avg|attn\.mask)|classifier\..*"
+)
+"""Pictures of labels, running records of codes, causal masks, and the classifier of VGG16."""
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """The names of one family of models.
+
+    Attributes:
+        rules: Regular expressions and what replaces them, from our names to theirs, applied one after the other.
+        aliases: The same from other published names to those that the rules give.
+        from_the_end: Whether they number the levels of the decoder in the order in which they run.
+    """
+
+    rules: Mapping[str, str]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    from_the_end: bool = False
+
+    def published(self, names: Iterable[str]) -> dict[str, str]:
+        """Their name of each tensor of a model by ours.
+
+        Example:
+            >>> DIFFUSERS.published(["decoder.levels.0.blocks.1.shortcut.bias", "decoder.levels.1.resample.conv.bias"])
+            {'decoder.levels.0.blocks.1.shortcut.bias': 'decoder.up_blocks.1.resnets.1.conv_shortcut.bias', \
+'decoder.levels.1.resample.conv.bias': 'decoder.up_blocks.0.upsamplers.0.conv.bias'}
+        """
+        ours = list(names)
+        level = re.compile(r"^decoder\.levels\.(\d+)")
+        last = max((int(found[1]) for name in ours if (found := level.match(name))), default=0)
+        result = {}
+        for name in ours:
+            theirs = name
+            if self.from_the_end:
+                theirs = level.sub(lambda found: f"decoder.levels.{last - int(found[1])}", name)
+            result[name] = _replaced(theirs, self.rules)
+        return result
+
+    def rename(
+        self, state: Mapping[str, Tensor], names: Iterable[str], *, where: str = "the checkpoint"
+    ) -> dict[str, Tensor]:
+        """The tensors of ``state`` under our names, in the same order; what no model needs is dropped.
+
+        Args:
+            state: Tensors by their published names, without the prefix of the part they belong to.
+            names: The tensors of our model. Those that ``state`` lacks are no error here.
+            where: What the tensors come from, for messages.
+
+        Raises:
+            CheckpointError: If a name belongs to no tensor of the model, or two belong to one.
+        """
+        ours = {theirs: name for name, theirs in self.published(names).items()}
+        owners: dict[str, str] = {}
+        unknown = []
+        for key in state:
+            name = ours.get(_replaced(key, self.aliases))
+            if name is None:
+                unknown += [] if _NOT_NEEDED.fullmatch(key) else [key]
+            elif owners.setdefault(name, key) != key:
+                raise CheckpointError(
+                    f"`{owners[name]}` and `{key}` are two names of one tensor",
+                    hint="the file was put together from two models",
+                )
+        if unknown:
+            shown = ", ".join(f"`{key}`" for key in unknown[:5]) + (", …" if len(unknown) > 5 else "")
+            raise CheckpointError(
+                f"{len(unknown)} of {len(state)} keys of {where} are not known for this kind of model: {shown}",
+                hint="check that the configuration beside the checkpoint belongs to it",
+            )
+        return {name: state[key] for name, key in owners.items()}
+
+
+def _replaced(name: str, rules: Mapping[str, str]) -> str:
+    for pattern, replacement in rules.items():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+_ENDS = {
+    r"^to_codebook": "quant_conv",
+    r"^from_codebook": "post_quant_conv",
+    r"^quantizer\.codebook": "quantize.embedding",
+    r"^quantizer\.projection": "quantize.proj",
+    r"^quantizer\.used": "quantize.used",
+    r"input_conv": "conv_in",
+    r"output_conv": "conv_out",
 }
-"""A first stage with the nearest-neighbour or the Gumbel quantizer."""
+"""The first and the last layer, and what stands around the codebook."""
 
-PRIOR_KEYS = {
-    "tok_emb": "token_embedding",
-    "pos_emb": "transformer.positions",
-    "blocks.{}.ln1": "transformer.blocks.{}.attention_norm",
-    "blocks.{}.attn.query": "transformer.blocks.{}.attention.query",
-    "blocks.{}.attn.key": "transformer.blocks.{}.attention.key",
-    "blocks.{}.attn.value": "transformer.blocks.{}.attention.value",
-    "blocks.{}.attn.proj": "transformer.blocks.{}.attention.output",
-    "blocks.{}.attn.mask": "",
-    "blocks.{}.ln2": "transformer.blocks.{}.feed_forward_norm",
-    "blocks.{}.mlp.{}": "transformer.blocks.{}.feed_forward.{}",
-    "ln_f": "transformer.norm",
-    "head": "head",
-}
-"""A second stage's transformer, without its prefix ``transformer.``; the causal masks are dropped."""
-
-DISCRIMINATOR_KEYS = {"main.{}": "layers.{}"}
-"""The patch discriminator."""
-
-PERCEPTUAL_KEYS = {
-    "scaling_layer.shift": "shift",
-    "scaling_layer.scale": "scale",
-    "net.slice1.0": "stages.0.0",
-    "net.slice1.2": "stages.0.1",
-    "net.slice2.5": "stages.1.0",
-    "net.slice2.7": "stages.1.1",
-    "net.slice3.10": "stages.2.0",
-    "net.slice3.12": "stages.2.1",
-    "net.slice3.14": "stages.2.2",
-    "net.slice4.17": "stages.3.0",
-    "net.slice4.19": "stages.3.1",
-    "net.slice4.21": "stages.3.2",
-    "net.slice5.24": "stages.4.0",
-    "net.slice5.26": "stages.4.1",
-    "net.slice5.28": "stages.4.2",
-    "lin0.model.1": "heads.0",
-    "lin1.model.1": "heads.1",
-    "lin2.model.1": "heads.2",
-    "lin3.model.1": "heads.3",
-    "lin4.model.1": "heads.4",
-}
-"""LPIPS on VGG16."""
-
-VGG16_KEYS = {
-    "features.0": "stages.0.0",
-    "features.2": "stages.0.1",
-    "features.5": "stages.1.0",
-    "features.7": "stages.1.1",
-    "features.10": "stages.2.0",
-    "features.12": "stages.2.1",
-    "features.14": "stages.2.2",
-    "features.17": "stages.3.0",
-    "features.19": "stages.3.1",
-    "features.21": "stages.3.2",
-    "features.24": "stages.4.0",
-    "features.26": "stages.4.1",
-    "features.28": "stages.4.2",
-}
-"""The published weights of VGG16, without its classifier."""
-
-
-def _both_halves(rows: Mapping[str, str]) -> dict[str, str]:
-    """Rows of the encoder and, with "up" for "down" and levels from the other end, of the decoder."""
-    both = {f"encoder.{theirs}": f"encoder.{ours}" for theirs, ours in rows.items()}
-    for theirs, ours in rows.items():
-        both[f"decoder.{theirs.replace('down', 'up')}"] = "decoder." + ours.replace("levels.{}", "levels.{-}")
-    return both
-
-
-_AROUND_THE_CODEBOOK = {
-    "quant_conv": "to_codebook",
-    "quantize.embedding": "quantizer.codebook",
-    "post_quant_conv": "from_codebook",
+_LETTERS = {
+    r"output_norm": "norm_out",
+    r"attentions\.": "attn.",
+    r"\.query\.": ".q.",
+    r"\.key\.": ".k.",
+    r"\.value\.": ".v.",
+    r"\.projection\.": ".proj_out.",
+    r"shortcut": "nin_shortcut",
 }
 
-DIFFUSERS_KEYS = _AROUND_THE_CODEBOOK | _both_halves(
+TOKENIZER = KeyMap(
+    _ENDS
+    | {
+        r"middle\.0": "mid.block_1",
+        r"middle\.1": "mid.attn_1",
+        r"middle\.2": "mid.block_2",
+        r"^encoder\.levels\.(\d+)\.resample": r"encoder.down.\1.downsample",
+        r"^encoder\.levels": "encoder.down",
+        r"^decoder\.levels\.(\d+)\.resample": r"decoder.up.\1.upsample",
+        r"^decoder\.levels": "decoder.up",
+        r"\.blocks\.": ".block.",
+    }
+    | _LETTERS,
+    aliases={r"^quantize\.embed\.": "quantize.embedding."},
+)
+"""A first stage of the original with the nearest-neighbour or the Gumbel quantizer."""
+
+LLAMAGEN = KeyMap(
+    _ENDS
+    | {
+        r"middle": "mid",
+        r"^(encoder\.)levels\.(\d+)\.resample": r"\1conv_blocks.\2.downsample",
+        r"^(decoder\.)levels\.(\d+)\.resample": r"\1conv_blocks.\2.upsample",
+        r"\.levels\.": ".conv_blocks.",
+        r"\.blocks\.": ".res.",
+    }
+    | _LETTERS,
+    from_the_end=True,
+)
+"""A tokenizer of LlamaGen."""
+
+_FIRST_LETTERS = {r"\.(q|k|v)(uery|ey|alue)\.": r".to_\1."}
+
+DIFFUSERS = KeyMap(
+    _ENDS
+    | {
+        r"output_norm": "conv_norm_out",
+        r"middle\.0": "mid_block.resnets.0",
+        r"middle\.1": "mid_block.attentions.0",
+        r"middle\.2": "mid_block.resnets.1",
+        r"^encoder\.levels\.(\d+)\.resample": r"encoder.down_blocks.\1.downsamplers.0",
+        r"^encoder\.levels": "encoder.down_blocks",
+        r"^decoder\.levels\.(\d+)\.resample": r"decoder.up_blocks.\1.upsamplers.0",
+        r"^decoder\.levels": "decoder.up_blocks",
+        r"\.blocks\.": ".resnets.",
+        r"shortcut": "conv_shortcut",
+        r"(attentions\.\d+)\.norm\.": r"\1.group_norm.",
+        r"\.projection\.": ".to_out.0.",
+    }
+    | _FIRST_LETTERS,
+    aliases=_FIRST_LETTERS | {r"\.proj_attn\.": ".to_out.0."},
+    from_the_end=True,
+)
+"""A ``VQModel`` of diffusers, whose attention has linear layers where ours has 1x1 convolutions; the aliases are
+the names of its first versions, which early published models still have."""
+
+PRIOR = KeyMap(
     {
-        "conv_in": "input_conv",
-        "down_blocks.{}.resnets.{}.norm1": "levels.{}.blocks.{}.norm1",
-        "down_blocks.{}.resnets.{}.conv1": "levels.{}.blocks.{}.conv1",
-        "down_blocks.{}.resnets.{}.norm2": "levels.{}.blocks.{}.norm2",
-        "down_blocks.{}.resnets.{}.conv2": "levels.{}.blocks.{}.conv2",
-        "down_blocks.{}.resnets.{}.conv_shortcut": "levels.{}.blocks.{}.shortcut",
-        "down_blocks.{}.attentions.{}.group_norm": "levels.{}.attentions.{}.norm",
-        "down_blocks.{}.attentions.{}.to_q": "levels.{}.attentions.{}.query",
-        "down_blocks.{}.attentions.{}.to_k": "levels.{}.attentions.{}.key",
-        "down_blocks.{}.attentions.{}.to_v": "levels.{}.attentions.{}.value",
-        "down_blocks.{}.attentions.{}.to_out.0": "levels.{}.attentions.{}.projection",
-        "down_blocks.{}.downsamplers.0.conv": "levels.{}.resample.conv",
-        "mid_block.resnets.0.norm1": "middle.0.norm1",
-        "mid_block.resnets.0.conv1": "middle.0.conv1",
-        "mid_block.resnets.0.norm2": "middle.0.norm2",
-        "mid_block.resnets.0.conv2": "middle.0.conv2",
-        "mid_block.attentions.0.group_norm": "middle.1.norm",
-        "mid_block.attentions.0.to_q": "middle.1.query",
-        "mid_block.attentions.0.to_k": "middle.1.key",
-        "mid_block.attentions.0.to_v": "middle.1.value",
-        "mid_block.attentions.0.to_out.0": "middle.1.projection",
-        "mid_block.resnets.1.norm1": "middle.2.norm1",
-        "mid_block.resnets.1.conv1": "middle.2.conv1",
-        "mid_block.resnets.1.norm2": "middle.2.norm2",
-        "mid_block.resnets.1.conv2": "middle.2.conv2",
-        "conv_norm_out": "output_norm",
-        "conv_out": "output_conv",
+        r"^token_embedding": "tok_emb",
+        r"^transformer\.positions": "pos_emb",
+        r"^transformer\.norm": "ln_f",
+        r"^transformer\.": "",
+        r"attention_norm": "ln1",
+        r"feed_forward_norm": "ln2",
+        r"attention\.output": "attn.proj",
+        r"attention": "attn",
+        r"feed_forward": "mlp",
     }
 )
-"""A ``VQModel`` of diffusers; its attention has linear layers where ours has 1x1 convolutions."""
+"""A second stage's transformer, without its prefix ``transformer.``."""
 
-_OLD_WORDS = {".to_q": ".query", ".to_k": ".key", ".to_v": ".value", ".to_out.0": ".proj_attn"}
+DISCRIMINATOR = KeyMap({r"^layers": "main"})
+"""The patch discriminator."""
 
-OLD_DIFFUSERS_KEYS = {
-    theirs.removesuffix(word) + old: ours
-    for theirs, ours in DIFFUSERS_KEYS.items()
-    for word, old in _OLD_WORDS.items()
-    if theirs.endswith(word)
-}
-"""Attention as diffusers named it at first; early published models still do."""
+_VGG16_LAYERS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 
-LLAMAGEN_KEYS = (
-    _AROUND_THE_CODEBOOK
-    | {"quantize.codebook_used": ""}
-    | _both_halves(
-        {
-            "conv_in": "input_conv",
-            "conv_blocks.{}.res.{}.norm1": "levels.{}.blocks.{}.norm1",
-            "conv_blocks.{}.res.{}.conv1": "levels.{}.blocks.{}.conv1",
-            "conv_blocks.{}.res.{}.norm2": "levels.{}.blocks.{}.norm2",
-            "conv_blocks.{}.res.{}.conv2": "levels.{}.blocks.{}.conv2",
-            "conv_blocks.{}.res.{}.nin_shortcut": "levels.{}.blocks.{}.shortcut",
-            "conv_blocks.{}.attn.{}.norm": "levels.{}.attentions.{}.norm",
-            "conv_blocks.{}.attn.{}.q": "levels.{}.attentions.{}.query",
-            "conv_blocks.{}.attn.{}.k": "levels.{}.attentions.{}.key",
-            "conv_blocks.{}.attn.{}.v": "levels.{}.attentions.{}.value",
-            "conv_blocks.{}.attn.{}.proj_out": "levels.{}.attentions.{}.projection",
-            "conv_blocks.{}.downsample.conv": "levels.{}.resample.conv",
-            "mid.{}.norm1": "middle.{}.norm1",
-            "mid.{}.conv1": "middle.{}.conv1",
-            "mid.{}.norm2": "middle.{}.norm2",
-            "mid.{}.conv2": "middle.{}.conv2",
-            "mid.1.norm": "middle.1.norm",
-            "mid.1.q": "middle.1.query",
-            "mid.1.k": "middle.1.key",
-            "mid.1.v": "middle.1.value",
-            "mid.1.proj_out": "middle.1.projection",
-            "norm_out": "output_norm",
-            "conv_out": "output_conv",
-        }
-    )
+
+def _vgg16(theirs: str) -> dict[str, str]:
+    """The rules of VGG16's convolutions, in the order of its layers; ``{}`` stands for the number of the stage."""
+    return {
+        rf"^stages\.{stage}\.{place}\.": f"{theirs.format(stage + 1)}.{layer}."
+        for stage, layers in enumerate(_VGG16_LAYERS)
+        for place, layer in enumerate(layers)
+    }
+
+
+PERCEPTUAL = KeyMap(
+    _vgg16("net.slice{}") | {r"^heads\.(\d)": r"lin\1.model.1", r"^(shift|scale)$": r"scaling_layer.\1"}
 )
-"""A tokenizer of LlamaGen; its running record of used codes is dropped."""
+"""LPIPS on VGG16."""
 
-
-def rename(
-    state: Mapping[str, Tensor],
-    table: Mapping[str, str],
-    *,
-    num_levels: int = 0,
-    where: str = "the checkpoint",
-) -> dict[str, Tensor]:
-    """The tensors of ``state`` under our names, in the same order.
-
-    Args:
-        state: Tensors by their published names, without the prefix of the part they belong to.
-        table: One of the tables of this file.
-        num_levels: How many levels ``{-}`` counts; only tables with it need the number.
-        where: What the tensors come from, for messages.
-
-    Raises:
-        CheckpointError: If a name is in no row of the table, or two lead to the same.
-
-    Example:
-        >>> import torch
-        >>> list(rename({"main.3.bias": torch.zeros(1)}, DISCRIMINATOR_KEYS))
-        ['layers.3.bias']
-    """
-    renamed = {key: _renamed(key, table, num_levels) for key in state}
-    unknown = [key for key, name in renamed.items() if name is None]
-    if unknown:
-        shown = ", ".join(f"`{key}`" for key in unknown[:5]) + (", …" if len(unknown) > 5 else "")
-        raise CheckpointError(
-            f"{len(unknown)} of {len(state)} keys of {where} are not known for this kind of model: {shown}",
-            hint="check that the configuration beside the checkpoint belongs to it",
-        )
-    owners: dict[str, str] = {}
-    for key, name in renamed.items():
-        if name and owners.setdefault(name, key) != key:
-            raise CheckpointError(
-                f"`{owners[name]}` and `{key}` are two names of one tensor",
-                hint="the file was put together from two models",
-            )
-    return {name: state[key] for name, key in owners.items()}
-
-
-def inverse(table: Mapping[str, str]) -> dict[str, str]:
-    """The table that leads back; rows that drop a tensor have no way back.
-
-    Example:
-        >>> inverse({"up.{}.res.{}": "levels.{-}.blocks.{}", "mask": ""})
-        {'levels.{}.blocks.{}': 'up.{-}.res.{}'}
-    """
-    back = {}
-    for theirs, ours in table.items():
-        if ours:
-            back[ours.replace("{-}", "{}")] = theirs.replace("{}", "{-}", 1) if "{-}" in ours else theirs
-    return back
-
-
-def _renamed(key: str, table: Mapping[str, str], num_levels: int) -> str | None:
-    module, _, leaf = key.rpartition(".")
-    for name, suffix in ((key, ""), (module, f".{leaf}")):
-        for row, ours in table.items():
-            found = re.fullmatch(re.escape(row).replace(r"\{\}", "([0-9]{1,9})"), name)
-            if found is not None:
-                numbers = list(found.groups())
-                if "{-}" in ours:
-                    numbers[0] = str(num_levels - 1 - int(numbers[0]))
-                return ours.replace("{-}", "{}").format(*numbers) + suffix
-    return None
+VGG16 = KeyMap(_vgg16("features"))
+"""The published weights of VGG16, without its classifier."""

@@ -9,15 +9,11 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-from vqgan.checkpoints.diffusers import is_diffusers, is_part, pipeline_tokenizer
+from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import load_foreign, read_foreign
 from vqgan.checkpoints.format import Header, Model, empty_model, load_model, read_header
-from vqgan.checkpoints.pickle_scan import COPY_AGAIN
-from vqgan.checkpoints.pickles import is_pickle
-from vqgan.checkpoints.published_layout import find_checkpoint
-from vqgan.checkpoints.run_folder import find_weights
-from vqgan.checkpoints.tensors import is_safetensors, read_description, refuse_pointer
-from vqgan.errors import CheckpointError, ConfigError, closest, printable
+from vqgan.checkpoints.tensors import is_safetensors, read_description
+from vqgan.errors import ConfigError, closest
 
 logger = logging.getLogger(__name__)
 
@@ -132,67 +128,6 @@ def precision_of(model: nn.Module) -> str:
     """The name of the precision that a model is in."""
     dtype = next(model.parameters()).dtype
     return {dtype: name for name, dtype in DTYPES.items()}[dtype]
-
-
-def find_file(path: Path) -> Path:
-    """The weights file that a path means.
-
-    Raises:
-        CheckpointError: If there is none, with what was tried.
-    """
-    try:
-        path.stat()
-    except OSError as error:  # absent, forbidden, or a name too long for the file system
-        raise CheckpointError(
-            f"`{printable(path)}` cannot be read: {(error.strerror or str(error)).lower()}",
-            hint="check the path",
-        ) from None
-    if path.is_dir():
-        found = find_weights(path) or pipeline_tokenizer(path)
-        if found is not None:
-            return found
-        found = find_checkpoint(path)
-        if is_diffusers(path) and (found is None or found.suffix == ".safetensors"):
-            return path
-        if found is None:
-            raise CheckpointError(
-                f"`{path}` holds no model: tried `prior.safetensors` and `tokenizer.safetensors` in it, in `prior/` "
-                "and in `tokenizer/`, an original checkpoint in it and in `checkpoints/`, and diffusers' `config.json` "
-                "and `model_index.json`",
-                hint="give a run folder that has saved at least once, or name the file",
-            )
-        path = found
-    if is_part(path):
-        raise CheckpointError(
-            f"`{path}` is a part of a diffusers folder", hint=f"give the folder, `{path.parent}`"
-        )
-    if not is_safetensors(path) and not is_pickle(path):
-        raise _no_model(path)
-    return path
-
-
-def _no_model(path: Path) -> CheckpointError:
-    """Why a file holds no model, by its beginning; what is no regular file is not opened: a pipe would wait."""
-    start = b"-"
-    try:
-        if path.is_file():
-            with path.open("rb") as file:
-                start = file.read(1000).lstrip().lower()
-            refuse_pointer(path)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        return CheckpointError(f"`{path}` cannot be read: {reason}", hint="check its rights and the disk")
-    if not start:
-        return CheckpointError(f"`{path}` is empty", hint=COPY_AGAIN)
-    if start.startswith((b"<!doc", b"<html")):
-        return CheckpointError(
-            f"`{path}` looks like a web page, not a checkpoint: the download failed",
-            hint="download the file itself",
-        )
-    return CheckpointError(
-        f"`{path}` holds no model that can be read: it is neither a safetensors file nor a PyTorch checkpoint",
-        hint="give a run folder, a `.safetensors` file that vqgan wrote, or a published checkpoint",
-    )
 
 
 def pick_device(name: str) -> torch.device:

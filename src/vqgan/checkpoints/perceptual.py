@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import Tensor
@@ -9,9 +10,9 @@ from torch import Tensor
 from vqgan.cache import cache_folder
 from vqgan.checkpoints.downloads import download
 from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, shapes_of
-from vqgan.checkpoints.key_maps import PERCEPTUAL_KEYS, VGG16_KEYS, rename
+from vqgan.checkpoints.key_maps import PERCEPTUAL, VGG16
 from vqgan.checkpoints.pickles import read_pickle
-from vqgan.checkpoints.tensors import is_safetensors, read_tensors, write_tensors
+from vqgan.checkpoints.tensors import below, is_safetensors, read_tensors, write_tensors
 from vqgan.errors import CheckpointError
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.output_files import output_errors
@@ -43,39 +44,34 @@ def load_perceptual(path: str = "") -> PerceptualNetwork:
         CheckpointError: If the file does not hold them, or the download fails or has the wrong checksum.
     """
     network = PerceptualNetwork()
+    names = network.state_dict()
     file = Path(path).expanduser() if path else cache_folder() / _FILE
     if not path and not file.exists():
         write_tensors(file, _download(file.parent, network), {})
-    state = read_perceptual(file)
-    check_keys(
-        shapes_of(network.state_dict()), shapes_of(state), where=f"`{file}`", what="perceptual network"
-    )
+    state = read_perceptual(file, names)
+    check_keys(shapes_of(names), shapes_of(state), where=f"`{file}`", what="perceptual network")
     network.load_state_dict(state, strict=True)
     return network
 
 
-def read_perceptual(path: Path) -> dict[str, Tensor]:
-    """The tensors of LPIPS in a file, by our names.
+def read_perceptual(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors of LPIPS in a file, by our ``names``.
 
     Raises:
         CheckpointError: If the file cannot be read or holds none.
     """
     if is_safetensors(path):
-        state, prefix = read_tensors(path), f"{TRAINING_PREFIX}perceptual."
-        return _below(state, prefix) or state
+        state = read_tensors(path)
+        return below(f"{TRAINING_PREFIX}perceptual.", state) or state
     if not path.is_file():
         raise CheckpointError(f"`{path}` does not exist", hint="give the file with the weights of LPIPS")
-    found = _below(read_pickle(path), _ORIGINAL_PREFIX)
+    found = below(_ORIGINAL_PREFIX, read_pickle(path))
     if not found:
         raise CheckpointError(
             f"`{path}` has no keys `{_ORIGINAL_PREFIX}*`",
             hint="only checkpoints that were trained with the perceptual loss carry its weights",
         )
-    return rename(found, PERCEPTUAL_KEYS)
-
-
-def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
+    return PERCEPTUAL.rename(found, names, where=f"`{path}`")
 
 
 def _download(folder: Path, network: PerceptualNetwork) -> dict[str, Tensor]:
@@ -85,14 +81,14 @@ def _download(folder: Path, network: PerceptualNetwork) -> dict[str, Tensor]:
     state = {"shift": network.shift, "scale": network.scale}
     # A folder of its own: another run may be downloading the same files.
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-        for address, digest, table in (
-            (_HEADS, _HEADS_SHA256, PERCEPTUAL_KEYS),
-            (_VGG16, _VGG16_SHA256, VGG16_KEYS),
+        for address, digest, keys in (
+            (_HEADS, _HEADS_SHA256, PERCEPTUAL),
+            (_VGG16, _VGG16_SHA256, VGG16),
         ):
             file = Path(temporary) / f"{digest[:8]}.pth"
             fetch(address, file, digest)
-            parts = {key: t for key, t in read_pickle(file).items() if not key.startswith("classifier.")}
-            state |= {key: t.clone() for key, t in rename(parts, table).items()}
+            found = keys.rename(read_pickle(file), network.state_dict())
+            state |= {name: tensor.clone() for name, tensor in found.items()}
             file.unlink()
     return state
 

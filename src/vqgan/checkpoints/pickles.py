@@ -1,6 +1,14 @@
-"""Reading PyTorch's pickles without running anything that stands in them."""
+"""PyTorch's pickles, read without running anything that stands in them.
 
+What a pickle would do is found by reading its instructions, before any is followed.
+"""
+
+import io
+import mmap
+import pickletools
+import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +17,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqgan.checkpoints.pickle_scan import COPY_AGAIN, ZIP_START, check_names, foreign_names
-from vqgan.checkpoints.tensors import refuse_pointer
+from vqgan.checkpoints.tensors import COPY_AGAIN, check_names, refuse_pointer, refused
 from vqgan.errors import CheckpointError, printable
+
+ZIP_START = b"PK\x03\x04"
+
+_KNOWN = re.compile(
+    r"collections\.OrderedDict|(builtins|__builtin__)\.set|torch\.(Size|device|nn\.parameter\.Parameter)"
+    r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter)|torch\.storage\.(Typed|Untyped)Storage"
+    r"|torch\.(Double|Float|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
+    r"|torch\.(float(16|32|64)|bfloat16|u?int(8|16|32|64)|bool)"
+)
+"""What tensors are made of. PyTorch allows more (functions that take memory or time), no model needs it."""
+
+_MAX_INSTRUCTIONS = 2_000_000
+"""A checkpoint takes about 35 for each tensor; two million take some seconds."""
+
+_MAX_IN_TUPLE = 10_000
+
+_PICKLES = 5
+"""Files older than PyTorch 1.6 begin with this many pickles, then come bytes."""
 
 
 class Inert:
@@ -73,16 +98,10 @@ def read_checkpoint(path: Path) -> Pickled:
     """
     if not path.is_file():
         raise CheckpointError(
-            f"cannot read `{path}`: there is no such file, or it is none", hint="check the path"
+            f"cannot read `{path}`: there is no such file, or it is a folder", hint="check the path"
         )
     refuse_pointer(path)
-    wanted = foreign_names(path, [name for _, name in _STAND_INS])
-    if wanted:
-        raise CheckpointError(
-            f"`{path}` cannot be read as a checkpoint without running code: it names "
-            f"{', '.join(f'`{printable(name[:100])}`' for name in wanted[:5])}; nothing was run",
-            hint="only checkpoints of tensors and plain values are read",
-        )
+    _refuse_code(path)
     try:
         # Files older than PyTorch 1.6 are no zip archives; only those can be mapped.
         with (
@@ -96,26 +115,21 @@ def read_checkpoint(path: Path) -> Pickled:
     except Exception as error:  # a damaged pickle can fail in any way; none of them is a mistake of ours
         reason = printable(" ".join(str(error).split())[:200])
         cut = isinstance(error, EOFError) or "EOF" in reason
-        raise CheckpointError(
-            f"`{path}` cannot be read as a checkpoint: {'it is not complete' if cut else reason}",
-            hint=COPY_AGAIN if cut else "the file is damaged, or not a checkpoint of this kind",
-        ) from None
-    found = value
-    for key in ("model", "ema", "state_dict"):  # the last one that is there counts
-        if isinstance(value, dict) and (
-            isinstance(value.get(key), dict) or (key == "state_dict" and key in value)
-        ):
-            found = value[key]
+        raise (refused(path, "it is not complete", COPY_AGAIN) if cut else refused(path, reason)) from None
+    top = value if isinstance(value, dict) else {}
+    found = top.get("state_dict", value)
+    if "state_dict" not in top:
+        found = next((top[key] for key in ("ema", "model") if isinstance(top.get(key), dict)), value)
     if not isinstance(found, dict):
         raise CheckpointError(
             f"`{path}` holds {type(found).__name__}, expected tensors by name",
             hint="give a checkpoint of a model",
         )
-    step = value.get("global_step", 0) if isinstance(value, dict) else 0
     tensors = {str(key): tensor for key, tensor in found.items() if isinstance(tensor, Tensor)}
     _check_memory(path, tensors)
-    averaged = isinstance(value, dict) and found is value.get("ema")
-    return Pickled(tensors, step if isinstance(step, int) and 0 <= step < 1 << 63 else 0, averaged)
+    step = top.get("global_step", 0)
+    known = isinstance(step, int) and 0 <= step < 1 << 63
+    return Pickled(tensors, step if known else 0, averaged=found is top.get("ema"))
 
 
 def _check_memory(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -126,14 +140,113 @@ def _check_memory(path: Path, tensors: dict[str, Tensor]) -> None:
         stored, announced = tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size()
         total += announced
         if announced > stored:
-            raise CheckpointError(
-                f"`{path}` cannot be read as a checkpoint: the tensor `{printable(name[:100])}` announces "
-                f"{announced:,} bytes and has {stored:,}",
-                hint="the file is damaged",
-            )
+            what = f"the tensor `{printable(name[:100])}` announces"
+            raise refused(path, f"{what} {announced:,} bytes and has {stored:,}", "the file is damaged")
     size = path.stat().st_size
     if total > _MAX_SHARED * size:
+        what = f"its tensors announce {total:,} bytes in a file of {size:,}"
+        raise refused(path, what, "the file is damaged")
+
+
+def _refuse_code(path: Path) -> None:
+    """Raises CheckpointError if a checkpoint names a class or a function that is not a part of tensors.
+
+    It is a zip archive of PyTorch's, or pickles in a row, as old files are. The same error is raised for a file that
+    is damaged, or made to exhaust its reader.
+    """
+    names: set[str] = set()
+    is_damaged = False
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == ZIP_START:
+                _scan(io.BytesIO(_pickle_of_archive(path)), names, path)
+            else:
+                # Mapped: lengths that are announced take no memory beyond the file's own.
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                    for _ in range(_PICKLES):
+                        _scan(mapped, names, path)
+                        if mapped.tell() == len(mapped):
+                            break
+    except (ValueError, LookupError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        is_damaged = True
+    harmless = {name for _, name in _STAND_INS}
+    code = sorted(name for name in names - harmless if not _KNOWN.fullmatch(name))
+    if code:  # this says more than where the file ends
         raise CheckpointError(
-            f"`{path}` cannot be read as a checkpoint: its tensors announce {total:,} bytes in a file of {size:,}",
-            hint="the file is damaged",
+            f"`{path}` cannot be read as a checkpoint without running code: it names "
+            f"{', '.join(f'`{printable(name[:100])}`' for name in code[:5])}; nothing was run",
+            hint="only checkpoints of tensors and plain values are read",
         )
+    if (
+        is_damaged
+    ):  # in whichever way reading failed: what a download or a copy left out is the likeliest reason
+        raise refused(path, "it is not complete, or damaged", COPY_AGAIN)
+
+
+def _pickle_of_archive(path: Path) -> bytes:
+    """The pickle in a zip archive that is as PyTorch writes them: one folder, and nothing compressed."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        for name in names:
+            parts = re.split(r"[/\\]", name)
+            if ".." in parts or not parts[0] or ":" in parts[0]:
+                raise refused(path, f"the archive names {name[:100]!a}, which leads out of it")
+        if len(set(names)) < len(names):
+            raise refused(path, "the archive holds a file twice")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise refused(path, "the archive is compressed, which PyTorch's are not")
+        announced, size = sum(entry.file_size for entry in entries), path.stat().st_size
+        if announced > size:
+            raise refused(path, f"the archive announces {announced:,} bytes and has {size:,}")
+        pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(pickles) != 1 or len({name.split("/")[0] for name in names}) != 1:
+            raise refused(path, "the archive is not laid out as PyTorch's are: one folder with a `data.pkl`")
+        return archive.read(pickles[0])
+
+
+def _scan(file: Any, found: set[str], path: Path) -> None:
+    """Adds the names of one pickle to ``found``, and follows how large its tuples are, parts of parts counted.
+
+    Tuples can be keys: hashing a small pickle's tuples of tuples of tuples can take for ever, or all of the stack.
+    """
+    # What the pickle's stack would hold: the size of a tuple, a text, 1 for the rest, and None for a mark.
+    stack: list[int | str | None] = []
+    memo: dict[int, int | str | None] = {}
+    for number, (code, argument, _) in enumerate(pickletools.genops(file)):
+        if number > _MAX_INSTRUCTIONS:
+            raise refused(path, f"its pickle has more than {_MAX_INSTRUCTIONS:,} instructions")
+        if code.name in ("GLOBAL", "INST"):
+            found.add(".".join(str(argument).split(" ")))
+        elif code.name == "STACK_GLOBAL":
+            found.add(".".join(str(part) for part in stack[-2:]))
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = stack[-1]
+            continue
+        if code.name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[int(str(argument))])
+            continue
+        if code.name == "DUP":
+            stack.append(stack[-1])
+            continue
+        taken = _pop(stack, code)
+        size = 1
+        if "TUPLE" in code.name:
+            size += sum(part for part in taken if isinstance(part, int))
+            if size > _MAX_IN_TUPLE:
+                raise refused(path, f"its pickle has a tuple of more than {_MAX_IN_TUPLE:,} parts")
+        for kind in code.stack_after:
+            text = isinstance(argument, str) and kind.name == "str"
+            stack.append(None if kind is pickletools.markobject else argument if text else size)
+
+
+def _pop(stack: list[int | str | None], code: pickletools.OpcodeInfo) -> list[int | str | None]:
+    """Takes from the stack what an instruction takes, down to the mark if it takes that many."""
+    if pickletools.markobject not in code.stack_before:
+        return [stack.pop() for _ in code.stack_before]
+    taken: list[int | str | None] = []
+    while (top := stack.pop()) is not None:
+        taken.append(top)
+    if code.stack_before[0] is not pickletools.markobject:
+        stack.pop()
+    return taken

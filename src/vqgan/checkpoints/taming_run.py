@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from vqgan.checkpoints.taming_schema import Node, unresolved
+from vqgan.checkpoints.original_config import Node, unresolved
 from vqgan.config import convert
 from vqgan.errors import ConfigError
 
@@ -228,12 +228,6 @@ class OriginalTraining:
     keep_probability: float
     images_class: str
     images: Images
-
-
-def is_original(mapping: Mapping[str, Any]) -> bool:
-    """Whether a file is a configuration of the original: it has a `model` with a `target`."""
-    model = mapping.get("model")
-    return isinstance(model, Mapping) and "target" in model
 
 
 def read_training(mapping: Mapping[str, Any], *, where: str) -> OriginalTraining:

@@ -3,24 +3,54 @@
 import json
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vqgan.checkpoints.pickle_scan import COPY_AGAIN, check_names
-from vqgan.errors import CheckpointError
+from vqgan.errors import CheckpointError, printable
 from vqgan.output_files import replace_file
 
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors specification's own limit; a larger header is not read."""
 
+COPY_AGAIN = "copy or download the file again"
+"""The hint where a file is damaged."""
+
+_MAX_NAME = 500
 _POINTER = b"version https://git-lfs"
 
 Shapes = dict[str, tuple[int, ...]]
 """Name to shape of every tensor, in the file's order."""
+
+T = TypeVar("T")
+
+
+def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
+    """What stands below a prefix, without it.
+
+    Example:
+        >>> below("a.", {"a.x": 1, "b.x": 2})
+        {'x': 1}
+    """
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Raises CheckpointError if a tensor's name is no line of text: names are shown, and terminals obey."""
+    for name in names:
+        if not name.isprintable() or len(name) > _MAX_NAME:
+            raise refused(path, f"a tensor is called `{printable(name[:100])}`")
+
+
+def refused(
+    path: Path, reason: str, hint: str = "the file is damaged, or not a checkpoint of this kind"
+) -> CheckpointError:
+    """The error for a file that is not what it seems to be."""
+    return CheckpointError(f"`{path}` cannot be read as a checkpoint: {reason}", hint=hint)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

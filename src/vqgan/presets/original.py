@@ -9,9 +9,8 @@ import os
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, Literal
 
-from vqgan.checkpoints.taming import model_config
+from vqgan.checkpoints.original_config import interpolated, model_config
 from vqgan.checkpoints.taming_run import LEFT_OUT, MAPPED, Loss, OriginalTraining, read_training
-from vqgan.checkpoints.taming_schema import interpolated
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, closest, printable

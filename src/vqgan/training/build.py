@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import torch
 
+from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import check_keys, read_training, shapes_of
-from vqgan.checkpoints.load import find_file, find_header, is_own, read_model
+from vqgan.checkpoints.load import find_header, is_own, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import (

@@ -7,8 +7,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import tiny
+import vqgan
 from vqgan.checkpoints.diffusers import CONFIG_FILE, WEIGHTS_FILE, read_diffusers, write_diffusers
-from vqgan.checkpoints.key_maps import DIFFUSERS_KEYS, inverse, rename
+from vqgan.checkpoints.key_maps import DIFFUSERS
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 from vqgan.tokenizer.quantizers import GumbelQuantizerConfig, RemapConfig
@@ -253,24 +254,21 @@ def test_no_key_may_be_missing_or_more_or_named_twice(tmp_path):
     bias = "encoder.mid_block.attentions.0.to_q.bias"
     for changed, message in (
         ({k: t for k, t in state.items() if k != bias}, "1 missing"),
-        (state | {"decoder.up_blocks.7.resnets.0.norm1.bias": torch.zeros(32)}, "1 unexpected"),
+        (state | {"decoder.up_blocks.7.resnets.0.norm1.bias": torch.zeros(32)}, "1 of 154 keys"),
         (state | {"encoder.more.bias": torch.zeros(1)}, "`encoder.more.bias`"),
         (state | {bias: torch.zeros(3)}, "1 of another shape"),
         (state | {bias.replace("to_q", "query"): state[bias].clone()}, "are two names of one tensor"),
     ):
         save_file(changed, path)
         with pytest.raises(CheckpointError, match=message):
-            read_diffusers(tmp_path)
+            vqgan.load(tmp_path)
 
 
-def test_the_levels_of_the_decoder_are_counted_from_the_other_end_both_ways():
-    key = "decoder.up_blocks.0.upsamplers.0.conv.weight"
-    renamed = rename({key: torch.zeros(1)}, DIFFUSERS_KEYS, num_levels=3)
-    assert list(renamed) == ["decoder.levels.2.resample.conv.weight"]
-    assert list(rename(renamed, inverse(DIFFUSERS_KEYS), num_levels=3)) == [key]
-    renamed = rename({"encoder.down_blocks.0.downsamplers.0.conv.bias": torch.zeros(1)}, DIFFUSERS_KEYS)
-    assert list(renamed) == ["encoder.levels.0.resample.conv.bias"]
-
-
-def test_no_two_rows_lead_to_the_same_name():
-    assert len(inverse(DIFFUSERS_KEYS)) == len(DIFFUSERS_KEYS)
+def test_the_levels_of_the_decoder_are_counted_from_the_other_end():
+    names = [
+        f"{side}.levels.{level}.resample.conv.bias" for side in ("encoder", "decoder") for level in range(3)
+    ]
+    theirs = DIFFUSERS.published(names)
+    assert theirs["decoder.levels.2.resample.conv.bias"] == "decoder.up_blocks.0.upsamplers.0.conv.bias"
+    assert theirs["encoder.levels.0.resample.conv.bias"] == "encoder.down_blocks.0.downsamplers.0.conv.bias"
+    assert list(DIFFUSERS.rename({key: torch.zeros(1) for key in theirs.values()}, names)) == names

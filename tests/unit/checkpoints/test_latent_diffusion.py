@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vqgan.checkpoints.key_maps import TOKENIZER_KEYS, rename
+from vqgan.checkpoints.key_maps import TOKENIZER
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
 SIZES = {
@@ -95,6 +95,6 @@ def test_every_tensor_of_latent_diffusion_has_its_place_and_no_place_stays_empty
     )
     with torch.device("meta"):
         wanted = Tokenizer(config).state_dict()
-    found = rename(state, TOKENIZER_KEYS)
+    found = TOKENIZER.rename(state, wanted)
     assert len(found) == len(state)
     assert {key: t.shape for key, t in found.items()} == {key: t.shape for key, t in wanted.items()}

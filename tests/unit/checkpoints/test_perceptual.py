@@ -7,7 +7,7 @@ import torch
 import tiny
 from vqgan.checkpoints import perceptual
 from vqgan.checkpoints.format import save_model
-from vqgan.checkpoints.key_maps import PERCEPTUAL_KEYS, VGG16_KEYS
+from vqgan.checkpoints.key_maps import PERCEPTUAL, VGG16
 from vqgan.checkpoints.perceptual import fetch, load_perceptual
 from vqgan.checkpoints.tensors import write_tensors
 from vqgan.errors import CheckpointError, OutputError
@@ -31,12 +31,9 @@ def state():
     }
 
 
-def original(state, table):
-    """The weights by the original's names, as far as ``table`` knows them."""
-    names = {}
-    for old, new in table.items():
-        names |= {f"{new}.{leaf}": f"{old}.{leaf}" for leaf in ("weight", "bias")} | {new: old}
-    return {names[name]: tensor for name, tensor in state.items() if name in names}
+def original(state, keys):
+    """The weights by the names of their publishers."""
+    return {theirs: state[name] for name, theirs in keys.published(state).items()}
 
 
 def assert_loaded(network, state):
@@ -58,7 +55,7 @@ def test_weights_come_from_a_models_file_that_carries_them(tmp_path, state):
 
 
 def test_weights_come_from_an_original_checkpoint(tmp_path, state):
-    keys = original(state, PERCEPTUAL_KEYS)
+    keys = original(state, PERCEPTUAL)
     assert len(keys) == len(state)
     model = {"encoder.x": torch.zeros(1), **{f"loss.perceptual_loss.{key}": t for key, t in keys.items()}}
     torch.save({"state_dict": model}, tmp_path / "last.ckpt")
@@ -86,14 +83,12 @@ def test_files_without_them_are_refused(tmp_path, state):
 @pytest.fixture
 def published(tmp_path, state, monkeypatch):
     """The two files as their publishers have them, at addresses that need no network."""
-    tables = {
-        "HEADS": {old: new for old, new in PERCEPTUAL_KEYS.items() if old.startswith("lin")},
-        "VGG16": VGG16_KEYS,
-    }
-    extra = {"HEADS": {}, "VGG16": {"classifier.0.weight": torch.zeros(3)}}
-    for name, table in tables.items():
+    heads = {key: tensor for key, tensor in original(state, PERCEPTUAL).items() if key.startswith("lin")}
+    features = {key: tensor for key, tensor in original(state, VGG16).items() if key.startswith("features")}
+    files = {"HEADS": heads, "VGG16": features | {"classifier.0.weight": torch.zeros(3)}}
+    for name, content in files.items():
         path = tmp_path / f"{name}.pth"
-        torch.save({**original(state, table), **extra[name]}, path, _use_new_zipfile_serialization=False)
+        torch.save(content, path, _use_new_zipfile_serialization=False)
         monkeypatch.setattr(perceptual, f"_{name}", path.as_uri())
         monkeypatch.setattr(perceptual, f"_{name}_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
     state |= {name: PerceptualNetwork().state_dict()[name] for name in ("shift", "scale")}

@@ -15,7 +15,7 @@ from reference import store
 from vqgan.checkpoints import zoo, zoo_download
 from vqgan.checkpoints.downloads import download
 from vqgan.checkpoints.format import build_model, read_header
-from vqgan.checkpoints.taming import model_config
+from vqgan.checkpoints.original_config import model_config
 from vqgan.checkpoints.zoo_download import by_hand, default_path, download_model, original_yaml
 from vqgan.checkpoints.zoo_entries import ENTRIES, NOT_STATED, Entry, Source, find_entry
 from vqgan.config import read_yaml, to_mapping

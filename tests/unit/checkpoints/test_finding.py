@@ -1,6 +1,6 @@
 import pytest
 
-from vqgan.checkpoints.published_layout import find_checkpoint, find_config
+from vqgan.checkpoints.finding import find_checkpoint, find_config
 from vqgan.errors import CheckpointError
 
 MODEL = "model: {target: taming.models.vqgan.VQModel, params: {}}\n"
@@ -62,7 +62,7 @@ def test_those_that_are_none_are_named_with_their_reasons(published):
         find_config(checkpoint)
     configs = root / "configs"
     assert caught.value.message.endswith(
-        f"what was found is none: `{root / 'checkpoints' / 'model.yaml'}` looks like a web page, not YAML; "
+        f"what was found cannot be used: `{root / 'checkpoints' / 'model.yaml'}` looks like a web page, not YAML; "
         f"`{configs / 'a.yaml'}` holds a list, expected a mapping of keys to values; "
         f"`{configs / 'b.yml'}` has no `model` with a `target`"
     )

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from reference import store
-from vqgan.checkpoints.taming import model_config
-from vqgan.checkpoints.taming_weights import model_state
+from vqgan.checkpoints.original_config import model_config
+from vqgan.checkpoints.original_weights import model_state
 from vqgan.conditioning import (
     ClassLabelConfig,
     CoordinatesConfig,
