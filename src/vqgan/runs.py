@@ -2,9 +2,9 @@
 
 import logging
 import platform
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,14 +35,16 @@ from vqgan.training.run import (
     open_sources,
     read_run,
     refuse_changes,
-    summary,
 )
-from vqgan.training.task import Task
+from vqgan.training.task import Session, Task
 from vqgan.types import Batch, OnProgress
 from vqgan.version import __version__
 
 __all__ = ["Data", "read_run", "resolve", "train"]
 logger = logging.getLogger(__name__)
+
+_Prepared = tuple[Run, tuple[Source, Source], Session]
+"""The resolved run, its images (trained on, held out), and what the loop needs."""
 
 
 def train(
@@ -102,8 +104,8 @@ def train(
         prepared = _begin(RunFolder(Path(out)), settings, given, tokenizer, start_from, engine, begun)
     else:
         raise ConfigError("expected exactly one of `out` and `resume`", hint=hint)
-    prepared.train(on_progress)
-    return prepared.folder.path
+    _train(prepared, on_progress)
+    return prepared[-1].folder.path
 
 
 def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
@@ -120,64 +122,41 @@ def _refuse_when_resuming(**arguments: object) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """Everything that the loop needs."""
-
-    settings: Run
-    task: Task
-    folder: RunFolder
-    engine: Engine
-    sources: tuple[Source, Source]
-    values: dict[str, Any]
-    start: int = 0
-    unfinished: dict[str, float] | None = None
-
-    @property
-    def has_heldout(self) -> bool:
-        """False where the images that are held out are, for want of others, those trained on."""
-        prints = {self.values["fingerprint"], self.values["heldout_fingerprint"]}
-        return self.settings.data.eval_source is not None or len(prints) > 1
-
-    def train(self, on_progress: OnProgress | None) -> None:
-        """Trains from ``start`` to the last step."""
-        data, training, engine = self.settings.data, self.settings.training, self.engine
-        images, heldout = self.sources[0], self.sources[1] if self.has_heldout else None
-        logger.info("%s", summary(self.settings, images, heldout, f"{engine.precision} on {engine.device}"))
-        loader = Loader(
-            images,
-            data.transform(self.task.image_channels),
-            batch_size=training.batch_size // training.accumulate,
-            seed=self.values["seed"],
-            workers=data.workers,
-            start=self.start * training.batch_size,
-            rank=engine.rank,
-            world=engine.world,
-        )
-        with ExitStack() as stack:
-            # Closing the batches ends the processes that read, also where an error keeps them alive.
-            batches = stack.enter_context(closing(cast(Generator[Batch, None, None], iter(loader))))
-            observer = stack.enter_context(closing(self._observer(on_progress))) if engine.is_main else None
-            loop = Loop(
-                task=self.task, folder=self.folder, engine=engine, values=self.values, observer=observer
-            )
-            loop.run(batches, self.start, self.unfinished)
-
-    def _observer(self, on_progress: OnProgress | None) -> Observer:
-        transform = self.settings.data.transform(self.task.image_channels)
-
-        def heldout(limit: int, size: int, measured: bool) -> Iterable[Batch]:
-            batches = evaluation_batches(self.sources[1], transform, size, limit=limit)
-            return batches if self.has_heldout or not measured else ()
-
-        return Observer(
-            task=self.task,
-            folder=self.folder,
-            heldout=heldout,
-            engine=self.engine,
-            start=self.start,
-            on_progress=on_progress,
-        )
+def _train(prepared: _Prepared, on_progress: OnProgress | None) -> None:
+    """Trains to the last step."""
+    settings, (images, heldout), session = prepared
+    data, training, engine, values = settings.data, settings.training, session.engine, session.values
+    # Where images are held out that, for want of others, are trained on too, they are only pictured.
+    measured = data.eval_source is not None or values["fingerprint"] != values["heldout_fingerprint"]
+    (height, width), classes = (
+        data.image_size,
+        f" of {len(images.class_names)} classes" if images.class_names else "",
+    )
+    logger.info(
+        "%s",
+        f"{training.steps:,} steps of {training.batch_size} images of {height}x{width} pixels in {engine.precision} "
+        f"on {engine.device}: {len(images):,} images{classes}, {len(heldout) if measured else 0:,} held out",
+    )
+    transform = data.transform(session.task.image_channels)
+    loader = Loader(
+        images,
+        transform,
+        batch_size=training.batch_size // training.accumulate,
+        seed=values["seed"],
+        workers=data.workers,
+        start=session.start * training.batch_size,
+        rank=engine.rank,
+        world=engine.world,
+    )
+    with ExitStack() as stack:
+        # Closing the batches ends the processes that read, also where an error keeps them alive.
+        batches = stack.enter_context(closing(cast(Generator[Batch, None, None], iter(loader))))
+        observer = None
+        if engine.is_main:
+            held_out = partial(evaluation_batches, heldout, transform)
+            observer = Observer(session, held_out, measured=measured, on_progress=on_progress)
+            stack.enter_context(closing(observer))
+        Loop(session, observer).run(batches)
 
 
 def _begin(
@@ -216,7 +195,7 @@ def _begin(
         if isinstance(settings, PriorRun):
             task.export(folder, 0)
     engine.barrier()
-    return _Prepared(settings, task, folder, engine, sources, values)
+    return settings, sources, Session(task, folder, engine, values)
 
 
 def _continue(
@@ -262,7 +241,7 @@ def _continue(
         write_text(folder.config, dump_yaml(settings))
     engine.barrier()
     logger.info("going on from step %d of %d", step.number, settings.training.steps)
-    return _Prepared(settings, task, folder, engine, sources, values, step.number, unfinished)
+    return settings, sources, Session(task, folder, engine, values, step.number, unfinished)
 
 
 def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:

@@ -12,12 +12,10 @@ from typing import Any
 
 import torch
 
-from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import DivergedError, Preempted
-from vqgan.training.engine import Engine
 from vqgan.training.observer import Observer, to_device
 from vqgan.training.report import write_run_report
-from vqgan.training.task import Task
+from vqgan.training.task import Session
 from vqgan.types import Batch, duration
 
 logger = logging.getLogger(__name__)
@@ -78,50 +76,34 @@ class Loop:
     """Trains a task up to its last step and keeps its run folder.
 
     Args:
-        task: What is trained.
-        folder: Where steps are committed.
-        engine: Device, precision, processes.
-        values: Plain values that every committed step repeats (seed, fingerprint of the data).
+        session: The run.
         observer: In the main process, what writes numbers and pictures; else None.
     """
 
-    def __init__(
-        self,
-        *,
-        task: Task,
-        folder: RunFolder,
-        engine: Engine,
-        values: Mapping[str, Any],
-        observer: Observer | None,
-    ) -> None:
-        self.task = task
-        self.folder = folder
-        self.engine = engine
-        self.values = values
+    def __init__(self, session: Session, observer: Observer | None) -> None:
+        self.session = session
+        self.task, self.folder, self.engine = session.task, session.folder, session.engine
         self.observer = observer
         self._saved = -1
         self._seconds, self._steps = 0.0, 0
         self._times: list[float] | None = []
 
-    def run(
-        self, train: Iterator[Batch], start: int = 0, unfinished: Mapping[str, float] | None = None
-    ) -> None:
-        """Runs the steps from ``start`` to the last.
+    def run(self, train: Iterator[Batch]) -> None:
+        """Runs the remaining steps.
 
         Args:
-            train: Micro-batches, beginning with the first of step ``start``.
-            start: Optimizer steps already done; the state after them is committed.
-            unfinished: The row of the last of them, if its evaluation was broken off.
+            train: Micro-batches, beginning with the first of the session's first step.
 
         Raises:
             Preempted: After a signal, once everything is saved.
-            DivergedError: When a gradient is no longer finite; the last committed step stands.
-            OutputError: When the disk refuses; the last committed step stands.
+            DivergedError: When a gradient is no longer finite; the last saved step stands.
+            OutputError: When the disk refuses; the last saved step stands.
         """
+        start, unfinished = self.session.start, self.session.unfinished
         with stop_on_signals() as stop:
             if self.engine.is_main and not self.folder.numbers():
                 # From here on the run can be resumed, whenever and however it ends.
-                self.folder.commit(start, self.task.state.tensors(), self.values)
+                self.folder.commit(start, self.task.state.tensors(), self.session.values)
             self._saved = start
             if unfinished is not None:
                 self._complete(start, unfinished, stop)
@@ -133,7 +115,7 @@ class Loop:
         """One optimizer step; returns the numbers to log if they are due."""
         started = time.perf_counter()
         config, done = self.task.loop, step + 1
-        torch.manual_seed(step_seed(int(self.values["seed"]), step, self.engine.rank))
+        torch.manual_seed(step_seed(int(self.session.values["seed"]), step, self.engine.rank))
         batches = [to_device(next(train), self.engine.device) for _ in range(config.accumulate)]
         measured = self.task.train_step(batches, step)
         if self.observer is not None:
@@ -212,6 +194,6 @@ class Loop:
         if self.engine.is_main:
             # The model first: a run that is killed in between writes it again from the step before.
             self.task.export(self.folder, done)
-            self.folder.commit(done, self.task.state.tensors(), {**self.values, **values})
+            self.folder.commit(done, self.task.state.tensors(), {**self.session.values, **values})
         self._saved = done
         self.engine.barrier()

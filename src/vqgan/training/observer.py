@@ -18,15 +18,13 @@ from vqgan.errors import OutputError
 from vqgan.images import grid, read_pixels, save_apng, save_png
 from vqgan.images.pixels import to_picture, to_uint8
 from vqgan.output_files import output_errors
-from vqgan.training.engine import Engine
-from vqgan.training.task import Task
+from vqgan.training.task import Session
 from vqgan.types import Batch, Images, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
 
-Heldout = Callable[[int, int, bool], Iterable[Batch]]
-"""Held-out images, anew at every call: the maximal number of images, the batch size, and whether they are measured;
-if not, they are only pictured and may be images that are trained on. A batch may be empty."""
+Heldout = Callable[[int, int], Iterable[Batch]]
+"""Held-out images, anew at every call: the batch size and the maximal number of images. A batch may be empty."""
 
 MAX_COLUMNS = 8
 """Images in a row of a picture."""
@@ -36,32 +34,23 @@ class Observer:
     """Watches a task from the main process and writes down what it sees.
 
     Args:
-        task: What is watched; its settings say how often.
-        folder: Where everything is written.
+        session: The run that is watched; its task's settings say how often.
         heldout: Images that are never trained on.
-        engine: Where the task computes, and with how many processes.
-        start: Steps already done.
+        measured: Whether they are measured; if not, they are only pictured and may be images that are trained on.
         on_progress: Called after every step.
     """
 
     def __init__(
-        self,
-        *,
-        task: Task,
-        folder: RunFolder,
-        heldout: Heldout,
-        engine: Engine,
-        start: int,
-        on_progress: OnProgress | None,
+        self, session: Session, heldout: Heldout, *, measured: bool, on_progress: OnProgress | None
     ) -> None:
-        self.task = task
-        self.folder = folder
+        self.task, self.folder, self.engine = session.task, session.folder, session.engine
         self.heldout = heldout
-        self.engine = engine
+        self.measured = measured
         self.on_progress = on_progress
+        folder = session.folder
         rows = folder.skipped.read_text(encoding="utf-8").splitlines() if folder.skipped.exists() else []
         self._skipped = {json.loads(row)["path"] for row in rows}
-        self._log = MetricsLog(folder, start)
+        self._log = MetricsLog(folder, session.start)
 
     def observe(self, done: int, row: Mapping[str, float], poll: Callable[[], None]) -> None:
         """Adds what is due after ``done`` steps to the row, writes it, and reports progress.
@@ -80,10 +69,8 @@ class Observer:
                 self._pictures(done, poll)
             except OutputError as error:
                 logger.warning("no pictures of step %d: %s", done, error)
-        if done % config.evaluate_every == 0 or done == config.steps:
-            held_out = self._batches(
-                config.evaluate_images, config.share(self.engine.world), poll, measured=True
-            )
+        if self.measured and (done % config.evaluate_every == 0 or done == config.steps):
+            held_out = self._batches(config.share(self.engine.world), config.evaluate_images, poll)
             row = {**row, **{f"heldout_{name}": n for name, n in self.task.evaluate(held_out).items()}}
         self.write(done, row)
         if self.on_progress is not None:
@@ -120,14 +107,14 @@ class Observer:
 
     def _pictures(self, done: int, poll: Callable[[], None]) -> None:
         count = self.task.loop.pictures
-        for batch in self._batches(count, count, poll, measured=False):
+        for batch in self._batches(count, count, poll):
             groups = self.task.pictures(batch, lambda _: poll())
             columns = min(MAX_COLUMNS, len(batch.images))
             for name, picture in write_pictures(self.folder.images, done, groups, columns=columns).items():
                 self._log.picture(done, name, picture)
 
-    def _batches(self, limit: int, size: int, poll: Callable[[], None], *, measured: bool) -> Iterator[Batch]:
-        for batch in self.heldout(limit, size, measured):
+    def _batches(self, size: int, limit: int, poll: Callable[[], None]) -> Iterator[Batch]:
+        for batch in self.heldout(size, limit):
             poll()
             # The same files are met at every evaluation; the list knows which were named before.
             for path, reason in self.skipped(batch):

@@ -151,23 +151,6 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise CheckpointError(error.message, hint=error.hint) from None
 
 
-def summary(run: Run, images: Source, heldout: Source | None, where: str) -> str:
-    """One line that says what is trained, on what, and for how long.
-
-    Args:
-        run: The run.
-        images: What it trains on.
-        heldout: What it is measured on, if there are other images for it.
-        where: Device and precision.
-    """
-    (height, width), training = run.data.image_size, run.training
-    classes = f" of {len(images.class_names)} classes" if images.class_names else ""
-    return (
-        f"{training.steps:,} steps of {training.batch_size} images of {height}x{width} pixels in {where}: "
-        f"{len(images):,} images{classes}, {len(heldout) if heldout else 0:,} held out"
-    )
-
-
 def warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:
     """Logs that a tokenizer in a run folder was trained on images of another size than the prior's are."""
     folder = RunFolder(tokenizer.parent)

@@ -1,12 +1,14 @@
-"""What the loop drives, and for how long."""
+"""What the loop drives, for how long, and where it is kept."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.config import Config, require
+from vqgan.training.engine import Engine
 from vqgan.training.optimizers import TrainingState
 from vqgan.types import Batch, Images, OnProgress
 
@@ -100,3 +102,24 @@ class Task(Protocol):
     def export(self, folder: RunFolder, step: int) -> None:
         """Writes the model's file."""
         ...
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that begins or goes on.
+
+    Attributes:
+        task: What is trained.
+        folder: Where steps are saved.
+        engine: Device, precision, processes.
+        values: Plain values that every saved step repeats (seed, fingerprints of the data).
+        start: Optimizer steps already done; the state after them is saved.
+        unfinished: The row of the last of them, if its evaluation was broken off.
+    """
+
+    task: Task
+    folder: RunFolder
+    engine: Engine
+    values: Mapping[str, Any]
+    start: int = 0
+    unfinished: Mapping[str, float] | None = None

@@ -13,6 +13,7 @@ from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop, step_seed
 from vqgan.training.observer import Observer
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
+from vqgan.training.task import Session
 from vqgan.types import Batch
 
 STEPS = 6
@@ -78,24 +79,17 @@ def batches(skipped=()):
         yield Batch(whole.images, whole.condition, whole.sample, skipped)
 
 
-def held_out(limit, size, measured):
+def held_out(size, limit):
     for first in range(0, limit, size):
         yield tiny.batch(min(size, limit - first), first=first)
 
 
 def run(task, folder, start=0, unfinished=None, progress=None, train=None):
-    observer = Observer(
-        task=task,
-        folder=folder,
-        heldout=held_out,
-        engine=Engine("cpu"),
-        start=start,
-        on_progress=None if progress is None else progress.append,
-    )
-    values = {"seed": 5, "fingerprint": "f"}
-    loop = Loop(task=task, folder=folder, engine=Engine("cpu"), values=values, observer=observer)
+    session = Session(task, folder, Engine("cpu"), {"seed": 5, "fingerprint": "f"}, start, unfinished)
+    on_progress = None if progress is None else progress.append
+    observer = Observer(session, held_out, measured=True, on_progress=on_progress)
     try:
-        loop.run(train or batches(), start, unfinished)
+        Loop(session, observer).run(train or batches())
     finally:
         observer.close()
 
@@ -294,16 +288,13 @@ def test_a_full_disk_ends_the_run_and_the_last_step_stands(folder, monkeypatch):
 
 
 def test_skipped_files_of_training_and_evaluation_are_recorded_once(folder):
-    def skipping(limit, size, measured):
+    def skipping(size, limit):
         whole = tiny.batch(limit)
         yield Batch(whole.images, whole.condition, whole.sample, (("c.png", "z"),))
 
-    task = Counting()
-    observer = Observer(
-        task=task, folder=folder, heldout=skipping, engine=Engine("cpu"), start=0, on_progress=None
-    )
-    loop = Loop(task=task, folder=folder, engine=Engine("cpu"), values={"seed": 0}, observer=observer)
-    loop.run(batches((("a.png", "x"), ("b.png", "y"))))
+    session = Session(Counting(), folder, Engine("cpu"), {"seed": 0})
+    observer = Observer(session, skipping, measured=True, on_progress=None)
+    Loop(session, observer).run(batches((("a.png", "x"), ("b.png", "y"))))
     observer.close()
     assert [json.loads(line)["path"] for line in folder.skipped.read_text().splitlines()] == [
         "a.png",
@@ -346,13 +337,9 @@ def test_one_of_several_processes_evaluates_no_more_images_at_once_than_it_train
     sizes = []
     engine = Engine("cpu")
     monkeypatch.setattr(engine, "world", 2)
+    session = Session(Counting(pictures=0), folder, engine, {"seed": 0})
     observer = Observer(
-        task=Counting(pictures=0),
-        folder=folder,
-        heldout=lambda limit, size, measured: sizes.append(size) or (),
-        engine=engine,
-        start=0,
-        on_progress=None,
+        session, lambda size, limit: sizes.append(size) or (), measured=True, on_progress=None
     )
     observer.observe(STEPS, {}, lambda: None)
     observer.close()

@@ -8,6 +8,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import OutputError
 from vqgan.training.engine import Engine
 from vqgan.training.observer import Observer
+from vqgan.training.task import Session
 from vqgan.types import Batch
 
 
@@ -16,14 +17,8 @@ def batch(*skipped):
 
 
 def observer(path):
-    return Observer(
-        task=Mock(),
-        folder=RunFolder(path),
-        heldout=lambda limit, size, measured: (),
-        engine=Engine("cpu"),
-        start=0,
-        on_progress=None,
-    )
+    session = Session(Mock(), RunFolder(path), Engine("cpu"), {})
+    return Observer(session, lambda size, limit: (), measured=False, on_progress=None)
 
 
 def test_every_file_is_listed_once_also_over_a_resumption(tmp_path):
