@@ -1,6 +1,6 @@
 """How long `--help` of every command takes in a new process; the goal is 200 ms.
 
-The reference is a process that only imports the flag parser (tyro): time that no change of ours can save.
+The reference is a process that imports argparse and ends: what no change of ours can save.
 
     python benchmarks/help.py [--quick] [--json PATH]
 """
@@ -27,7 +27,7 @@ def measure(name: str, repeats: int) -> Row:
     return compare(
         work,
         ours=lambda: run(*words),
-        reference=lambda: run("import tyro"),
+        reference=lambda: run("import argparse"),
         amount=1,
         unit="runs/s",
         repeats=repeats,

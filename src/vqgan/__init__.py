@@ -3,6 +3,7 @@
 Names are imported when they are first used, so that ``import vqgan`` is quick and needs no PyTorch.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,50 +52,36 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "CheckpointError": "vqgan.errors",
+    "ConfigError": "vqgan.errors",
+    "DataError": "vqgan.errors",
+    "DivergedError": "vqgan.errors",
+    "OutputError": "vqgan.errors",
+    "Preempted": "vqgan.errors",
+    "PriorRun": "vqgan.training.run",
+    "Progress": "vqgan.types",
+    "Synthesizer": "vqgan.synthesizer",
+    "SynthesizerConfig": "vqgan.synthesizer",
+    "Tokenizer": "vqgan.tokenizer",
+    "TokenizerConfig": "vqgan.tokenizer",
+    "TokenizerRun": "vqgan.training.run",
+    "VqganError": "vqgan.errors",
+    "__version__": "vqgan.version",
+    "load": "vqgan.checkpoints.load",
+    "read_images": "vqgan.images",
+    "save_model": "vqgan.checkpoints.format",
+    "to_pictures": "vqgan.images",
+    "to_sheet": "vqgan.images",
+    "train": "vqgan.runs",
+    "write_images": "vqgan.images",
+}
+
+
 def __getattr__(name: str) -> Any:
-    match name:
-        case "load":
-            from vqgan.checkpoints.load import load
-
-            return load
-        case "save_model":
-            from vqgan.checkpoints.format import save_model
-
-            return save_model
-        case "train":
-            from vqgan.runs import train
-
-            return train
-        case "read_images" | "to_pictures" | "to_sheet" | "write_images":
-            from vqgan import images
-
-            return getattr(images, name)
-        case "Synthesizer" | "SynthesizerConfig":
-            from vqgan import synthesizer
-
-            return getattr(synthesizer, name)
-        case "Tokenizer" | "TokenizerConfig":
-            from vqgan import tokenizer
-
-            return getattr(tokenizer, name)
-        case "TokenizerRun" | "PriorRun":
-            from vqgan.training import run
-
-            return getattr(run, name)
-        case "Progress":
-            from vqgan.types import Progress
-
-            return Progress
-        case "__version__":
-            from vqgan.version import __version__
-
-            return __version__
-        case _ if name in __all__:
-            from vqgan import errors
-
-            return getattr(errors, name)
-        case _:
-            raise AttributeError(f"module `vqgan` has no attribute `{name}`")
+    if name not in _MODULES:
+        raise AttributeError(f"module `vqgan` has no attribute `{name}`")
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -71,6 +71,6 @@ def test_the_wheel_runs_in_a_fresh_environment(wheel, tmp_path):
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
     (Path(site) / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     assert run(scripts / "vqgan", "--version", cwd=tmp_path) == f"vqgan {version()}\n"
-    place = run(python, "-c", "import vqgan.cli.sample; print(vqgan.__file__)", cwd=tmp_path)
+    place = run(python, "-c", "import vqgan.cli.main; print(vqgan.__file__)", cwd=tmp_path)
     assert Path(place.strip()).is_relative_to(site)
     assert run(scripts / "vqgan", "sample", "--help", cwd=tmp_path).startswith("usage: vqgan sample")

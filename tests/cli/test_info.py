@@ -112,12 +112,12 @@ def test_every_preset_is_printed_as_yaml(name, run):
 
 def test_doctor_shows_versions_and_checks_the_device(run, monkeypatch, tmp_path):
     monkeypatch.setenv("VQGAN_CACHE", str(tmp_path / "not" / "yet"))
-    monkeypatch.setattr("vqgan.checkpoints.load.best_precision", lambda device: "fp16")
+    monkeypatch.setattr("vqgan.cli.doctor.best_precision", lambda device: "fp16")
     result = run("doctor")
     assert result.code == 0
     found = {line.split()[0]: line for line in result.out.splitlines()}
     assert found["torch"].split()[1] == importlib.metadata.version("torch")
-    assert "computes right, quickest in fp16" in found["device"]
+    assert "computes right, fastest in fp16" in found["device"]
     assert f"{tmp_path / 'not' / 'yet'} (will be made when needed, " in found["cache"]
     assert not (tmp_path / "not").exists()
 

@@ -1,11 +1,10 @@
-"""What the commands are given: names of results, parts of images, flags in tyro's frames."""
+"""What the commands are given: names of results, and parts of images."""
 
 import pytest
 import torch
 from PIL import Image
 
 from vqgan.cli.drawing import class_values
-from vqgan.cli.flags import plain_text
 from vqgan.cli.inputs import find_images, known_tokens
 from vqgan.cli.outputs import check_targets
 from vqgan.errors import ConfigError
@@ -93,10 +92,3 @@ def test_a_result_never_replaces_what_it_is_made_from_however_that_is_named(tmp_
         with pytest.raises(ConfigError, match="would replace the input") as caught:
             check_targets(folder, [f"{name}.png"], inputs, overwrite=True)
         assert caught.value.hint == "give another folder with `--out`"
-
-
-def test_a_frame_that_is_none_is_still_a_message():
-    assert plain_text("") == "the flags cannot be read"
-    assert (
-        plain_text(" Title \n ------\n  \x1b[1mBad\x1b[0m  \n  -----\n  For full helptext, run x \n") == "bad"
-    )

@@ -27,10 +27,10 @@ ERRORS = {ConfigError: 2, DataError: 3, DivergedError: 4, CheckpointError: 5, Ou
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """Lets ``vqgan doctor`` fail."""
 
-    def run(self: object) -> None:
+    def doctor(flags: object) -> None:
         raise error
 
-    monkeypatch.setattr(vqgan.cli.doctor.Doctor, "run", run)
+    monkeypatch.setattr(vqgan.cli.doctor, "doctor", doctor)
 
 
 @pytest.mark.parametrize("kind", ERRORS)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 import tiny
 from vqgan.checkpoints.format import load_model, save_model
-from vqgan.cli.info import Info
+from vqgan.cli.main import main
 from vqgan.config import convert, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.synthesizer import Synthesizer
@@ -203,7 +203,7 @@ def test_a_file_brings_it_back_and_info_tells_its_codes(tokenizer, tmp_path, cap
     assert loaded.config == tokenizer.config
     assert torch.equal(codes, tokenizer.eval().encode(images))
     assert torch.equal(loaded.decode(codes), tokenizer.decode(codes))
-    Info(path=str(path)).run()
+    assert main(["info", str(path)]) == 0
     assert f"codebook    {tokenizer.quantizer.codebook_size} codes, " in capsys.readouterr().out
 
 

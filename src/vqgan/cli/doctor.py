@@ -1,48 +1,37 @@
 """``vqgan doctor``: what this machine offers and what is missing."""
 
+import importlib.metadata
+import os
+import platform
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import torch
+
+from vqgan.cache import cache_folder
+from vqgan.checkpoints.load import best_precision, pick_device
+from vqgan.cli import commands
+from vqgan.config import require
+from vqgan.version import __version__
 
 CORE = ("torch", "numpy", "pillow", "safetensors", "pyyaml", "msgspec", "accelerate", "jaxtyping")
 EXTRAS = {"ale-py": "demo", "scikit-learn": "demo", "tensorboard": "log"}
 """Optional packages, and the extra that installs each."""
 
 
-@dataclass(kw_only=True)
-class Doctor:
-    """Shows versions, devices, optional packages and the cache, and checks that the device computes."""
-
-    def run(self) -> None:
-        """Prints a line for each check.
-
-        Raises:
-            ConfigError: If something does not work.
-        """
-        from vqgan.config import require
-
-        problems = []
-        for name, text, works in _checks():
-            print(f"{name:<14}{text}")
-            if not works:
-                problems.append(name)
-        require(
-            not problems,
-            f"not in order: {', '.join(problems)}",
-            hint="reinstall the package in a new environment",
-        )
+def doctor(flags: commands.Doctor) -> None:
+    """Prints a line for each check. Raises ConfigError if something does not work."""
+    problems = []
+    for name, text, works in _checks():
+        print(f"{name:<14}{text}")
+        if not works:
+            problems.append(name)
+    hint = "reinstall the package in a new environment"
+    require(not problems, f"not in order: {', '.join(problems)}", hint=hint)
 
 
 def _checks() -> Iterator[tuple[str, str, bool]]:
     """Name, finding, and whether it is in order."""
-    import os
-    import platform
-    import shutil
-
-    import torch
-
-    from vqgan.cache import cache_folder
-    from vqgan.version import __version__
-
     yield "vqgan", __version__, True
     yield "python", f"{platform.python_version()} on {platform.platform()}", True
     yield "processors", f"{os.cpu_count()}, {torch.get_num_threads()} threads in use", True
@@ -61,8 +50,6 @@ def _checks() -> Iterator[tuple[str, str, bool]]:
 
 
 def _installed(package: str) -> str | None:
-    import importlib.metadata
-
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -71,14 +58,10 @@ def _installed(package: str) -> str | None:
 
 def _device() -> tuple[str, bool]:
     """The default device, and whether a convolution on it is right."""
-    import torch
-
-    from vqgan.checkpoints.load import best_precision, pick_device
-
     device = pick_device("auto")
     ones = torch.ones(1, 1, 3, 3, device=device)
     right = float(torch.nn.functional.conv2d(ones, ones)) == 9.0
-    text = f"{device}: computes {'right' if right else 'WRONG'}, quickest in {best_precision(device)}"
+    text = f"{device}: computes {'right' if right else 'WRONG'}, fastest in {best_precision(device)}"
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
         text += f", {torch.cuda.get_device_name(device)}, {memory / 1e9:.0f} GB"

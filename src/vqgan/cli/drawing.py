@@ -1,47 +1,107 @@
-"""What ``sample`` and ``complete`` share: classes, progress, and writing what was drawn."""
+"""``vqgan sample`` and ``vqgan complete``: new images, and the rest of given ones."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+import torch
 
 from vqgan.checkpoints.format import Header
-from vqgan.checkpoints.load import precision_of
-from vqgan.cli.frames import Frames, check_frames, earlier_files
-from vqgan.cli.frames_page import smaller
-from vqgan.cli.options import Decoding, bytes_of, check_batch_size
-from vqgan.cli.outputs import check_targets
+from vqgan.cli import commands
+from vqgan.cli.frames import Frames, check_frames, earlier_files, smaller
+from vqgan.cli.inputs import (
+    check_multiples,
+    find_images,
+    known_tokens,
+    load_synthesizer,
+    memory_of,
+    read_named,
+)
+from vqgan.cli.outputs import check_targets, print_paths, settings_text
+from vqgan.cli.progress import ProgressBar
 from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.config import require
 from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
-from vqgan.nn.memory import memory_budget
 from vqgan.output_files import make_folder
 from vqgan.synthesizer import Synthesizer
-from vqgan.types import DrawnTokens, OnProgress, Progress
+from vqgan.types import DrawnTokens, Images, OnProgress, Progress
+
+logger = logging.getLogger(__name__)
 
 GRID_IMAGES, GRID_SIDE = 64, 512
-"""The overview shows at most so many images, with a longer side of at most so many pixels: all of thousands would be
-larger than what can be looked at, and than the memory."""
-
+"""The overview shows at most this many images, with a longer side of at most this many pixels: all of thousands would
+be larger than what can be looked at, and than the memory."""
 
 SHOWN_NAMES = 20
 """Names of classes in a hint."""
 
 
-def check_drawing(flags: Decoding, folder: Path, inputs: Sequence[Path] = ()) -> None:
-    """Raises ConfigError if a number is out of range, or frames would replace an input or what is none of ours."""
-    check_batch_size(flags.batch_size)
-    if flags.frames is None:
-        return
-    check_frames(flags.frames)
-    frames = folder / "frames"
-    check_targets(frames, [path.name for path in earlier_files(frames)], inputs, overwrite=flags.overwrite)
+def sample(flags: commands.Sample) -> None:
+    """Samples; prints the paths of the images."""
+    _check_frames(flags)
+    model, header = load_synthesizer(flags)
+    check_condition(model, flags.classes)
+    if flags.size is not None:
+        check_multiples("`--size`", flags.size, model.tokenizer.downsample_factor)
+    values = class_values(flags.classes, class_names(model))
+    wanted = [value for value in values for _ in range(flags.count)]
+    names = [f"{number:06d}.png" for number in range(len(wanted))]
+    check_targets(Path(flags.out), [*names, "grid.png"], overwrite=flags.overwrite)
+    if flags.temperature == 0 and flags.count > 1:
+        of_class = " of a class" if flags.classes is not None else ""
+        logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
+
+    def draw(part: Sequence[Any], **settings: Any) -> Images:
+        condition = None if flags.classes is None else {"class": part}
+        return model.sample(len(part), flags.size, condition, **settings)
+
+    infos = ({} if value is None else {"class": str(value)} for value in wanted)
+    images = (_Wanted(*each) for each in zip(names, infos, wanted, strict=True))
+    overview = {} if flags.classes is None else {"class": flags.classes}
+    _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview)
+
+
+def complete(flags: commands.Complete) -> None:
+    """Completes; prints the paths of the results."""
+    found = find_images(flags.images)
+    inputs = [*(path for _, path in found), Path(flags.keep)]
+    _check_frames(flags, inputs)
+    check_targets(Path(flags.out), [f"{name}.png" for name, _ in found], inputs, overwrite=flags.overwrite)
+    model, header = load_synthesizer(flags)
+    check_condition(model, flags.classes)
+    value, *more = class_values(flags.classes, class_names(model))
+    require(not more, f"`--class` is `{flags.classes}`, expected one class for all images", hint="name one")
+    tokenizer, (rows, columns) = model.tokenizer, model.config.window
+    factor = tokenizer.downsample_factor
+    size = flags.size or (rows * factor, columns * factor)
+    check_multiples("`--size`", size, factor)
+    known = known_tokens(flags.keep, tokenizer.grid_size(size), factor)
+
+    def draw(part: Sequence[Any], **settings: Any) -> Images:
+        condition = None if value is None else {"class": value}
+        return model.complete(torch.cat([*part]), known.expand(len(part), -1, -1), condition, **settings)
+
+    info = {"keep": printable(flags.keep)} | ({} if value is None else {"class": str(value)})
+    images = (_Wanted(f"{each.name}.png", info, each.images) for each in read_named(found, size, tokenizer))
+    _draw(flags, model, header, images, count=len(found), draw=draw)
+
+
+def _check_frames(flags: commands.Drawing, inputs: Sequence[Path] = ()) -> None:
+    """Raises ConfigError if ``--frames`` is out of range, or frames would replace an input or a file of others."""
+    if flags.frames is not None:
+        check_frames(flags.frames)
+        folder = Path(flags.out) / "frames"
+        check_targets(
+            folder, [path.name for path in earlier_files(folder)], inputs, overwrite=flags.overwrite
+        )
 
 
 def class_values(text: str | None, names: Sequence[str] = ()) -> list[int | str | None]:
-    """Classes from ``--class``: digits are a number unless a class is called so; one None without classes.
+    """Classes from ``--class``: digits are a number unless a class has that name; one None without classes.
 
     Args:
         text: What was given.
@@ -59,15 +119,15 @@ def class_values(text: str | None, names: Sequence[str] = ()) -> list[int | str 
     return [int(word) if word.isdecimal() and word not in names else word for word in words]
 
 
-def class_names(synthesizer: Synthesizer) -> Sequence[str]:
-    """The names of a model's classes; none where it has none."""
-    conditioner = synthesizer.conditioner
+def class_names(model: Synthesizer) -> Sequence[str]:
+    """The names of a model's classes; empty where it has none."""
+    conditioner = model.conditioner
     return conditioner.config.class_names if isinstance(conditioner, ClassLabel) else ()
 
 
-def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
+def check_condition(model: Synthesizer, classes: str | None) -> None:
     """Raises ConfigError if ``--class`` is missing or not for this model, or no flag can steer it."""
-    conditioner, name = synthesizer.conditioner, synthesizer.conditioner.name
+    conditioner, name = model.conditioner, model.conditioner.name
     steered = "takes no condition" if name == "unconditional" else f"is steered by `{name}`"
     require(
         not isinstance(conditioner, TokenizedImage | SceneLayout),
@@ -79,7 +139,7 @@ def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
         f"`--class` was given, but this prior {steered}",
         hint="omit `--class`",
     )
-    names = [f"`{name}`" for name in class_names(synthesizer)]
+    names = [f"`{name}`" for name in class_names(model)]
     known = f"classes are numbers from 0 to {conditioner.vocabulary_size - 1}"
     if names:
         known = ", ".join(names[:SHOWN_NAMES]) + ", ... (`vqgan info` lists all)" * (len(names) > SHOWN_NAMES)
@@ -90,99 +150,86 @@ def check_condition(synthesizer: Synthesizer, classes: str | None) -> None:
     )
 
 
-class DrawnImages:
-    """Writes images as soon as they are drawn, each with its own seed and all settings in its text chunks.
+@dataclass(frozen=True)
+class _Wanted:
+    """An image to be drawn: its file's name, what its file says beside the settings, and what it is drawn from."""
+
+    name: str
+    info: Mapping[str, str]
+    given: Any
+
+
+def _draw(
+    flags: commands.Drawing,
+    model: Synthesizer,
+    header: Header,
+    images: Iterable[_Wanted],
+    *,
+    count: int,
+    draw: Callable[..., Images],
+    overview: Mapping[str, str] | None = None,
+) -> None:
+    """Draws batch after batch, writes each image as soon as it is drawn, and prints all paths.
 
     Args:
-        folder: Where they go.
-        flags: How they are drawn; image ``i`` has the seed ``flags.seed + i``.
-        header: Of the model that draws them.
-        synthesizer: The model.
-        command: Its name.
+        flags: How they are drawn; image ``i`` has the seed ``flags.seed + i``, and ``flags.frames`` follow the first.
+        model: What draws.
+        header: Of its file.
+        images: What is drawn.
+        count: Their number, or more where some cannot be read.
+        draw: Draws a batch, given what each image is drawn from, with the settings of ``Synthesizer.sample``.
+        overview: Also write the first images side by side as ``grid.png``, with this beside the first one's settings.
 
     Raises:
         OutputError: If the folder cannot be made or written to.
     """
-
-    def __init__(
-        self, folder: Path, *, flags: Decoding, header: Header, synthesizer: Synthesizer, command: str
-    ) -> None:
-        make_folder(folder)  # now, not when everything is drawn
-        self._folder = folder
-        self._seed = flags.seed
-        self._num_frames, self._overwrite = flags.frames, flags.overwrite
-        self._tokenizer = synthesizer.tokenizer
-        self._memory = memory_budget(bytes_of(flags.memory), self._tokenizer.to_codebook.weight.device)
-        self._settings = {
-            "model": header.digest[:12],
-            "command": command,
-            "temperature": str(flags.temperature),
-            "top_k": str(flags.top_k),
-            "top_p": str(flags.top_p),
-            "jacobi": str(flags.jacobi),
-            "batch_size": str(flags.batch_size),
-            "memory": str(flags.memory),
-            "precision": precision_of(synthesizer),
-        }
-        self._paths: list[Path] = []
-        self._shown: list[Pixels] = []
-        self._first_text: dict[str, str] = {}
-        self._frames: Frames | None = None
-        self._grown: list[Path] = []
-
-    def reports(self, bar: OnProgress, *, part: int, count: int, info: Mapping[str, str]) -> OnProgress:
-        """Reports the tokens of the next ``part`` images as a part of all ``count``.
-
-        With ``--frames`` the first image is followed, with ``info`` beside the settings.
-        """
-        done = len(self._paths)
-        if self._num_frames is not None and done == 0:
-            text = {**self._settings, "seed": str(self._seed), **info}
-            self._frames = Frames(
-                self._tokenizer,
-                self._folder / "frames",
-                memory=self._memory,
-                count=self._num_frames,
-                info=text,
-                overwrite=self._overwrite,
+    out, tokenizer, text = Path(flags.out), model.tokenizer, settings_text(flags, header, model)
+    make_folder(out)  # now, not when everything is drawn
+    settings = {name: getattr(flags, name) for name in ("temperature", "top_k", "top_p", "jacobi")}
+    paths: list[Path] = []
+    grown: list[Path] = []
+    shown: list[Pixels] = []
+    frames, rest = None, iter(images)
+    with ProgressBar() as bar:
+        while part := list(islice(rest, flags.batch_size)):
+            done = len(paths)
+            if flags.frames is not None and not done:
+                info = {**text, "seed": str(flags.seed), **part[0].info}
+                memory, folder = memory_of(flags, tokenizer), out / "frames"
+                frames = Frames(
+                    tokenizer, folder, memory=memory, count=flags.frames, info=info, overwrite=flags.overwrite
+                )
+            pictures = draw(
+                [each.given for each in part],
+                **settings,
+                seed=flags.seed + done,
+                memory=flags.memory_bytes,
+                on_progress=_reports(bar, None if done else frames, done, len(part), count),
             )
+            for picture, each in zip(pictures, part, strict=True):
+                image, (height, width) = picture.float().cpu(), picture.shape[1:]
+                text |= {"size": f"{height}x{width}", "seed": str(flags.seed + len(paths))}
+                paths.append(save_png(image, out / each.name, {**text, **each.info}))
+                if frames is not None and len(paths) == 1:
+                    grown = frames.finish(image)
+                if len(shown) < GRID_IMAGES:
+                    shown.append(smaller(to_uint8(image).numpy(), GRID_SIDE))
+    if overview is not None:
+        sheet = grid(to_float(np.stack(shown)), columns=min(8, len(shown)))
+        paths.append(save_png(sheet, out / "grid.png", {**text, "seed": str(flags.seed), **overview}))
+    print_paths([*paths, *grown])
 
-        def report(progress: Progress) -> None:
-            if not isinstance(progress, DrawnTokens):
-                bar(progress)
-                return
-            of_each = progress.total // part
-            bar(Progress("tokens", done * of_each + progress.step, of_each * count))
-            if self._frames is not None and done == 0:
-                self._frames(progress)
 
-        return report
+def _reports(bar: OnProgress, frames: Frames | None, done: int, part: int, count: int) -> OnProgress:
+    """Reports the tokens of the next ``part`` images as a part of all ``count``; frames follow the first image."""
 
-    def add(self, image: Float[Tensor, "c H W"], name: str, info: Mapping[str, str]) -> None:
-        """Writes the next image as ``name``, with ``info`` beside the settings."""
-        image = image.float().cpu()
-        text = self._text(image, len(self._paths))
-        self._first_text = self._first_text or text
-        self._paths.append(save_png(image, self._folder / name, {**text, **info}))
-        if self._frames is not None and len(self._paths) == 1:
-            self._grown = self._frames.finish(image)
-        if len(self._shown) < GRID_IMAGES:
-            self._shown.append(smaller(to_uint8(image).numpy(), GRID_SIDE))
+    def report(progress: Progress) -> None:
+        if not isinstance(progress, DrawnTokens):
+            bar(progress)
+            return
+        of_each = progress.total // part
+        bar(Progress("tokens", done * of_each + progress.step, of_each * count))
+        if frames is not None:
+            frames(progress)
 
-    def write_grid(self, info: Mapping[str, str]) -> None:
-        """Writes the first images side by side as ``grid.png``, with ``info`` beside the first one's settings.
-
-        Large ones are shown smaller.
-        """
-        picture = grid(to_float(np.stack(self._shown)), columns=min(8, len(self._shown)))
-        self._paths.append(save_png(picture, self._folder / "grid.png", {**self._first_text, **info}))
-
-    def print_paths(self) -> None:
-        """Prints the path of everything that was written."""
-        for path in (*self._paths, *self._grown):
-            print(printable(path))
-
-    def _text(self, image: Float[Tensor, "c H W"], number: int) -> dict[str, str]:
-        height, width = image.shape[1:]
-        size, seed = f"{height}x{width}", str(self._seed + number)
-        return {**self._settings, "size": size, "seed": seed}
+    return report

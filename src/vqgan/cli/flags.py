@@ -1,121 +1,188 @@
-"""From words to a command with its flags; mistakes in them become our errors."""
+"""How flags are declared, read and explained: dataclasses on argparse; no torch, so that every ``--help`` is fast.
 
-import ast
+A command is a dataclass. Its docstring is what ``--help`` shows: the first part describes the command, and what stands
+below ``Attributes:`` the flag of that name.
+"""
+
+import argparse
 import contextlib
-import io
+import inspect
 import os
 import re
+import shutil
 import sys
-from itertools import pairwise
-from pathlib import Path
-from typing import Annotated, Protocol, TypeVar, runtime_checkable
+import textwrap
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, TypeVar, dataclass_transform, get_args
 
-import tyro
+from vqgan.errors import ConfigError, closest
 
-from vqgan.errors import ConfigError
+C = TypeVar("C")
 
-
-@runtime_checkable
-class Command(Protocol):
-    """A dataclass of flags that can carry itself out."""
-
-    def run(self) -> None:
-        """Does the command's job; results go to stdout, everything else to stderr."""
-        ...
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
-C = TypeVar("C", bound=Command)
+def argument(metavar: str, default: Any = MISSING) -> Any:
+    """Declares a field of a command as a value that is given by its place.
+
+    Args:
+        metavar: Stands for the value in the help.
+        default: Without it the value is required; with ``()`` any number of values may be given.
+    """
+    return field(default=default, metadata={"metavar": metavar})
 
 
-def read_flags(command: type[C], words: list[str], *, program: str) -> C:
-    """The command with its flags.
+def flag(
+    metavar: str,
+    default: Any = MISSING,
+    *,
+    name: str = "",
+    least: int | None = None,
+) -> Any:
+    """Declares a field of a command as a flag; its annotation says which values are allowed.
+
+    Args:
+        metavar: Stands for the value in the help; not shown for a switch (``bool``).
+        default: Without it the flag is required; with ``()`` it may be repeated.
+        name: The flag without its dashes, where the field cannot be called so.
+        least: The lowest number allowed.
+    """
+    return field(default=default, metadata={"metavar": metavar, "name": name, "least": least})
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(argument, flag))
+def command(described: type[C]) -> type[C]:
+    """Makes the class a dataclass of flags; comparing and printing would cost each start several milliseconds."""
+    return dataclass(kw_only=True, eq=False, repr=False)(described)
+
+
+def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
+    """The command, with its fields from the command line.
 
     Args:
         command: The dataclass.
-        words: What stands after the command's name.
+        words: What follows the command's name; ``--top_k`` is read as ``--top-k``.
         program: The command's name, for help and messages.
 
     Raises:
         ConfigError: If the words do not fit.
-        SystemExit: After printing the help that the words ask for.
+        SystemExit: After printing the help, if the words ask for it.
     """
-    if os.environ.get("NO_COLOR"):
-        tyro._experimental_options["ansi_codes"] = False
-    paragraphs = (command.__doc__ or "").split("\n\n")
-    description = "\n\n".join(" ".join(text.split()) for text in paragraphs)
-    complaint = io.StringIO()
+    see_help = f"`{program} --help` explains all flags"
+    known = {_spelling(each): each for each in fields(command)}  # type: ignore[arg-type]
+    words = [re.sub(r"^--[\w-]+", lambda found: found[0].replace("_", "-"), word) for word in words]
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(_explained(command), args=words, prog=program, description=description)
-    except SystemExit as end:
-        if not end.code:
-            raise
-    message, hint = (
-        _about_value(plain_text(complaint.getvalue()), words),
-        f"`{program} --help` explains all flags",
+        # Intermixed: flags may stand between the values that are given by their place.
+        found, unknown = _parser(command, known, program).parse_known_intermixed_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"`{error.argument_name}`: {error.message}", hint=see_help) from None
+    if unknown:
+        word, flags = unknown[0].partition("=")[0], (each for each in known if each.startswith("-"))
+        near = f"{closest(word, flags)}; " if word.startswith("-") else ""
+        raise ConfigError(f"unrecognized options: {', '.join(unknown)}", hint=near + see_help)
+    given = vars(found)
+    missing = [each for each in known.values() if each.default is MISSING and each.name not in given]
+    if missing:
+        names = ", ".join(f"`{_spelling(each)}`" for each in missing)
+        raise ConfigError(f"missing from `{program}`: {names}", hint=see_help)
+    for spelling, each in known.items():
+        if each.name in given and isinstance(given[each.name], str):
+            given[each.name] = _value(spelling, each, given[each.name], see_help)
+    return command(**given)
+
+
+def _spelling(each: Field[Any]) -> str:
+    """How a user writes it: ``--batch-size``, or ``MODEL``."""
+    if "name" not in each.metadata:
+        return each.metadata["metavar"]
+    return "--" + (each.metadata["name"] or each.name.replace("_", "-"))
+
+
+def _parser(command: type, known: dict[str, Field[Any]], program: str) -> argparse.ArgumentParser:
+    """It splits the words and explains; every value stays text, and what is not given is left out."""
+    description, texts = explanations(command)
+    places = [spelling for spelling in known if not spelling.startswith("-")]
+    parser = argparse.ArgumentParser(
+        usage=" ".join([program, "[FLAGS]", *places]),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        add_help=False,
+        allow_abbrev=False,
+        exit_on_error=False,
     )
-    raise ConfigError(message, hint=hint)
+    title = "\x1b[1m{}\x1b[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "{}"
+    arguments, flags = (parser.add_argument_group(title.format(each)) for each in ("arguments", "flags"))
+    for spelling, each in known.items():
+        many, text = each.default == (), _help(each, texts.get(each.name, ""))
+        metavar = each.metadata["metavar"]
+        if spelling in places:
+            arguments.add_argument(each.name, nargs="*" if many else "?", metavar=metavar, help=text)
+        elif each.type is bool:
+            flags.add_argument(spelling, dest=each.name, action="store_true", help=text)
+        else:
+            action = "append" if many else "store"
+            flags.add_argument(spelling, dest=each.name, action=action, metavar=metavar, help=text)
+    flags.add_argument("-h", "--help", action="help", help="Show this help.")
+    return parser
 
 
-def _about_value(message: str, words: list[str]) -> str:
-    """Tyro's message about the value of a flag, in our words; others as they are."""
-    found = re.match(r"(?:error parsing|invalid choice .* for argument) '?(--[\w-]+)", message, re.DOTALL)
-    if found is None:
-        return message
-    flag = found[1]
-    pairs = ((word.partition("="), after) for word, after in pairwise([*words, ""]))
-    given = [
-        text if equals else after for (name, equals, text), after in pairs if name.replace("_", "-") == flag
-    ]
-    choices = re.findall(r"'([^']*)'", message.partition("Expected one of")[2])
-    expected = "a whole number" if re.search(r"\bint\(\)|\bINT\b", message) else "a number"
-    expected = ", ".join(f"`{choice}`" for choice in choices) or expected
-    return f"`{flag}` is `{' '.join(given)}`, expected {expected}"
+def explanations(command: type) -> tuple[str, dict[str, str]]:
+    """What the docstrings of a command and its bases say: the command's description, and the text of each field."""
+    description = ""
+    texts: dict[str, str] = {}
+    for part in reversed(command.__mro__):
+        description, _, attributes = (inspect.getdoc(part) or "").partition("\n\nAttributes:\n")
+        found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE)
+        texts |= {name: " ".join(text.split()) for name, text in found}
+    width = shutil.get_terminal_size().columns - 2
+    paragraphs = (textwrap.fill(" ".join(each.split()), width) for each in description.split("\n\n"))
+    return "\n\n".join(paragraphs), texts
 
 
-def _explained(command: type[C]) -> type[C]:
-    """The command, the docstring of each flag attached to it as its help.
-
-    tyro would find them too, but by tokenizing the sources, which takes as long as a third of its own import.
-    """
-    for part in command.__mro__:
-        own = vars(part).get("__annotations__", {})
-        for name, text in _flag_docstrings(part).items() if own else ():
-            own[name] = Annotated[own[name], tyro.conf.arg(help=text)]
-    return command
+def _help(each: Field[Any], text: str) -> str:
+    if each.default is MISSING:
+        text += " (required)"
+    elif each.default == () and "name" in each.metadata:
+        text += " (repeatable)"
+    elif each.type is not bool and isinstance(each.default, int | float | str):
+        text += f" (default: {each.default})"
+    return text.replace("%", "%%")  # argparse formats it
 
 
-def _flag_docstrings(part: type) -> dict[str, str]:
-    """The docstring below each annotated attribute in the source of a class."""
-    tree = ast.parse(Path(str(sys.modules[part.__module__].__file__)).read_bytes())
-    found: dict[str, str] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == part.__name__:
-            for line, after in pairwise(node.body):
-                match line, after:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
-                        value=ast.Constant(value=str(text))
-                    ):
-                        found[name] = " ".join(text.split())
-    return found
+def _value(spelling: str, each: Field[Any], text: str, hint: str) -> Any:
+    """What a text means as a value of the field's type."""
+    kinds, least = get_args(each.type) or (each.type,), each.metadata.get("least")
+    if str in kinds or text in kinds:
+        return text
+    if Size in kinds:
+        return parse_size(text)
+    expected = ", ".join(f"`{kind}`" for kind in kinds)
+    for kind, name in ((int, "a whole number"), (float, "a number")):
+        if kind in kinds:
+            expected = name if least is None else f"{name} of at least {least}"
+            with contextlib.suppress(ValueError):
+                value = kind(text)
+                if least is None or value >= least:
+                    return value
+    raise ConfigError(f"`{spelling}` is `{text}`, expected {expected}", hint=hint)
 
 
-def plain_text(box: str) -> str:
-    """Tyro's framed message without frame, title, colours and the closing line that names ``--help``.
+def parse_size(text: str) -> Size:
+    """Reads `96x80` (height x width) or `256` (a square).
+
+    Raises:
+        ConfigError: If the text is neither.
 
     Example:
-        >>> print(plain_text("╭─ T ──────╮\\n│ Wrong: x │\\n│ ──────── │\\n│ Perhaps: │\\n│   --y    │\\n╰──────────╯"))
-        wrong: x
-        Perhaps:
-          --y
+        >>> parse_size("96x80"), parse_size("256")
+        ((96, 80), (256, 256))
     """
-    # The first row is the title; every row begins with two columns of frame.
-    rows = [row[2:].rstrip("│ ") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]]
-    texts = []
-    for row in rows:
-        if row.startswith("For full helptext"):
-            break
-        if row.strip("─-╯ "):
-            texts.append(row)
-    text = "\n".join(texts) or "the flags cannot be read"
-    return text[:1].lower() + text[1:]
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(
+            f"`{text}` is not a size", hint="write `HEIGHTxWIDTH`, for example `96x80`, or `256` for a square"
+        )
+    return int(parts[0]), int(parts[-1])

@@ -1,55 +1,31 @@
 """``vqgan info``: what a file or run folder holds."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
 
-import tyro
+from torch import nn
 
-from vqgan.cli.options import Changes, OptionalText
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
-    from vqgan.checkpoints.format import Header, Model
-
-
-@dataclass(kw_only=True)
-class Info:
-    """Prints what a weights file, an original checkpoint or a run folder holds, from its header alone."""
-
-    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """A run folder, a weights file, or a published checkpoint."""
-
-    config: Annotated[OptionalText, tyro.conf.arg(metavar="FILE.yaml", help_behavior_hint="")] = None
-    """The configuration of an original checkpoint; by default the one beside it or in `configs/`."""
-
-    set: Changes = field(default_factory=list)
-    """What a checkpoint's own configuration does not tell: `--set prior.num_heads=16`."""
-
-    def run(self) -> None:
-        """Reads the header and prints it."""
-        from pathlib import Path
-
-        from vqgan.checkpoints.load import find_header
-        from vqgan.config import dump_yaml
-
-        file, header, model = find_header(Path(self.path), self.config, self.set)
-        for key, value in _rows(file, header, model):
-            print(f"{key:<12}{value}")
-        print("config:")
-        print("\n".join(f"  {line}" for line in dump_yaml(model.config).splitlines()))
+from vqgan.checkpoints.diffusers import weights_files
+from vqgan.checkpoints.format import Header, Model
+from vqgan.checkpoints.load import find_header
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.cli import commands
+from vqgan.cli.lists import print_described
+from vqgan.nn.attention import SpatialAttention
+from vqgan.nn.convolution import Downsample, Upsample
+from vqgan.prior.transformer import Attention
+from vqgan.synthesizer import Synthesizer
 
 
-def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str, str]]:
-    from math import prod
+def info(flags: commands.Info) -> None:
+    """Reads the header and prints it."""
+    file, header, model = find_header(Path(flags.path), flags.config, flags.set)
+    print_described(_rows(file, header, model), model.config)
 
-    from vqgan.checkpoints.diffusers import weights_files
-    from vqgan.checkpoints.run_folder import RunFolder
-    from vqgan.synthesizer import Synthesizer
 
+def _rows(file: Path, header: Header, model: Model) -> Iterator[tuple[str, str]]:
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     yield "file", str(file)
     yield "holds", header.kind
@@ -72,20 +48,17 @@ def _rows(file: "Path", header: "Header", model: "Model") -> Iterator[tuple[str,
         factor = tokenizer.downsample_factor
         yield "window", f"{rows}x{columns} tokens, {rows * factor}x{columns * factor} pixels"
         yield "condition", model.conditioner.name
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for name, shape in header.shapes.items():
-        part = name.split(".")[0]
-        counts[part] = counts.get(part, 0) + prod(shape)
+        counts[name.partition(".")[0]] += math.prod(shape)
     yield "parameters", ", ".join(f"{part} {count:,}" for part, count in counts.items())
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     yield "memory", f"{weights / 1e6:.1f} MB of weights in fp32, half of it in bf16 or fp16"
     yield "compute", _compute(model)
 
 
-def _compute(model: "Model") -> str:
+def _compute(model: Model) -> str:
     """Floating-point operations of each network for one image of the size it was made for."""
-    from vqgan.synthesizer import Synthesizer
-
     prior = model if isinstance(model, Synthesizer) else None
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     factor, side = tokenizer.downsample_factor, tokenizer.config.autoencoder.resolution
@@ -107,19 +80,13 @@ def _compute(model: "Model") -> str:
     return f"GFLOP for {rows * factor}x{columns * factor} pixels: {text}"
 
 
-def _operations(parts: "Iterable[nn.Module]", positions: int) -> int:
+def _operations(parts: Iterable[nn.Module], positions: int) -> int:
     """Two for each product of a convolution, a linear layer or attention; norms and the like do not count.
 
     Args:
         parts: What is passed one after the other.
         positions: Of the first one's input.
     """
-    from torch import nn
-
-    from vqgan.nn.attention import SpatialAttention
-    from vqgan.nn.convolution import Downsample, Upsample
-    from vqgan.prior.transformer import Attention
-
     products = 0
     for layer in (layer for part in parts for layer in part.modules()):
         match layer:

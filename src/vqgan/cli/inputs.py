@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +12,9 @@ from torch import Tensor
 from vqgan.checkpoints.codes import tokenizer_digest
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
-from vqgan.cli.options import Fit, bytes_of
+from vqgan.cli.commands import Use
+from vqgan.cli.flags import Size
+from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.images import fit, list_images, printable, read_images, read_pixels
 from vqgan.nn.memory import memory_budget
@@ -27,27 +28,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Named:
-    """An image with the name that its result will have."""
+    """An image in a size that the tokenizer takes, its own height and width, and the name that its result will have."""
 
     name: str
     path: Path
     images: Images
+    size: Size
 
 
-@runtime_checkable
-class Flags(Protocol):
-    """The flags that say which model is used, and how."""
-
-    model: str
-    config: str | None
-    set: list[str]
-    device: str
-    precision: str
-    memory: float | None
-
-
-def load_tokenizer(flags: Flags) -> tuple[Tokenizer, Header, str]:
-    """The tokenizer of a file or run (a synthesizer lends its own), the file's header, and its digest in codes.
+def load_tokenizer(flags: Use) -> tuple[Tokenizer, Header, str]:
+    """The tokenizer of a file or run (also of a prior's), the file's header, and the tokenizer's digest in codes.
 
     The digest is that of the weights as they are stored: in every precision it is the same tokenizer.
     """
@@ -60,12 +50,8 @@ def load_tokenizer(flags: Flags) -> tuple[Tokenizer, Header, str]:
     return tokenizer, header, digest
 
 
-def load_synthesizer(flags: Flags) -> tuple[Synthesizer, Header]:
-    """The synthesizer of a file or run.
-
-    Raises:
-        CheckpointError: If there is only a tokenizer.
-    """
+def load_synthesizer(flags: Use) -> tuple[Synthesizer, Header]:
+    """The synthesizer of a file or run. Raises CheckpointError if there is only a tokenizer."""
     model, header = load_with_header(
         Path(flags.model), flags.config, flags.set, device=flags.device, precision=flags.precision
     )
@@ -77,16 +63,12 @@ def load_synthesizer(flags: Flags) -> tuple[Synthesizer, Header]:
     return model, header
 
 
-def memory_of(flags: Flags, tokenizer: Tokenizer) -> int:
-    """The bytes beside the weights that a command may use.
-
-    Raises:
-        ConfigError: If ``--memory`` is out of range.
-    """
-    return memory_budget(bytes_of(flags.memory), tokenizer.to_codebook.weight.device)
+def memory_of(flags: Use, tokenizer: Tokenizer) -> int:
+    """The bytes beside the weights that a command may use."""
+    return memory_budget(flags.memory_bytes, tokenizer.to_codebook.weight.device)
 
 
-def check_multiples(what: str, size: tuple[int, int], factor: int, *, hint: str = "") -> None:
+def check_multiples(what: str, size: Size, factor: int, *, hint: str = "") -> None:
     """Raises ConfigError if ``factor`` does not divide height and width; by default its hint names the next sizes.
 
     Example:
@@ -104,21 +86,6 @@ def check_multiples(what: str, size: tuple[int, int], factor: int, *, hint: str 
         f"{what} has {height}x{width} pixels; height and width must be multiples of {factor}",
         hint=hint or next_sizes(size, factor),
     )
-
-
-def fitted(named: Named, fit: Fit, factor: int) -> Float[Tensor, "1 c H2 W2"]:
-    """The image in a size that the factor divides: padded at the right and below, its centre cut out, or as it is.
-
-    Raises:
-        ConfigError: If the factor does not divide its size, and ``fit`` does not help.
-    """
-    height, width = named.images.shape[2:]
-    if fit == "pad":
-        return pad_to_multiple(named.images, factor)[0]
-    if fit == "exact" or min(height, width) < factor:
-        hint = f"omit `--fit {fit}`: the image is then padded, and cut back; or give `--size HEIGHTxWIDTH`"
-        check_multiples(f"`{printable(named.path)}`", (height, width), factor, hint=hint)
-    return crop_to_multiple(named.images, factor)
 
 
 def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
@@ -161,26 +128,44 @@ def different(names: Sequence[str]) -> list[str]:
 
 
 def read_named(
-    found: Sequence[tuple[str, Path]], *, size: tuple[int, int] | None, channels: int
+    found: Sequence[tuple[str, Path]], size: Size | None, tokenizer: Tokenizer, fit: str = "exact"
 ) -> Iterator[Named]:
     """Reads image after image; one that cannot be read is named on stderr and left out.
 
+    Args:
+        found: Files, each with its result's name.
+        size: To which images are resized and cropped first; None keeps theirs.
+        tokenizer: Takes images of multiples of its factor.
+        fit: How they get there: ``pad`` at the right and below, ``crop`` to the centre, or ``exact`` as they are.
+
     Raises:
+        ConfigError: If the factor does not divide an image's size, and ``fit`` does not help.
         DataError: If none can be read.
     """
     good = 0
     for name, path in found:
         try:
-            images = read_images(path, size, channels=channels)
+            images = read_images(path, size, channels=tokenizer.image_channels)
         except DataError as error:
             logger.warning("skipped `%s`: %s", printable(path), error.message)
             continue
         good += 1
-        yield Named(name, path, images)
+        height, width = images.shape[2:]
+        yield Named(name, path, _fitted(images, path, fit, tokenizer.downsample_factor), (height, width))
     if not good:
         raise DataError(
             f"none of the {len(found)} images can be read", hint="the reasons are in the lines above"
         )
+
+
+def _fitted(images: Images, path: Path, fit: str, factor: int) -> Float[Tensor, "b c H2 W2"]:
+    if fit == "pad":
+        return pad_to_multiple(images, factor)[0]
+    height, width = images.shape[2:]
+    if fit == "exact" or min(height, width) < factor:
+        hint = f"omit `--fit {fit}`: the image is then padded, and cut back; or give `--size HEIGHTxWIDTH`"
+        check_multiples(f"`{printable(path)}`", (height, width), factor, hint=hint)
+    return crop_to_multiple(images, factor)
 
 
 SIDES = "top", "bottom", "left", "right"
@@ -216,28 +201,20 @@ def known_tokens(spec: str, grid: tuple[int, int], factor: int = 1) -> Bool[Tens
 
 
 def _known_part(spec: str, grid: tuple[int, int]) -> Bool[Tensor, "h w"]:
-    side, equals, share = spec.partition("=")
+    side, _, share = spec.partition("=")
     if side not in SIDES and Path(spec).suffix[1:].isalpha():
         raise DataError(f"the mask `{printable(spec)}` does not exist", hint="check the path")
     try:
-        part = float(share) if equals else -1.0
+        part = float(share)
     except ValueError:
         part = -1.0
-    if side not in SIDES or not 0 <= part <= 1:
-        raise ConfigError(
-            f"`{spec}` is neither a part of an image nor a picture",
-            hint="write `--keep top=0.5` (or `bottom`, `left`, `right`, with 0 to 1), or give a mask's file",
-        )
-    rows, columns = grid
-    high, wide = round(rows * part), round(columns * part)
+    require(
+        side in SIDES and 0 <= part <= 1,
+        f"`{spec}` is neither a part of an image nor a picture",
+        hint="write `--keep top=0.5` (or `bottom`, `left`, `right`, with 0 to 1), or give a mask's file",
+    )
     mask = torch.zeros(grid, dtype=torch.bool)
-    match side:
-        case "top":
-            mask[:high] = True
-        case "bottom":
-            mask[rows - high :] = True
-        case "left":
-            mask[:, :wide] = True
-        case _:
-            mask[:, columns - wide :] = True
+    lines = mask if side in ("top", "bottom") else mask.T
+    count = round(len(lines) * part)
+    lines[slice(count) if side in ("top", "left") else slice(len(lines) - count, None)] = True
     return mask

@@ -1,97 +1,54 @@
 """Finds the command, reads its flags, runs it, and turns errors into messages and exit codes."""
 
+import importlib
 import logging
 import os
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from vqgan.cli import commands
+from vqgan.cli.flags import read_flags
 from vqgan.errors import ConfigError, OutputError, VqganError, closest
-
-if TYPE_CHECKING:
-    from vqgan.cli.flags import Command
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
-COMMANDS: dict[str, str] = {
-    "demo": "train both stages on embedded real images in minutes, and report",
-    "train tokenizer": "train the first stage on your images",
-    "train prior": "train the second stage on a tokenizer's codes",
-    "reconstruct": "images -> images, through the codes",
-    "encode": "images -> codes",
-    "decode": "codes -> images",
-    "sample": "new images",
-    "complete": "the rest of given images",
-    "convert": "published checkpoints -> one file of ours",
-    "models": "list the published models, or show one",
-    "download": "fetch and convert a published model",
-    "info": "what a file or run folder holds",
-    "presets": "list the named runs, or print one as YAML",
-    "doctor": "check the environment",
+
+class Command(NamedTuple):
+    """Its flags, the module with the function that takes them (of the same name), and its line in the overview."""
+
+    flags: type[Any]
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command(
+        commands.Demo, "vqgan.cli.train", "train both stages on embedded real images in minutes, and report"
+    ),
+    "train tokenizer": Command(
+        commands.TrainTokenizer, "vqgan.cli.train", "train the first stage on your images"
+    ),
+    "train prior": Command(
+        commands.TrainPrior, "vqgan.cli.train", "train the second stage on a tokenizer's codes"
+    ),
+    "reconstruct": Command(commands.Reconstruct, "vqgan.cli.coding", "images -> images, through the codes"),
+    "encode": Command(commands.Encode, "vqgan.cli.coding", "images -> codes"),
+    "decode": Command(commands.Decode, "vqgan.cli.coding", "codes -> images"),
+    "sample": Command(commands.Sample, "vqgan.cli.drawing", "new images"),
+    "complete": Command(commands.Complete, "vqgan.cli.drawing", "the rest of given images"),
+    "convert": Command(commands.Convert, "vqgan.cli.convert", "published checkpoints -> one file of ours"),
+    "models": Command(commands.Models, "vqgan.cli.lists", "list the published models, or show one"),
+    "download": Command(commands.Download, "vqgan.cli.convert", "fetch and convert a published model"),
+    "info": Command(commands.Info, "vqgan.cli.info", "what a file or run folder holds"),
+    "presets": Command(commands.Presets, "vqgan.cli.lists", "list the named runs, or print one as YAML"),
+    "doctor": Command(commands.Doctor, "vqgan.cli.doctor", "check the environment"),
 }
-"""Commands, each with its line in the overview."""
-
-
-def command_class(name: str) -> "type[Command]":
-    """The class of a command; imported when needed, so that help is quick."""
-    match name:
-        case "demo":
-            from vqgan.cli.demo import Demo
-
-            return Demo
-        case "train tokenizer" | "train prior":
-            from vqgan.cli.train import TrainPrior, TrainTokenizer
-
-            return TrainTokenizer if name == "train tokenizer" else TrainPrior
-        case "reconstruct":
-            from vqgan.cli.reconstruct import Reconstruct
-
-            return Reconstruct
-        case "encode":
-            from vqgan.cli.encode import Encode
-
-            return Encode
-        case "decode":
-            from vqgan.cli.decode import Decode
-
-            return Decode
-        case "sample":
-            from vqgan.cli.sample import Sample
-
-            return Sample
-        case "complete":
-            from vqgan.cli.complete import Complete
-
-            return Complete
-        case "convert":
-            from vqgan.cli.convert import Convert
-
-            return Convert
-        case "models":
-            from vqgan.cli.models import Models
-
-            return Models
-        case "download":
-            from vqgan.cli.download import Download
-
-            return Download
-        case "info":
-            from vqgan.cli.info import Info
-
-            return Info
-        case "presets":
-            from vqgan.cli.presets import Presets
-
-            return Presets
-        case "doctor":
-            from vqgan.cli.doctor import Doctor
-
-            return Doctor
-        case _:
-            raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,29 +123,24 @@ class _AsFlags(logging.Formatter):
 
 
 def _dispatch(words: list[str]) -> None:
-    if not words or words[0] in ("-h", "--help"):
-        _overview("vqgan COMMAND [FLAGS]", COMMANDS, asked=bool(words))
+    group = "train" if words[:1] == ["train"] else ""
+    rest = words[1:] if group else words
+    if not rest or rest[0] in ("-h", "--help"):
+        _overview(group, asked=bool(rest))
         return
     if words[0] == "--version":
         from vqgan.version import __version__
 
         print(f"vqgan {__version__}")
         return
-    name, rest = words[0], words[1:]
-    below = {key: line for key, line in COMMANDS.items() if key.startswith(f"{name} ")}
-    if below and (not rest or rest[0] in ("-h", "--help")):
-        _overview(f"vqgan {name} STAGE [FLAGS]", below, asked=bool(rest))
-        return
-    if below:
-        name, rest = f"{name} {rest[0]}", rest[1:]
-    command = command_class(name)
-    from vqgan.cli.flags import read_flags
-
-    flags = read_flags(command, rest, program=f"vqgan {name}")
-    from vqgan.cli.outputs import no_empty_folders
-
-    with _log_to_stderr(), no_empty_folders(getattr(flags, "out", None)):
-        flags.run()
+    name = f"{group} {rest[0]}".strip()
+    if name not in COMMANDS:
+        raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS))
+    flags: Any = read_flags(COMMANDS[name].flags, rest[1:], program=f"vqgan {name}")
+    # Imported only now, so that help needs no torch.
+    work = getattr(importlib.import_module(COMMANDS[name].module), name.partition(" ")[0])
+    with _log_to_stderr(), _no_empty_folders(getattr(flags, "out", None)):
+        work(flags)
 
 
 @contextmanager
@@ -208,22 +160,38 @@ def _log_to_stderr() -> Iterator[None]:
         root.setLevel(level)
 
 
-def _overview(usage: str, commands: Mapping[str, str], *, asked: bool) -> None:
-    """Prints the commands; without having been asked for it, that is a mistake."""
-    width = max(len(name) for name in commands)
-    rows = [
-        f"usage: {usage}",
-        "",
-        "Images to a grid of codes and back, and a transformer that draws new grids.",
-        "",
-        "commands:",
-        *(f"  {name:<{width}}  {line}" for name, line in commands.items()),
-        "",
-        "  --help      after a command shows its flags",
-        "  --version   shows the version",
-        "  --debug     shows the traceback of an error",
-    ]
+@contextmanager
+def _no_empty_folders(out: str | None) -> Iterator[None]:
+    """What fails or is interrupted inside the block leaves no new folder ``out`` in which there is no file."""
+    path = Path(out or ".").absolute()
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        if new and all(found.is_dir() for found in new[-1].rglob("*")):
+            shutil.rmtree(new[-1], ignore_errors=True)
+        raise
+
+
+def _overview(group: str, *, asked: bool) -> None:
+    """Prints the commands, or those of a group; without having been asked for it, that is a mistake."""
+    shown = {name: each for name, each in COMMANDS.items() if name.startswith(group)}
+    width = max(map(len, shown))
+    text = "\n".join(
+        [
+            f"usage: vqgan {f'{group} STAGE' if group else 'COMMAND'} [FLAGS]",
+            "",
+            "Images to a grid of codes and back, and a transformer that draws new grids.",
+            "",
+            "commands:",
+            *(f"  {name:<{width}}  {each.summary}" for name, each in shown.items()),
+            "",
+            "  --help      after a command shows its flags",
+            "  --version   shows the version",
+            "  --debug     shows the traceback of an error",
+        ]
+    )
     if not asked:
-        sys.stderr.write("\n".join(rows) + "\n")
+        sys.stderr.write(f"{text}\n")
         raise SystemExit(ConfigError.exit_code)
-    print("\n".join(rows))
+    print(text)

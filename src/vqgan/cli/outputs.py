@@ -1,14 +1,18 @@
 """Where results go: they replace earlier ones, but no input, and what vqgan did not write only when asked to."""
 
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from torch import nn
+
+from vqgan.checkpoints.format import Header
+from vqgan.checkpoints.load import precision_of
+from vqgan.cli.commands import Use
 from vqgan.errors import ConfigError
+from vqgan.images import printable
 
 PAGE_MARK = '<meta name="generator" content="vqgan --frames">'
-"""By this line a later drawing knows a page as ours."""
+"""By this line a later drawing recognizes a page as ours."""
 
 _MARKS = (
     b"tEXtcommand\0",
@@ -19,34 +23,38 @@ _MARKS = (
 )
 """With these our files begin: the text chunks of images, frames and animations, the page's head, and `codes.json`."""
 
+_RECORDED = ("memory", "fit", "batch_size", "temperature", "top_k", "top_p", "jacobi")
+
+
+def settings_text(flags: Use, header: Header, model: nn.Module) -> dict[str, str]:
+    """Text chunks for every result of a command: the model, and each setting that can change an image."""
+    chosen = {name: str(getattr(flags, name)) for name in _RECORDED if hasattr(flags, name)}
+    command = type(flags).__name__.lower()
+    return {"model": header.digest[:12], "command": command, "precision": precision_of(model), **chosen}
+
 
 def check_targets(
     folder: Path, names: Iterable[str], inputs: Sequence[Path] = (), *, overwrite: bool = False
 ) -> None:
-    """Raises ConfigError if a result would replace one of the files that it is made from, or what is none of ours.
+    """Raises ConfigError if a result would replace an input, or a file that vqgan did not write.
 
     Args:
         folder: Where the results go.
         names: What they are called, with their endings.
-        inputs: What is read; what is no file does not matter.
+        inputs: What is read; what is not a file does not matter.
         overwrite: Whether files that vqgan did not write may be replaced; inputs never are.
     """
-    from vqgan.images import printable
-
     given = {identity: path for path in inputs if (identity := _identity(path)) is not None}
-    for name in names:
-        target = folder / name
+    for target in (folder / name for name in names):
         identity = _identity(target)
-        if identity is None:
-            continue
         if identity in given:
-            what = f"the input `{printable(given[identity])}`"
-        elif overwrite or is_ours(target):
-            continue
+            what, hint = f"the input `{printable(given[identity])}`", ""
+        elif identity is not None and not overwrite and not is_ours(target):
+            what, hint = "a file that vqgan did not write", ", or add `--overwrite`"
         else:
-            what = "a file that vqgan did not write"
-        hint = "give another folder with `--out`" + (", or add `--overwrite`" * (identity not in given))
-        raise ConfigError(f"the result `{printable(target)}` would replace {what}", hint=hint)
+            continue
+        message = f"the result `{printable(target)}` would replace {what}"
+        raise ConfigError(message, hint=f"give another folder with `--out`{hint}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -59,7 +67,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a command wrote this file; an array of codes is known by what stands beside it."""
+    """Whether a command wrote this file; an array of codes is recognized by what stands beside it."""
     try:
         with (path.with_suffix(".json") if path.suffix == ".npy" else path).open("rb") as file:
             start = file.read(1024)
@@ -68,14 +76,7 @@ def is_ours(path: Path) -> bool:
     return any(mark in start for mark in _MARKS)
 
 
-@contextmanager
-def no_empty_folders(out: str | None) -> Iterator[None]:
-    """What fails or is interrupted inside the block leaves no new folder ``out`` in which there is no file."""
-    path = Path(out or ".").absolute()
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        yield
-    except BaseException:
-        if new and all(found.is_dir() for found in new[-1].rglob("*")):
-            shutil.rmtree(new[-1], ignore_errors=True)
-        raise
+def print_paths(paths: Iterable[Path]) -> None:
+    """Prints where the results are, one path per line."""
+    for path in paths:
+        print(printable(path))

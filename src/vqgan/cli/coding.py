@@ -1,0 +1,116 @@
+"""``vqgan reconstruct``, ``encode`` and ``decode``: images to codes and back."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vqgan.checkpoints.codes import load_codes, save_codes
+from vqgan.cli import commands
+from vqgan.cli.frames import smaller
+from vqgan.cli.inputs import different, find_images, load_tokenizer, memory_of, read_named
+from vqgan.cli.outputs import check_targets, print_paths, settings_text
+from vqgan.cli.progress import ProgressBar
+from vqgan.errors import DataError
+from vqgan.evaluation.reconstruction import pixels_psnr
+from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
+from vqgan.tokenizer import check_decoding, decode_within, encode_within
+from vqgan.types import Progress
+
+logger = logging.getLogger(__name__)
+
+SHEET_IMAGES, SHEET_SIDE = 32, 256
+"""The comparison sheet shows at most this many images, with a longer side of at most this many pixels."""
+
+
+def encode(flags: commands.Encode) -> None:
+    """Encodes; prints the paths of the two files."""
+    found, out = find_images(flags.images), Path(flags.out)
+    inputs = [path for _, path in found]
+    check_targets(out, ["codes.npy", "codes.json"], inputs, overwrite=flags.overwrite)
+    tokenizer, _, digest = load_tokenizer(flags)
+    memory = memory_of(flags, tokenizer)
+    codes: dict[str, np.ndarray] = {}
+    sizes: list[tuple[int, int]] = []
+    with ProgressBar() as bar, torch.no_grad():
+        for each in read_named(found, flags.size, tokenizer, flags.fit):
+            # What padding added is not part of the image.
+            height, width = map(min, each.size, each.images.shape[2:])
+            codes[each.name] = encode_within(tokenizer, each.images, memory, bar)[0].cpu().numpy()
+            first = next(iter(codes.values()))
+            if first.shape != codes[each.name].shape:
+                raise DataError(
+                    f"`{printable(each.path)}` has {height}x{width} pixels, "
+                    f"the images before it {sizes[-1][0]}x{sizes[-1][1]}",
+                    hint="bring them to one size with `--size HEIGHTxWIDTH`",
+                )
+            sizes.append((height, width))
+            bar(Progress("encode", len(codes), len(found)))
+    array = np.stack(list(codes.values()))
+    path = save_codes(out, array, list(codes), tokenizer, digest=digest, sizes=sizes)
+    print_paths([path, path.with_suffix(".json")])
+
+
+def decode(flags: commands.Decode) -> None:
+    """Decodes; prints the paths of the results."""
+    out = Path(flags.out)
+    tokenizer, header, digest = load_tokenizer(flags)
+    memory = memory_of(flags, tokenizer)
+    codes, names, sizes = load_codes(Path(flags.codes), digest=digest)
+    check_targets(out, [f"{name}.png" for name in names], overwrite=flags.overwrite)
+    grids = torch.from_numpy(codes.astype("int64"))
+    check_decoding(tokenizer, (grids.shape[1], grids.shape[2]), memory)
+    info = settings_text(flags, header, tokenizer)
+    paths: list[Path] = []
+    with ProgressBar() as bar, torch.no_grad():
+        for part in grids.split(flags.batch_size):
+            for image in decode_within(tokenizer, part, memory, bar):
+                height, width = sizes[len(paths)] if sizes else image.shape[1:]
+                path = out / f"{names[len(paths)]}.png"
+                paths.append(save_png(image[:, :height, :width].float().cpu(), path, info))
+            bar(Progress("decode", len(paths), len(grids)))
+    print_paths(paths)
+
+
+def reconstruct(flags: commands.Reconstruct) -> None:
+    """Reconstructs; prints the paths of the results."""
+    found, out = find_images(flags.images), Path(flags.out)
+    names = [*(name for name, _ in found), *["comparison"] * flags.compare]
+    targets = [f"{name}.png" for name in different(names)]
+    check_targets(out, targets, [path for _, path in found], overwrite=flags.overwrite)
+    tokenizer, header, _ = load_tokenizer(flags)
+    memory, info = memory_of(flags, tokenizer), settings_text(flags, header, tokenizer)
+    paths, decibels = [], []
+    shown: list[Pixels] = []
+    with ProgressBar() as bar, torch.no_grad():
+        for each in read_named(found, flags.size, tokenizer, flags.fit):
+            height, width = each.size
+            rows, columns = each.images.shape[2:]
+            check_decoding(tokenizer, tokenizer.grid_size((rows, columns)), memory)
+            indices = encode_within(tokenizer, each.images, memory, bar)
+            result = decode_within(tokenizer, indices, memory, bar)[0, :, :height, :width].float().cpu()
+            before, after = (to_uint8(x).numpy() for x in (each.images[0, :, :height, :width], result))
+            decibels.append(pixels_psnr(before, after))
+            text = {**info, "psnr": f"{decibels[-1]:.2f}"}
+            paths.append(save_png(result, out / f"{each.name}.png", text))
+            if flags.compare and len(shown) < 2 * SHEET_IMAGES:
+                shown += [smaller(before, SHEET_SIDE), smaller(after, SHEET_SIDE)]
+            bar(Progress("reconstruct", len(paths), len(found)))
+            logger.info("`%s`: PSNR %.2f dB", printable(each.path), decibels[-1])
+    logger.info("PSNR %.2f dB in the mean of %d", sum(decibels) / len(decibels), len(decibels))
+    if flags.compare:
+        paths.append(save_png(_side_by_side(shown), out / targets[-1], info))
+    print_paths(paths)
+
+
+def _side_by_side(pictures: Sequence[np.ndarray]) -> Float[Tensor, "c R C"]:
+    """Pictures of any sizes, eight in a row, each in the top left of its cell."""
+    height, width = (max(each.shape[axis] for each in pictures) for axis in (0, 1))
+    cells = np.full((len(pictures), height, width, pictures[0].shape[2]), 255, np.uint8)
+    for cell, each in zip(cells, pictures, strict=True):
+        cell[: each.shape[0], : each.shape[1]] = each
+    return grid(to_float(cells), columns=8)

@@ -1,0 +1,342 @@
+"""The flags of every command, one dataclass each; no torch, so that every ``--help`` is fast."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from vqgan.cli.flags import argument, command, flag
+from vqgan.errors import ConfigError
+
+
+@command
+class Compute:
+    """Where to compute.
+
+    Attributes:
+        device: `auto` (CUDA, MPS, CPU in that order), `cpu`, `cuda`, `cuda:1` or `mps`.
+    """
+
+    device: str = flag("DEVICE", "auto")
+
+
+@command
+class Published:
+    """What a published checkpoint may not say about itself.
+
+    Attributes:
+        config: The configuration of an original checkpoint; by default the one beside it or in `configs/`.
+        set: What a checkpoint's own configuration does not say: `--set prior.num_heads=16`.
+    """
+
+    config: str | None = flag("FILE.yaml", None)
+    set: Sequence[str] = flag("KEY=VALUE", ())
+
+
+@command
+class Use(Published, Compute):
+    """Which model is used and how, and where results go.
+
+    Attributes:
+        model: A run folder or a weights file.
+        out: Where the results go.
+        precision: `fp32`, `bf16`, `fp16` or `auto`.
+        seed: The same seed gives the same result.
+        memory: Memory beside the weights, in GB of 2^30 bytes; by default 4, on CUDA half of the device's. Images
+            that do not fit are computed in bands of rows, more slowly, through a file in the temporary folder.
+        overwrite: Also replace files that vqgan did not write.
+    """
+
+    model: str = argument("MODEL")
+    out: str = flag("FOLDER")
+    precision: str = flag("PRECISION", "fp32")
+    seed: int = flag("N", 0)
+    memory: float | None = flag("GB", None)
+    overwrite: bool = flag("", False)
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and not 0 < self.memory < 2**20:
+            raise ConfigError(
+                f"`--memory` is {self.memory}, expected a number above 0 and below {2**20}",
+                hint="it counts GB of 2^30 bytes: `--memory 4`",
+            )
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The bytes of ``--memory``."""
+        return None if self.memory is None else max(1, int(self.memory * 2**30))
+
+
+@command
+class Drawing(Use):
+    """How tokens are drawn.
+
+    Attributes:
+        model: A run folder or a weights file of a prior.
+        temperature: Above 1 is bolder, below 1 safer, 0 always takes the most probable code.
+        top_k: Draw only from the K most probable codes.
+        top_p: Draw only from the most probable codes that together have the probability P.
+        batch_size: Images per batch; it changes speed and memory, not the images.
+        jacobi: Guess N tokens ahead and read them in one pass: faster where much is easy to guess. The same images in
+            fp32, except for near-ties; in bf16 products of other shapes round differently: about 1 token in 40 differs.
+        frames: Also write about N pictures of the first image as it grows, an animation and a page, in `frames/`.
+    """
+
+    temperature: float = flag("T", 1.0)
+    top_k: int | None = flag("K", None)
+    top_p: float | None = flag("P", None)
+    batch_size: int = flag("N", 16, least=1)
+    jacobi: int | None = flag("N", None)
+    frames: int | None = flag("N", None)
+
+
+@command
+class Sample(Drawing):
+    """Draws new images and writes them as `000000.png`, `000001.png`, ... with `grid.png` of the first 64.
+
+    Image i has the seed `--seed` + i; the same seed gives the same image whatever the batch size.
+
+    Attributes:
+        count: Number of images; with `--class` the number of each class, class after class.
+        size: By default the size it was trained on. On larger ones its window slides over the image.
+        classes: Classes by number or name: `9,232`.
+    """
+
+    count: int = flag("N", 8, least=1)
+    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    classes: str | None = flag("CLASS[,CLASS...]", None, name="class")
+
+
+@command
+class Complete(Drawing):
+    """Keeps a part of each image and draws the rest; writes PNGs of the same names.
+
+    Tokens are kept, not pixels: those near the border of the kept part may change a little.
+
+    Attributes:
+        images: Image files, or folders of them (read with their sub-folders).
+        keep: What is kept: `top`, `bottom`, `left` or `right` with a share, or a picture file that is white there.
+        size: Resize and crop to this size first; by default the size the prior was trained on.
+        classes: The class of all images, by number or name.
+    """
+
+    images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
+    keep: str = flag("PART", "top=0.5")
+    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    classes: str | None = flag("CLASS", None, name="class")
+
+
+@command
+class Encode(Use):
+    """Writes the codes of images as one array `codes.npy` (images, rows, columns) with `codes.json` beside it.
+
+    Attributes:
+        images: Image files, or folders of them (read with their sub-folders).
+        out: Where the two files go.
+        size: Resize and crop to this size first; without it all images must give grids of one size.
+        fit: What to do with a size that the tokenizer's factor does not divide: pad (`decode` cuts back), crop, or
+            refuse.
+    """
+
+    images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
+    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    fit: Literal["pad", "crop", "exact"] = flag("{pad,crop,exact}", "pad")
+
+
+@command
+class Reconstruct(Encode):
+    """Sends images through a tokenizer and writes what comes back as PNGs of the same names.
+
+    How near each comes to its image (PSNR) goes to stderr.
+
+    Attributes:
+        out: Where the results go.
+        size: Resize and crop to this size first; by default every image keeps its size.
+        fit: What to do with a size that the tokenizer's factor does not divide: pad and cut back, crop, or refuse.
+        compare: Also write `comparison.png`: the first 32 images, each with its reconstruction to the right.
+    """
+
+    compare: bool = flag("", False)
+
+
+@command
+class Decode(Use):
+    """Writes the images of codes that `vqgan encode` wrote, as PNGs of the original names.
+
+    Attributes:
+        model: The tokenizer that encoded them: a run folder or a weights file.
+        codes: The folder with `codes.npy` and `codes.json`.
+        batch_size: Images per batch.
+    """
+
+    codes: str = argument("CODES")
+    batch_size: int = flag("N", 16, least=1)
+
+
+@command
+class Demo(Compute):
+    """Trains both stages on real images in minutes on a CPU, and writes pictures and a report.
+
+    Frames of Montezuma's Revenge with the extra `demo`, else scikit-learn's digits. After Ctrl-C, the same command
+    continues where it stopped.
+
+    Attributes:
+        out: Where everything goes; by default `runs/demo`, or `runs/demo-quick`.
+        quick: Everything small, in under a minute: shows that it works, not what it can do.
+        seed: The same seed gives the same result.
+    """
+
+    out: str | None = flag("FOLDER", None)
+    quick: bool = flag("", False)
+    seed: int = flag("N", 0)
+
+
+@command
+class TrainTokenizer(Compute):
+    """Trains a tokenizer: images become grids of codes. After Ctrl-C, everything is saved for `--resume`.
+
+    Attributes:
+        preset: A preset (`vqgan presets` lists them) or a YAML file, also one of the original; omit it with `--resume`.
+        data: A folder (class = sub-folder), a text file of paths, `idx:FOLDER`, `digits`, or `atari:GAME,GAME`.
+        eval_data: Held-out images; by default a fixed 5 % of the data.
+        out: The run's folder; new or empty.
+        resume: A run folder to continue, in place of `--out`; the run keeps its configuration.
+        start_from: Begin with the weights of this file or run.
+        steps: Short for `--set training.steps=N`.
+        batch_size: Short for `--set training.batch_size=N`.
+        image_size: Short for `--set data.image_size=[HEIGHT,WIDTH]`.
+        workers: Processes that read images; short for `--set data.workers=N`.
+        set: Any value of the run's configuration: `--set task.optimizer.learning_rate=1e-4`.
+        precision: `fp32`, `bf16` or `auto`. (default: fp32)
+        seed: The same seed gives the same result. (default: 0)
+    """
+
+    preset: str | None = argument("[PRESET|FILE.yaml]", None)
+    data: str | None = flag("SOURCE", None)
+    eval_data: str | None = flag("SOURCE", None)
+    out: str | None = flag("RUN", None)
+    resume: str | None = flag("RUN", None)
+    start_from: str | None = flag("FILE|RUN", None, name="from")
+    steps: int | None = flag("N", None)
+    batch_size: int | None = flag("N", None)
+    image_size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    workers: int | None = flag("N", None)
+    set: Sequence[str] = flag("KEY=VALUE", ())
+    precision: str | None = flag("PRECISION", None)
+    seed: int | None = flag("N", None)
+
+    stage: ClassVar[Literal["tokenizer", "prior"]] = "tokenizer"
+    tokenizer: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError if flags are missing or contradict, before PyTorch is imported."""
+        from vqgan.presets import find_preset
+
+        if self.preset is not None and not self.preset.lower().endswith((".yaml", ".yml")):
+            find_preset(self.preset)
+        if self.resume is None and self.out is None:
+            raise ConfigError("no folder was given", hint="give `--out RUN`, or `--resume RUN`")
+        kept = {
+            "--out": self.out,
+            "PRESET": self.preset,
+            "--tokenizer": self.tokenizer,
+            "--from": self.start_from,
+            "--precision": self.precision,
+            "--seed": self.seed,
+        }
+        given = {name: value for name, value in kept.items() if value is not None}
+        if self.resume is not None and given:
+            name, value = next(iter(given.items()))
+            raise ConfigError(
+                f"`{name}` is `{value}`, but a resumed run keeps what it was begun with",
+                hint=f"omit `{name}`, or begin a new run with `--out RUN --from {self.resume}`",
+            )
+
+
+@command
+class TrainPrior(TrainTokenizer):
+    """Trains a prior: a transformer learns the grids of a trained tokenizer.
+
+    After Ctrl-C, everything is saved for `--resume`.
+
+    Attributes:
+        tokenizer: The trained tokenizer: a file or a run folder.
+    """
+
+    stage = "prior"
+    tokenizer: str | None = flag("FILE|RUN", None)  # type: ignore[misc]
+
+
+@command
+class Convert(Published):
+    """Turns a published checkpoint into one `.safetensors` file with its configuration inside.
+
+    Reads checkpoints of the original (with their YAML file), of LlamaGen and of latent diffusion's first stages, and
+    diffusers folders. Nothing that stands in a file is run.
+
+    Attributes:
+        checkpoint: The checkpoint, the folder that it was published in, or a diffusers folder; with `--to diffusers`
+            any of ours.
+        out: The file to write; with `--to diffusers` a folder.
+        to: What to write.
+        keep_training_state: Keep the discriminator and the perceptual network, for fine-tuning with `--from`.
+    """
+
+    checkpoint: str = argument("CHECKPOINT")
+    out: str = flag("PATH")
+    to: Literal["vqgan", "diffusers"] = flag("{vqgan,diffusers}", "vqgan")
+    keep_training_state: bool = flag("", False)
+
+
+@command
+class Download:
+    """Fetches a published model (`vqgan models` lists them), converts it into one file of ours, and prints its path.
+
+    One plain request for each file; checksums are compared where they are known. What was fetched is removed once it is
+    converted, also when something fails.
+
+    Attributes:
+        name: The model.
+        out: The file to write; by default `models/NAME.safetensors` in the cache ($VQGAN_CACHE), fetched once.
+        keep_training_state: Keep the discriminator and the perceptual network, for fine-tuning with `--from`.
+    """
+
+    name: str = argument("NAME")
+    out: str | None = flag("FILE", None)
+    keep_training_state: bool = flag("", False)
+
+
+@command
+class Info(Published):
+    """Prints what a weights file, an original checkpoint or a run folder holds; reads only its header.
+
+    Attributes:
+        path: A run folder, a weights file, or a published checkpoint.
+    """
+
+    path: str = argument("PATH")
+
+
+@command
+class Models:
+    """Lists the published models, or shows all that is known of one, its architecture included.
+
+    Attributes:
+        name: The model to show.
+    """
+
+    name: str | None = argument("[NAME]", None)
+
+
+@command
+class Presets:
+    """Lists the named runs, or prints one as YAML: the beginning of a run file of your own.
+
+    Attributes:
+        name: The preset to print, or a run file, completed by its preset.
+    """
+
+    name: str | None = argument("[PRESET]", None)
+
+
+@command
+class Doctor:
+    """Shows versions, devices, optional packages and the cache, and checks that the device computes."""
