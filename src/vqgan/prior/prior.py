@@ -1,6 +1,5 @@
 """The second stage: how probable is each next token, given the condition and the tokens before it."""
 
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -74,11 +73,6 @@ class PriorConfig(PriorShape, frozen=True, kw_only=True):
     def shape(self) -> PriorShape:
         """The chosen part of it."""
         return msgspec.convert(self, PriorShape, from_attributes=True)
-
-    @classmethod
-    def example(cls, folder: Path) -> "PriorConfig":
-        """A tiny prior that suits 16 codes, one condition token and 4 x 4 image tokens."""
-        return cls(codebook_size=16, condition_size=1, context_length=16, depth=1, width=8, num_heads=2)
 
 
 class Prior(nn.Module):

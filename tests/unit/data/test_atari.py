@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqgan.config import convert, to_mapping
 from vqgan.data import atari, atari_explorer
 from vqgan.data.atari import AtariConfig, open_atari
 from vqgan.data.atari_explorer import play, spread
@@ -229,7 +228,3 @@ def test_a_cache_folder_that_cannot_be_made_is_an_output_error(tmp_path, monkeyp
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         config(**changes)
-
-
-def test_the_settings_survive_a_file():
-    assert convert(to_mapping(config()), AtariConfig) == config()

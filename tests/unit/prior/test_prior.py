@@ -128,9 +128,3 @@ def test_a_sequence_without_condition_is_refused():
 def test_impossible_configurations_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         PriorConfig(**{**SIZES, **changes})
-
-
-def test_the_example_can_be_built(tmp_path):
-    config = PriorConfig.example(tmp_path)
-    logits = Prior(config)(torch.zeros(1, 16, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64))
-    assert logits.shape == (1, 16, 16)

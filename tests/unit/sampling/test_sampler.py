@@ -131,14 +131,6 @@ def test_known_tokens_are_kept_and_unknown_ones_play_no_part(prior):
     assert torch.equal(sample_grid(prior, conditions(4), other, known, decoding=WARM), found)
 
 
-def test_a_known_prefix_is_read_at_once(prior, monkeypatch):
-    steps = counted_steps(monkeypatch)
-    indices, known = given(2)
-    known[:, :2] = True
-    sample_grid(prior, conditions(2), indices, known, decoding=WARM)
-    assert len(steps) == 3
-
-
 def test_a_fully_known_grid_comes_back(prior):
     indices, _ = given(2)
     known = torch.ones_like(indices, dtype=torch.bool)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import tiny
-from vqgan.checkpoints.format import load_model, save_model
 from vqgan.config import convert, to_mapping
 from vqgan.errors import ConfigError
 from vqgan.prior import to_tokens
@@ -94,11 +93,6 @@ def test_training_reads_and_scores_the_tokens_in_the_models_order(monkeypatch):
     )
     torch.testing.assert_close(task.train_step([data], 0)["loss"], expected)
     assert torch.equal(scored[0], to_tokens(synthesizer.tokenizer.encode(data.images), ORDER))
-
-
-def test_the_order_travels_in_the_file(model, tmp_path):
-    save_model(model, tmp_path / "prior.safetensors", tensors={}, weights="raw", step=0)
-    assert load_model(tmp_path / "prior.safetensors")[0].config.token_order == ORDER
 
 
 def test_a_configuration_from_before_orders_existed_is_in_raster_order():

@@ -1,4 +1,3 @@
-import pytest
 import torch
 from torch import nn
 
@@ -14,20 +13,6 @@ CONFIG = AutoencoderConfig(
     resolution=16,
     attention_resolutions=(),
 )
-
-
-@pytest.mark.parametrize("patch_size", [1, 4])
-def test_height_and_width_grow_by_the_downsample_factor(patch_size):
-    config = AutoencoderConfig(
-        **{name: getattr(CONFIG, name) for name in CONFIG.__struct_fields__ if name != "patch_size"},
-        patch_size=patch_size,
-    )
-    images = Decoder(config)(torch.zeros(1, 8, 2, 3))
-    assert images.shape == (1, 1, 2 * config.downsample_factor, 3 * config.downsample_factor)
-
-
-def test_each_level_has_one_block_more_than_the_encoder():
-    assert [len(level.blocks) for level in Decoder(CONFIG).levels] == [3, 3]
 
 
 def test_last_weight_is_that_of_the_last_layer():

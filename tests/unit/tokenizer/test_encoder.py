@@ -1,7 +1,5 @@
 import pytest
-import torch
 
-from vqgan.config import convert, to_mapping
 from vqgan.errors import ConfigError
 from vqgan.nn.attention import SpatialAttention
 from vqgan.tokenizer import AutoencoderConfig
@@ -18,18 +16,6 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize(("patch_size", "factor"), [(1, 2), (2, 4), (4, 8)])
-def test_height_and_width_shrink_by_the_downsample_factor(patch_size, factor):
-    config = AutoencoderConfig(**{**SIZES, "attention_resolutions": ()}, patch_size=patch_size)
-    assert config.downsample_factor == factor
-    assert Encoder(config)(torch.zeros(1, 3, 16, 24)).shape == (1, 8, 16 // factor, 24 // factor)
-
-
-def test_patches_are_all_that_the_first_convolution_sees():
-    encoder = Encoder(AutoencoderConfig(**{**SIZES, "attention_resolutions": ()}, patch_size=4))
-    assert encoder.input_conv.in_channels == 3 * 16
-
-
 @pytest.mark.parametrize(
     ("patch_size", "side", "levels"), [(1, 16, [0]), (1, 8, [1]), (2, 8, [0]), (2, 4, [1])]
 )
@@ -37,13 +23,6 @@ def test_attention_stands_at_the_levels_of_the_named_resolution(patch_size, side
     encoder = Encoder(AutoencoderConfig(**{**SIZES, "attention_resolutions": (side,)}, patch_size=patch_size))
     found = [i for i, level in enumerate(encoder.levels) if isinstance(level.attentions[0], SpatialAttention)]
     assert found == levels
-
-
-def test_configuration_survives_the_way_through_plain_mappings():
-    config = AutoencoderConfig(**SIZES, dropout=0.1)
-    mapping = {**to_mapping(config)}
-    mapping["channel_multipliers"] = list(mapping["channel_multipliers"])
-    assert convert(mapping, AutoencoderConfig) == config
 
 
 @pytest.mark.parametrize(

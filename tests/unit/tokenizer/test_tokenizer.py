@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -35,17 +33,16 @@ def test_it_knows_its_sizes(tokenizer):
     assert tokenizer.grid_size((16, 24)) == (4, 6)
 
 
-def test_images_become_a_grid_of_indices_and_images_again(tokenizer):
-    images = torch.randn(2, 3, 8, 12)
-    indices = tokenizer.encode(images)
-    assert indices.shape == (2, 2, 3)
-    assert tokenizer.decode(indices).shape == images.shape
-
-
-def test_decoding_the_indices_gives_the_reconstruction(tokenizer):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_decoding_the_indices_gives_the_reconstruction(normalize):
+    torch.manual_seed(0)
     # The straight-through gradient costs a rounding: in fp32 it may show.
-    tokenizer, images = copy.deepcopy(tokenizer).double(), torch.rand(2, 3, 8, 8, dtype=torch.float64) * 2 - 1
+    tokenizer = Tokenizer(config(normalize=normalize)).double().eval()
+    images = torch.rand(2, 3, 8, 12, dtype=torch.float64) * 2 - 1
     result = tokenizer(images)
+    assert result.images.shape == images.shape
+    assert result.images.dtype == result.quantized.loss.dtype == torch.float64
+    assert result.quantized.indices.shape == (2, 2, 3)
     assert torch.equal(result.quantized.indices, tokenizer.encode(images))
     assert_close(tokenizer.decode(result.quantized.indices), result.images)
     assert_close(result.latents, tokenizer.latents(images))
@@ -77,12 +74,6 @@ def test_indices_out_of_range_are_refused(tokenizer, index):
     indices[0, 1, 1] = index
     with pytest.raises(ConfigError, match=r"the codebook has 0 to 15\nhint: decode with the tokenizer"):
         tokenizer.decode(indices)
-
-
-def test_it_works_in_float64():
-    double = Tokenizer(config(normalize=True)).double()
-    result = double(torch.randn(1, 3, 8, 8, dtype=torch.float64))
-    assert result.images.dtype == result.quantized.loss.dtype == torch.float64
 
 
 def test_autocast_trains_with_a_quantizer_in_fp32(tokenizer):
