@@ -15,9 +15,11 @@ from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
-from vqgan.data import Data, MemoryConfig, Source, source_of
+from vqgan.data import Data, source_of
+from vqgan.data.given import MemoryConfig
 from vqgan.data.loader import Loader, evaluation_batches
 from vqgan.data.skipping import check_source
+from vqgan.data.source import Source
 from vqgan.errors import ConfigError
 from vqgan.output_files import write_json, write_text
 from vqgan.presets import find_preset, shortened

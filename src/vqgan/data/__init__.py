@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import assert_never
 
-from vqgan.data.atari import AtariConfig, AtariSource, open_atari
+from vqgan.data.atari import AtariConfig, open_atari
 from vqgan.data.digits import DigitsConfig, open_digits
 from vqgan.data.given import Items, MemoryConfig, given_source
 from vqgan.data.idx import IdxConfig, open_idx
 from vqgan.data.image_files import FolderConfig, ListConfig, WhichFrames, open_folder, open_list
-from vqgan.data.source import Item, Source, Split
+from vqgan.data.source import Source
 from vqgan.errors import ConfigError, closest
 from vqgan.types import OnProgress
 
@@ -109,23 +109,3 @@ def open_source(
             )
         case _:
             assert_never(config)
-
-
-__all__ = [
-    "AtariConfig",
-    "AtariSource",
-    "Data",
-    "DigitsConfig",
-    "FolderConfig",
-    "IdxConfig",
-    "Item",
-    "ListConfig",
-    "MemoryConfig",
-    "Source",
-    "SourceConfig",
-    "Split",
-    "WhichFrames",
-    "open_source",
-    "parse_source",
-    "source_of",
-]

@@ -229,23 +229,18 @@ def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> It
             )
         )
     try:
-        while (result := _next(results)) is not None:
+        for result in results:
             if isinstance(result, VqganError):
                 raise result
             yield result
-    finally:
-        del results  # ends the workers now: the traceback of an error would keep them until it is collected
-
-
-def _next(results: Iterator[_Read | VqganError]) -> _Read | VqganError | None:
-    try:
-        return next(results, None)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         reason = " ".join(str(error).split())
         hint = "lower the number of workers; often memory or shared memory is short"
-        return DataError(f"a process that reads images died: {reason}", hint=hint)
+        raise DataError(f"a process that reads images died: {reason}", hint=hint) from None
+    finally:
+        del results  # ends the workers now: the traceback of an error would keep them until it is collected
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

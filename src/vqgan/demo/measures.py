@@ -28,8 +28,8 @@ MOVING_THRESHOLD = 24
 """A pixel belongs to a moving thing when a channel differs by more than this from the room's median frame."""
 
 _BATCH = 64
-_KNOWN = 512
-"""Training frames whose distances to a batch are one matrix product; in float64, 512 of 96 x 80 take 94 MB."""
+_EXACT = 256
+"""Number of products of 8-bit values whose sum is exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +77,14 @@ def median_frame(frames: Frames) -> UInt8[np.ndarray, "H W c"]:
 
 
 def nearest_frames(train: TrainFrames, frames: Frames) -> Int[np.ndarray, " n"]:
-    """Position of the training frame with the least squared distance to each frame; the first among equals.
-
-    In float64 the products of 8-bit values and their sums are exact.
-    """
+    """Position of the training frame with the least squared distance to each frame; the first among equals."""
     known, queries = (each.reshape(len(each), -1) for each in (train, frames))
-    best, distance = (
-        np.zeros(len(frames), np.int64),
-        torch.full((len(frames),), math.inf, dtype=torch.float64),
-    )
-    for start in range(0, len(known), _KNOWN):
-        right = torch.from_numpy(known[start : start + _KNOWN]).double()
-        lengths = (right * right).sum(dim=1)
-        for first in range(0, len(queries), _KNOWN):
-            part = slice(first, first + _KNOWN)
-            left = torch.from_numpy(queries[part]).double()
-            nearest, index = (lengths - 2 * left @ right.T).min(dim=1)
-            closer = nearest < distance[part]
-            distance[part][closer] = nearest[closer]
-            best[part][closer.numpy()] = start + index[closer].numpy()
-    return best
+    products = torch.zeros(len(queries), len(known), dtype=torch.float64)
+    for start in range(0, known.shape[1], _EXACT):
+        left, right = (torch.from_numpy(each[:, start : start + _EXACT]).float() for each in (queries, known))
+        products += left @ right.T
+    lengths = np.einsum("kv,kv->k", known, known, dtype=np.int64)
+    return (lengths - 2 * products.numpy()).argmin(axis=1)
 
 
 def moving_pixels(frames: Frames, background: Frames) -> Bool[np.ndarray, "n H W"]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.evaluation.report import Curves, Picture, Row, read_curves, render_report
+from vqgan.evaluation.report import Curves, Row, read_curves, render_report
 from vqgan.output_files import write_text
 
 CURVES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -33,21 +33,22 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         + ("Pixels do" if digits else "Pixels, the worst pixels of each image and a discriminator do")
         + " the work.",
     ]
-    pictures = [
-        Picture(folder / "reconstructions.png", "Held-out frames above, their reconstructions below"),
-        Picture(folder / "samples.png", "New frames, drawn token by token"),
-        Picture(
-            folder / "completions.png",
-            "Held-out frames, the half that is given, and two completions of it",
-        ),
-        Picture(folder / "codes.png", "What each code stands for, the most frequent first"),
-        Picture(folder / "tokenizer" / "images" / "training.png", "One reconstruction over the training"),
-    ]
+    pictures = {
+        "reconstructions.png": "Held-out frames above, their reconstructions below",
+        "samples.png": "New frames, drawn token by token",
+        "completions.png": "Held-out frames, the half that is given, and two completions of it",
+        "codes.png": "What each code stands for, the most frequent first",
+        "tokenizer/images/training.png": "One reconstruction over the training",
+    }
     curves: list[Curves] = []
     for stage, charts in CURVES.items():
         curves += read_curves(RunFolder(folder / stage).metrics, charts)
     text = render_report(
-        "vqgan demo", paragraphs=paragraphs, rows=_rows(numbers), pictures=pictures, curves=curves
+        "vqgan demo",
+        paragraphs=paragraphs,
+        rows=_rows(numbers),
+        pictures={folder / name: caption for name, caption in pictures.items()},
+        curves=curves,
     )
     write_text(folder / "report.html", text)
 
@@ -57,32 +58,32 @@ def _rows(numbers: Mapping[str, Any]) -> list[Row]:
     shown |= {name: f"{value:.3f} nats" for name, value in numbers.items() if name.endswith("loss")}
     side = numbers["downsample_factor"]
     return [
-        Row(
+        (
             "reconstruction (PSNR)",
             shown["reconstruction_psnr"],
             f"nearest of all training frames {shown['nearest_frame_psnr']}, mean of the room "
             f"{shown['room_mean_psnr']}, mean image {shown['mean_image_psnr']}",
         ),
-        Row(
+        (
             "moving pixels (PSNR)",
             shown["moving_psnr"],
             f"the room's median {shown['background_moving_psnr']}; {numbers['moving_share']:.1%} of all pixels",
         ),
-        Row(
+        (
             "codebook in use",
             f"{numbers['codebook_usage']:.0%}",
             f"of {numbers['codebook_size']} codes, one for {side} x {side} pixels",
         ),
-        Row(
+        (
             "prior, per token",
             shown["prior_loss"],
             f"previous token {shown['previous_token_loss']}, frequency at the position "
             f"{shown['position_frequency_loss']}, uniform {shown['uniform_loss']}",
         ),
-        Row(
+        (
             "time",
             f"{numbers['seconds_total']:.0f} s",
             ", ".join(f"{phase} {value:.0f} s" for phase, value in numbers["seconds"].items()),
         ),
-        Row("memory", f"{numbers['peak_memory_bytes'] / 1e9:.2f} GB", "the most of one process"),
+        ("memory", f"{numbers['peak_memory_bytes'] / 1e9:.2f} GB", "the most of one process"),
     ]

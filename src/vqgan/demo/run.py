@@ -3,21 +3,22 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
 from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.data import AtariConfig, DigitsConfig, SourceConfig, open_source
-from vqgan.data.atari import AtariSource
+from vqgan.config import require
+from vqgan.data import SourceConfig, open_source
+from vqgan.data.atari import AtariConfig, AtariSource
+from vqgan.data.digits import DigitsConfig
 from vqgan.demo.measures import (
     Frames,
     RoomFrames,
@@ -30,11 +31,11 @@ from vqgan.demo.measures import (
 from vqgan.demo.report import write_demo_report
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.images import grid, save_png, to_float, to_uint8
-from vqgan.output_files import write_json
-from vqgan.runs import read_run, resolve, train
+from vqgan.output_files import make_folder, write_json
+from vqgan.runs import train
 from vqgan.synthesizer import Synthesizer
-from vqgan.training.run import PriorRun, Run
 from vqgan.types import OnProgress
+from vqgan.version import __version__
 
 DEMO_PRECISION = "auto"
 """Of the training; everything is measured in fp32."""
@@ -45,20 +46,9 @@ SAMPLE_TOP_P = 0.95
 SCALE = 3
 """Pictures of small frames are enlarged this many times, pixel by pixel."""
 
-QUICK_FRAMES = 10_000
-"""Emulator frames of each seed in the quick demo: two seconds of play, one room."""
-
-QUICK = {
-    "tokenizer": ("tokenizer.autoencoder.base_channels=32", "training.steps=30", "training.pictures=4"),
-    "prior": ("prior.depth=2", "training.steps=20", "training.pictures=2"),
-}
-"""What makes a stage of the demo small, with what both stages share."""
-QUICK_BOTH = (
-    "training.batch_size=4",
-    "training.evaluate_every=1000",
-    "training.evaluate_images=64",
-    "training.save_every=1000",
-)
+QUICK = ("training.steps=30", "training.batch_size=4", "training.evaluate_images=64", "training.pictures=4")
+QUICK_STAGES = {"tokenizer": "tokenizer.autoencoder.base_channels=32", "prior": "prior.depth=2"}
+"""What makes both stages of the demo small, and what each."""
 
 
 def run_demo(
@@ -87,26 +77,30 @@ def run_demo(
     """
     source = _source(quick)
     digits = isinstance(source, DigitsConfig)
-    wanted = {
-        stage: resolve(
-            f"{'digits' if digits else 'demo'}-{stage}",
-            (*QUICK_BOTH, *changes) if quick else (),
-            data=source,
-        )
-        for stage, changes in QUICK.items()
-    }
-    for stage, run in wanted.items():
-        _refuse_another(RunFolder(folder / stage), run, seed)
-    meter = _Meter(folder / "resources.json")
+    request = {"quick": quick, "seed": seed, "digits": digits, "version": __version__}
+    meter = _Meter(folder, request)
     with meter("collection"):
         frames = _frames(source, on_progress)
-    for stage, run in wanted.items():
+    for stage, small in QUICK_STAGES.items():
         with meter(stage, resumed=True):
-            _train_stage(folder, stage, run, seed, device, on_progress)
+            out = folder / stage
+            if RunFolder(out).numbers():
+                train(None, resume=out, device=device, on_progress=on_progress)
+                continue
+            train(
+                f"{'digits' if digits else 'demo'}-{stage}",
+                data=source,
+                out=out,
+                tokenizer=folder / "tokenizer" if stage == "prior" else None,
+                overrides=(*QUICK, small) if quick else (),
+                device=device,
+                precision=DEMO_PRECISION,
+                seed=seed,
+                on_progress=on_progress,
+            )
     with meter("measurement"):
         numbers = _measure(folder, digits, frames, seed, on_progress or (lambda progress: None))
-    numbers["seconds"] = meter.seconds
-    numbers["seconds_total"] = sum(meter.seconds.values())
+    numbers |= {"seconds": meter.seconds, "seconds_total": sum(meter.seconds.values())}
     numbers["peak_memory_bytes"] = meter.peak
     write_json(folder / "report.json", numbers)
     write_demo_report(folder, numbers)
@@ -116,8 +110,8 @@ def run_demo(
 def _source(quick: bool) -> SourceConfig:
     """Frames of several rooms of Montezuma's Revenge; digits where ale-py is not installed."""
     if find_spec("ale_py") is not None:
-        whole = AtariConfig(games=("MontezumaRevenge",))
-        return msgspec.structs.replace(whole, frames=QUICK_FRAMES, max_frames=100) if quick else whole
+        games = ("MontezumaRevenge",)  # the quick demo plays two seconds, in one room
+        return AtariConfig(games=games, frames=10_000, max_frames=100) if quick else AtariConfig(games=games)
     if find_spec("sklearn") is not None:
         return DigitsConfig()
     raise ConfigError(
@@ -137,15 +131,34 @@ def _frames(config: SourceConfig, on_progress: OnProgress | None) -> RoomFrames:
 
 
 class _Meter:
-    """Time of each phase and the most memory of a process, over interruptions too."""
+    """Time of each phase and the most memory of a process, over interruptions too.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        folder: The demo's folder, in which they are kept.
+        request: What the demo is a function of.
+
+    Raises:
+        ConfigError: If the folder holds a demo of another request.
+    """
+
+    def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
+        self._path, self._request = folder / "resources.json", request
         self.seconds: dict[str, float] = {}
         self.peak = 0
-        if path.exists():
-            kept = json.loads(path.read_text(encoding="utf-8"))
+        if self._path.exists():
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
             self.seconds, self.peak = kept["seconds"], kept["peak_memory_bytes"]
+            require(
+                kept.get("request") == request,
+                f"`{folder}` holds a run of another demo (quick or not, other images, seed or version)",
+                hint="give another folder with `out=`, or remove this one",
+            )
+        make_folder(folder)
+        self._write()
+
+    def _write(self) -> None:
+        kept = {"request": self._request, "seconds": self.seconds, "peak_memory_bytes": self.peak}
+        write_json(self._path, kept)
 
     @contextmanager
     def __call__(self, phase: str, *, resumed: bool = False) -> Iterator[None]:
@@ -157,41 +170,7 @@ class _Meter:
         finally:
             self.seconds[phase] = before + time.perf_counter() - begun
             self.peak = max(self.peak, peak_memory())
-            if self._path.parent.is_dir():
-                write_json(self._path, {"seconds": self.seconds, "peak_memory_bytes": self.peak})
-
-
-def _refuse_another(folder: RunFolder, wanted: Run, seed: int) -> None:
-    """Raises ConfigError if the folder holds a run of another demo: quick or not, other data, seed or version."""
-    if not folder.numbers():
-        return
-    recorded, environment = read_run(folder)
-    if isinstance(recorded, PriorRun) and isinstance(wanted, PriorRun):  # its classes come from the data
-        recorded = msgspec.structs.replace(recorded, conditioner=wanted.conditioner)
-    if recorded != wanted or environment["seed"] != seed:
-        raise ConfigError(
-            f"`{folder.path}` holds a run of another demo (quick or not, other images, seed or version)",
-            hint="give another folder with `out=`, or remove this one",
-        )
-
-
-def _train_stage(
-    folder: Path, stage: str, run: Run, seed: int, device: str, on_progress: OnProgress | None
-) -> None:
-    """Begins the stage's run, or goes on with it if it has saved before."""
-    out = folder / stage
-    if RunFolder(out).numbers():
-        train(None, resume=out, device=device, on_progress=on_progress)
-        return
-    train(
-        run,
-        out=out,
-        tokenizer=folder / "tokenizer" if stage == "prior" else None,
-        device=device,
-        precision=DEMO_PRECISION,
-        seed=seed,
-        on_progress=on_progress,
-    )
+            self._write()
 
 
 def _measure(

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,21 +28,8 @@ _SHOWN, _MOST = 640, 8
 """Smaller pictures are enlarged by the largest whole factor that keeps within this many pixels, and this factor."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A number, its name, and how to read it: what it means, or what it is to be compared with."""
-
-    name: str
-    value: str
-    comparison: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG file and what it shows."""
-
-    path: Path
-    caption: str
+Row = tuple[str, str, str]
+"""A number's name, the number, and how to read it: what it means, or what it is to be compared with."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +59,13 @@ def render_report(
     *,
     paragraphs: Sequence[str],
     rows: Sequence[Row],
-    pictures: Sequence[Picture],
+    pictures: Mapping[Path, str],
     curves: Sequence[Curves],
 ) -> str:
-    """The report as one HTML text; pictures are embedded, curves are drawn as SVG."""
+    """The report as one HTML text; pictures (PNG files and what they show) are embedded, curves drawn as SVG."""
     table = "\n".join(
-        f"<tr><td>{html.escape(row.name)}</td><td class=number>{html.escape(row.value)}</td>"
-        f"<td>{html.escape(row.comparison)}</td></tr>"
-        for row in rows
+        f"<tr><td>{name}</td><td class=number>{value}</td><td>{comparison}</td></tr>"
+        for name, value, comparison in (map(html.escape, row) for row in rows)
     )
     body = [
         f"<h1>{html.escape(title)}</h1>",
@@ -86,7 +73,7 @@ def render_report(
         "<h2>Numbers</h2>",
         f"<table><tr><th>what</th><th>value</th><th>how to read it</th></tr>\n{table}\n</table>",
         "<h2>Pictures</h2>",
-        *map(_figure, pictures),
+        *itertools.starmap(_figure, pictures.items()),
         "<h2>Curves</h2>",
         *(_chart(each) for each in curves if any(each.lines.values())),
     ]
@@ -99,9 +86,9 @@ def render_report(
     )
 
 
-def _figure(picture: Picture) -> str:
-    content = picture.path.read_bytes()
-    data, caption = base64.b64encode(content).decode("ascii"), html.escape(picture.caption)
+def _figure(path: Path, caption: str) -> str:
+    content = path.read_bytes()
+    data, caption = base64.b64encode(content).decode("ascii"), html.escape(caption)
     width = int.from_bytes(content[16:20], "big")  # the first entry of a PNG's header
     factor = min(_MOST, max(1, _SHOWN // width))
     small = f' class="small" width="{width * factor}"' * (factor > 1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from vqgan.checkpoints import zoo
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
-from vqgan.data import DigitsConfig
+from vqgan.data.digits import DigitsConfig
 from vqgan.prior import PriorShape
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.tokenizer.encoder import AutoencoderConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import read_yaml
-from vqgan.evaluation.report import Picture, Row, read_curves, render_report
+from vqgan.evaluation.report import Row, read_curves, render_report
 from vqgan.output_files import write_text
 
 CURVES = {
@@ -75,18 +75,18 @@ def _what_it_is(folder: RunFolder) -> list[str]:
 
 def _row(name: str, value: float | str, step: int) -> Row:
     number = value if isinstance(value, str) else f"{value:.4g}"  # what is not finite is a word
-    return Row(name, number, "; ".join(filter(None, (f"step {step:,}", _MEANINGS.get(name)))))
+    return (name, number, "; ".join(filter(None, (f"step {step:,}", _MEANINGS.get(name)))))
 
 
-def _newest_pictures(images: Path) -> list[Picture]:
-    """The last picture of each kind, and the animation over the training."""
+def _newest_pictures(images: Path) -> dict[Path, str]:
+    """The last picture of each kind, and the animation over the training, with what they show."""
     newest = {
         found[1]: found for path in sorted(images.glob("*.png")) if (found := _PICTURE.match(path.name))
     }
-    pictures = [
-        Picture(images / found[0], f"{_CAPTIONS.get(name, name)}; after {int(found[2]):,} steps")
+    pictures = {
+        images / found[0]: f"{_CAPTIONS.get(name, name)}; after {int(found[2]):,} steps"
         for name, found in newest.items()
-    ]
-    animation = images / "training.png"
-    moving = Picture(animation, "One picture over the training, from its first step to its last")
-    return [*pictures, moving] if animation.exists() else pictures
+    }
+    if (images / "training.png").exists():
+        pictures[images / "training.png"] = "One picture over the training, from its first step to its last"
+    return pictures

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqgan.data import FolderConfig, Source, Split, open_source
+from vqgan.data import FolderConfig, open_source
+from vqgan.data.source import Source, Split
 from vqgan.errors import DataError
 from vqgan.images import save_png, to_float
 
