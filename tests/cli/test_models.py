@@ -8,7 +8,7 @@ import pytest
 
 import vqgan
 from reference import store
-from vqgan.checkpoints.zoo_entries import ENTRIES, Entry, Source
+from vqgan.checkpoints.zoo import ENTRIES, Entry, TokenizerSizes
 
 WITHOUT_TORCH = """
 import sys
@@ -28,8 +28,16 @@ def tiny(tmp_path, monkeypatch):
     store.write_checkpoint("vqmodel_tiny", folder / "last.ckpt")
     shutil.copy(store.ROOT / "vqmodel_tiny" / "model.yaml", folder / "model.yaml")
     addresses = [(folder / name).as_uri() for name in ("last.ckpt", "model.yaml")]
-    source = Source("https://publisher.invalid/tiny", *addresses)
-    monkeypatch.setitem(ENTRIES, "tiny", Entry("tiny", "tokenizer", 4, 64, 1, "noise", "", source))
+    entry = Entry(
+        name="tiny",
+        data="noise",
+        parameters=1,
+        page="https://publisher.invalid/tiny",
+        checkpoint=addresses[0],
+        config=addresses[1],
+        tokenizer=TokenizerSizes(codes=64, multipliers=(1, 2, 2)),
+    )
+    monkeypatch.setitem(ENTRIES, "tiny", entry)
     return folder
 
 
@@ -57,13 +65,13 @@ def test_the_table_needs_no_torch():
 
 @pytest.mark.parametrize("name", ["vq-f8", "cin_transformer", "vq_ds8_c2i"])
 def test_one_model_is_shown_in_full(run, name):
-    result, source = run("models", name), ENTRIES[name].source
+    result, entry = run("models", name), ENTRIES[name]
     assert result.code == 0
-    for text in (name, f"{ENTRIES[name].parameters:,}", source.page, source.checkpoint, source.config_sha256):
+    for text in (name, f"{entry.parameters:,}", entry.page, entry.checkpoint, entry.config_sha256):
         assert text in result.out
     assert "config:\n" in result.out
-    assert f"codebook_size: {ENTRIES[name].codes}" in result.out
-    assert ("no address that one plain request can fetch is known" in result.out) == (not source.checkpoint)
+    assert f"codebook_size: {entry.tokenizer.codes}" in result.out
+    assert ("no address that one plain request can fetch is known" in result.out) == (not entry.checkpoint)
     assert "sha256      not known" in result.out
 
 

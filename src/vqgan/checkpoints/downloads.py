@@ -1,15 +1,28 @@
-"""Files from the network: complete, with the right checksum, or not there at all."""
+"""Files from the network, complete and with the right checksum or not there at all, and published models from them."""
 
 import hashlib
 import http.client
+import logging
 import math
+import shutil
+import tempfile
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from vqgan.cache import cache_folder
+from vqgan.checkpoints.convert import convert
+from vqgan.checkpoints.zoo import Entry, find_entry
 from vqgan.errors import CheckpointError
-from vqgan.output_files import replace_file
+from vqgan.output_files import output_errors, refuse_existing, replace_file
 from vqgan.types import OnProgress, Progress
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 32 * 2**30
+"""No published checkpoint is larger; an archive that promises more would fill the disk."""
 
 _CHUNK = 1_000_000
 
@@ -66,4 +79,107 @@ def _chunks(address: str, hint: str) -> Iterator[tuple[bytes, int]]:
     except (OSError, http.client.HTTPException) as error:
         raise CheckpointError(
             f"cannot download `{address}`: {getattr(error, 'reason', error)}", hint=hint
+        ) from None
+
+
+def download_model(
+    name: str,
+    out: Path | None = None,
+    *,
+    keep_training: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Fetches a published model and writes it as a file of ours.
+
+    Args:
+        name: One of :data:`vqgan.checkpoints.zoo.ENTRIES`.
+        out: The file, which must not exist; by default one in the cache, which is not fetched again.
+        keep_training: Whether the discriminator and the perceptual network travel along.
+        on_progress: Called for every megabyte.
+
+    Returns:
+        The file.
+
+    Raises:
+        CheckpointError: If the model cannot be fetched by one plain request, the network fails, or what comes is
+            not what was published; nothing is kept.
+        ConfigError: If no published model of that name is known.
+        OutputError: If ``out`` exists, or the disk refuses.
+    """
+    entry = find_entry(name)
+    path = out or default_path(name, keep_training=keep_training)
+    if out is None and path.exists():
+        logger.info("`%s` is there already", path)
+        return path
+    refuse_existing(path)
+    if not entry.checkpoint:
+        raise CheckpointError(
+            f"`{name}` cannot be fetched by one plain request: it lies behind a page for people",
+            hint=by_hand(entry),
+        )
+    with output_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the result: what is fetched may be larger than the system's temporary folder.
+        temporary = tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent)
+    with temporary as place:
+        folder = Path(place)
+        config = folder / "model.yaml" if entry.config else None
+        if config is not None:
+            download(entry.config, config, sha256=entry.config_sha256, hint=by_hand(entry))
+        checkpoint = _checkpoint(entry, folder, on_progress)
+        try:
+            convert(checkpoint, path, config, keep_training=keep_training)
+        except CheckpointError as error:
+            message = error.message.replace(f"{folder}/", "")
+            raise CheckpointError(
+                f"`{entry.checkpoint}` gave a file that is not the model: {message}",
+                hint=by_hand(entry),
+            ) from None
+    return path
+
+
+def default_path(name: str, *, keep_training: bool) -> Path:
+    """Where a model is kept: a file in the folder ``models`` of the cache, another one with the training state."""
+    return cache_folder() / "models" / f"{name}{'-training' if keep_training else ''}.safetensors"
+
+
+def by_hand(entry: Entry) -> str:
+    """How a person gets the model without ``vqgan download``."""
+    with_yaml = entry.config or entry.holds == "synthesizer"
+    files = "the checkpoint and its YAML file" if with_yaml else "the checkpoint"
+    return (
+        f"open {entry.page} in a browser, put {files} into one folder, and run "
+        f"`vqgan convert FOLDER --out {entry.name}.safetensors`"
+    )
+
+
+def _checkpoint(entry: Entry, folder: Path, on_progress: OnProgress | None) -> Path:
+    """The checkpoint, taken out of its archive where it lies in one."""
+    path = folder / "last.ckpt"
+    archived = entry.checkpoint.endswith(".zip")
+    fetched = folder / "archive.zip" if archived else path
+    sha256, hint = entry.checkpoint_sha256, by_hand(entry)
+    download(entry.checkpoint, fetched, sha256=sha256, hint=hint, on_progress=on_progress)
+    if archived:
+        _extract(fetched, path, entry)
+        fetched.unlink()
+    return path
+
+
+def _extract(archive: Path, path: Path, entry: Entry) -> None:
+    """Takes the only checkpoint out of a zip archive; the names in the archive are not used as paths."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            found = [member for member in opened.infolist() if member.filename.endswith(".ckpt")]
+            if len(found) != 1:
+                raise zipfile.BadZipFile(f"it holds {len(found)} checkpoints, expected 1")
+            if found[0].file_size > MAX_BYTES:
+                raise zipfile.BadZipFile(
+                    f"its checkpoint has {found[0].file_size:,} bytes, at most {MAX_BYTES:,}"
+                )
+            with opened.open(found[0]) as packed, output_errors(path), path.open("wb") as file:
+                shutil.copyfileobj(packed, file, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(
+            f"`{entry.checkpoint}` gave an archive that cannot be used: {error}", hint=by_hand(entry)
         ) from None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vqgan.checkpoints.convert import convert as convert_checkpoint
 from vqgan.checkpoints.convert import convert_to_diffusers
-from vqgan.checkpoints.zoo_download import download_model
+from vqgan.checkpoints.downloads import download_model
 from vqgan.cli import commands
 from vqgan.cli.progress import ProgressBar
 from vqgan.config import require

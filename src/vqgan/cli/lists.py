@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-from vqgan.checkpoints.zoo_entries import ENTRIES, NOT_STATED, Entry, find_entry
+from vqgan.checkpoints.zoo import ENTRIES, NOT_STATED, Entry, find_entry
 from vqgan.cli import commands
 from vqgan.config import Config, dump_yaml
 from vqgan.presets import PRESETS, find_preset
@@ -47,38 +47,38 @@ def _row(entry: Entry) -> tuple[str, ...]:
     return (
         entry.name,
         str(entry.factor),
-        str(entry.codes),
+        str(entry.tokenizer.codes),
         f"{entry.parameters / 1e6:.1f}M",
         entry.data,
         entry.fid or "-",
-        entry.source.licence,
-        (_size(entry) if entry.source.size else "size unknown") if entry.source.checkpoint else "by hand",
+        entry.licence,
+        (_size(entry) if entry.size else "size unknown") if entry.checkpoint else "by hand",
     )
 
 
 def _size(entry: Entry) -> str:
-    return f"{entry.source.size / 1e6:.0f} MB" if entry.source.size else NOT_STATED
+    return f"{entry.size / 1e6:.0f} MB" if entry.size else NOT_STATED
 
 
 def _show(entry: Entry) -> None:
-    from vqgan.checkpoints.zoo import model_config
+    from vqgan.checkpoints.architectures import model_config
 
-    source, nowhere = entry.source, "no address that one plain request can fetch is known"
+    nowhere = "no address that one plain request can fetch is known"
     rows = (
         ("name", entry.name),
         ("holds", entry.holds),
         ("factor", f"{entry.factor} pixels per token side"),
-        ("codes", f"{entry.codes:,}"),
+        ("codes", f"{entry.tokenizer.codes:,}"),
         ("parameters", f"{entry.parameters:,}"),
         ("trained on", entry.data),
         ("FID", entry.fid or NOT_STATED),
-        ("licence", source.licence),
+        ("licence", entry.licence),
         ("size", _size(entry)),
-        ("page", source.page),
-        ("checkpoint", source.checkpoint or nowhere),
-        ("sha256", source.checkpoint_sha256 or "not known"),
-        ("YAML file", source.config or "no address is known"),
-        ("sha256", source.config_sha256 or "not known"),
+        ("page", entry.page),
+        ("checkpoint", entry.checkpoint or nowhere),
+        ("sha256", entry.checkpoint_sha256 or "not known"),
+        ("YAML file", entry.config or "no address is known"),
+        ("sha256", entry.config_sha256 or "not known"),
     )
     print_described(rows, model_config(entry.name))
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from vqgan.checkpoints import zoo
+from vqgan.checkpoints.architectures import tokenizer_config
+from vqgan.checkpoints.zoo import TokenizerSizes
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.data.digits import DigitsConfig
 from vqgan.prior import PriorShape
@@ -160,7 +161,9 @@ def small_prior() -> PriorRun:
 def f16_tokenizer() -> TokenizerRun:
     """The paper's first stage: 256x256 pixels to 16x16 tokens of 1024 codes (Esser et al. 2021, appendix A)."""
     return TokenizerRun(
-        tokenizer=zoo.f16_tokenizer(1024, loss_convention="paper"),
+        tokenizer=tokenizer_config(
+            TokenizerSizes(codes=1024, multipliers=(1, 1, 2, 2, 4)), loss_convention="paper"
+        ),
         task=TokenizerTaskConfig(
             optimizer=OptimizerConfig(learning_rate=5.4e-5, betas=(0.5, 0.9)),
             perceptual=PerceptualConfig(),
