@@ -1,7 +1,6 @@
 """Run files of the original (CompVis/taming-transformers) as runs of ours.
 
-Nothing that such a file names is imported: classes are words of closed tables, and what was carried over, what was
-not, and what is not known at all is logged.
+Nothing that such a file names is imported: classes are words of closed tables. Keys that are not read are logged.
 """
 
 import logging
@@ -9,10 +8,21 @@ import os
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, Literal
 
-from vqgan.checkpoints.original_config import interpolated, model_config
-from vqgan.checkpoints.taming_run import LEFT_OUT, MAPPED, Loss, OriginalTraining, read_training
+import msgspec
+
+from vqgan.checkpoints.original_config import (
+    FirstStage,
+    Node,
+    SceneData,
+    SecondStage,
+    Sizes,
+    Transformer,
+    interpolated,
+    model_config,
+    unresolved,
+)
 from vqgan.conditioning import ClassLabelConfig
-from vqgan.config import require
+from vqgan.config import convert, require
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
@@ -54,11 +64,114 @@ STEPS = 250_000
 MAX_WORKERS = 4
 """Processes that read images; files of the original ask for two for each image of the batch."""
 
+BATCH_SIZE = 4
+"""Images of a batch where a file does not say: published ones may describe the model alone."""
+
+
+class Loss(msgspec.Struct):
+    """Arguments of the first stage's loss, with the original's defaults."""
+
+    disc_start: int = 0
+    codebook_weight: float = 1.0
+    disc_num_layers: int = 3
+    disc_factor: float = 1.0
+    disc_weight: float = 1.0
+    perceptual_weight: float = 1.0
+    disc_ndf: int = 64
+    disc_loss: Literal["hinge", "vanilla"] = "hinge"
+    pixel_loss: Literal["l1", "l2"] = "l1"
+
+
 BASE_LEARNING_RATE, LOSS = 4.5e-6, Loss(disc_start=10_000, disc_weight=0.8)
 """What the original's file for images of one's own says, where a file does not."""
 
-BATCH_SIZE = 4
-"""Images of a batch where a file does not say: published ones may describe the model alone."""
+
+class Images(msgspec.Struct):
+    """Arguments of the training images that say what becomes of them."""
+
+    size: int | None = None
+    crop_size: int | None = None
+    target_image_size: int | tuple[int, int] | None = None
+    random_crop: bool | None = None
+    crop_method: str | None = None
+    random_flip: bool | None = None
+
+    def image_size(self) -> tuple[int, int] | None:
+        """Rows and columns that training sees, if they are named."""
+        size = self.crop_size or self.target_image_size or self.size
+        return (size, size) if isinstance(size, int) else size
+
+
+class _Stage(msgspec.Struct):
+    lossconfig: Node | None = None
+    pkeep: float = 1.0
+
+
+class _Model(msgspec.Struct):
+    target: str
+    params: _Stage
+    base_learning_rate: float | None = None
+
+
+class _Data(msgspec.Struct):
+    batch_size: int | None = None
+    num_workers: int | None = None
+    train: Node | None = None
+
+
+class _Loader(msgspec.Struct):
+    params: _Data = msgspec.field(default_factory=_Data)
+
+
+class _Trainer(msgspec.Struct):
+    accumulate_grad_batches: int = 1
+    max_steps: int | None = None
+
+
+class _Lightning(msgspec.Struct):
+    trainer: _Trainer = msgspec.field(default_factory=_Trainer)
+
+
+class OriginalRun(msgspec.Struct):
+    """What a file says of training, by its own keys."""
+
+    model: _Model
+    data: _Loader = msgspec.field(default_factory=_Loader)
+    lightning: _Lightning = msgspec.field(default_factory=_Lightning)
+
+
+_PARAMS, _TRAIN, _TRAINER = "model.params.", "data.params.train.params.", "lightning.trainer."
+_READ = {
+    *("model.target", "model.base_learning_rate", "data.params.batch_size", "data.params.num_workers"),
+    *("data.params.train.target", f"{_TRAINER}accumulate_grad_batches", f"{_TRAINER}max_steps"),
+    *(f"{_PARAMS}lossconfig.target", f"{_PARAMS}transformer_config.target", f"{_PARAMS}pkeep"),
+    *(f"{_PARAMS}{each}" for each in (*FirstStage.__struct_fields__, *SecondStage.__struct_fields__)),
+    *(f"{_PARAMS}ddconfig.{each}" for each in Sizes.__struct_fields__),
+    *(f"{_PARAMS}lossconfig.params.{each}" for each in Loss.__struct_fields__),
+    *(f"{_PARAMS}transformer_config.params.{each}" for each in Transformer.__struct_fields__),
+    *(f"{_TRAIN}{part}{each}" for part in ("", "config.") for each in Images.__struct_fields__),
+    *(f"{_TRAIN}{each}" for each in SceneData.__struct_fields__),
+} - {f"{_PARAMS}{branch}" for branch in ("ddconfig", "transformer_config", "first_stage_config", "remap")}
+"""Keys that are read; whole branches under their first key."""
+
+_GPT = f"{_PARAMS}transformer_config.params."
+_INSTEAD = {
+    f"{_PARAMS}ckpt_path": "give weights to begin with by `start_from=`",
+    f"{_PARAMS}first_stage_config": "the tokenizer is that of `tokenizer=`",
+    f"{_PARAMS}temperature_scheduler_config": "the temperature is constant, `tokenizer.quantizer.temperature`",
+    f"{_PARAMS}lossconfig.params.disc_conditional": "the discriminator sees only the image",
+    f"{_PARAMS}lossconfig.params.use_actnorm": "the discriminator has batch normalization",
+    f"{_GPT}embd_pdrop": "one dropout for all, `prior.dropout`",
+    f"{_GPT}attn_pdrop": "one dropout for all, `prior.dropout`",
+    f"{_TRAIN}training_images_list_file": "give this file by `data=`",
+    f"{_TRAIN}data_path": "give this folder by `data=`",
+    "data.params.validation": "give held-out images by `eval_data=`",
+    "data.params.test": "give held-out images by `eval_data=`",
+    f"{_TRAINER}max_epochs": 'give `overrides=["training.steps=N"]`',
+    f"{_TRAINER}precision": 'give `precision="bf16"`',
+    f"{_TRAINER}gpus": "give `device=`",
+}
+"""Keys that are not read although training depends on them, and what takes their place."""
 
 
 def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str] = ()) -> Run:
@@ -78,64 +191,63 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
         model = model_config(mapping, {}, where=where)
     except CheckpointError as error:
         raise ConfigError(error.message, hint=error.hint) from None
-    found = read_training(mapping, where=where)
-    size = BATCH_SIZE if found.batch_size is None else found.batch_size
-    for name, value in (("batch_size", size), ("accumulate", found.accumulate)):
+    try:
+        found: OriginalRun = convert(mapping, OriginalRun, where=where)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}{unresolved(mapping)}", hint=error.hint) from None
+    accumulate, given_size = found.lightning.trainer.accumulate_grad_batches, found.data.params.batch_size
+    size = BATCH_SIZE if given_size is None else given_size
+    for name, value in (("batch_size", size), ("accumulate", accumulate)):
         require(value >= 1, f"`{name}` of {where} is {value}, expected at least 1")
     processes = _processes()
-    batch = found.accumulate * processes * size
+    batch = accumulate * processes * size
     is_set = "task.optimizer.learning_rate" in given
-    base = BASE_LEARNING_RATE if is_set or found.base_learning_rate is None else found.base_learning_rate
+    told = found.model.base_learning_rate
+    base = BASE_LEARNING_RATE if is_set or told is None else told
     rate = batch * base
-    run: Run  # made first: what is refused was not mapped
+    run: Run
     if isinstance(model, TokenizerConfig):
         run = _tokenizer_run(model, found, rate, batch, where, given)
     else:
-        run = _prior_run(model, found, rate, batch, given)
-    logger.info("%s is a configuration of the original; what became of its keys:", where)
-    for line, is_known in account(mapping):
-        logger.log(logging.INFO if is_known else logging.WARNING, "%s", line)
+        run = _prior_run(model, found, rate, batch, where, given)
+    _log_unread(mapping, where)
     if not is_set:
         logger.info(
             "learning rate %.4g = %d accumulated x %d processes x %d images x %.4g%s; "
             "another batch size does not change it",
             rate,
-            found.accumulate,
+            accumulate,
             processes,
             size,
             base,
-            " (`base_learning_rate` is not said)" if found.base_learning_rate is None else "",
+            " (`base_learning_rate` is not said)" if told is None else "",
         )
-    if found.batch_size is None:
+    if given_size is None:
         logger.info("the size of a batch is not said: %d images; `data.params.batch_size` would say it", size)
     return run
 
 
-def account(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """What became of every key: a line, and whether the key is known. A branch has one line if none of it is known."""
-    known = (*MAPPED, *LEFT_OUT)
+def _log_unread(mapping: Mapping[str, Any], where: str) -> None:
+    """Names the keys that are not read, and says of those that training depends on what takes their place."""
+    unread = list(_unread(mapping))
+    for path in unread:
+        if path in _INSTEAD:
+            logger.info("`%s` of %s is not read: %s", path, where, _INSTEAD[path])
+    others = ", ".join(f"`{printable(path)}`" for path in unread if path not in _INSTEAD)
+    if others:
+        logger.info("keys of %s that are not read: %s", where, others)
+
+
+def _unread(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that are not read; a branch of which nothing is read stands for all of its keys."""
     for key, value in mapping.items():
         path = f"{prefix}{key}"
-        name, shown = f"`{printable(path)}`", _shown(value)
-        if path in MAPPED:
-            yield f"{name}{shown} became `{MAPPED[path]}`", True
-        elif path in LEFT_OUT:
-            yield f"{name}{shown} is left out: {LEFT_OUT[path]}", True
-        elif isinstance(value, Mapping) and any(each.startswith(f"{path}.") for each in known):
-            yield from account(value, f"{path}.")
+        if path in _READ:
+            continue
+        if isinstance(value, Mapping) and any(each.startswith(f"{path}.") for each in _READ):
+            yield from _unread(value, f"{path}.")
         else:
-            yield f"{name}{shown} is not known and left out", False
-
-
-def _shown(value: Any) -> str:
-    """A value as a part of a line: whole if it is short, of a branch its class and the file of its weights."""
-    if isinstance(value, Mapping):
-        params = value.get("params")
-        weights = params.get("ckpt_path") if isinstance(params, Mapping) else None
-        parts = [part for part in (value.get("target"), weights) if isinstance(part, str)]
-        return f" ({', '.join(printable(part) for part in parts)})" if parts else ""
-    text = printable(str(value))
-    return f" = {text}" if len(text) <= 80 else f" = {text[:80]}..."
+            yield path
 
 
 def _processes() -> int:
@@ -146,28 +258,28 @@ def _processes() -> int:
 
 def _tokenizer_run(
     model: TokenizerConfig,
-    found: OriginalTraining,
+    found: OriginalRun,
     rate: float,
     batch: int,
     where: str,
     given: Container[str],
 ) -> TokenizerRun:
-    kind = LOSSES.get(found.loss_class) if found.loss_class else "adversarial"
+    node = found.model.params.lossconfig or Node(target="")
+    kind = LOSSES.get(node.target) if node.target else "adversarial"
     if kind is None:
         raise ConfigError(
-            f"{where} names the loss `{printable(found.loss_class)}`, which a tokenizer cannot be trained with here",
+            f"{where} names the loss `{printable(node.target)}`, which a tokenizer cannot be trained with here",
             hint="tokenizers of label maps are read, converted and used, but not trained"
-            if found.loss_class.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
-            else closest(found.loss_class, LOSSES),
+            if node.target.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
+            else closest(node.target, LOSSES),
         )
+    loss: Loss = convert(node.params, Loss, where=f"the loss of {where}")
     if kind == "none":
-        logger.info("the loss is a stand-in that cannot train: pixels and quantizer alone count here")
-    loss = found.loss if kind == "adversarial" else Loss(disc_weight=0.0, perceptual_weight=0.0)
-    if not found.loss_class:
-        loss, text = (
-            LOSS,
-            "the loss is not said: pixels, perceptual network, a discriminator of weight %g from step %d",
-        )
+        logger.info("the loss is a stand-in that cannot train: only pixels and quantizer count here")
+        loss = Loss(disc_weight=0.0, perceptual_weight=0.0)
+    if not node.target:
+        loss = LOSS
+        text = "the loss is not said: pixels, perceptual network, a discriminator of weight %g from step %d"
         logger.info(text, LOSS.disc_weight, LOSS.disc_start)
     size = (model.autoencoder.resolution, model.autoencoder.resolution)
     return TokenizerRun(
@@ -179,7 +291,7 @@ def _tokenizer_run(
             perceptual=PerceptualConfig(weight=loss.perceptual_weight) if loss.perceptual_weight else None,
             discriminator=_discriminator(loss),
         ),
-        data=_data(found, size, given),
+        data=_data(found, size, where, given),
         training=_loop(found, batch, given, least=2 * loss.disc_start),
     )
 
@@ -200,7 +312,12 @@ def _discriminator(loss: Loss) -> DiscriminatorConfig | None:
 
 
 def _prior_run(
-    model: SynthesizerConfig, found: OriginalTraining, rate: float, batch: int, given: Container[str]
+    model: SynthesizerConfig,
+    found: OriginalRun,
+    rate: float,
+    batch: int,
+    where: str,
+    given: Container[str],
 ) -> PriorRun:
     if isinstance(model.conditioner, ClassLabelConfig):
         classes = model.conditioner.num_classes
@@ -212,24 +329,29 @@ def _prior_run(
         prior=model.prior.shape(),
         task=PriorTaskConfig(
             optimizer=OptimizerConfig(learning_rate=rate, betas=(0.9, 0.95), weight_decay=0.01),
-            token_keep_probability=found.keep_probability,
+            token_keep_probability=found.model.params.pkeep,
         ),
-        data=_data(found, (rows * factor, columns * factor), given),
+        data=_data(found, (rows * factor, columns * factor), where, given),
         training=_loop(found, batch, given),
         token_order=model.token_order,
     )
 
 
-def _data(found: OriginalTraining, default: tuple[int, int], given: Container[str]) -> DataConfig:
+def _data(found: OriginalRun, default: tuple[int, int], where: str, given: Container[str]) -> DataConfig:
     """How images become samples; the classes of the original cut and mirror in ways of their own."""
-    images, crop, flip = found.images, *IMAGES.get(found.images_class, ("random", False))
-    if found.images_class and found.images_class not in IMAGES:
-        logger.warning("the images' class `%s` is not known: random crops", printable(found.images_class))
+    data = found.data.params
+    train = data.train or Node(target="")
+    nested = train.params.get("config")
+    named = {**train.params, **(nested if isinstance(nested, Mapping) else {})}
+    images: Images = convert(named, Images, where=f"the training images of {where}")
+    crop, flip = IMAGES.get(train.target, ("random", False))
+    if train.target and train.target not in IMAGES:
+        logger.warning("the images' class `%s` is not known: random crops", printable(train.target))
     if images.random_crop is not None:
         crop = "random" if images.random_crop else "center"
     if images.crop_method is not None:
         crop = "random" if images.crop_method.startswith("random") else "center"
-    wanted = MAX_WORKERS if found.workers is None else found.workers
+    wanted = MAX_WORKERS if data.num_workers is None else data.num_workers
     if wanted > MAX_WORKERS and "data.workers" not in given:
         logger.info("images are read by %d processes, not by %d; give `--workers N`", MAX_WORKERS, wanted)
     return DataConfig(
@@ -241,12 +363,17 @@ def _data(found: OriginalTraining, default: tuple[int, int], given: Container[st
     )
 
 
-def _loop(found: OriginalTraining, batch: int, given: Container[str], least: int = 0) -> LoopConfig:
-    steps = found.steps
+def _loop(found: OriginalRun, batch: int, given: Container[str], least: int = 0) -> LoopConfig:
+    trainer = found.lightning.trainer
+    steps = trainer.max_steps
     if steps is None or steps < 0:
         steps = max(STEPS, least)
         if "training.steps" not in given:
             logger.info("how long to train is not said: %d steps; give `--steps N`", steps)
     return LoopConfig(
-        steps=steps, batch_size=batch, accumulate=found.accumulate, evaluate_every=1000, save_every=1000
+        steps=steps,
+        batch_size=batch,
+        accumulate=trainer.accumulate_grad_batches,
+        evaluate_every=1000,
+        save_every=1000,
     )
