@@ -6,51 +6,29 @@ Names are imported when they are first used, so that ``import vqgan`` is quick a
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from vqgan.checkpoints.format import save_model
-    from vqgan.checkpoints.load import load
-    from vqgan.errors import (
-        CheckpointError,
-        ConfigError,
-        DataError,
-        DivergedError,
-        OutputError,
-        Preempted,
-        VqganError,
-    )
-    from vqgan.images import read_images, to_pictures, to_sheet, write_images
-    from vqgan.runs import train
-    from vqgan.synthesizer import Synthesizer, SynthesizerConfig
-    from vqgan.tokenizer import Tokenizer, TokenizerConfig
-    from vqgan.training.run import PriorRun, TokenizerRun
-    from vqgan.types import Progress
-    from vqgan.version import __version__
-
-__all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "DataError",
-    "DivergedError",
-    "OutputError",
-    "Preempted",
-    "PriorRun",
-    "Progress",
-    "Synthesizer",
-    "SynthesizerConfig",
-    "Tokenizer",
-    "TokenizerConfig",
-    "TokenizerRun",
-    "VqganError",
-    "__version__",
-    "load",
-    "read_images",
-    "save_model",
-    "to_pictures",
-    "to_sheet",
-    "train",
-    "write_images",
-]
-
+if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
+    from vqgan.checkpoints.format import save_model as save_model
+    from vqgan.checkpoints.load import load as load
+    from vqgan.errors import CheckpointError as CheckpointError
+    from vqgan.errors import ConfigError as ConfigError
+    from vqgan.errors import DataError as DataError
+    from vqgan.errors import DivergedError as DivergedError
+    from vqgan.errors import OutputError as OutputError
+    from vqgan.errors import Preempted as Preempted
+    from vqgan.errors import VqganError as VqganError
+    from vqgan.images import read_images as read_images
+    from vqgan.images import to_pictures as to_pictures
+    from vqgan.images import to_sheet as to_sheet
+    from vqgan.images import write_images as write_images
+    from vqgan.runs import train as train
+    from vqgan.synthesizer import Synthesizer as Synthesizer
+    from vqgan.synthesizer import SynthesizerConfig as SynthesizerConfig
+    from vqgan.tokenizer import Tokenizer as Tokenizer
+    from vqgan.tokenizer import TokenizerConfig as TokenizerConfig
+    from vqgan.training.run import PriorRun as PriorRun
+    from vqgan.training.run import TokenizerRun as TokenizerRun
+    from vqgan.types import Progress as Progress
+    from vqgan.version import __version__ as __version__
 
 _MODULES = {
     "CheckpointError": "vqgan.errors",
@@ -76,6 +54,8 @@ _MODULES = {
     "train": "vqgan.runs",
     "write_images": "vqgan.images",
 }
+
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -91,7 +91,7 @@ def test_a_size_that_the_factor_does_not_divide(trained, tmp_path, write_images,
     for command in ("reconstruct", "encode"):
         result = run(command, trained.tokenizer, tmp_path / "in", "--out", out, "--fit", "exact")
         refused(result, 2, message, "omit `--fit exact`: the image is then padded, and cut back")
-    message = "`--size` has 18x16 pixels; height and width must be multiples of 4"
+    message = "images of 18x16 pixels do not fit the tokenizer; height and width must be multiples of 4"
     for command in (["sample", trained.prior], ["complete", trained.prior, tmp_path / "in"]):
         result = run(*command, "--size", "18x16", "--out", out)
         refused(result, 2, message, "the next sizes are 16x16 and 20x16")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from vqgan.checkpoints.format import Header
 from vqgan.cli import commands
 from vqgan.cli.frames import Frames, check_frames, earlier_files, smaller
 from vqgan.cli.inputs import (
-    check_multiples,
     find_images,
     known_tokens,
     load_synthesizer,
@@ -39,15 +37,17 @@ be larger than what can be looked at, and than the memory."""
 SHOWN_NAMES = 20
 """Names of classes in a hint."""
 
+Wanted = tuple[str, Mapping[str, str], Any]
+"""An image to be drawn: its file's name, what its file says beside the settings, and what it is drawn from."""
+
 
 def sample(flags: commands.Sample) -> None:
     """Samples; prints the paths of the images."""
     _check_frames(flags)
     model, header = load_synthesizer(flags)
-    check_condition(model, flags.classes)
+    values = _classes(flags.classes, model)
     if flags.size is not None:
-        check_multiples("`--size`", flags.size, model.tokenizer.downsample_factor)
-    values = class_values(flags.classes, class_names(model))
+        model.tokenizer.grid_size(flags.size)  # refused before anything is drawn
     wanted = [value for value in values for _ in range(flags.count)]
     names = [f"{number:06d}.png" for number in range(len(wanted))]
     check_targets(Path(flags.out), [*names, "grid.png"], overwrite=flags.overwrite)
@@ -60,7 +60,7 @@ def sample(flags: commands.Sample) -> None:
         return model.sample(len(part), flags.size, condition, **settings)
 
     infos = ({} if value is None else {"class": str(value)} for value in wanted)
-    images = (_Wanted(*each) for each in zip(names, infos, wanted, strict=True))
+    images = zip(names, infos, wanted, strict=True)
     overview = {} if flags.classes is None else {"class": flags.classes}
     _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview)
 
@@ -72,13 +72,11 @@ def complete(flags: commands.Complete) -> None:
     _check_frames(flags, inputs)
     check_targets(Path(flags.out), [f"{name}.png" for name, _ in found], inputs, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    check_condition(model, flags.classes)
-    value, *more = class_values(flags.classes, class_names(model))
+    value, *more = _classes(flags.classes, model)
     require(not more, f"`--class` is `{flags.classes}`, expected one class for all images", hint="name one")
     tokenizer, (rows, columns) = model.tokenizer, model.config.window
     factor = tokenizer.downsample_factor
     size = flags.size or (rows * factor, columns * factor)
-    check_multiples("`--size`", size, factor)
     known = known_tokens(flags.keep, tokenizer.grid_size(size), factor)
 
     def draw(part: Sequence[Any], **settings: Any) -> Images:
@@ -86,7 +84,7 @@ def complete(flags: commands.Complete) -> None:
         return model.complete(torch.cat([*part]), known.expand(len(part), -1, -1), condition, **settings)
 
     info = {"keep": printable(flags.keep)} | ({} if value is None else {"class": str(value)})
-    images = (_Wanted(f"{each.name}.png", info, each.images) for each in read_named(found, size, tokenizer))
+    images = ((f"{each.name}.png", info, each.images) for each in read_named(found, size, tokenizer))
     _draw(flags, model, header, images, count=len(found), draw=draw)
 
 
@@ -100,33 +98,12 @@ def _check_frames(flags: commands.Drawing, inputs: Sequence[Path] = ()) -> None:
         )
 
 
-def class_values(text: str | None, names: Sequence[str] = ()) -> list[int | str | None]:
-    """Classes from ``--class``: digits are a number unless a class has that name; one None without classes.
+def _classes(text: str | None, model: Synthesizer) -> list[int | str | None]:
+    """Classes from ``--class``; one None without.
 
-    Args:
-        text: What was given.
-        names: The model's classes.
-
-    Example:
-        >>> class_values("9,fox"), class_values("1,2", names=["0", "1"]), class_values(None)
-        ([9, 'fox'], ['1', 2], [None])
+    Raises:
+        ConfigError: If ``--class`` is missing, malformed or not for this model, or no flag can steer it.
     """
-    if text is None:
-        return [None]
-    words = [word.strip() for word in text.split(",")]
-    hint = "name one or several: `--class 0,1`"
-    require(all(words), f"`--class` is `{text}`, expected classes with commas between", hint=hint)
-    return [int(word) if word.isdecimal() and word not in names else word for word in words]
-
-
-def class_names(model: Synthesizer) -> Sequence[str]:
-    """The names of a model's classes; empty where it has none."""
-    conditioner = model.conditioner
-    return conditioner.config.class_names if isinstance(conditioner, ClassLabel) else ()
-
-
-def check_condition(model: Synthesizer, classes: str | None) -> None:
-    """Raises ConfigError if ``--class`` is missing or not for this model, or no flag can steer it."""
     conditioner, name = model.conditioner, model.conditioner.name
     steered = "takes no condition" if name == "unconditional" else f"is steered by `{name}`"
     require(
@@ -135,35 +112,45 @@ def check_condition(model: Synthesizer, classes: str | None) -> None:
         hint="draw from Python, with `condition`: see docs/concepts/conditions.md",
     )
     require(
-        classes is None or name == "class",
+        text is None or name == "class",
         f"`--class` was given, but this prior {steered}",
         hint="omit `--class`",
     )
-    names = [f"`{name}`" for name in class_names(model)]
+    names = conditioner.config.class_names if isinstance(conditioner, ClassLabel) else ()
     known = f"classes are numbers from 0 to {conditioner.vocabulary_size - 1}"
     if names:
-        known = ", ".join(names[:SHOWN_NAMES]) + ", ... (`vqgan info` lists all)" * (len(names) > SHOWN_NAMES)
+        known = ", ".join(f"`{name}`" for name in names[:SHOWN_NAMES])
+        known += ", ... (`vqgan info` lists all)" * (len(names) > SHOWN_NAMES)
     require(
-        classes is not None or name != "class",
+        text is not None or name != "class",
         "this prior draws images of a class",
         hint=f"name one or several: `--class 0,1`; {known}",
     )
+    return [None] if text is None else class_values(text, names)
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """An image to be drawn: its file's name, what its file says beside the settings, and what it is drawn from."""
+def class_values(text: str, names: Sequence[str] = ()) -> list[int | str | None]:
+    """Classes from ``--class``: digits are a number unless a class has that name.
 
-    name: str
-    info: Mapping[str, str]
-    given: Any
+    Args:
+        text: What was given.
+        names: The model's classes.
+
+    Example:
+        >>> class_values("9,fox"), class_values("1,2", names=["0", "1"])
+        ([9, 'fox'], ['1', 2])
+    """
+    words = [word.strip() for word in text.split(",")]
+    hint = "name one or several: `--class 0,1`"
+    require(all(words), f"`--class` is `{text}`, expected classes with commas between", hint=hint)
+    return [int(word) if word.isdecimal() and word not in names else word for word in words]
 
 
 def _draw(
     flags: commands.Drawing,
     model: Synthesizer,
     header: Header,
-    images: Iterable[_Wanted],
+    images: Iterable[Wanted],
     *,
     count: int,
     draw: Callable[..., Images],
@@ -194,22 +181,25 @@ def _draw(
         while part := list(islice(rest, flags.batch_size)):
             done = len(paths)
             if flags.frames is not None and not done:
-                info = {**text, "seed": str(flags.seed), **part[0].info}
-                memory, folder = memory_of(flags, tokenizer), out / "frames"
                 frames = Frames(
-                    tokenizer, folder, memory=memory, count=flags.frames, info=info, overwrite=flags.overwrite
+                    tokenizer,
+                    out / "frames",
+                    memory=memory_of(flags, tokenizer),
+                    count=flags.frames,
+                    info={**text, "seed": str(flags.seed), **part[0][1]},
+                    overwrite=flags.overwrite,
                 )
             pictures = draw(
-                [each.given for each in part],
+                [given for _, _, given in part],
                 **settings,
                 seed=flags.seed + done,
                 memory=flags.memory_bytes,
                 on_progress=_reports(bar, None if done else frames, done, len(part), count),
             )
-            for picture, each in zip(pictures, part, strict=True):
+            for picture, (name, info, _) in zip(pictures, part, strict=True):
                 image, (height, width) = picture.float().cpu(), picture.shape[1:]
                 text |= {"size": f"{height}x{width}", "seed": str(flags.seed + len(paths))}
-                paths.append(save_png(image, out / each.name, {**text, **each.info}))
+                paths.append(save_png(image, out / name, {**text, **info}))
                 if frames is not None and len(paths) == 1:
                     grown = frames.finish(image)
                 if len(shown) < GRID_IMAGES:

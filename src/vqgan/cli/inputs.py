@@ -20,7 +20,6 @@ from vqgan.images import fit, list_images, printable, read_images, read_pixels
 from vqgan.nn.memory import memory_budget
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, crop_to_multiple, pad_to_multiple
-from vqgan.tokenizer.sizes import next_sizes
 from vqgan.types import Images
 
 logger = logging.getLogger(__name__)
@@ -66,26 +65,6 @@ def load_synthesizer(flags: Use) -> tuple[Synthesizer, Header]:
 def memory_of(flags: Use, tokenizer: Tokenizer) -> int:
     """The bytes beside the weights that a command may use."""
     return memory_budget(flags.memory_bytes, tokenizer.to_codebook.weight.device)
-
-
-def check_multiples(what: str, size: Size, factor: int, *, hint: str = "") -> None:
-    """Raises ConfigError if ``factor`` does not divide height and width; by default its hint names the next sizes.
-
-    Example:
-        >>> check_multiples("`--size`", (16, 32), 8)
-        >>> check_multiples("`--size`", (18, 16), 8)
-        Traceback (most recent call last):
-            ...
-        vqgan.errors.ConfigError: `--size` has 18x16 pixels; height and width must be multiples of 8
-        hint: the next sizes are 16x16 and 24x16
-    """
-    height, width = size
-    if height % factor == 0 and width % factor == 0:
-        return
-    raise ConfigError(
-        f"{what} has {height}x{width} pixels; height and width must be multiples of {factor}",
-        hint=hint or next_sizes(size, factor),
-    )
 
 
 def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
@@ -162,9 +141,12 @@ def _fitted(images: Images, path: Path, fit: str, factor: int) -> Float[Tensor, 
     if fit == "pad":
         return pad_to_multiple(images, factor)[0]
     height, width = images.shape[2:]
-    if fit == "exact" or min(height, width) < factor:
-        hint = f"omit `--fit {fit}`: the image is then padded, and cut back; or give `--size HEIGHTxWIDTH`"
-        check_multiples(f"`{printable(path)}`", (height, width), factor, hint=hint)
+    fits = height % factor == 0 and width % factor == 0
+    require(
+        fits or (fit == "crop" and min(height, width) >= factor),
+        f"`{printable(path)}` has {height}x{width} pixels; height and width must be multiples of {factor}",
+        hint=f"omit `--fit {fit}`: the image is then padded, and cut back; or give `--size HEIGHTxWIDTH`",
+    )
     return crop_to_multiple(images, factor)
 
 

@@ -1,7 +1,6 @@
 """The only place with a progress bar: draws what ``on_progress`` reports."""
 
 import sys
-from collections.abc import Mapping
 from types import TracebackType
 
 from tqdm import tqdm
@@ -50,9 +49,5 @@ class ProgressBar:
             )
             self._phase, self._values = progress.phase, {}
         self._values |= {name: value for name, value in progress.values.items() if name in _SHOWN}
-        self._bar.set_postfix_str(_line(self._values), refresh=False)
+        self._bar.set_postfix(self._values, refresh=False)
         self._bar.update(progress.step - self._bar.n)
-
-
-def _line(values: Mapping[str, float | str]) -> str:
-    return " ".join(f"{n}={v:.3g}" if isinstance(v, float) else f"{n}={v}" for n, v in values.items())
