@@ -7,11 +7,24 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqgan.errors import ConfigError
+from vqgan.config import require
 from vqgan.types import Images
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Widths of VGG16's 3x3 convolutions; features are taken after each stage, 2x2 max-pooling follows."""
+
+
+MIN_SIDE = 16
+"""Pixels a side that the five stages need."""
+
+
+def check_fits(channels: int, height: int, width: int) -> None:
+    """Raises ConfigError if images of this size cannot be compared."""
+    require(
+        channels in (1, 3) and min(height, width) >= MIN_SIDE,
+        f"images of {height} x {width} pixels and {channels} channels do not fit the perceptual loss",
+        hint=f'it needs {MIN_SIDE} pixels a side, 1 or 3 channels; or `overrides=["task.perceptual=null"]`',
+    )
 
 
 class PerceptualNetwork(nn.Module):
@@ -58,13 +71,7 @@ class PerceptualNetwork(nn.Module):
         Raises:
             ConfigError: If the images have another number of channels or are too small.
         """
-        channels, height, width = images.shape[1:]
-        if channels not in (1, 3) or min(height, width) < 16:
-            raise ConfigError(
-                f"the perceptual network cannot compare images of {channels} channels and {height}x{width} pixels; "
-                "it needs 1 or 3 channels and at least 16 pixels a side",
-                hint="set the perceptual weight to 0 for such images",
-            )
+        check_fits(*images.shape[1:])
         total = images.new_zeros(len(images))
         pairs = zip(self._features(images), self._features(others), self.heads, strict=True)
         for feature, other, head in pairs:

@@ -14,6 +14,7 @@ from vqgan.checkpoints.format import check_keys, read_training, shapes_of
 from vqgan.checkpoints.load import find_header, is_own, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.checkpoints.tensors import below
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
@@ -24,18 +25,16 @@ from vqgan.conditioning import (
 from vqgan.config import require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.perceptual import PerceptualNetwork
+from vqgan.nn.perceptual import PerceptualNetwork, check_fits
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
-from vqgan.training.run import PriorRun, Run, TokenizerRun, differences, warn_of_other_size
+from vqgan.training.run import PriorRun, Run, TokenizerRun, differences, read_run
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
-SMALLEST_SIDE = 16
-"""Pixels that the perceptual network needs."""
 
 
 def build_tokenizer_task(
@@ -52,14 +51,11 @@ def build_tokenizer_task(
     """
     torch.manual_seed(seed)
     file = find_file(Path(start_from)) if start_from is not None else None
-    if file is None:
-        tokenizer = Tokenizer(run.tokenizer)
-    else:
-        tokenizer = load_tokenizer(file)
-        if tokenizer.config != run.tokenizer:
-            logger.info("the model is that of `%s`, not that of the run's configuration", file)
-        run = msgspec.structs.replace(run, tokenizer=tokenizer.config)
-    run = msgspec.structs.replace(run, task=_with_perceptual_path(run.task, file))
+    tokenizer = Tokenizer(run.tokenizer) if file is None else load_tokenizer(file)
+    if tokenizer.config != run.tokenizer:
+        logger.info("the model is that of `%s`, not that of the run's configuration", file)
+    task_config = _with_perceptual_path(run.task, file)
+    run = msgspec.structs.replace(run, tokenizer=tokenizer.config, task=task_config)
     tokenizer.grid_size(run.data.image_size)  # says what does not fit before anything is written
     task = TokenizerTask(
         tokenizer.to(engine.device),
@@ -95,9 +91,7 @@ def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> Patc
         return None
     channels, (height, width) = run.tokenizer.autoencoder.image_channels, run.data.image_size
     network = PatchDiscriminator(
-        image_channels=channels,
-        base_channels=config.base_channels,
-        num_layers=config.num_layers,
+        image_channels=channels, base_channels=config.base_channels, num_layers=config.num_layers
     )
     try:
         copy.deepcopy(network).to("meta")(torch.empty(2, channels, height, width, device="meta"))
@@ -116,18 +110,16 @@ def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> Patc
 
 
 def _stored_discriminator(file: Path) -> dict[str, torch.Tensor]:
-    """The discriminator that travels in a file, or else stands in the newest step of the file's run."""
+    """The discriminator in a file, or else in the newest step of the file's run; empty if there is none."""
     stored = _stored(file, "discriminator")
     folder = RunFolder(file.parent)
     if not stored and folder.numbers():
-        model = folder.newest().tensors["model"]
-        prefix = "discriminator."
-        stored = {key.removeprefix(prefix): t for key, t in model.items() if key.startswith(prefix)}
+        return below("discriminator.", folder.newest().tensors["model"])
     return stored
 
 
 def _stored(file: Path, name: str) -> dict[str, torch.Tensor]:
-    """The state of a training network that travels in a file, ours or the original's; empty if there is none."""
+    """The state of a training network in a file, ours or the original's; empty if there is none."""
     if is_own(file):
         return read_training(file, name)
     found = training_networks(read_foreign(file)).get(name)
@@ -148,17 +140,11 @@ def _with_perceptual_path(task: TokenizerTaskConfig, file: Path | None) -> Token
 
 
 def _perceptual(run: TokenizerRun, engine: Engine) -> PerceptualNetwork | None:
-    config, size = run.task.perceptual, run.data.image_size
-    channels = run.tokenizer.autoencoder.image_channels
-    if config is None:
+    if run.task.perceptual is None:
         return None
-    require(
-        min(size) >= SMALLEST_SIDE and channels in (1, 3),
-        f"images of {size[0]} x {size[1]} pixels and {channels} channels do not fit the perceptual loss",
-        hint=f'it needs {SMALLEST_SIDE} pixels a side, 1 or 3 channels; or `overrides=["task.perceptual=null"]`',
-    )
+    check_fits(run.tokenizer.autoencoder.image_channels, *run.data.image_size)
     with engine.main_first():
-        return load_perceptual(config.weights).to(engine.device)
+        return load_perceptual(run.task.perceptual.weights).to(engine.device)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -202,20 +188,33 @@ def build_prior_task(
         raise ConfigError("a prior is trained on a tokenizer's codes", hint='give `tokenizer="FILE|RUN"`')
     else:
         codes = load_tokenizer(tokenizer)
-        warn_of_other_size(run, find_file(Path(tokenizer)))
+        _warn_of_other_size(run, find_file(Path(tokenizer)))
         run = msgspec.structs.replace(run, conditioner=_with_classes(run.conditioner, class_names))
         synthesizer = Synthesizer(synthesizer_config(run, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)
-    return run, _prior_task(run, engine, seed, synthesizer)
+    return run, PriorTask(
+        synthesizer.to(engine.device), run.task, loop=run.training, engine=engine, seed=seed
+    )
 
 
 def resume_prior_task(run: PriorRun, engine: Engine, *, seed: int, folder: RunFolder) -> PriorTask:
     """The task of a prior's run that continues: its file holds everything but what training changes."""
-    return _prior_task(run, engine, seed, _synthesizer(folder.weights("prior")))
+    synthesizer = _synthesizer(folder.weights("prior")).to(engine.device)
+    return PriorTask(synthesizer, run.task, loop=run.training, engine=engine, seed=seed)
 
 
-def _prior_task(run: PriorRun, engine: Engine, seed: int, synthesizer: Synthesizer) -> PriorTask:
-    return PriorTask(synthesizer.to(engine.device), run.task, loop=run.training, engine=engine, seed=seed)
+def _warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:
+    """Logs that a tokenizer in a run folder was trained on images of another size than the prior's are."""
+    folder = RunFolder(tokenizer.parent)
+    if not folder.config.is_file() or not folder.environment.is_file():
+        return
+    (height, width), ours = read_run(folder)[0].data.image_size, run.data.image_size
+    if (height, width) != ours:
+        logger.warning(
+            "the tokenizer was trained on images of %dx%d pixels, this prior is on %dx%d; give "
+            "`--image-size %dx%d` for the same",
+            *(height, width, *ours, height, width),
+        )
 
 
 def _start_synthesizer(
@@ -274,7 +273,7 @@ def _with_classes(config: ConditionerConfig, names: tuple[str, ...]) -> Conditio
         )
     if config.class_names and config.class_names != names:
         raise DataError(
-            f"the images have the classes {_shown(names)}, the prior is to know {_shown(config.class_names)}",
+            f"the images have the classes {_shown(names)}, the prior's are {_shown(config.class_names)}",
             hint="give images of these classes, in folders of these names",
         )
     return ClassLabelConfig(num_classes=len(names), class_names=names)

@@ -20,6 +20,12 @@ PatchLogits = Float[Tensor, "b 1 i j"]
 PixelLoss = Literal["l1", "l2", "l1+l2"]
 AdversarialLoss = Literal["hinge", "vanilla"]
 
+_ERRORS: dict[PixelLoss, Callable[[Tensor], Tensor]] = {
+    "l1": torch.abs,
+    "l2": torch.square,
+    "l1+l2": lambda difference: difference.abs() + difference.square(),
+}
+
 MAX_RATIO = 1e4
 """Upper bound of the ratio of gradient norms in the adaptive weight."""
 
@@ -53,24 +59,12 @@ def pixel_loss(
         4.5
     """
     difference = reconstruction - images
-    total = _error(difference, kind).mean()
+    total = _ERRORS[kind](difference).mean()
     if hard_share > 0:
-        pixels = _error(difference, hard_kind).mean(dim=1).flatten(1)
+        pixels = _ERRORS[hard_kind](difference).mean(dim=1).flatten(1)
         count = max(1, round(hard_share * pixels.shape[1]))
         total = total + pixels.topk(count, dim=1, sorted=False).values.mean()
     return total
-
-
-def _error(difference: Tensor, kind: PixelLoss) -> Tensor:
-    match kind:
-        case "l1":
-            return difference.abs()
-        case "l2":
-            return difference.square()
-        case "l1+l2":
-            return difference.abs() + difference.square()
-        case _:
-            assert_never(kind)
 
 
 def discriminator_loss(real: PatchLogits, fake: PatchLogits, *, kind: AdversarialLoss) -> Scalar:

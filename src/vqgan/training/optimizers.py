@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from vqgan.checkpoints.format import check_keys, shapes_of
+from vqgan.checkpoints.format import Model, check_keys, save_model, shapes_of
+from vqgan.checkpoints.tensors import below
 from vqgan.config import Config, require
 from vqgan.errors import CheckpointError
 
@@ -95,17 +97,12 @@ class NamedOptimizer:
         decay = decaying(module) if config.weight_decay else set()
         groups = [
             {
-                "params": [p for n, p in self.parameters.items() if n in decay],
-                "weight_decay": config.weight_decay,
-            },
-            {"params": [p for n, p in self.parameters.items() if n not in decay], "weight_decay": 0.0},
+                "params": [p for n, p in self.parameters.items() if (n in decay) == decays],
+                "weight_decay": rate,
+            }
+            for decays, rate in ((True, config.weight_decay), (False, 0.0))
         ]
-        self._adam = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=config.learning_rate,
-            betas=config.betas,
-            fused=True,
-        )
+        self._adam = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         self.skipped = torch.zeros(())
         self.diverged = torch.zeros(())
 
@@ -262,10 +259,10 @@ class TrainingState:
         for name in own.keys() - {"optimizer"}:  # Adam has no state before its first step
             check_keys(shapes_of(own[name]), shapes_of(files.get(name, {})), where=where, what=name)
         for name, module in self.modules.items():
-            module.load_state_dict(_below(files["model"], f"{name}."), strict=True)
+            module.load_state_dict(below(f"{name}.", files["model"]), strict=True)
         for name, optimizer in self.optimizers.items():
-            optimizer.load(_below(files["optimizer"], f"{name}|"))
-        counters = _below(files["optimizer"], "counters|")
+            optimizer.load(below(f"{name}|", files["optimizer"]))
+        counters = below("counters|", files["optimizer"])
         check_keys(shapes_of(self.counters), shapes_of(counters), where=where, what="counters")
         stored = [(self.counters, counters)]
         if self.average is not None:
@@ -274,10 +271,12 @@ class TrainingState:
             for name, tensor in ours.items():
                 tensor.copy_(theirs[name])
 
+    def export(self, model: Model, path: Path, step: int, *, prefix: str = "") -> None:
+        """Writes a model's file, with the averaged weights of its part below ``prefix`` if there are any."""
+        averages = self.average.tensors if self.average else {}
+        tensors = {f"{prefix}{name}": tensor for name, tensor in averages.items()}
+        save_model(model, path, tensors=tensors, weights="ema" if averages else "raw", step=step)
+
     def diverged(self) -> bool:
         """Whether any update was skipped because a gradient was not finite (waits for the device)."""
         return any(bool(optimizer.diverged) for optimizer in self.optimizers.values())
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

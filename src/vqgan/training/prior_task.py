@@ -1,13 +1,11 @@
 """Training of the second stage: the prior learns the token grids of a frozen tokenizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.config import Config, require
 from vqgan.prior import to_tokens
@@ -126,14 +124,12 @@ class PriorTask:
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
         """The held-out loss in nats per token, without corruption, with the averaged weights."""
-        total = torch.zeros(2, dtype=torch.float64)
+        total, count = 0.0, 0
         with averaged(self.prior, self.state.average):
             for batch in batches:
-                count = batch.images.shape[0]
-                total += torch.tensor(
-                    [float(self._loss(batch, corrupt=False)) * count, count], dtype=torch.float64
-                )
-        return {"loss": float(total[0] / total[1])} if total[1] else {}
+                total += float(self._loss(batch, corrupt=False)) * len(batch.images)
+                count += len(batch.images)
+        return {"loss": total / count} if count else {}
 
     @torch.no_grad()
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
@@ -154,10 +150,7 @@ class PriorTask:
 
     def export(self, folder: RunFolder, step: int) -> None:
         """Writes the whole synthesizer to ``prior.safetensors``, with the averaged weights if there are any."""
-        average = self.state.average
-        tensors = {f"prior.{name}": tensor for name, tensor in average.tensors.items()} if average else {}
-        kind: Literal["ema", "raw"] = "ema" if average else "raw"
-        save_model(self.synthesizer, folder.weights("prior"), tensors=tensors, weights=kind, step=step)
+        self.state.export(self.synthesizer, folder.weights("prior"), step, prefix="prior.")
 
 
 def _first(condition: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from vqgan.checkpoints.renamed import with_new_names
@@ -134,7 +133,7 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
     """The run that a folder records, and the precision and seed that it was begun with.
 
     Raises:
-        CheckpointError: If the folder is none of a run, or its records are damaged.
+        CheckpointError: If it is not a run folder, or its records are damaged.
     """
     if not folder.config.is_file() or not folder.environment.is_file():
         raise CheckpointError(
@@ -154,22 +153,8 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise CheckpointError(error.message, hint=error.hint) from None
 
 
-def warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:
-    """Logs that a tokenizer in a run folder was trained on images of another size than the prior's are."""
-    folder = RunFolder(tokenizer.parent)
-    if not folder.config.is_file() or not folder.environment.is_file():
-        return
-    (height, width), ours = read_run(folder)[0].data.image_size, run.data.image_size
-    if (height, width) != ours:
-        logger.warning(
-            "the tokenizer was trained on images of %dx%d pixels, this prior is on %dx%d; give "
-            "`--image-size %dx%d` for the same",
-            *(height, width, *ours, height, width),
-        )
-
-
 _MAY_DIFFER = ("data.workers", "data.source", "data.eval_source", "task.perceptual.weights")
-"""What may change on resuming, besides the device: where things lie. The data's fingerprint must stay."""
+"""What may change on resuming, besides the device: paths and processes. The data's fingerprint must stay."""
 
 
 def refuse_changes(recorded: Run, settings: Run) -> None:

@@ -1,14 +1,12 @@
 """Training of the first stage: reconstruct images through the codebook, against a discriminator."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.config import Config, require
 from vqgan.evaluation.reconstruction import psnr
@@ -128,15 +126,6 @@ class TokenizerTaskConfig(Config, frozen=True):
         require(after is None or after >= 1, f"`reseed_after` is {after}, expected at least 1, or none")
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """What one micro-batch gave: scalars to log, codes, and the latents they stand for."""
-
-    terms: dict[str, Tensor]
-    indices: Indices
-    latents: Latents
-
-
 class TokenizerTask:
     """One step of tokenizer and discriminator, held-out metrics and pictures of a tokenizer's training.
 
@@ -202,23 +191,29 @@ class TokenizerTask:
         discriminator = self.config.discriminator
         if discriminator is not None and discriminator.is_trained(step):
             if discriminator.reconstruction == "updated":
-                for batch, done in zip(batches, passes, strict=True):
+                for batch, (terms, _, _) in zip(batches, passes, strict=True):
                     with torch.no_grad(), self.engine.autocast():
                         fake = self.tokenizer(batch.images).images
-                    done.terms.update(
-                        self._discriminator_pass(discriminator, batch.images, fake, None, len(batches))
-                    )
+                    terms |= self._discriminator_pass(discriminator, batch.images, fake, None, len(batches))
             measured["discriminator_gradient_norm"] = self._apply(
                 "discriminator", rate * discriminator.learning_rate_share
             )
         if self.state.average is not None:
             self.state.average.update(self.tokenizer, step)
-        measured |= self._count_codes(passes, step)
-        terms = [done.terms for done in passes]
-        return {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]} | measured
+        all_terms, indices, latents = zip(*passes, strict=True)
+        measured |= self._count_codes(torch.cat(indices), torch.cat(latents), step)
+        return {
+            name: torch.stack([terms[name] for terms in all_terms]).mean() for name in all_terms[0]
+        } | measured
 
-    def _generator_pass(self, images: Images, step: int, parts: int) -> _Pass:
-        """The tokenizer's gradients of one micro-batch; the discriminator's too if it sees the same images."""
+    def _generator_pass(
+        self, images: Images, step: int, parts: int
+    ) -> tuple[dict[str, Tensor], Indices, Latents]:
+        """The tokenizer's gradients of one micro-batch; the discriminator's too if it sees the same images.
+
+        Returns:
+            Scalars to log, the codes, and the latents that they stand for.
+        """
         config = self.config.discriminator
         with self.engine.autocast():
             output = self.tokenizer(images)
@@ -244,7 +239,7 @@ class TokenizerTask:
             # The logits that the generator's pass gave serve the discriminator too.
             fake = output.images.detach()
             terms |= self._discriminator_pass(config, images, fake, objective.fake, parts)
-        return _Pass(terms, output.quantized.indices, output.latents.detach())
+        return terms, output.quantized.indices, output.latents.detach()
 
     def _discriminator_pass(
         self,
@@ -287,10 +282,9 @@ class TokenizerTask:
         self.engine.average_gradients(self.state.modules[module].parameters())
         return self.state.optimizers[module].step(rate)
 
-    def _count_codes(self, passes: Sequence[_Pass], step: int) -> dict[str, Tensor]:
+    def _count_codes(self, indices: Indices, latents: Latents, step: int) -> dict[str, Tensor]:
         """Counts which codes occur, and re-seeds those that were unused for too long."""
-        indices = torch.cat([done.indices.flatten() for done in passes])
-        counts = self.engine.sum(torch.bincount(indices, minlength=self.tokenizer.codebook_size))
+        counts = self.engine.sum(torch.bincount(indices.flatten(), minlength=self.tokenizer.codebook_size))
         measured = count_codes(self.state.counters, counts)
         unused = self.state.counters["unused"]
         ended = step >= self.config.reseed_until * self.loop.steps
@@ -298,7 +292,7 @@ class TokenizerTask:
             return measured  # after a skipped update the latents are NaN too
         dead = unused >= self.config.reseed_after
         if bool(dead.any()):
-            self._reseed(dead, torch.cat([done.latents for done in passes]), step)
+            self._reseed(dead, latents, step)
             unused.masked_fill_(dead, 0)
         return measured
 
@@ -339,10 +333,7 @@ class TokenizerTask:
 
     def export(self, folder: RunFolder, step: int) -> None:
         """Writes ``tokenizer.safetensors``, with the averaged weights if there are any."""
-        average = self.state.average
-        kind: Literal["ema", "raw"] = "ema" if average else "raw"
-        tensors = average.tensors if average else None
-        save_model(self.tokenizer, folder.weights("tokenizer"), tensors=tensors, weights=kind, step=step)
+        self.state.export(self.tokenizer, folder.weights("tokenizer"), step)
 
 
 def count_codes(counters: Mapping[str, Tensor], counts: Int[Tensor, " K"]) -> dict[str, Tensor]:

@@ -138,7 +138,7 @@ def test_classes_are_filled_in_from_the_data(engine, file, given):
     ("names", "message"),
     [
         ((), "the condition is a class, but the images have none\nhint: put the images of each class into"),
-        (("a", "b"), "the images have the classes `a`, `b`, the prior is to know `cat`, `dog`, `fox`"),
+        (("a", "b"), "the images have the classes `a`, `b`, the prior's are `cat`, `dog`, `fox`"),
         (tuple("abcdefgh"), "the images have the classes `a`, `b`, `c`, `d`, `e` and 3 more, the prior"),
     ],
 )
