@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import shutil
 import subprocess
 import sys
 import typing
@@ -76,6 +77,28 @@ def test_without_a_command_the_overview_goes_to_stderr(words, usage, run):
     result = run(*words)
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith(f"usage: {usage}")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="completes in bash")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["co"], {"complete", "convert"}),
+        (["train", ""], {"tokenizer", "prior", "--help"}),
+        (["sample", "runs/a", "--top"], {"--top-k", "--top-p"}),
+        (["train", "prior", "--tok"], {"--tokenizer"}),
+        (["train", "tokenizer", "--tok"], set()),
+        (["sample", "runs"], set()),  # then bash completes files
+    ],
+)
+def test_bash_completes_commands_and_flags(words, expected, run):
+    line = " ".join(f"'{word}'" for word in ["vqgan", *words])
+    script = (
+        f"COMP_WORDS=({line}) COMP_CWORD={len(words)}; _vqgan vqgan '{words[-1]}'; echo ${{COMPREPLY[@]}}"
+    )
+    completed = ["bash", "-c", run("--completion").out + script]
+    done = subprocess.run(completed, capture_output=True, text=True, timeout=60)
+    assert (set(done.stdout.split()), done.stderr) == (expected, "")
 
 
 @pytest.mark.parametrize("no_color", [False, True])

@@ -71,7 +71,7 @@ def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
         SystemExit: After printing the help, if the words ask for it.
     """
     see_help = f"`{program} --help` explains all flags"
-    known = {_spelling(each): each for each in fields(command)}  # type: ignore[arg-type]
+    known = {spelling_of(each): each for each in fields(command)}  # type: ignore[arg-type]
     words = [re.sub(r"^--[\w-]+", lambda found: found[0].replace("_", "-"), word) for word in words]
     try:
         # Intermixed: flags may stand between the values that are given by their place.
@@ -85,7 +85,7 @@ def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
     given = vars(found)
     missing = [each for each in known.values() if each.default is MISSING and each.name not in given]
     if missing:
-        names = ", ".join(f"`{_spelling(each)}`" for each in missing)
+        names = ", ".join(f"`{spelling_of(each)}`" for each in missing)
         raise ConfigError(f"missing from `{program}`: {names}", hint=see_help)
     for spelling, each in known.items():
         if each.name in given and isinstance(given[each.name], str):
@@ -93,7 +93,7 @@ def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
     return command(**given)
 
 
-def _spelling(each: Field[Any]) -> str:
+def spelling_of(each: Field[Any]) -> str:
     """How a user writes it: ``--batch-size``, or ``MODEL``."""
     if "name" not in each.metadata:
         return each.metadata["metavar"]

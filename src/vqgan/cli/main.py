@@ -8,11 +8,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vqgan.cli import commands
-from vqgan.cli.flags import read_flags
+from vqgan.cli.flags import read_flags, spelling_of
 from vqgan.errors import ConfigError, OutputError, VqganError, closest
 
 INTERRUPTED = 130
@@ -133,6 +134,9 @@ def _dispatch(words: list[str]) -> None:
 
         print(f"vqgan {__version__}")
         return
+    if words[0] == "--completion":
+        print(_completion())
+        return
     name = f"{group} {rest[0]}".strip()
     if name not in COMMANDS:
         raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS))
@@ -141,6 +145,28 @@ def _dispatch(words: list[str]) -> None:
     work = getattr(importlib.import_module(COMMANDS[name].module), name.partition(" ")[0])
     with _log_to_stderr(), _no_empty_folders(getattr(flags, "out", None)):
         work(flags)
+
+
+_COMPLETION = """\
+_vqgan() {{
+  local words=
+  case "${{COMP_WORDS[*]:1:COMP_CWORD-1}}" in
+    "") words="{first} --help --version --completion" ;;
+    train) words="tokenizer prior --help" ;;
+{cases}
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$2"))
+}}
+complete -o default -F _vqgan vqgan"""
+
+
+def _completion() -> str:
+    """A script for bash: it completes commands, flags after a dash, and otherwise files."""
+    first, cases = " ".join(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS)), []
+    for name, command in COMMANDS.items():
+        flags = [word for word in map(spelling_of, fields(command.flags)) if word.startswith("-")]
+        cases.append(f'    "{name}"*) [[ $2 == -* ]] && words="{" ".join(flags)} --help --debug" ;;')
+    return _COMPLETION.format(first=first, cases="\n".join(cases))
 
 
 @contextmanager
@@ -186,9 +212,10 @@ def _overview(group: str, *, asked: bool) -> None:
             "commands:",
             *(f"  {name:<{width}}  {each.summary}" for name, each in shown.items()),
             "",
-            "  --help      after a command shows its flags",
-            "  --version   shows the version",
-            "  --debug     shows the traceback of an error",
+            "  --help        after a command shows its flags",
+            "  --version     shows the version",
+            "  --debug       shows the traceback of an error",
+            '  --completion  completes commands and flags in bash: eval "$(vqgan --completion)"',
         ]
     )
     if not asked:
