@@ -178,6 +178,18 @@ def save_models(folder: Path) -> None:
         _save(model, folder / f"synthesizer-{name}.safetensors")
 
 
+def save_with_training(path: Path) -> None:
+    """A tokenizer with the discriminator that further training goes on with."""
+    from vqgan.nn.discriminator import PatchDiscriminator
+
+    arguments = {"image_channels": 1, "base_channels": 4, "num_layers": 1}
+    model = vqgan.Tokenizer(msgspec.convert(TOKENIZER, vqgan.TokenizerConfig))
+    discriminator = PatchDiscriminator(**arguments)
+    for each in (model, discriminator):
+        fill(each)
+    vqgan.save_model(model, path, training={"discriminator": (arguments, discriminator)})
+
+
 def _save(model: vqgan.Tokenizer | vqgan.Synthesizer, path: Path) -> None:
     fill(model)
     vqgan.save_model(model, path)
@@ -251,14 +263,19 @@ def large_numbers(path: Path) -> dict[str, Any]:
 
 
 def resumed_numbers(run: Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.jsonl`` of two more steps; the folder is changed."""
-    vqgan.train(None, resume=run, overrides=["training.steps=4"], device="cpu")
+    """The numbers of two more steps of a run; its folder is changed."""
+    return _rows(vqgan.train(None, resume=run, overrides=["training.steps=4"], device="cpu"))[2:]
+
+
+def begun_numbers(stage: str, start: Path, out: Path) -> list[dict[str, float]]:
+    """The numbers of the two steps of a run that begins with the weights of a file or another run."""
+    return _rows(vqgan.train(RUNS / f"{stage}.yaml", start_from=start, out=out, device="cpu"))
+
+
+def _rows(run: Path) -> list[dict[str, float]]:
+    """What ``metrics.jsonl`` holds, but for the speed."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {name: value for name, value in row.items() if name != "images_per_second"}
-        for row in rows
-        if row["step"] > 2
-    ]
+    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
 
 
 def decoded(codes: Path, model: Path, out: Path) -> dict[str, Any]:
@@ -284,6 +301,9 @@ def numbers(recorded: Path, scratch: Path) -> dict[str, Any]:
     for stage in ("tokenizer", "prior"):
         shutil.copytree(runs / stage, scratch / stage)
         result[f"resumed-{stage}"] = resumed_numbers(scratch / stage)
+        result[f"begun-{stage}"] = begun_numbers(stage, runs / stage, scratch / f"begun {stage}")
+    start = models / "with-training.safetensors"
+    result["begun-from-file"] = begun_numbers("tokenizer", start, scratch / "from a file")
     return result
 
 
@@ -330,6 +350,7 @@ def record() -> None:
         (recorded / "models").mkdir(parents=True)
         scratch.mkdir()
         save_models(recorded / "models")
+        save_with_training(recorded / "models" / "with-training.safetensors")
         begin_runs(recorded / "runs")
         vqgan.write_images(images(), recorded / "pictures")
         encode(recorded / "runs" / "tokenizer", recorded / "pictures", recorded / "codes")

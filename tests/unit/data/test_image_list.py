@@ -40,7 +40,6 @@ def test_a_class_may_follow_after_a_tab(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf8_is_found(tmp_path: Path) -> None:
     opened(tmp_path, "p/0.png")
     os.rename(tmp_path / "p" / "1.png", os.fsencode(tmp_path) + b"/p/caf\xe9.png")
-    source = open_source(ListConfig(path=str(tmp_path / "list.txt")))
     (tmp_path / "list.txt").write_bytes(b"p/caf\xe9.png\n")
     source = open_source(ListConfig(path=str(tmp_path / "list.txt")))
     assert values(source) == [1]
