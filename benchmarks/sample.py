@@ -23,8 +23,15 @@ from limits import Limits, Work, grid_works, limit_seconds, measure_limits, plan
 from timing import Row, compare, report
 from vqgan.nn import product as products
 from vqgan.prior import Prior, PriorConfig
-from vqgan.sampling import Decoding, fill_grids, plan_windows, sample_grid, sample_sliding, window_start
-from vqgan.sampling.filters import keep_top_k
+from vqgan.sampling import (
+    SamplingSettings,
+    fill_grids,
+    plan_windows,
+    sample_grid,
+    sample_sliding,
+    window_start,
+)
+from vqgan.sampling.settings import keep_top_k
 
 TOP_K = 250
 CURVE = (16, 24, 32, 48, 64, 96, 128)
@@ -170,9 +177,9 @@ class Bench:
         def ours() -> Tensor:
             arguments = (self.prior, condition, indices, indices.bool())
             if not public:
-                return sample_grid(*arguments, decoding=Decoding(top_k=TOP_K))
+                return sample_grid(*arguments, settings=SamplingSettings(top_k=TOP_K))
             with public_products():
-                return sample_grid(*arguments, decoding=Decoding(top_k=TOP_K))
+                return sample_grid(*arguments, settings=SamplingSettings(top_k=TOP_K))
 
         grid, few = (self.side, self.side), self.reference_tokens
         if reference == "original":
@@ -208,7 +215,7 @@ class Bench:
                 indices.bool(),
                 window=window,
                 is_spatial=is_spatial,
-                decoding=Decoding(top_k=TOP_K),
+                settings=SamplingSettings(top_k=TOP_K),
             )
 
         return compare(
@@ -248,7 +255,7 @@ def half_rows(quick: bool, device: torch.device) -> list[Row]:
                 indices.bool(),
                 window=(side, side),
                 is_spatial=False,
-                decoding=Decoding(top_k=TOP_K),
+                settings=SamplingSettings(top_k=TOP_K),
                 memory=2**32,
             )
             for prior in priors

@@ -26,7 +26,7 @@ from vqgan.data import open_source
 from vqgan.images import to_float
 from vqgan.prior import to_tokens
 from vqgan.runs import resolve
-from vqgan.sampling import Decoding, fill_grids
+from vqgan.sampling import SamplingSettings, fill_grids
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import Progress
 
@@ -56,8 +56,7 @@ class Bench:
             indices.bool(),
             window=self.model.config.window,
             is_spatial=self.model.conditioner.is_spatial,
-            decoding=Decoding(),
-            seed=next(seeds),
+            settings=SamplingSettings(seed=next(seeds)),
             jacobi=jacobi,
             memory=2**32,
             on_progress=on_progress,

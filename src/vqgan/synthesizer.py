@@ -1,8 +1,6 @@
 """The whole line from image to image: tokenizer, conditioner and prior at work together."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -13,7 +11,7 @@ from vqgan.config import Config, require
 from vqgan.errors import ConfigError
 from vqgan.nn.memory import memory_budget
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
-from vqgan.sampling import Decoding, fill_grids, usable_window
+from vqgan.sampling import SamplingSettings, check_jacobi, check_seed, fill_grids, usable_window
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, check_decoding, decode_within, encode_within
 from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress, is_whole
 
@@ -126,17 +124,16 @@ class Synthesizer(nn.Module):
         Raises:
             ConfigError: If a number is out of range, the size cannot be made or the condition does not fit.
         """
-        decoding = Decoding(temperature, top_k, top_p)
+        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi)
         is_count = is_whole(count) and count >= 1
         require(is_count, f"`count` is {count!r}, expected a whole number of at least 1")
-        count = int(count)
         grid = self.config.window if size is None else self.tokenizer.grid_size(size)
         budget = self._budget(memory)
-        check_decoding(self.tokenizer, grid, budget)
-        indices = torch.zeros(count, *grid, dtype=torch.int64, device=self._weight.device)
-        settings = {"decoding": decoding, "seed": seed, "jacobi": jacobi, "memory": budget}
-        fill = self._filling(grid, condition, count, **settings)
-        filled = fill(indices, torch.zeros_like(indices, dtype=torch.bool), on_progress=on_progress)
+        self._check(settings, int(count), grid, budget)
+        condition_tokens = self._condition_tokens(condition, int(count), grid, budget)
+        indices = torch.zeros(int(count), *grid, dtype=torch.int64, device=self._weight.device)
+        known = torch.zeros_like(indices, dtype=torch.bool)
+        filled = self._fill(indices, known, condition_tokens, settings, budget, on_progress)
         return decode_within(self.tokenizer, filled, budget, on_progress)
 
     @torch.no_grad()
@@ -174,19 +171,16 @@ class Synthesizer(nn.Module):
             ConfigError: If the images' size, the mask or the condition does not fit, or a number is out of
                 range.
         """
-        decoding = Decoding(temperature, top_k, top_p)
+        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi)
         self.tokenizer.check(images)
         grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
         check_known(known, (len(images), *grid))
         budget = self._budget(memory)
-        check_decoding(self.tokenizer, grid, budget)
-        settings = {"decoding": decoding, "seed": seed, "jacobi": jacobi, "memory": budget}
-        fill = self._filling(grid, condition, len(images), **settings)
-        known = known.to(self._weight.device)
-        # Where all is known nothing is drawn, but all is checked: now, as large images take minutes to encode.
-        fill(torch.zeros_like(known, dtype=torch.int64), torch.ones_like(known))
+        self._check(settings, len(images), grid, budget)  # now, as large images take minutes to encode
+        condition_tokens = self._condition_tokens(condition, len(images), grid, budget)
         indices = encode_within(self.tokenizer, images, budget, on_progress)
-        filled = fill(indices, known, on_progress=on_progress)
+        known = known.to(indices.device)
+        filled = self._fill(indices, known, condition_tokens, settings, budget, on_progress)
         return decode_within(self.tokenizer, filled, budget, on_progress)
 
     def __repr__(self) -> str:
@@ -230,19 +224,32 @@ class Synthesizer(nn.Module):
         scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens)
         return to_indices(scores, grid, order).flatten(1)
 
-    def _filling(
-        self, grid: tuple[int, int], condition: Condition | None, count: int, **settings: Any
-    ) -> Callable[..., Indices]:
-        """``fill_grids`` for grids of one size; it still takes indices, what is known of them, and ``on_progress``."""
-        window = self._window(grid)
-        return partial(
-            fill_grids,
+    def _check(self, settings: SamplingSettings, count: int, grid: tuple[int, int], memory: int) -> None:
+        """Raises ConfigError unless grids of this size can be drawn so, and decoded."""
+        check_seed(settings.seed, count)
+        check_jacobi(settings, self._window(grid), grid)
+        check_decoding(self.tokenizer, grid, memory)
+
+    def _fill(
+        self,
+        indices: Indices,
+        known: Known,
+        condition_tokens: ConditionTokens,
+        settings: SamplingSettings,
+        memory: int,
+        on_progress: OnProgress | None,
+    ) -> Indices:
+        return fill_grids(
             self.prior,
-            self._condition_tokens(condition, count, grid, settings["memory"]),
-            window=window,
+            condition_tokens,
+            indices,
+            known,
+            window=self._window((indices.shape[1], indices.shape[2])),
             is_spatial=self.conditioner.is_spatial,
+            settings=settings,
             token_order=self.config.token_order,
-            **settings,
+            memory=memory,
+            on_progress=on_progress,
         )
 
     def _window(self, grid: tuple[int, int]) -> tuple[int, int]:

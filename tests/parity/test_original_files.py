@@ -12,7 +12,7 @@ from reference import store
 from vqgan.cli.main import main
 from vqgan.config import to_mapping
 from vqgan.errors import CheckpointError
-from vqgan.sampling import Decoding, sample_grid, sample_sliding
+from vqgan.sampling import SamplingSettings, sample_grid, sample_sliding
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 KINDS = (
@@ -86,7 +86,7 @@ def test_second_stage(models, reference, kind):
             tokens,
             torch.zeros(2, 8, 8, dtype=torch.int64),
             torch.zeros(2, 8, 8, dtype=torch.bool),
-            decoding=Decoding(temperature=0.0),
+            settings=SamplingSettings(temperature=0.0),
             token_order=model.config.token_order,
         )
     assert_close(loss, case.tensor("loss"), **TOLERANCE)
@@ -108,7 +108,7 @@ def test_second_stage_with_coordinates_on_a_wide_image(models, reference):
             torch.zeros(1, 16, 24, dtype=torch.bool),
             window=(16, 16),
             is_spatial=True,
-            decoding=Decoding(temperature=0.0),
+            settings=SamplingSettings(temperature=0.0),
         )
     assert torch.equal(found, case.tensor("slide16"))
 

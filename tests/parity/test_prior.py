@@ -16,8 +16,8 @@ from reference import store
 from vqgan.checkpoints.key_maps import PRIOR, TOKENIZER
 from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig, UnconditionalConfig
 from vqgan.prior import Prior, PriorConfig
-from vqgan.sampling import Decoding, sample_sliding, window_start
-from vqgan.sampling.filters import filter_logits
+from vqgan.sampling import SamplingSettings, sample_sliding, window_start
+from vqgan.sampling.settings import filter_logits
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer
 
@@ -152,7 +152,7 @@ def test_tokens_under_a_smaller_window_equal_the_original(recorded):
         torch.zeros(1, 16, 24, dtype=torch.bool),
         window=(8, 8),
         is_spatial=True,
-        decoding=Decoding(temperature=0.0),
+        settings=SamplingSettings(temperature=0.0),
     )
     assert torch.equal(found, case.tensor("slide8"))
 
@@ -183,7 +183,7 @@ def test_window_positions_equal_the_original(reference, size):
 
 @pytest.mark.parametrize(
     ("name", "decoding"),
-    [("stoch", Decoding(0.9, top_k=8, top_p=0.9)), ("stoch_plain", Decoding(1.1, top_k=5))],
+    [("stoch", SamplingSettings(0.9, top_k=8, top_p=0.9)), ("stoch_plain", SamplingSettings(1.1, top_k=5))],
 )
 @pytest.mark.parametrize("kind", ["class", "uncond"])
 def test_tokens_drawn_by_the_original_pass_our_filter(recorded, kind, name, decoding):

@@ -7,7 +7,7 @@ from parity import original
 from vqgan.checkpoints.key_maps import PRIOR, TOKENIZER
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.prior import PriorConfig, to_indices, to_tokens, token_positions
-from vqgan.sampling import Decoding, sample_grid
+from vqgan.sampling import SamplingSettings, sample_grid
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 
 RECORDED = {
@@ -90,7 +90,7 @@ def sampled(case, model, known):
         case.tensor("c_indices"),
         case.tensor("z_raster").view(2, *GRID),
         known,
-        decoding=Decoding(temperature=0.0),
+        settings=SamplingSettings(temperature=0.0),
         token_order=ORDER,
     )
 

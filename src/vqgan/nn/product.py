@@ -1,4 +1,4 @@
-"""Products with weights that do not change, through the fastest kernel of the machine.
+"""A linear layer with weights that do not change, through the fastest kernel of the machine.
 
 For one row a product is bound by reading its weights: on CPUs it is split among the threads as a batch of vectors times
 matrices, laid out so that the longer side is the one that runs through memory. For several rows oneDNN is fastest, with
@@ -6,62 +6,57 @@ weights laid out for it; PyTorch hands fp32 products to MKL, which on some of AM
 oneDNN is reached through operators that PyTorch keeps to itself: where they are absent, everything goes the public way.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 _LAID_OUT_FOR = 16
 """Rows for which oneDNN lays weights out: best for few, and not worse for many."""
 
 
-@dataclass(frozen=True)
-class Weights:
-    """The weights of one product.
-
-    Attributes:
-        weight: One row for each output.
-        bias: Added to each output, or None.
-        parts: ``weight`` for single rows, the outputs split among the threads; None where there are none.
-        packed: ``weight`` once more, laid out by oneDNN; None where it is taken as it is.
-    """
-
-    weight: Float[Tensor, "e d"]
-    bias: Float[Tensor, " e"] | None
-    parts: Float[Tensor, "p d o"] | None
-    packed: Tensor | None
-
-
-def prepare(
-    weight: Float[Tensor, "e d"], bias: Float[Tensor, " e"] | None, *, has_single_rows: bool, may_copy: bool
-) -> Weights:
-    """Weights for many products.
+class FastLinear(nn.Linear):
+    """A linear layer whose weights do not change, prepared for many products; keeps no gradients.
 
     Args:
         weight: One row for each output.
         bias: Added to each output, or None.
         has_single_rows: Whether many products will be of one row.
         may_copy: Whether there is memory for the weights once or twice more.
+
+    Attributes:
+        parts: ``weight`` for single rows (p d o), the outputs split among the threads; None where there are none.
+        packed: ``weight`` once more, laid out by oneDNN; None where it is taken as it is.
     """
-    parts = packed = None
-    if may_copy and has_single_rows and is_split(weight):
-        parts = _split(weight)
-    if may_copy and has_onednn(weight):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _LAID_OUT_FOR)
-    return Weights(weight, bias, parts, packed)
 
+    def __init__(
+        self,
+        weight: Float[Tensor, "e d"],
+        bias: Float[Tensor, " e"] | None,
+        *,
+        has_single_rows: bool,
+        may_copy: bool,
+    ) -> None:
+        nn.Module.__init__(self)
+        (self.out_features, self.in_features), self.parts, self.packed = weight.shape, None, None
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]
+        if may_copy and has_single_rows and is_split(weight):
+            self.parts = _split(self.weight)
+        if may_copy and has_onednn(weight):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), _LAID_OUT_FOR)
 
-def product(rows: Float[Tensor, "n d"], weights: Weights) -> Float[Tensor, "n e"]:
-    """``rows @ weight.T + bias``; keeps no gradients."""
-    if len(rows) == 1 and weights.parts is not None:
-        parts = torch.bmm(rows.expand(len(weights.parts), 1, -1), weights.parts).view(1, -1)
-        return parts if weights.bias is None else parts.add_(weights.bias)
-    if not has_onednn(rows):
-        return F.linear(rows, weights.weight, weights.bias)
-    weight = weights.weight if weights.packed is None else weights.packed
-    return torch.ops.mkldnn._linear_pointwise(rows, weight, weights.bias, "none", [], "")
+    def forward(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+        """``rows @ weight.T + bias``."""
+        if len(rows) == 1 and self.parts is not None:
+            parts = torch.bmm(rows.expand(len(self.parts), 1, -1), self.parts).view(1, -1)
+            return parts if self.bias is None else parts.add_(self.bias)
+        if not has_onednn(rows):
+            return F.linear(rows, self.weight, self.bias)
+        weight = self.weight if self.packed is None else self.packed
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, self.bias, "none", [], "")
+
+    __call__ = forward  # without looking for hooks: it is called several times for each token
 
 
 def is_split(tensor: Tensor) -> bool:

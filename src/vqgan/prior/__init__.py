@@ -3,10 +3,11 @@
 The transformer itself knows neither pixels nor grids.
 """
 
-from vqgan.prior.kv_cache import KVCache, SteadyCache
 from vqgan.prior.prior import Prior, PriorConfig, PriorShape
-from vqgan.prior.reading import Group, Reader, make_reader, read
+from vqgan.prior.reader import make_reader
+from vqgan.prior.recorded import record
 from vqgan.prior.token_order import TokenOrder, check_token_order, to_indices, to_tokens, token_positions
+from vqgan.prior.transformer import Group, KVCache
 
 __all__ = [
     "Group",
@@ -14,12 +15,10 @@ __all__ = [
     "Prior",
     "PriorConfig",
     "PriorShape",
-    "Reader",
-    "SteadyCache",
     "TokenOrder",
     "check_token_order",
     "make_reader",
-    "read",
+    "record",
     "to_indices",
     "to_tokens",
     "token_positions",

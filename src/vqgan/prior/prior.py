@@ -1,5 +1,6 @@
 """The second stage: how probable is each next token, given the condition and the tokens before it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
-from vqgan.prior.transformer import Transformer
+from vqgan.prior.transformer import Group, KVCache, Transformer
 from vqgan.types import ConditionTokens, Logits, Tokens
 
 MAX_DEPTH = 1024
@@ -106,9 +107,40 @@ class Prior(nn.Module):
             ConfigError: If there is no condition token or ``m + n - 1`` exceeds the context length.
         """
         sequence = self.entries(tokens[:, :-1], condition_tokens)
-        self.check_length(sequence.shape[1])
-        features = self.transformer(self.token_embedding(sequence))
+        features = self._features([Group(sequence)]).unflatten(0, sequence.shape)
         return self.head(features[:, condition_tokens.shape[1] - 1 :])
+
+    @torch.no_grad()
+    def read(self, groups: Sequence[Group], *, only_last: bool = True) -> Float[Tensor, "rows K"]:
+        """Reads the next tokens of all groups: what follows the last token of each sequence, as logits.
+
+        Args:
+            groups: What is read; the rows of the result are their sequences, group after group.
+            only_last: False gives a row for every token that is read, sequence after sequence.
+
+        Raises:
+            ConfigError: If a sequence exceeds the context length.
+            ValueError: If it exceeds its cache.
+        """
+        with torch.autocast(self.head.weight.device.type, enabled=False):
+            return self.head(self._features(groups, only_last=only_last))
+
+    def _features(self, groups: Sequence[Group], *, only_last: bool = False) -> Float[Tensor, "asking d"]:
+        for group in groups:
+            if group.cache is None:
+                self.check_length(group.entries.shape[1])
+        embedded = [self.token_embedding(group.entries) for group in groups]
+        return self.transformer(embedded, groups, only_last=only_last)
+
+    def new_cache(self, count: int, num_tokens: int) -> KVCache:
+        """An empty cache for ``count`` sequences of at most ``num_tokens`` fed tokens, condition included.
+
+        Raises:
+            ConfigError: If ``num_tokens`` exceeds the context length.
+        """
+        self.check_length(num_tokens)
+        shape = (count, self.config.num_heads, num_tokens, self.config.width // self.config.num_heads)
+        return KVCache(depth=self.config.depth, shape=shape, like=self.head.weight)
 
     def log_probability(
         self, tokens: Tokens, condition_tokens: ConditionTokens, *, read: Tokens | None = None

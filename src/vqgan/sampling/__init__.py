@@ -1,16 +1,18 @@
-"""Decoding: how token grids are drawn from a prior."""
+"""How token grids are drawn from a prior."""
 
-from vqgan.sampling.fill import fill_grids
-from vqgan.sampling.filters import Decoding
+from vqgan.sampling.fill import check_jacobi, fill_grids
 from vqgan.sampling.plan import Plan, plan_windows, window_start
-from vqgan.sampling.random import GridNoise
+from vqgan.sampling.random import GridNoise, check_seed
 from vqgan.sampling.sampler import sample_grid
+from vqgan.sampling.settings import SamplingSettings
 from vqgan.sampling.sliding_window import sample_sliding, usable_window
 
 __all__ = [
-    "Decoding",
     "GridNoise",
     "Plan",
+    "SamplingSettings",
+    "check_jacobi",
+    "check_seed",
     "fill_grids",
     "plan_windows",
     "sample_grid",

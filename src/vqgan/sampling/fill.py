@@ -1,25 +1,24 @@
-"""Fills token grids of any size, as many together as fit in the memory."""
+"""Fills token grids of any size, in batches as large as the memory allows."""
 
-import logging
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import torch
 
 from vqgan.config import require
 from vqgan.prior import Prior, TokenOrder, to_tokens
-from vqgan.sampling.filters import Decoding
-from vqgan.sampling.jacobi import check_block, sample_grid_jacobi
-from vqgan.sampling.memory import share_whole, share_windows
-from vqgan.sampling.random import check_seed
+from vqgan.sampling.jacobi import sample_grid_jacobi
+from vqgan.sampling.plan import Costs, plan_within
+from vqgan.sampling.random import NOISE_BYTES, check_seed
 from vqgan.sampling.sampler import sample_grid, undrawn
+from vqgan.sampling.settings import SamplingSettings
 from vqgan.sampling.sliding_window import condition_length, sample_sliding
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress, Progress
 
-logger = logging.getLogger(__name__)
+_VECTORS_AT_WORK = 16
+"""Vectors of the prior's width that a token takes while it is read: queries, keys, values, twice 4 widened, ..."""
 
-_Draw = Callable[..., Indices]
+_ROWS_OF_LOGITS = 8
+"""Tensors of 8 bytes for each code that exist while a token is drawn."""
 
 
 def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
@@ -30,10 +29,8 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     *,
     window: tuple[int, int],
     is_spatial: bool,
-    decoding: Decoding,
-    seed: int = 0,
+    settings: SamplingSettings,
     token_order: TokenOrder = "raster",
-    jacobi: int | None = None,
     memory: int,
     on_progress: OnProgress | None = None,
 ) -> Indices:
@@ -42,46 +39,73 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     Args:
         window: Rows and columns that the prior sees.
         is_spatial: Whether the condition has a token for each cell of the grid.
-        jacobi: Draw blocks of so many tokens by iteration (see :mod:`~vqgan.sampling.jacobi`); None one by one.
         memory: Bytes beside the weights and their copies (see :func:`~vqgan.prior.make_reader`).
         on_progress: Called after each step; steps count the tokens of all images.
 
     Raises:
         ConfigError: If the grid does not suit window or context, or a number is out of range.
     """
-    count, rows, columns = indices.shape
-    check_seed(seed, count)
-    seed = int(seed)
-    check_block(jacobi)
+    count, plan = len(indices), None
+    check_seed(settings.seed, count)
     length = condition_length(condition_tokens, window, is_spatial=is_spatial)
-    if window != (rows, columns):
-        require(
-            jacobi is None,
-            f"`jacobi` works on grids that the prior sees at once, {window[0]} x {window[1]} tokens",
-            hint="leave it out",
-        )
-        sizes = {"condition": length, "count": count, "memory": memory}
-        share = share_windows(prior, known.all(dim=0).cpu().numpy(), window, **sizes)
-        if share.plan.passes > share.least_passes:
-            numbers = f"{share.plan.passes:,} token passes for each image instead of {share.least_passes:,}"
-            logger.info("the memory does not hold all that windows share: %s", numbers)
-        together = share.images
-        draw: _Draw = partial(sample_sliding, window=window, is_spatial=is_spatial, plan=share.plan)
+    costs, room = memory_costs(prior), max(0, memory - NOISE_BYTES)
+    if window == indices.shape[1:]:
+        last = length + max(undrawn(to_tokens(known, token_order)), default=0)
+        prefix = length + int(known.flatten(1).sum(dim=1).max())
+        batch_size = images_within(room, costs, prefix=prefix, last=last, block=settings.jacobi or 1)
     else:
-        last = max(undrawn(to_tokens(known, token_order)), default=0)
-        at_once = int(known.flatten(1).sum(dim=1).max())
-        read = {"at_once": length + at_once, "last": length + last, "block": jacobi or 1}
-        together = share_whole(prior, **read, count=count, memory=memory)
-        draw = partial(sample_grid, token_order=token_order)
-        if jacobi is not None:
-            draw = partial(sample_grid_jacobi, block=jacobi, token_order=token_order)
-    parts = []
-    for start in range(0, count, together):
-        part = slice(start, min(count, start + together))
+        check_jacobi(settings, window, (indices.shape[1], indices.shape[2]))
+        plan, batch_size = plan_within(
+            known.all(dim=0).cpu().numpy(), window, condition=length, costs=costs, memory=room
+        )
+    batch_size, parts = max(1, min(count, batch_size)), []
+    for start in range(0, count, batch_size):
+        part = slice(start, min(count, start + batch_size))
+        given = (prior, condition_tokens[part], indices[part], known[part])
+        mine = replace(settings, seed=int(settings.seed) + start)
         report = on_progress and _report_part(on_progress, range(part.start, part.stop), count)
-        tensors = (condition_tokens[part], indices[part], known[part])
-        parts.append(draw(prior, *tensors, decoding=decoding, seed=seed + start, on_progress=report))
+        if plan is not None:
+            drawn = sample_sliding(
+                *given, window=window, is_spatial=is_spatial, settings=mine, plan=plan, on_progress=report
+            )
+        elif settings.jacobi is not None:
+            drawn = sample_grid_jacobi(*given, settings=mine, token_order=token_order, on_progress=report)
+        else:
+            drawn = sample_grid(*given, settings=mine, token_order=token_order, on_progress=report)
+        parts.append(drawn)
     return torch.cat(parts)
+
+
+def images_within(memory: int, costs: Costs, *, prefix: int, last: int, block: int) -> int:
+    """How many images that the prior sees whole fit at the same time; 0 where one does not.
+
+    Args:
+        memory: Bytes.
+        costs: Bytes that a token takes.
+        prefix: Most tokens of an image that are read in one pass before the first is drawn, condition included.
+        last: Tokens that are read in all, condition included.
+        block: Tokens of an image that are drawn in one pass.
+    """
+    return memory // costs.of(kept=last, read=max(prefix, block), drawn=block)
+
+
+def check_jacobi(settings: SamplingSettings, window: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Raises ConfigError if blocks are to be guessed where the prior does not see the whole grid at once."""
+    require(
+        settings.jacobi is None or window == grid,
+        f"`jacobi` works on grids that the prior sees at once, {window[0]} x {window[1]} tokens",
+        hint="omit it",
+    )
+
+
+def memory_costs(prior: Prior) -> Costs:
+    """Bytes that one token takes."""
+    config, element = prior.config, prior.head.weight.element_size()
+    return Costs(
+        kept=2 * config.depth * config.width * element,
+        read=_VECTORS_AT_WORK * config.width * element,
+        drawn=_ROWS_OF_LOGITS * config.codebook_size * 8,
+    )
 
 
 def _report_part(on_progress: OnProgress, images: range, count: int) -> OnProgress:

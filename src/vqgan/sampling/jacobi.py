@@ -5,25 +5,17 @@ With the noise of every token fixed, sampling is a function of the tokens before
 Computation via Parallel Nonlinear Equation Solving"). It pays where the next tokens are often easy to guess.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vqgan.config import require
-from vqgan.prior import Group, KVCache, Prior, TokenOrder, make_reader, read, to_tokens, token_positions
-from vqgan.sampling.filters import Decoding
+from vqgan.prior import Group, KVCache, Prior, TokenOrder, make_reader, to_tokens, token_positions
 from vqgan.sampling.random import GridNoise, check_seed
-from vqgan.sampling.sampler import choose_tokens, grid_noise, undrawn, whole_grid
-from vqgan.types import ConditionTokens, Indices, Known, OnProgress, is_whole
-
-
-def check_block(block: int | None) -> None:
-    """Raises ConfigError unless so many tokens can be guessed; None draws one by one."""
-    hint = "leave it out to draw one by one"
-    is_block = block is None or (is_whole(block) and block >= 2)
-    require(is_block, f"`jacobi` is {block!r}, expected at least 2 tokens", hint=hint)
+from vqgan.sampling.sampler import grid_noise, undrawn, whole_grid
+from vqgan.sampling.settings import SamplingSettings, choose_tokens
+from vqgan.types import ConditionTokens, Indices, Known, OnProgress
 
 
 @torch.no_grad()
@@ -33,26 +25,23 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
     indices: Indices,
     known: Known,
     *,
-    block: int,
-    decoding: Decoding,
-    seed: int = 0,
+    settings: SamplingSettings,
     token_order: TokenOrder = "raster",
     on_progress: OnProgress | None = None,
 ) -> Indices:
     """Gives the grid of :func:`~vqgan.sampling.sampler.sample_grid`, in fewer passes; arguments not named here are its.
 
     Args:
-        block: Tokens of each image that are guessed and read at once, at least 2.
+        settings: How tokens are drawn; ``jacobi`` of each image are guessed and read in one pass.
         on_progress: Called after each pass; ``values`` has the number of ``passes`` so far.
 
     Raises:
-        ConfigError: As there, or if ``block`` is less than 2.
+        ConfigError: As there.
     """
-    check_block(block)
     batch, rows, columns = indices.shape
     total, before = rows * columns, condition_tokens.shape[1] - 1
     prior.check_length(before + total)
-    check_seed(seed, batch)
+    check_seed(settings.seed, batch)
     cells = token_positions(token_order, (rows, columns)).to(indices.device)
     drawn, fixed = torch.where(known, indices, -1), to_tokens(known, token_order)
     if not (places := undrawn(fixed)):
@@ -66,22 +55,22 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
             fixed=fixed[i].tolist(),
             above=above,
             condition=condition_tokens[i : i + 1] + prior.condition_offset,
-            block=block,
+            block=settings.jacobi or 1,
             place=start,
             cache=reader.new_cache(1, before + end),
-            noise=grid_noise(prior, indices[i : i + 1], seed + i),
+            noise=grid_noise(prior, indices[i : i + 1], replace(settings, seed=settings.seed + i)),
             drawn=drawn[i].view(total),
         )
         for i in range(batch)
     ]
     if before + start:  # what is given is read by itself: of guesses all logits are made
-        read(reader, [image.read_to(before + start) for image in images])
+        reader.read([image.read_to(before + start) for image in images])
         passes = 1
     while waiting := [image for image in images if image.place < end]:
         groups = [image.guess() for image in waiting]
-        logits = read(reader, groups, only_last=False)
+        logits = reader.read(groups, only_last=False)
         for image, rows_of in zip(waiting, logits.split([g.entries.shape[1] for g in groups]), strict=True):
-            image.accept(rows_of, cells[:end], decoding)
+            image.accept(rows_of, cells[:end], settings)
         passes, done = passes + 1, sum(image.place for image in images) // batch
         if on_progress is not None:
             on_progress(whole_grid(drawn, done if done < end else total, {"passes": float(passes)}))
@@ -130,12 +119,14 @@ class _Image:
         sequence = torch.cat([self.condition, tokens], dim=1)
         return Group(sequence[:, self.cache.length : length], self.cache)
 
-    def accept(self, logits: Float[Tensor, "n K"], cells: Int[Tensor, " end"], decoding: Decoding) -> None:
+    def accept(
+        self, logits: Float[Tensor, "n K"], cells: Int[Tensor, " end"], settings: SamplingSettings
+    ) -> None:
         """Takes what follows each token that was read: certain up to the first wrong guess, better guesses after it."""
         first, is_certain = self.place, True
         here = cells[first : first + self.block]
-        noise = None if decoding.is_greedy else self.noise.at_cells(here)[:, 0]
-        chosen = choose_tokens(logits[-len(here) :], decoding, noise).tolist()
+        noise = None if settings.is_greedy else self.noise.at_cells(here)[:, 0]
+        chosen = choose_tokens(logits[-len(here) :], settings, noise).tolist()
         for place, token in enumerate(chosen, start=first):
             guess = self.tokens[place]
             self.tokens[place] = guess if self.fixed[place] else token

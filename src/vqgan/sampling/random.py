@@ -4,12 +4,20 @@ The noise of a token is a hash of (seed, purpose, row, column, code), through a 
 come from integers: they are the same on every device, in any batch and in any order.
 """
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from vqgan.errors import ConfigError
 from vqgan.types import is_whole
+
+NOISE_BYTES = 2**23
+"""Noise is made for several cells at once, as many as take this much memory: fewer operators for each token."""
+
+_BYTES_A_NUMBER = 24
+"""Three integers of 8 bytes exist while one number of noise is made."""
 
 SAMPLING = 0
 """The purpose of the noise that chooses tokens; other uses take other numbers."""
@@ -58,9 +66,6 @@ class GridNoise:
         device: Where the noise is needed.
         purpose: What the noise is for.
 
-    Attributes:
-        numbers: How many a cell has, of all images and codes.
-
     Raises:
         ConfigError: If a seed lies outside its range.
     """
@@ -76,7 +81,7 @@ class GridNoise:
         purpose: int = SAMPLING,
     ) -> None:
         check_seed(seed, count)
-        self.numbers = count * codebook_size
+        self._at_once = max(1, NOISE_BYTES // (_BYTES_A_NUMBER * count * codebook_size))
         rows, columns = grid
         seeds = torch.tensor([seed + image for image in range(count)], device=device).view(count, 1, 1)
         words = (
@@ -103,6 +108,11 @@ class GridNoise:
     def at_cells(self, cells: Int[Tensor, " k"]) -> Float[Tensor, "k b K"]:
         """As :meth:`at`, for several cells at once, each given as ``row * columns + column``."""
         return _gumbel(self._hashed(*(key.flatten(1)[:, cells].t()[:, :, None] for key in self._keys)))
+
+    def along(self, cells: Int[Tensor, " k"]) -> Iterator[Float[Tensor, "b K"]]:
+        """As :meth:`at_cells`, cell after cell; made for several ahead of need."""
+        for block in cells.split(self._at_once):
+            yield from self.at_cells(block)
 
     def _hashed(
         self, first: Int[Tensor, "*cells 1"], second: Int[Tensor, "*cells 1"]

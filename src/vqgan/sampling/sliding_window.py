@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.errors import ConfigError
-from vqgan.prior import Group, KVCache, Prior, Reader, TokenOrder, make_reader, read
-from vqgan.sampling.filters import Decoding
+from vqgan.prior import Group, KVCache, Prior, TokenOrder, make_reader
 from vqgan.sampling.plan import Plan, Reading, Window, plan_windows
-from vqgan.sampling.sampler import choose_tokens, grid_noise
+from vqgan.sampling.sampler import grid_noise
+from vqgan.sampling.settings import SamplingSettings, choose_tokens
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress
 
 
@@ -70,8 +70,7 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     *,
     window: tuple[int, int],
     is_spatial: bool,
-    decoding: Decoding,
-    seed: int = 0,
+    settings: SamplingSettings,
     plan: Plan | None = None,
     on_progress: OnProgress | None = None,
 ) -> Indices:
@@ -94,7 +93,7 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
         ConfigError: If the grid is smaller than the window, the context too short or a seed out of range.
     """
     batch, rows, columns = indices.shape
-    noise = grid_noise(prior, indices, seed)
+    noise = grid_noise(prior, indices, settings)
     if plan is None:
         length = condition_length(condition_tokens, window, is_spatial=is_spatial)
         plan = plan_windows(known.all(dim=0).cpu().numpy(), window, condition=length)
@@ -110,8 +109,8 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     done, passes = rows * columns - len(numbers), 0
     for step, together, cells in zip(plan.steps, steps, cells_of, strict=True):
         logits = windows.read(together)
-        drawn = None if decoding.is_greedy else noise.at_cells(cells).flatten(0, 1)
-        chosen = choose_tokens(logits, decoding, drawn).view(len(step), batch).t()
+        drawn = None if settings.is_greedy else noise.at_cells(cells).flatten(0, 1)
+        chosen = choose_tokens(logits, settings, drawn).view(len(step), batch).t()
         flat[:, cells] = torch.where(fixed[:, cells], flat[:, cells], chosen)
         done, passes = done + len(step), passes + sum(reading.passes for reading in step)
         if on_progress is not None:
@@ -150,7 +149,7 @@ class _Windows:
         caches: What was read, by window.
     """
 
-    reader: Reader
+    reader: Prior
     window: tuple[int, int]
     condition: Tensor
     grid: Indices
@@ -167,7 +166,7 @@ class _Windows:
         for readings in step:
             entries = torch.cat([self._entries(reading) for reading in readings])
             groups.append(Group(entries, self._cache(readings[0])))
-        return read(self.reader, groups)
+        return self.reader.read(groups)
 
     def _cache(self, reading: Reading) -> KVCache | None:
         if not (reading.past or reading.is_kept):
@@ -181,7 +180,7 @@ class _Windows:
 
     def _entries(self, reading: Reading) -> Tensor:
         """The tokens of a reading as rows of the embedding table."""
-        prior, grid = self.reader.prior, self.grid
+        prior, grid = self.reader, self.grid
         condition = self._cut(self.condition, reading.window) if self.condition.ndim == 3 else self.condition
         before = reading.length - condition.shape[1]
         tokens = self._cut(grid, reading.window)[:, :before]

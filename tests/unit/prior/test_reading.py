@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from vqgan.errors import ConfigError
 from vqgan.nn import product as products
-from vqgan.nn.product import prepare, product
-from vqgan.prior import Group, Prior, PriorConfig, make_reader, read
-from vqgan.prior.kv_cache import SteadyCache
+from vqgan.nn.product import FastLinear
+from vqgan.prior import Group, Prior, PriorConfig, make_reader
+from vqgan.prior.recorded import SteadyCache
 
 CONDITION = 2
 
@@ -46,7 +46,7 @@ def test_any_pieces_through_the_cache_equal_the_whole_pass(counts, batch):
     reader = make_reader(PRIOR)
     cache = reader.new_cache(batch, sum(counts))
     expected, ends = whole(tokens, condition), torch.tensor(counts).cumsum(0)
-    found = [read(reader, [Group(part, cache)]) for part in entries.split(counts, dim=1)]
+    found = [reader.read([Group(part, cache)]) for part in entries.split(counts, dim=1)]
     torch.testing.assert_close(torch.stack(found, dim=1), expected[:, ends - CONDITION])
     assert cache.length == sum(counts)
 
@@ -55,7 +55,7 @@ def test_without_a_cache_the_last_row_is_that_of_the_whole_pass():
     tokens, condition = inputs()
     reader = make_reader(PRIOR)
     for length in range(9):
-        found = read(reader, [Group(PRIOR.entries(tokens[:, :length], condition), None)])
+        found = reader.read([Group(PRIOR.entries(tokens[:, :length], condition), None)])
         torch.testing.assert_close(found, whole(tokens, condition)[:, length])
 
 
@@ -63,8 +63,8 @@ def test_all_rows_are_those_of_the_whole_pass():
     tokens, condition = inputs()
     reader, entries = make_reader(PRIOR), PRIOR.entries(tokens, condition)
     cache = reader.new_cache(3, 11)
-    first = read(reader, [Group(entries[:, :5], cache)], only_last=False).view(3, 5, -1)
-    second = read(reader, [Group(entries[:, 5:], cache)], only_last=False).view(3, 6, -1)
+    first = reader.read([Group(entries[:, :5], cache)], only_last=False).view(3, 5, -1)
+    second = reader.read([Group(entries[:, 5:], cache)], only_last=False).view(3, 6, -1)
     found = torch.cat([first, second], dim=1)[:, CONDITION - 1 :]
     torch.testing.assert_close(found, whole(tokens, condition))
 
@@ -78,34 +78,34 @@ def test_groups_of_several_lengths_do_not_see_each_other():
         cache = None
         if is_cached:
             cache = reader.new_cache(batch, length + CONDITION)
-            read(reader, [Group(entries[:, :-3], cache)])
+            reader.read([Group(entries[:, :-3], cache)])
             entries = entries[:, -3:]
         groups.append(Group(entries, cache))
         expected.append(whole(tokens, condition)[:, length])
-    torch.testing.assert_close(read(reader, groups), torch.cat(expected))
+    torch.testing.assert_close(reader.read(groups), torch.cat(expected))
 
 
 def test_a_steady_cache_gives_the_same_steps():
     tokens, condition = inputs()
     reader, entries = make_reader(PRIOR), PRIOR.entries(tokens, condition)
     cache, filled = reader.new_cache(3, 11), reader.new_cache(3, 11)
-    read(reader, [Group(entries[:, :6], cache)])
-    read(reader, [Group(entries[:, :6], filled)])
+    reader.read([Group(entries[:, :6], cache)])
+    reader.read([Group(entries[:, :6], filled)])
     steady = SteadyCache(filled)
     for place in range(6, 11):
-        found = read(reader, [Group(entries[:, place : place + 1], steady)])
-        torch.testing.assert_close(found, read(reader, [Group(entries[:, place : place + 1], cache)]))
+        found = reader.read([Group(entries[:, place : place + 1], steady)])
+        torch.testing.assert_close(found, reader.read([Group(entries[:, place : place + 1], cache)]))
 
 
 def test_steps_follow_what_was_forgotten():
     tokens, condition = inputs()
     reader, entries = make_reader(PRIOR), PRIOR.entries(tokens, condition)
     cache = reader.new_cache(3, 11)
-    read(reader, [Group((entries + 1) % 11, cache)])
+    reader.read([Group((entries + 1) % 11, cache)])
     cache.go_back(0)
-    read(reader, [Group(entries[:, :4], cache)])
+    reader.read([Group(entries[:, :4], cache)])
     torch.testing.assert_close(
-        read(reader, [Group(entries[:, 4:7], cache)]), whole(tokens, condition)[:, 7 - CONDITION]
+        reader.read([Group(entries[:, 4:7], cache)]), whole(tokens, condition)[:, 7 - CONDITION]
     )
 
 
@@ -113,7 +113,7 @@ def test_dropout_plays_no_part():
     model = make(dropout=0.5).train()
     tokens, condition = inputs()
     reader, entries = make_reader(model), model.entries(tokens, condition)
-    found = [read(reader, [Group(entries, None)]) for _ in range(2)]
+    found = [reader.read([Group(entries, None)]) for _ in range(2)]
     assert torch.equal(*found)
     torch.testing.assert_close(found[0], whole(tokens, condition)[:, -1])
 
@@ -122,9 +122,9 @@ def test_autocast_does_not_change_the_precision():
     tokens, condition = inputs()
     reader = make_reader(make().float())
     entries = PRIOR.entries(tokens, condition)
-    expected = read(reader, [Group(entries, None)])
+    expected = reader.read([Group(entries, None)])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(read(reader, [Group(entries, None)]), expected)
+        assert torch.equal(reader.read([Group(entries, None)]), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -133,8 +133,8 @@ def test_other_precisions_are_near(dtype):
     model = make().to(dtype)
     reader, entries = make_reader(model), model.entries(tokens, condition)
     cache = reader.new_cache(3, 11)
-    read(reader, [Group(entries[:, :8], cache)])
-    found = read(reader, [Group(entries[:, 8:9], cache)])
+    reader.read([Group(entries[:, :8], cache)])
+    found = reader.read([Group(entries[:, 8:9], cache)])
     assert found.dtype == dtype
     near = 1e-5 if dtype == torch.float32 else 0.2
     torch.testing.assert_close(found.double(), whole(tokens, condition)[:, 7], rtol=near, atol=near)
@@ -145,7 +145,7 @@ def test_a_sequence_that_is_too_long_is_refused():
     with pytest.raises(ConfigError, match=r"15 tokens .* `context_length` = 14\nhint: use a smaller grid"):
         reader.new_cache(1, 15)
     with pytest.raises(ConfigError, match="15 tokens"):
-        read(reader, [Group(torch.zeros(1, 15, dtype=torch.int64), None)])
+        reader.read([Group(torch.zeros(1, 15, dtype=torch.int64), None)])
 
 
 @pytest.mark.parametrize("rows", [1, 8, 100])
@@ -155,12 +155,11 @@ def test_a_sequence_that_is_too_long_is_refused():
 @pytest.mark.parametrize("outputs", [16, 24, 40])
 def test_products_are_those_of_a_linear_layer(rows, has_bias, has_single_rows, may_copy, outputs):
     layer = torch.nn.Linear(24, outputs, bias=has_bias)
-    bias = layer.bias.detach() if has_bias else None
-    weights = prepare(layer.weight.detach(), bias, has_single_rows=has_single_rows, may_copy=may_copy)
-    assert (weights.parts is not None) == (has_single_rows and may_copy)
-    assert may_copy or weights.packed is None
+    fast = FastLinear(layer.weight, layer.bias, has_single_rows=has_single_rows, may_copy=may_copy)
+    assert (fast.parts is not None) == (has_single_rows and may_copy)
+    assert may_copy or fast.packed is None
     given = torch.randn(rows, 24)
-    torch.testing.assert_close(product(given, weights), layer(given).detach())
+    torch.testing.assert_close(fast(given), layer(given).detach())
 
 
 @pytest.mark.parametrize("outputs", [18, 24, 40, 7])
@@ -168,19 +167,19 @@ def test_products_of_one_row_are_split_among_the_threads(outputs):
     layer, given, threads = torch.nn.Linear(24, outputs), torch.randn(1, 24), torch.get_num_threads()
     try:
         torch.set_num_threads(4)
-        weights = prepare(layer.weight.detach(), layer.bias.detach(), has_single_rows=True, may_copy=True)
+        fast = FastLinear(layer.weight, layer.bias, has_single_rows=True, may_copy=True)
     finally:
         torch.set_num_threads(threads)
-    assert len(weights.parts) == {18: 2, 24: 4, 40: 4, 7: 1}[outputs]
-    torch.testing.assert_close(product(given, weights), layer(given).detach())
+    assert len(fast.parts) == {18: 2, 24: 4, 40: 4, 7: 1}[outputs]
+    torch.testing.assert_close(fast(given), layer(given).detach())
 
 
 def test_the_public_way_is_taken_where_the_other_is_absent(monkeypatch):
     layer, given = torch.nn.Linear(24, 40), torch.randn(2, 24)
     monkeypatch.setattr(products, "has_onednn", lambda tensor: False)
-    weights = prepare(layer.weight.detach(), layer.bias.detach(), has_single_rows=False, may_copy=True)
-    assert weights.packed is None
-    assert torch.equal(product(given, weights), layer(given))
+    fast = FastLinear(layer.weight, layer.bias, has_single_rows=False, may_copy=True)
+    assert fast.packed is None
+    assert torch.equal(fast(given), layer(given))
 
 
 def test_a_reader_for_single_rows_reads_the_same():
@@ -191,8 +190,8 @@ def test_a_reader_for_single_rows_reads_the_same():
     for has_single_rows in (True, False):
         reader = make_reader(model, has_single_rows=has_single_rows)
         cache = reader.new_cache(1, 11)
-        read(reader, [Group(entries[:, :8], cache)])
-        found.append(read(reader, [Group(entries[:, 8:9], cache)]))
+        reader.read([Group(entries[:, :8], cache)])
+        found.append(reader.read([Group(entries[:, 8:9], cache)]))
     torch.testing.assert_close(*found)
 
 

@@ -2,20 +2,23 @@
 
 import logging
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from vqgan.errors import ConfigError
-from vqgan.prior import KVCache, Prior, PriorConfig, reading
-from vqgan.sampling import Decoding, fill_grids
-from vqgan.sampling.memory import share_whole, share_windows
-from vqgan.sampling.sampler import NOISE_BYTES
+from vqgan.prior import KVCache, Prior, PriorConfig
+from vqgan.prior import prior as prior_module
+from vqgan.sampling import SamplingSettings, fill_grids
+from vqgan.sampling.fill import images_within, memory_costs
+from vqgan.sampling.plan import plan_within
+from vqgan.sampling.random import NOISE_BYTES
 
 CODES = 7
 WINDOW = (4, 4)
-DECODING = Decoding(temperature=0.9, top_k=6, top_p=0.95)
+SETTINGS = SamplingSettings(temperature=0.9, top_k=6, top_p=0.95)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +44,14 @@ def problem(count, grid, *, is_spatial=True, share=0.1):
     )
 
 
-def fill(prior, tensors, *, seed=0, is_spatial=True, **settings):
+def fill(prior, tensors, *, seed=0, jacobi=None, is_spatial=True, **arguments):
     return fill_grids(
         prior,
         *tensors,
         window=WINDOW,
         is_spatial=is_spatial,
-        decoding=DECODING,
-        seed=seed,
-        **{"memory": 10**9, **settings},
+        settings=replace(SETTINGS, seed=seed, jacobi=jacobi),
+        **{"memory": 10**9, **arguments},
     )
 
 
@@ -102,7 +104,7 @@ def peak(monkeypatch):
             alive.add(self)
             most[0] = max(most[0], sum(store.nbytes for cache in alive for store in cache.layers))
 
-    monkeypatch.setattr(reading, "KVCache", Counted)
+    monkeypatch.setattr(prior_module, "KVCache", Counted)
     return most
 
 
@@ -122,16 +124,13 @@ def test_whole_grids_keep_within_the_budget(prior, peak, jacobi, share):
     assert 1 < counts[1] < 12
 
 
-def test_the_share_of_a_whole_grid(prior):
+def test_how_many_whole_grids_fit(prior):
     """By hand: 31 tokens of 256 bytes kept, 16 read at 16 * 64 bytes, logits of a block at 8 * 7 * 8."""
-    needed = 31 * 256 + 16 * 1024 + 448
-    known = {"at_once": 16, "last": 31, "count": 100}
+    needed, costs = 31 * 256 + 16 * 1024 + 448, memory_costs(prior)
     for block, images in ((1, 3), (9, 2)):
-        found = share_whole(prior, block=block, memory=NOISE_BYTES + 3 * needed, **known)
-        assert found == images
-    assert share_whole(prior, block=1, memory=NOISE_BYTES + 3 * needed - 1, **known) == 2
-    assert share_whole(prior, block=1, memory=1, **known) == 1
-    assert share_whole(prior, block=1, memory=10**9, **known) == 100
+        assert images_within(3 * needed, costs, prefix=16, last=31, block=block) == images
+    assert images_within(3 * needed - 1, costs, prefix=16, last=31, block=1) == 2
+    assert images_within(0, costs, prefix=16, last=31, block=1) == 0
 
 
 @pytest.mark.parametrize("is_spatial", [True, False])
@@ -146,20 +145,16 @@ def test_windows_keep_within_the_budget(prior, peak, is_spatial):
     assert passes[0] > passes[-1]
 
 
-def test_all_images_are_drawn_together_where_they_fit(prior):
-    given, sizes = np.zeros((8, 9), dtype=bool), {"condition": 16, "count": 3}
-    share = share_windows(prior, given, WINDOW, memory=10**9, **sizes)
-    assert (share.images, share.plan.passes) == (3, share.least_passes)
-    assert share_windows(prior, ~given, WINDOW, memory=10**9, **sizes).images == 3
-    share = share_windows(prior, given, WINDOW, memory=1, **sizes)
-    assert (share.images, share.plan.most_kept) == (1, 0)
+def test_windows_are_planned_for_as_many_images_as_fit(prior):
+    given, sizes = np.zeros((8, 9), dtype=bool), {"condition": 16, "costs": memory_costs(prior)}
+    plan, images = plan_within(given, WINDOW, memory=10**9, **sizes)
+    assert images == 10**9 // plan.memory(sizes["costs"])
+    assert plan.passes < plan_within(given, WINDOW, memory=0, **sizes)[0].passes
+    assert plan_within(~given, WINDOW, memory=10**9, **sizes)[1] == 10**9
+    plan, images = plan_within(given, WINDOW, memory=0, **sizes)
+    assert (images, plan.most_kept) == (1, 0)
 
 
 def test_a_seed_out_of_range_is_told_as_it_was_given(prior):
     with pytest.raises(ConfigError, match=rf"`seed` is {2**63 - 2}, .* for each of 3 images"):
         fill(prior, problem(3, (4, 4)), seed=2**63 - 2, memory=1)
-
-
-def test_no_memory_at_all_is_refused(prior):
-    with pytest.raises(ConfigError, match="`memory` is 0 bytes, expected a positive number"):
-        fill(prior, problem(1, (4, 4)), memory=0)

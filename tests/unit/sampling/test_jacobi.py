@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vqgan.errors import ConfigError
 from vqgan.prior import Prior, PriorConfig
-from vqgan.sampling import Decoding, fill_grids, sample_grid
+from vqgan.sampling import SamplingSettings, fill_grids, sample_grid
 from vqgan.sampling.jacobi import sample_grid_jacobi
 
 CODES = 6
@@ -45,14 +45,14 @@ def problem(batch, grid, share, seed):
     batch=st.integers(1, 3),
     share=st.sampled_from([0.0, 0.4, 1.0]),
     order=st.sampled_from(["raster", "alternate", "spiral_out"]),
-    decoding=st.sampled_from([Decoding(), Decoding(temperature=0.0), Decoding(0.8, top_k=4, top_p=0.9)]),
+    values=st.sampled_from([{}, {"temperature": 0.0}, {"temperature": 0.8, "top_k": 4, "top_p": 0.9}]),
     seed=st.integers(0, 1000),
 )
-def test_the_fixed_point_is_the_sequential_grid(spread, grid, block, batch, share, order, decoding, seed):
-    tensors = problem(batch, grid, share, seed)
-    same = {"decoding": decoding, "seed": seed, "token_order": order}
-    expected = sample_grid(PRIORS[spread], *tensors, **same)
-    assert torch.equal(sample_grid_jacobi(PRIORS[spread], *tensors, block=block, **same), expected)
+def test_the_fixed_point_is_the_sequential_grid(spread, grid, block, batch, share, order, values, seed):
+    tensors, how = problem(batch, grid, share, seed), SamplingSettings(seed=seed, jacobi=block, **values)
+    expected = sample_grid(PRIORS[spread], *tensors, settings=how, token_order=order)
+    found = sample_grid_jacobi(PRIORS[spread], *tensors, settings=how, token_order=order)
+    assert torch.equal(found, expected)
 
 
 def test_passes_are_saved_where_guesses_are_right():
@@ -60,7 +60,7 @@ def test_passes_are_saved_where_guesses_are_right():
     passes = {}
     for spread, prior in PRIORS.items():
         reports = []
-        sample_grid_jacobi(prior, *tensors, block=8, decoding=Decoding(), on_progress=reports.append)
+        sample_grid_jacobi(prior, *tensors, settings=SamplingSettings(jacobi=8), on_progress=reports.append)
         passes[spread] = reports[-1].values["passes"]
         assert [report.step for report in reports] == sorted({report.step for report in reports})
         assert reports[-1].step == 30
@@ -75,21 +75,27 @@ def test_where_nothing_is_uncertain_a_pass_draws_a_whole_block():
     sample_grid_jacobi(
         prior,
         *problem(2, (5, 6), 0.0, 0),
-        block=10,
-        decoding=Decoding(temperature=0.0),
+        settings=SamplingSettings(temperature=0.0, jacobi=10),
         on_progress=reports.append,
     )
     assert [report.step for report in reports] == [10, 20, 30]
 
 
 def test_one_token_a_block_is_refused():
-    with pytest.raises(ConfigError, match="`jacobi` is 1, expected at least 2 tokens\nhint: leave it out"):
-        sample_grid_jacobi(PRIORS[0.3], *problem(1, (2, 2), 0.0, 0), block=1, decoding=Decoding())
+    with pytest.raises(ConfigError, match="`jacobi` is 1, expected at least 2 tokens\nhint: omit it"):
+        SamplingSettings(jacobi=1)
 
 
 def test_grids_beyond_the_window_are_refused():
-    arguments = {"window": (3, 3), "is_spatial": False, "decoding": Decoding(), "jacobi": 4, "memory": 10**9}
+    arguments = {
+        "window": (3, 3),
+        "is_spatial": False,
+        "settings": SamplingSettings(jacobi=4),
+        "memory": 10**9,
+    }
     with pytest.raises(ConfigError, match="`jacobi` works on grids that the prior sees at once, 3 x 3"):
         fill_grids(PRIORS[0.3], *problem(1, (4, 4), 0.0, 0), **arguments)
     found = fill_grids(PRIORS[0.3], *problem(1, (3, 3), 0.0, 0), **arguments)
-    assert torch.equal(found, sample_grid(PRIORS[0.3], *problem(1, (3, 3), 0.0, 0), decoding=Decoding()))
+    assert torch.equal(
+        found, sample_grid(PRIORS[0.3], *problem(1, (3, 3), 0.0, 0), settings=SamplingSettings())
+    )

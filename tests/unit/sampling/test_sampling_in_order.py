@@ -10,7 +10,7 @@ import tiny
 from vqgan.config import convert, to_mapping
 from vqgan.errors import ConfigError
 from vqgan.prior import to_tokens
-from vqgan.sampling import Decoding, sample_grid
+from vqgan.sampling import SamplingSettings, sample_grid
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask, PriorTaskConfig
@@ -53,9 +53,9 @@ def test_samples_and_completions_are_drawn_in_the_models_order(model, grids):
     model.complete(images, known, CONDITION, seed=4)
     for grid, kept in zip(grids, (torch.zeros_like(known), known), strict=True):
         expected = sample_grid(
-            model.prior, START, indices, kept, decoding=Decoding(), seed=4, token_order=ORDER
+            model.prior, START, indices, kept, settings=SamplingSettings(seed=4), token_order=ORDER
         )
-        raster = sample_grid(model.prior, START, indices, kept, decoding=Decoding(), seed=4)
+        raster = sample_grid(model.prior, START, indices, kept, settings=SamplingSettings(seed=4))
         assert torch.equal(grid, expected)
         assert torch.equal(grid[kept], indices[kept])
         assert not torch.equal(grid, raster)

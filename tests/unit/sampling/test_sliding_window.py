@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,14 +8,14 @@ from hypothesis import strategies as st
 from vqgan.errors import ConfigError
 from vqgan.prior import Prior, PriorConfig
 from vqgan.sampling import (
-    Decoding,
     GridNoise,
+    SamplingSettings,
     plan_windows,
     sample_grid,
     sample_sliding,
     usable_window,
 )
-from vqgan.sampling.sampler import choose_tokens
+from vqgan.sampling.settings import choose_tokens
 
 CODES = 7
 
@@ -92,7 +94,7 @@ def test_every_shape_equals_whole_windows_for_every_token(
 ):
     grid = (window[0] + extra[0], window[1] + extra[1])
     condition, indices, known = problem(batch, grid, is_spatial=is_spatial, share=share, seed=seed % 1000)
-    decoding = Decoding(temperature=temperature)
+    decoding = SamplingSettings(temperature=temperature)
     plan = plan_windows(
         known.all(dim=0).numpy(),
         window,
@@ -107,8 +109,7 @@ def test_every_shape_equals_whole_windows_for_every_token(
         known,
         window=window,
         is_spatial=is_spatial,
-        decoding=decoding,
-        seed=seed,
+        settings=replace(decoding, seed=seed),
         plan=plan,
     )
     expected = slow_restatement(condition, indices, known, window, is_spatial, decoding, seed)
@@ -119,17 +120,18 @@ def test_every_shape_equals_whole_windows_for_every_token(
 def test_a_grid_of_the_window_is_what_the_cached_sampler_makes():
     condition, indices, known = problem(3, (4, 4), is_spatial=True, share=0.2, seed=1)
     slid = sample_sliding(
-        PRIOR, condition, indices, known, window=(4, 4), is_spatial=True, decoding=Decoding(), seed=5
+        PRIOR, condition, indices, known, window=(4, 4), is_spatial=True, settings=SamplingSettings(seed=5)
     )
-    cached = sample_grid(PRIOR, condition, indices, known, decoding=Decoding(), seed=5)
+    cached = sample_grid(PRIOR, condition, indices, known, settings=SamplingSettings(seed=5))
     assert torch.equal(slid, cached)
 
 
 def test_image_i_of_a_batch_is_the_image_of_its_seed():
     condition, indices, known = problem(3, (5, 6), is_spatial=False, share=0.2, seed=2)
-    arguments = {"window": (4, 4), "is_spatial": False, "decoding": Decoding(top_k=4)}
-    batch = sample_sliding(PRIOR, condition, indices, known, seed=9, **arguments)
-    last = sample_sliding(PRIOR, condition[2:], indices[2:], known[2:], seed=11, **arguments)
+    arguments = {"window": (4, 4), "is_spatial": False, "settings": SamplingSettings(top_k=4, seed=9)}
+    batch = sample_sliding(PRIOR, condition, indices, known, **arguments)
+    arguments["settings"] = replace(arguments["settings"], seed=11)
+    last = sample_sliding(PRIOR, condition[2:], indices[2:], known[2:], **arguments)
     assert torch.equal(batch[2:], last)
 
 
@@ -138,7 +140,7 @@ def test_tokens_known_in_every_image_cost_nothing():
     known[:, :2] = True
     reports = []
     plan = plan_windows(known.all(dim=0).numpy(), (4, 4), condition=2, is_parallel=False)
-    arguments = {"window": (4, 4), "is_spatial": False, "decoding": Decoding(), "plan": plan}
+    arguments = {"window": (4, 4), "is_spatial": False, "settings": SamplingSettings(), "plan": plan}
     sample_sliding(PRIOR, condition, indices, known, on_progress=reports.append, **arguments)
     assert [report.step for report in reports] == list(range(13, 25))
     # Three windows, each read to its last token: 2 + 14, 2 + 14 and 2 + 15 of them.
@@ -153,7 +155,7 @@ def test_reports_show_the_growing_grid_and_where_it_grows():
         reports.append(report)
         grids.append(report.indices.clone())
 
-    arguments = {"window": (4, 4), "is_spatial": False, "decoding": Decoding()}
+    arguments = {"window": (4, 4), "is_spatial": False, "settings": SamplingSettings()}
     found = sample_sliding(PRIOR, condition, indices, known, on_progress=keep, **arguments)
     assert torch.equal(grids[-1], found)
     undrawn = int((~known.all(dim=0)).sum())

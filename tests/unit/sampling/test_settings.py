@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqgan.errors import ConfigError
-from vqgan.sampling.filters import Decoding, filter_logits, keep_top_k, keep_top_p
+from vqgan.sampling.settings import SamplingSettings, filter_logits, keep_top_k, keep_top_p
 
 LOGITS = torch.tensor([[0.5, 0.25, 0.15, 0.1], [0.1, 0.15, 0.25, 0.5]]).double().log()
 
@@ -61,7 +61,7 @@ def test_top_p_keeps_enough_and_no_more(values, top_p):
 
 
 def test_top_p_works_without_top_k():
-    assert kept(filter_logits(LOGITS, Decoding(top_p=0.6))) == [
+    assert kept(filter_logits(LOGITS, SamplingSettings(top_p=0.6))) == [
         [True, True, False, False],
         [False, False, True, True],
     ]
@@ -69,7 +69,7 @@ def test_top_p_works_without_top_k():
 
 def test_temperature_divides_before_top_p():
     # At temperature 0.5 the probabilities are as 0.25 : 0.0625 : 0.0225 : 0.01, the first has 0.72 of all.
-    decoding = Decoding(temperature=0.5, top_p=0.7)
+    decoding = SamplingSettings(temperature=0.5, top_p=0.7)
     found = filter_logits(LOGITS, decoding)
     assert kept(found)[0] == [True, False, False, False]
     torch.testing.assert_close(found[0, 0], LOGITS[0, 0] / 0.5)
@@ -77,11 +77,13 @@ def test_temperature_divides_before_top_p():
 
 def test_top_p_counts_within_what_top_k_left():
     # Of the two kept by top-k the first has 2/3: enough for 0.6, though it has but 0.5 of all.
-    assert kept(filter_logits(LOGITS, Decoding(top_k=2, top_p=0.6)))[0] == [True, False, False, False]
-    assert kept(filter_logits(LOGITS, Decoding(top_p=0.6)))[0] == [True, True, False, False]
+    assert kept(filter_logits(LOGITS, SamplingSettings(top_k=2, top_p=0.6)))[0] == [True, False, False, False]
+    assert kept(filter_logits(LOGITS, SamplingSettings(top_p=0.6)))[0] == [True, True, False, False]
 
 
-@pytest.mark.parametrize("decoding", [Decoding(), Decoding(top_p=1.0), Decoding(top_k=10_000)])
+@pytest.mark.parametrize(
+    "decoding", [SamplingSettings(), SamplingSettings(top_p=1.0), SamplingSettings(top_k=10_000)]
+)
 def test_open_settings_change_nothing(decoding):
     logits = torch.randn(3, 2_000)
     assert torch.equal(filter_logits(logits, decoding), logits)
@@ -97,7 +99,7 @@ def test_open_settings_change_nothing(decoding):
         ({"temperature": 1e-45}, "`temperature` is 1e-45"),
         ({"temperature": math.nan}, "`temperature` is nan"),
         ({"temperature": math.inf}, "`temperature` is inf"),
-        ({"top_k": 0}, "`top_k` is 0, expected a whole number of at least 1\nhint: leave it out"),
+        ({"top_k": 0}, "`top_k` is 0, expected a whole number of at least 1\nhint: omit it"),
         ({"top_p": 0.0}, "`top_p` is 0.0, expected 0 < top_p <= 1"),
         ({"top_p": 1.1}, "`top_p` is 1.1"),
         ({"top_p": math.nan}, "`top_p` is nan"),
@@ -105,4 +107,4 @@ def test_open_settings_change_nothing(decoding):
 )
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
-        Decoding(**settings)
+        SamplingSettings(**settings)

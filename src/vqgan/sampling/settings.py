@@ -1,10 +1,10 @@
-"""Which codes may be drawn, and how bold the draw is."""
+"""How tokens are drawn: temperature, filters, seed; and the draw itself."""
 
 import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vqgan.config import require
@@ -13,14 +13,14 @@ from vqgan.types import is_number, is_whole
 NextLogits = Float[Tensor, "b K"]
 
 MIN_TEMPERATURE = 1e-3
-"""Below it, logits divided by the temperature soon leave float32; what is meant is greedy."""
+"""Below it, logits divided by the temperature easily leave float32; what is meant is greedy."""
 
 _WHOLE = 2**40
 """What a probability of 1 counts."""
 
 
 @dataclass(frozen=True)
-class Decoding:
+class SamplingSettings:
     """How tokens are drawn from the prior's distribution; checked once, here.
 
     Attributes:
@@ -29,6 +29,9 @@ class Decoding:
         top_k: Keep the ``top_k`` most probable codes, and all that equal the last of them; None keeps all.
         top_p: Keep the fewest most probable codes that together have at least this probability; None or 1
             keeps all. After ``top_k``, of what it left.
+        seed: Image ``i`` takes the noise of ``seed + i``, ``0 <= seed + i < 2**63``.
+        jacobi: Guess blocks of so many tokens and read them in one pass (see :mod:`~vqgan.sampling.jacobi`); None
+            draws one by one.
 
     Raises:
         ConfigError: If a value lies outside its range.
@@ -37,6 +40,8 @@ class Decoding:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    seed: int = 0
+    jacobi: int | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -48,12 +53,17 @@ class Decoding:
         require(
             self.top_k is None or (is_whole(self.top_k) and self.top_k >= 1),
             f"`top_k` is {self.top_k!r}, expected a whole number of at least 1",
-            hint="leave it out to keep all codes",
+            hint="omit it to keep all codes",
         )
         require(
             self.top_p is None or (is_number(self.top_p) and 0 < self.top_p <= 1),
             f"`top_p` is {self.top_p!r}, expected 0 < top_p <= 1",
-            hint="leave it out to keep all codes",
+            hint="omit it to keep all codes",
+        )
+        require(
+            self.jacobi is None or (is_whole(self.jacobi) and self.jacobi >= 2),
+            f"`jacobi` is {self.jacobi!r}, expected at least 2 tokens",
+            hint="omit it to draw one by one",
         )
 
     @property
@@ -62,16 +72,34 @@ class Decoding:
         return self.temperature == 0
 
 
-def filter_logits(logits: NextLogits, decoding: Decoding) -> NextLogits:
+def choose_tokens(
+    logits: NextLogits, settings: SamplingSettings, noise: Float[Tensor, "b K"] | None
+) -> Int[Tensor, " b"]:
+    """Draws one token per row: the arg-max of filtered logits plus Gumbel noise, which is an exact draw.
+
+    Adding the noise needs no sum over the codes, so the draw does not depend on how such a sum is rounded.
+
+    Args:
+        logits: Of the next tokens.
+        settings: Temperature and filters.
+        noise: Standard Gumbel noise; plays no part, and may be None, in greedy decoding.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if settings.is_greedy or noise is None:
+        return logits.argmax(dim=-1)
+    return (filter_logits(logits, settings) + noise.to(logits.dtype)).argmax(dim=-1)
+
+
+def filter_logits(logits: NextLogits, settings: SamplingSettings) -> NextLogits:
     """Applies temperature, then top-k, then top-p; what is not kept becomes minus infinity.
 
     Not for greedy decoding, which filters nothing.
     """
-    logits = logits / decoding.temperature
-    if decoding.top_k is not None:
-        logits = keep_top_k(logits, decoding.top_k)
-    if decoding.top_p is not None and decoding.top_p < 1:
-        logits = keep_top_p(logits, decoding.top_p)
+    logits = logits / settings.temperature
+    if settings.top_k is not None:
+        logits = keep_top_k(logits, settings.top_k)
+    if settings.top_p is not None and settings.top_p < 1:
+        logits = keep_top_p(logits, settings.top_p)
     return logits
 
 

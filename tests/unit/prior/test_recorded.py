@@ -3,9 +3,9 @@ import logging
 import pytest
 import torch
 
-from vqgan.prior import Group, Prior, PriorConfig, SteadyCache, make_reader, read
-from vqgan.sampling import Decoding, sample_grid, step
-from vqgan.sampling.step import make_step
+from vqgan.prior import Group, Prior, PriorConfig, make_reader, record, recorded
+from vqgan.prior.recorded import SteadyCache
+from vqgan.sampling import SamplingSettings, sample_grid
 
 
 def make(device="cpu", *, dtype=torch.float64, width=8):
@@ -24,40 +24,24 @@ def filled(prior):
     entries = torch.arange(12, device=device).view(2, 6) % 9
     reader = make_reader(prior)
     cache = reader.new_cache(2, 45)
-    read(reader, [Group(entries, cache)])
+    reader.read([Group(entries, cache)])
     return reader, cache
 
 
-def test_a_step_reads_one_token_more():
-    reader, cache = filled(make())
-    advance, (_, other) = make_step(reader, cache, count=7), filled(make())
-    for token in range(7):
-        tokens = torch.tensor([[token], [token + 1]])
-        assert torch.equal(advance(tokens), read(reader, [Group(tokens, other)]))
-
-
-def test_few_steps_are_not_recorded(monkeypatch):
-    reader, cache = filled(make())
-    monkeypatch.setattr(step, "can_record", lambda reader: True)
-    monkeypatch.setattr(step, "RecordedStep", lambda reader, cache: torch.empty_like)
-    assert make_step(reader, cache, count=8) is torch.empty_like
-    assert make_step(reader, cache, count=7) is not torch.empty_like
-
-
-def test_what_cannot_be_recorded_is_read_step_by_step(monkeypatch, caplog):
+def test_what_cannot_be_recorded_is_said_and_leaves_the_cache_as_it_was(monkeypatch, caplog):
     class Refuses:
         def __init__(self, reader, cache):
             SteadyCache(cache)
             raise RuntimeError("no such graph\nand more")
 
     (reader, cache), (_, other) = filled(make()), filled(make())
-    monkeypatch.setattr(step, "RecordedStep", Refuses)
-    monkeypatch.setattr(step, "can_record", lambda reader: True)
+    monkeypatch.setattr(recorded, "RecordedStep", Refuses)
     with caplog.at_level(logging.WARNING):
-        advance = make_step(reader, cache, count=9)
+        assert record(reader, cache) is None
     assert "sampling without a CUDA graph, which is slower: no such graph" in caplog.text
     tokens = torch.tensor([[1, 2], [3, 4]])
-    assert torch.equal(advance(tokens), read(reader, [Group(tokens, other)]))
+    found, expected = (reader.read([Group(tokens, each)]) for each in (cache, other))
+    assert torch.equal(found, expected)
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
@@ -75,9 +59,9 @@ def test_recorded_graphs_give_the_tokens_of_the_cpu(share, last_alone):
             known[:] = True
             known[:, -1, -1] = False
         tensors = (condition, indices, known)
-        expected = sample_grid(make(), *tensors, decoding=Decoding(top_p=0.9), seed=3)
+        expected = sample_grid(make(), *tensors, settings=SamplingSettings(top_p=0.9, seed=3))
         cuda = (tensor.cuda() for tensor in tensors)
-        found = sample_grid(make("cuda"), *cuda, decoding=Decoding(top_p=0.9), seed=3)
+        found = sample_grid(make("cuda"), *cuda, settings=SamplingSettings(top_p=0.9, seed=3))
         assert torch.equal(found.cpu(), expected)
 
 
@@ -88,12 +72,12 @@ def test_recorded_graphs_give_the_tokens_of_the_cpu(share, last_alone):
 def test_a_recorded_graph_gives_the_logits_of_steps(device, width, dtype):
     prior = make(f"cuda:{device}", dtype=dtype, width=width)
     (reader, cache), (_, other) = filled(prior), filled(prior)
-    advance = make_step(reader, cache, count=39)
-    assert isinstance(advance, step.RecordedStep)
+    advance = record(reader, cache)
+    assert advance is not None
     near = {torch.float64: 1e-10, torch.float32: 1e-4}.get(dtype, 5e-2)
     for token in range(39):
         tokens = torch.tensor([[token % 9], [(token + 1) % 9]], device=f"cuda:{device}")
-        expected = read(reader, [Group(tokens, other)])
+        expected = reader.read([Group(tokens, other)])
         torch.testing.assert_close(advance(tokens), expected, rtol=near, atol=near)
         noise = [torch.full((size,), torch.nan, device=f"cuda:{device}") for size in (7, 512, 2048, 10**6)]
         del noise  # memory that is taken between replays is not the graph's

@@ -1,0 +1,78 @@
+"""A prior prepared for sampling: the same forward pass over weights that are laid out for the fastest products."""
+
+import copy
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from vqgan.nn.product import FastLinear
+from vqgan.prior.prior import Prior
+from vqgan.prior.transformer import Attention, Block, KeysValues, Queries, Rows
+
+_MAX_COPIED = 2**30
+"""Bytes of weights; of larger ones there is no second copy."""
+
+
+@torch.no_grad()
+def make_reader(prior: Prior, *, has_single_rows: bool = False) -> Prior:
+    """Prepares a prior for many readings without gradients; later weight updates are not reflected.
+
+    Takes memory for a quarter of the weights (queries, keys and values as one), and on CPUs in fp32 for all of them
+    once more, twice for single rows (and for a part of the last layer again), unless they are more than a gigabyte.
+
+    Args:
+        prior: The prior.
+        has_single_rows: Whether it will mostly read one token of one sequence.
+    """
+    may_copy = sum(parameter.nbytes for parameter in prior.parameters()) <= _MAX_COPIED
+
+    def fast(weight: Tensor, bias: Tensor | None) -> FastLinear:
+        return FastLinear(weight, bias, has_single_rows=has_single_rows, may_copy=may_copy)
+
+    def fast_layer(layer: nn.Module) -> FastLinear:
+        assert isinstance(layer, nn.Linear)
+        return fast(layer.weight, layer.bias)
+
+    reader = copy.deepcopy(prior, {id(parameter): parameter for parameter in prior.parameters()}).eval()
+    for block in reader.transformer.blocks:
+        assert isinstance(block, Block)
+        attention, (widen, gelu, narrow, _) = block.attention, block.feed_forward
+        parts = (attention.query, attention.key, attention.value)
+        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+        fused = FusedAttention(attention.num_heads, fast(weight, bias), fast_layer(attention.output))
+        block.attention, block.feed_forward = (
+            fused,
+            nn.Sequential(fast_layer(widen), gelu, fast_layer(narrow)),
+        )
+    width = prior.config.width  # in the last layer queries are needed of few rows, keys and values of all
+    fused.asked = nn.ModuleList(fast(weight[rows], bias[rows]) for rows in (slice(width), slice(width, None)))
+    reader.head = fast_layer(prior.head)
+    return reader
+
+
+class FusedAttention(Attention):
+    """Attention with one product for queries, keys and values.
+
+    Args:
+        num_heads: Heads.
+        joint: Makes queries, keys and values, one after the other.
+        output: The last product.
+
+    Attributes:
+        asked: Makes queries, and keys with values, apart.
+    """
+
+    asked: nn.ModuleList
+
+    def __init__(self, num_heads: int, joint: FastLinear, output: FastLinear) -> None:
+        nn.Module.__init__(self)
+        self.num_heads, self.dropout, self.joint, self.output = num_heads, 0.0, joint, output
+
+    def project(self, rows: Rows, asking: Int[Tensor, " asking"] | None) -> tuple[Queries, KeysValues]:
+        """As :meth:`Attention.project`."""
+        if asking is None:
+            joint = self.joint(rows).unflatten(1, (3, self.num_heads, -1))
+            return joint[:, 0], joint[:, 1:]
+        queries, keys_values = self.asked[0](rows[asking]), self.asked[1](rows)
+        return queries.unflatten(1, (self.num_heads, -1)), keys_values.unflatten(1, (2, self.num_heads, -1))
