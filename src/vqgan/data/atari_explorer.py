@@ -12,6 +12,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,10 +62,8 @@ class Cell:
     """
 
     def __init__(self, emulator: Any, room_byte: int | None) -> None:
-        grey = emulator.getScreenGrayscale()[20:200]
-        rows = grey.reshape(10, 18, 160).sum(
-            axis=1, dtype=np.uint16
-        )  # one axis at a time is three times faster
+        grey = emulator.getScreenGrayscale()[20:200].reshape(10, 18, 160)
+        rows = grey.sum(axis=1, dtype=np.uint16)  # one axis at a time is three times faster
         self._sums = rows.reshape(10, 10, 16).sum(axis=2, dtype=np.int32)
         self.room = 0 if room_byte is None else int(emulator.getRAM()[room_byte])
 
@@ -94,8 +93,7 @@ class Archive:
     def resume(self, emulator: Any, draw: random.Random) -> None:
         """Takes up the least chosen of some random states of a random room."""
         states = list(self._rooms.values())[draw.randrange(len(self._rooms))]
-        candidates = [states[draw.randrange(len(states))] for _ in range(CANDIDATES)]
-        chosen = min(candidates, key=lambda state: state[0])
+        chosen = min((states[draw.randrange(len(states))] for _ in range(CANDIDATES)), key=itemgetter(0))
         chosen[0] += 1
         emulator.restoreState(chosen[1])
 
@@ -119,9 +117,18 @@ def play(
     """
     emulator, room_byte, draw, archive = _emulator(rom), ROOM_BYTE.get(rom), random.Random(seed), Archive()
     actions = emulator.getMinimalActionSet()
-    cell = Cell(emulator, room_byte)
-    archive.add(cell, emulator)
-    kept, pictures, rooms = {cell.key(FRAME_LEVELS)}, [_picture(emulator, scale)], [cell.room]
+    kept, pictures, rooms = set[tuple[int, bytes]](), list[UInt8[np.ndarray, "H W 3"]](), list[int]()
+
+    def look() -> None:
+        cell = Cell(emulator, room_byte)
+        if (key := cell.key(FRAME_LEVELS)) not in kept:
+            kept.add(key)
+            pictures.append(_picture(emulator, scale))
+            rooms.append(cell.room)
+        if player == "explorer":
+            archive.add(cell, emulator)
+
+    look()
     used = reported = 0
     while used + SKIP <= frames:
         if player == "explorer":
@@ -134,13 +141,7 @@ def play(
             used += SKIP
             if emulator.lives() < lives or emulator.game_over() or used + SKIP > frames:
                 break
-            cell = Cell(emulator, room_byte)
-            if cell.key(FRAME_LEVELS) not in kept:
-                kept.add(cell.key(FRAME_LEVELS))
-                pictures.append(_picture(emulator, scale))
-                rooms.append(cell.room)
-            if player == "explorer":
-                archive.add(cell, emulator)
+            look()
             if draw.random() < CHANGE:
                 action = draw.choice(actions)
         if used - reported >= REPORT_EVERY:
@@ -166,14 +167,11 @@ def _emulator(rom: str) -> Any:
 def _picture(emulator: Any, scale: int) -> UInt8[np.ndarray, "H W 3"]:
     """The screen in RGB, averaged over blocks of ``scale`` x ``scale`` pixels, halves rounded up."""
     screen = emulator.getScreenRGB()
-    if scale == 1:
-        return screen.copy()
-    height, width = screen.shape[0] // scale, screen.shape[1] // scale
-    sums = np.zeros((height, width, 3), dtype=np.uint32)
-    for row in range(scale):
-        for column in range(scale):
-            sums += screen[row : height * scale : scale, column : width * scale : scale]
-    return ((sums + scale * scale // 2) // (scale * scale)).astype(np.uint8)
+    height, width, area = screen.shape[0] // scale, screen.shape[1] // scale, scale * scale
+    sums = np.full((height, width, 3), area // 2, dtype=np.uint32)
+    for first in range(area):
+        sums += screen[first // scale : height * scale : scale, first % scale : width * scale : scale]
+    return (sums // area).astype(np.uint8)
 
 
 def spread(rooms: Int64[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"]:

@@ -86,11 +86,6 @@ class ItemSource(Source):
         except Exception as error:
             raise DataError(f"cannot read `{self.label(index)}`: {type(error).__name__}: {error}") from error
 
-    def check(self, index: int, channels: int) -> int:
-        """Reads the item."""
-        self.read(index, channels)
-        return 1
-
     def label(self, index: int) -> str:
         """The source's name and the number of the item."""
         return f"{self.name}[{index}]"

@@ -20,7 +20,6 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vqgan.config import require
 from vqgan.data.skipping import Skipped, reason_of, refuse_too_many
 from vqgan.data.source import Source
 from vqgan.data.transforms import TransformConfig, transform
@@ -79,15 +78,12 @@ class Loader:
     Attributes:
         source: The images.
         transform: What is done to them.
-        batch_size: Images of one batch, over all training processes together.
+        batch_size: Images of one batch over all training processes, a multiple of their number.
         seed: Of order and augmentation, ``0 <= seed < 2**63``.
         workers: Processes that read; 0 reads in this process.
         start: The first sample. Going to it costs nothing, however far it is.
         rank: Number of this training process; it takes the ``rank``-th share of each batch.
         world: Number of training processes.
-
-    Raises:
-        ConfigError: If the batch cannot be shared equally, or a number is out of its range.
     """
 
     source: Source
@@ -99,18 +95,6 @@ class Loader:
     start: int = 0
     rank: int = 0
     world: int = 1
-
-    def __post_init__(self) -> None:
-        require(self.batch_size >= 1, f"`batch_size` is {self.batch_size}, expected at least 1")
-        require(0 <= self.seed < 1 << 63, f"`seed` is {self.seed}, expected 0 to 2^63 - 1")
-        require(self.workers >= 0, f"`workers` is {self.workers}, expected 0 or more")
-        require(self.start >= 0, f"`start` is {self.start}, expected 0 or more")
-        require(0 <= self.rank < self.world, f"`rank` is {self.rank}, expected 0 to {self.world - 1}")
-        require(
-            self.batch_size % self.world == 0,
-            f"`batch_size` {self.batch_size} cannot be shared equally by {self.world} processes",
-            hint=f"make it a multiple of {self.world}",
-        )
 
     def __iter__(self) -> Iterator[Batch]:
         share = self.batch_size // self.world
@@ -142,12 +126,7 @@ def evaluation_batches(
         batch_size: Images of one batch.
         limit: At most this many images, evenly spread over the source.
         workers: Processes that read; 0 reads in this process.
-
-    Raises:
-        ConfigError: If a number is out of its range.
     """
-    require(batch_size >= 1, f"`batch_size` is {batch_size}, expected at least 1")
-    require(limit is None or limit >= 1, f"`limit` is {limit}, expected at least 1")
     count = len(source) if limit is None else min(limit, len(source))
     numbers = [i * len(source) // count for i in range(count)]
     samples = (numbers[first : first + batch_size] for first in range(0, count, batch_size))

@@ -77,11 +77,12 @@ class Source(ABC):
         """Equal for equal data, wherever it lies; says whether a run may go on with this source."""
 
     def check(self, index: int, channels: int) -> int:
-        """Checks that image ``index`` can be read, and counts the frames of which it is the first.
+        """Checks that image ``index`` can be read, by default by reading it, and counts the frames that begin with it.
 
         Raises:
             DataError: If it cannot.
         """
+        self.read(index, channels)
         return 1
 
     def keys(self) -> list[bytes]:

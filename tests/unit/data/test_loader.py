@@ -274,22 +274,6 @@ def test_a_loader_can_be_sent_to_a_process_that_starts_from_nothing(tmp_path: Pa
         torch.multiprocessing.set_start_method(before, force=True)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"batch_size": 0}, "`batch_size` is 0"),
-        ({"batch_size": 3, "world": 2}, "`batch_size` 3 cannot be shared equally by 2 processes"),
-        ({"seed": -1}, "`seed` is -1"),
-        ({"start": -1}, "`start` is -1"),
-        ({"workers": -1}, "`workers` is -1"),
-        ({"rank": 1}, "`rank` is 1, expected 0 to 0"),
-    ],
-)
-def test_impossible_numbers_are_refused(changes: dict[str, int], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Loader(noise(3), PLAIN, **{"batch_size": 2, "seed": 0} | changes)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_shows_every_image_once_in_order_without_chance(workers: int) -> None:
     source = noise(7)
