@@ -59,7 +59,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     source = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "vqgan").rglob("*.py")}
-    assert packed == source | {"vqgan/py.typed", "vqgan/checkpoints/zoo.toml"}
+    assert packed == source | {"vqgan/py.typed", "vqgan/cli/growth.html", "vqgan/checkpoints/zoo.toml"}
 
 
 def test_the_wheel_runs_in_a_fresh_environment(wheel, tmp_path):

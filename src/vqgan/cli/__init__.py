@@ -1,1 +1,1 @@
-"""The command line: one file a command, each with one flat dataclass of its flags."""
+"""The command line: ``main`` finds a command, ``commands`` declares its flags, the other files do the work."""

@@ -34,13 +34,7 @@ def argument(metavar: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"metavar": metavar})
 
 
-def flag(
-    metavar: str,
-    default: Any = MISSING,
-    *,
-    name: str = "",
-    least: int | None = None,
-) -> Any:
+def flag(metavar: str, default: Any = MISSING, *, name: str = "", least: int | None = None) -> Any:
     """Declares a field of a command as a flag; its annotation says which values are allowed.
 
     Args:
@@ -83,12 +77,12 @@ def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
         near = f"{closest(word, flags)}; " if word.startswith("-") else ""
         raise ConfigError(f"unrecognized options: {', '.join(unknown)}", hint=near + see_help)
     given = vars(found)
-    missing = [each for each in known.values() if each.default is MISSING and each.name not in given]
+    needed = {spelling: each.name for spelling, each in known.items() if each.default is MISSING}
+    missing = [f"`{spelling}`" for spelling, name in needed.items() if name not in given]
     if missing:
-        names = ", ".join(f"`{spelling_of(each)}`" for each in missing)
-        raise ConfigError(f"missing from `{program}`: {names}", hint=see_help)
+        raise ConfigError(f"missing from `{program}`: {', '.join(missing)}", hint=see_help)
     for spelling, each in known.items():
-        if each.name in given and isinstance(given[each.name], str):
+        if isinstance(given.get(each.name), str):
             given[each.name] = _value(spelling, each, given[each.name], see_help)
     return command(**given)
 

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,38 +283,36 @@ def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]
 def _page(
     frames: Sequence[Frame], shape: tuple[int, int, int], grid: tuple[int, int], info: Info, pause: int
 ) -> Iterator[str]:
-    """The page, piece by piece. It needs nothing else, and forbids itself to ask for anything."""
-    _, height, width = shape
+    """The page, piece by piece. It needs nothing else, and its policy forbids it to ask for anything."""
+    (channels, height, width), last = shape, frames[-1]
     steps = [{"caption": each.caption, "windows": each.windows, "newest": each.newest} for each in frames]
-    # No `</script>` may stand within a script.
-    data = json.dumps({"pause": pause, "frames": steps}).replace("<", "\\u003c")
-    small = ' class="small"' * (max(height, width) < SMALL_SIDE)
-    yield (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f"{PAGE_MARK}\n"
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>How an image grew</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>How an image grew</h1>\n<figure>\n<div id="stage"{small} '
-        f'style="aspect-ratio: {width} / {height}; width: min(100%, {70 * width / height:.2f}vh)">\n'
+    terms = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in info.items())
+    values = {
+        "mark": PAGE_MARK,
+        "small": ' class="small"' * (max(height, width) < SMALL_SIDE),
+        "width": width,
+        "height": height,
+        "percent": f"{70 * width / height:.2f}",
+        "rows": grid[0],
+        "columns": grid[1],
+        "caption": html.escape(last.caption),
+        "last": len(frames) - 1,
+        "terms": "".join(terms),
+        # No `</script>` may stand within a script.
+        "data": json.dumps({"pause": pause, "frames": steps}).replace("<", "\\u003c"),
+    }
+    template = Path(__file__).with_name("growth.html").read_text(encoding="utf-8")
+    before, after = (
+        re.sub(r"\{\{(\w+)\}\}", lambda found: str(values[found[1]]), part)
+        for part in template.split("{{pictures}}")
     )
+    yield before
     longest = page_side(shape, len(frames))
     for frame in frames:
-        png = base64.b64encode(_page_png(frame.path, shape[0], longest)).decode("ascii")
-        shown = ' class="shown"' * (frame is frames[-1])
+        png = base64.b64encode(_page_png(frame.path, channels, longest)).decode("ascii")
+        shown = ' class="shown"' * (frame is last)
         yield f'<img{shown} alt="{html.escape(frame.caption)}" decoding="sync" src="data:image/png;base64,{png}">\n'
-    terms = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in info.items())
-    yield (
-        f'<svg viewBox="0 0 {grid[1]} {grid[0]}" preserveAspectRatio="none" aria-hidden="true">'
-        '<path id="halo"/><path id="windows"/><path id="newest"/></svg>\n</div>\n'
-        f'<figcaption id="caption">{html.escape(frames[-1].caption)}</figcaption>\n</figure>\n'
-        '<div id="controls" hidden>\n<button id="play" type="button">Play</button>\n<label for="step">Frame</label>\n'
-        f'<input id="step" type="range" min="0" max="{len(frames) - 1}" step="1" value="{len(frames) - 1}">\n'
-        '<label><input id="outline" type="checkbox" checked> outline what the prior sees</label>\n</div>\n'
-        f"<dl>\n{''.join(terms)}</dl>\n"
-        f'<script type="application/json" id="frames">{data}</script>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n'
-    )
+    yield after
 
 
 def _page_png(path: Path, channels: int, longest: int) -> bytes:
@@ -324,46 +323,3 @@ def _page_png(path: Path, channels: int, longest: int) -> bytes:
     buffer = io.BytesIO()
     to_picture(smaller(pixels, longest)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 64rem; margin: 1rem auto; padding: 0 1rem; } h1 { font-size: 1.3rem; } figure { margin: 0; }
-figcaption { margin: .8rem 0; font-variant-numeric: tabular-nums; } #stage { display: grid; margin: 0 auto; }
-#stage > * { grid-area: 1 / 1; width: 100%; height: 100%; } #stage.small { image-rendering: pixelated; }
-img { visibility: hidden; } img.shown { visibility: visible; } svg { overflow: visible; z-index: 1; }
-path { fill: none; stroke: #000; stroke-width: 5px; vector-effect: non-scaling-stroke; }
-#windows { stroke: #ffb000; stroke-width: 2.5px; } #newest { stroke: #fff; stroke-width: 2px; }
-#controls { display: flex; flex-wrap: wrap; gap: .8rem; align-items: center; } #controls[hidden] { display: none; }
-#play { min-width: 5rem; } #step { flex: 1 1 14rem; } dd { margin: 0; overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem; }
-"""
-
-_SCRIPT = """
-const byId = (id) => document.getElementById(id), slider = byId("step"), play = byId("play"), outline = byId("outline");
-const { pause, frames } = JSON.parse(byId("frames").textContent), last = frames.length - 1;
-const path = (boxes) => boxes.map(([top, left, h, w]) => `M${left} ${top}h${w}v${h}H${left}z`).join("");
-let timer = 0;
-function show(number) {
-  const { caption, windows, newest } = frames[number];
-  document.querySelectorAll("img").forEach((image, i) => image.classList.toggle("shown", i === number));
-  for (const [id, boxes] of Object.entries({ windows, newest, halo: [...windows, ...newest] }))
-    byId(id).setAttribute("d", outline.checked ? path(boxes) : "");
-  slider.value = number; slider.setAttribute("aria-valuetext", caption); byId("caption").textContent = caption;
-}
-function stop() { clearInterval(timer); timer = 0; play.textContent = "Play"; }
-function start() {
-  if (+slider.value === last) show(0);
-  timer = setInterval(() => { +slider.value < last ? show(+slider.value + 1) : stop(); }, pause);
-  play.textContent = "Pause";
-}
-slider.addEventListener("input", () => { stop(); show(+slider.value); });
-play.addEventListener("click", () => { timer ? stop() : start(); });
-outline.addEventListener("change", () => show(+slider.value));
-document.addEventListener("keydown", (event) => {
-  const now = +slider.value, to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last }[event.key];
-  if (to === undefined || event.ctrlKey || event.altKey || event.metaKey || event.target === slider) return;
-  event.preventDefault(); stop(); show(Math.min(Math.max(to, 0), last));
-});
-byId("controls").hidden = false; show(last);
-"""
