@@ -25,7 +25,7 @@ RESULTS = HERE / "results" / "gpu.json"
 def steps(*, quick: bool, device: str) -> dict[str, tuple[list[str], int]]:
     """Name of each step, its command and its time limit in seconds."""
     small = ["--quick"] if quick else []
-    tests = ["tests/unit/sampling/test_step.py", "tests/unit/tokenizer/test_streaming.py"]
+    tests = ["tests/unit/prior/test_recorded.py", "tests/unit/tokenizer/test_streaming.py"]
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda or graph"]
     return {
         "tests": ([*pytest, *tests], 150),
