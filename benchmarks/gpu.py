@@ -119,7 +119,7 @@ def prior_step(device: str, *, quick: bool, path: Path) -> None:
     import torch
 
     from timing import compare
-    from vqgan.presets.named import f16_tokenizer, half_prior, laptop_prior, laptop_tokenizer
+    from vqgan.runs import resolve
     from vqgan.synthesizer import Synthesizer
     from vqgan.tokenizer import Tokenizer
     from vqgan.training.build import synthesizer_config
@@ -127,7 +127,8 @@ def prior_step(device: str, *, quick: bool, path: Path) -> None:
     from vqgan.training.prior_task import PriorTask
     from vqgan.types import Batch
 
-    run, codes = (laptop_prior(), laptop_tokenizer()) if quick else (half_prior(), f16_tokenizer())
+    names = ("laptop-prior", "laptop-tokenizer") if quick else ("half-prior", "f16-tokenizer")
+    run, codes = map(resolve, names)
     count = 2 if quick else run.training.batch_size
     loop = msgspec.structs.replace(run.training, batch_size=count, accumulate=1)
     images = torch.rand(count, 3, *run.data.image_size, device=device) * 2 - 1

@@ -271,27 +271,30 @@ def resolve(
     """
     if run is None:
         raise ConfigError("no run was given", hint="give a preset or a YAML file; `vqgan presets` lists them")
-    changes, file, preset = with_new_names(parse_overrides(overrides)), {}, None
+    changes = with_new_names(parse_overrides(overrides))
+    layers, preset, where = [], None, f"`{run}`"
     if isinstance(run, TokenizerRun | PriorRun):
-        base, where = to_mapping(run), "the run"
+        layers, where = [to_mapping(run)], "the run"
     elif Path(run).suffix.lower() in (".yaml", ".yml"):
-        base, where = with_new_names(read_yaml(Path(run))), f"`{run}`"
-        if is_original(base):
+        file = with_new_names(read_yaml(Path(run)))
+        if is_original(file):
             given = {item.partition("=")[0].strip() for item in overrides}
-            base = to_mapping(original_run(base, where=where, given=given))
-        elif "preset" in base:
-            file, preset = base, find_preset(str(base.pop("preset")), f" in {where}")
+            file = to_mapping(original_run(file, where=where, given=given))
+        elif "preset" in file:
+            preset = find_preset(str(file.pop("preset")), f" in {where}")
+        layers = [file]
     else:
         preset, where = find_preset(str(run)), f"preset `{run}`"
     if preset is not None:
-        base = shortened(to_mapping(preset.make()), merge(file, changes))
+        base = preset.mapping()
+        layers = [base, shortened(base, merge(*layers, changes)), *layers]
     sources = {"source": source_of(data), "eval_source": source_of(eval_data)}
     given_data = {
         key: to_mapping(MemoryConfig() if isinstance(each, Source) else each)
         for key, each in sources.items()
         if each is not None
     }
-    return convert_run(merge(base, file, changes, {"data": given_data}), where=where)
+    return convert_run(merge(*layers, changes, {"data": given_data}), where=where)
 
 
 def _environment(engine: Engine, sources: tuple[Source, Source]) -> dict[str, Any]:

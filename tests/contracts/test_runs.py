@@ -1,10 +1,14 @@
 """Every named run, and how a request becomes a run: preset < YAML < overrides."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 import torch
 
 import tiny
+from vqgan import presets
+from vqgan.checkpoints.architectures import model_config
 from vqgan.checkpoints.load import load
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.config import dump_yaml, parse_yaml, to_mapping
@@ -255,3 +259,13 @@ def test_a_run_folder_from_before_a_renaming_is_resumed(tmp_path):
     assert "adversary" in config.read_text()
     train(None, resume=out, overrides=["training.steps=5"], device="cpu")
     assert "adversary" not in config.read_text()
+
+
+def test_the_papers_tokenizer_is_the_published_one_with_the_papers_loss():
+    published = model_config("vqgan_imagenet_f16_1024")
+    quantizer = msgspec.structs.replace(published.quantizer, loss_convention="paper")
+    assert resolve("f16-tokenizer").tokenizer == msgspec.structs.replace(published, quantizer=quantizer)
+
+
+def test_every_run_file_of_the_package_is_a_preset():
+    assert {path.stem for path in Path(presets.__file__).parent.glob("*.yaml")} == set(PRESETS)

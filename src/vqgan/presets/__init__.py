@@ -1,11 +1,12 @@
-"""Named runs. To add one, write a function in ``named.py``, a row in its table, and a line here."""
+"""Named runs: each is a run file beside this one. To add one, write ``NAME.yaml`` and a line here."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vqgan.config import merge
+from vqgan.config import merge, read_yaml
 from vqgan.errors import ConfigError, closest
 
 if TYPE_CHECKING:
@@ -21,11 +22,16 @@ class Preset:
     name: str
     summary: str
 
-    def make(self) -> "Run":
-        """Builds it; PyTorch is imported only now, so that the list and an unknown name need no waiting."""
-        from vqgan.presets.named import RUNS
+    def mapping(self) -> dict[str, Any]:
+        """Its file as plain mappings, on top of the preset that it names, if it names one."""
+        own = read_yaml(Path(__file__).parent / f"{self.name}.yaml")
+        return merge(PRESETS[own.pop("preset")].mapping(), own) if "preset" in own else own
 
-        return RUNS[self.name]()
+    def make(self) -> "Run":
+        """Its typed run; only now PyTorch is imported."""
+        from vqgan.training.run import convert_run
+
+        return convert_run(self.mapping(), where=f"preset `{self.name}`")
 
 
 _SUMMARIES = {
@@ -59,17 +65,19 @@ SCHEDULE = ("optimizer.warmup_steps", "discriminator.discriminator_start", "disc
 """Steps of a task that are a share of the run."""
 
 
-def shortened(preset: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A preset whose ``SCHEDULE`` keeps its share where ``changes`` make the run shorter and do not set it."""
-    whole, steps, result = preset["training"]["steps"], _at(changes, "training.steps"), preset
+def shortened(preset: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of ``SCHEDULE`` that ``changes`` do not set, so that a shorter run keeps the preset's shares."""
+    whole, steps = preset["training"]["steps"], _at(changes, "training.steps")
+    task: dict[str, Any] = {}
     if isinstance(steps, int) and 0 < steps < whole:
         for key in SCHEDULE:
             value, (section, name) = _at(preset, f"task.{key}"), key.split(".")
             if value and _at(changes, f"task.{key}") is None:
-                value = value * steps // whole
-                result = merge(result, {"task": {section: {name: value}}})
-                logger.info("for %d of %d steps `task.%s` becomes %d", steps, whole, key, value)
-    return result
+                task = merge(task, {section: {name: value * steps // whole}})
+                logger.info(
+                    "for %d of %d steps `task.%s` becomes %d", steps, whole, key, value * steps // whole
+                )
+    return {"task": task}
 
 
 def _at(mapping: Any, key: str) -> Any:
