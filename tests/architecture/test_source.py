@@ -169,7 +169,7 @@ def test_the_check_finds_each_danger(code):
     assert dangerous(ast.parse(code)) != []
 
 
-def test_names_of_the_original_appear_only_where_its_checkpoints_are_read():
+def test_names_of_the_original_appear_only_where_its_files_are_read():
     names = (
         r"\b(n_embed|embed_dim|z_channels|z_q|ch_mult|quant_conv|post_quant_conv|lossconfig|legacy|VQModel"
         r"|first_stage|cond_stage|cond_stage_model|Net2NetTransformer|n_layer|n_head|n_embd|block_size|pkeep|permuter)\b"
@@ -177,6 +177,6 @@ def test_names_of_the_original_appear_only_where_its_checkpoints_are_read():
     found = {}
     for path in FILES:
         relative = path.relative_to(SOURCE).as_posix()
-        if not relative.startswith("checkpoints/"):
+        if not relative.startswith("checkpoints/") and relative != "presets/original.py":
             found[relative] = re.findall(names, path.read_text(encoding="utf-8"))
     assert not {name: words for name, words in found.items() if words}

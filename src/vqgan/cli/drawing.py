@@ -26,6 +26,7 @@ from vqgan.config import require
 from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
 from vqgan.output_files import make_folder
 from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer import Tokenizer
 from vqgan.types import DrawnTokens, Images, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
@@ -181,14 +182,8 @@ def _draw(
         while part := list(islice(rest, flags.batch_size)):
             done = len(paths)
             if flags.frames is not None and not done:
-                frames = Frames(
-                    tokenizer,
-                    out / "frames",
-                    memory=memory_of(flags, tokenizer),
-                    count=flags.frames,
-                    info={**text, "seed": str(flags.seed), **part[0][1]},
-                    overwrite=flags.overwrite,
-                )
+                first = {**text, "seed": str(flags.seed), **part[0][1]}
+                frames = _frames(flags, flags.frames, tokenizer, first)
             pictures = draw(
                 [given for _, _, given in part],
                 **settings,
@@ -208,6 +203,17 @@ def _draw(
         sheet = grid(to_float(np.stack(shown)), columns=min(8, len(shown)))
         paths.append(save_png(sheet, out / "grid.png", {**text, "seed": str(flags.seed), **overview}))
     print_paths([*paths, *grown])
+
+
+def _frames(flags: commands.Drawing, count: int, tokenizer: Tokenizer, info: Mapping[str, str]) -> Frames:
+    return Frames(
+        tokenizer,
+        Path(flags.out) / "frames",
+        memory=memory_of(flags, tokenizer),
+        count=count,
+        info=info,
+        overwrite=flags.overwrite,
+    )
 
 
 def _reports(bar: OnProgress, frames: Frames | None, done: int, part: int, count: int) -> OnProgress:
