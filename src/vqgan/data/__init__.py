@@ -105,7 +105,7 @@ def open_source(
         case MemoryConfig():
             raise ConfigError(
                 "the images of this run were given in Python (`data` or `eval_data`)",
-                hint="go on in Python, with the same images: `vqgan.train(None, resume=RUN, data=...)`",
+                hint="continue in Python, with the same images: `vqgan.train(None, resume=RUN, data=...)`",
             )
         case _:
             assert_never(config)

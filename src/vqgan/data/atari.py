@@ -35,14 +35,14 @@ class AtariConfig(Config, frozen=True, tag_field="kind", tag="atari"):
 
     Attributes:
         games: Names as in ``MontezumaRevenge``; each is a class.
-        player: ``"explorer"`` returns to what it has seen and goes on from there, so that it leaves the first
+        player: ``"explorer"`` returns to what it has seen and continues from there, so that it leaves the first
             room; ``"random"`` does not. Both keep only frames that differ from all kept before.
         frames: Emulator frames to play for each game and seed; some 7,000 a second on one core.
         seed: Of the player of the training frames.
         heldout_seed: Of the player of the held-out frames.
         scale: Side of the blocks of pixels that are averaged; the screen is 210 x 160.
         rows: First row that stays, and the first below that does not, after scaling.
-        max_frames: Most frames to keep of each game and seed; the rooms of a game get equal shares.
+        max_frames: Maximum of frames to keep of each game and seed, shared equally by the rooms of a game.
     """
 
     games: tuple[str, ...]
@@ -183,19 +183,19 @@ def _cached(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> l
 
 
 def _play(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> None:
-    """Runs the players of one game side by side; each writes its file, reports on its stdout, and says why it fails."""
+    """Runs the players of one game in parallel; each writes its file, and prints its progress or why it failed."""
     total = sum(job["frames"] for job in jobs)
     used, reasons = [0] * len(jobs), [""] * len(jobs)
     with ExitStack() as stack:
         players = []
         for job in jobs:
-            # -P: the folder of the script is no place to import from, `data/` has modules with common names.
+            # -P: nothing is imported from the folder of the script: `data/` has modules with common names.
             # -u: reports are not buffered.
             command = [sys.executable, "-uP", str(atari_explorer.__file__), json.dumps(job)]
             player = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             players.append(stack.enter_context(player))
             stack.callback(player.kill)
-        # Players report equally often and are about as fast, so reading them in turns loses nothing.
+        # Players report equally often and are equally fast, so reading them in turns loses nothing.
         for lines in zip_longest(*(player.stdout or () for player in players), fillvalue=""):
             for number, line in enumerate(map(str.strip, lines)):
                 if line.isdigit():

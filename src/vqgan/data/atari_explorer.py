@@ -1,6 +1,6 @@
 """A player of Atari games that keeps the screens it has not seen before.
 
-This file runs as a program of its own, so that two seeds play side by side. It imports nothing of the package
+This file runs as a separate program, so that two seeds play in parallel. It imports nothing from the package
 (no torch), so that a player starts in a fraction of a second.
 
 What a player sees is a function of game, player, seed and frames, never of time. ale-py promises the same
@@ -23,7 +23,7 @@ VERSION = 1
 """Raised when the same settings would give other frames: frames in the cache are then played again."""
 
 SKIP = 4
-"""Emulator frames for which an action is held before the screen is looked at."""
+"""Emulator frames for which an action is held before the next look at the screen."""
 
 WALK = 40
 """Looks at the screen before another archived state is taken up."""
@@ -57,8 +57,8 @@ class Played(NamedTuple):
 class Cell:
     """What makes two screens the same: the room, and the grey screen in 10 x 10 blocks, coarsely.
 
-    The score (the top rows) does not count, nor do the last rows. Sums are integers, so that no rounding
-    depends on the machine.
+    The score (the top rows) does not count, nor do the last rows. Sums are integers, so that rounding does
+    not depend on the machine.
     """
 
     def __init__(self, emulator: Any, room_byte: int | None) -> None:
@@ -73,7 +73,7 @@ class Cell:
 
 
 class Archive:
-    """Saved states of the emulator, one for each cell, from which the explorer goes on.
+    """Saved states of the emulator, one for each cell, from which the explorer continues.
 
     States are chosen room by room: a room just found gets as many visits as all of the first one, whose cells
     are many.

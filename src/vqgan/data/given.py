@@ -66,7 +66,7 @@ class ItemSource(Source):
         """Takes an item: as RGB, or in more channels where these are wanted.
 
         Raises:
-            DataError: If it raises an error, or is no image or of no class.
+            DataError: If it raises an error, or is not an image or has an unknown class.
         """
         image, label = self._item(index)
         count = len(self.class_names)

@@ -26,9 +26,9 @@ class IdxConfig(Config, frozen=True, tag_field="kind", tag="idx"):
     """Grey images in IDX files, with their classes.
 
     Attributes:
-        path: A folder with ``train-images-idx3-ubyte``, or a file of images. The labels lie beside it under
-            the same name with ``labels`` and ``idx1``; without them there are no classes. A folder's files
-            that begin with ``t10k`` are the held-out part; without them, and of a file, 5 % of the images are.
+        path: A folder with ``train-images-idx3-ubyte``, or a file of images. The labels are in the same folder
+            under the same name with ``labels`` and ``idx1``; without them there are no classes. A folder's files
+            that begin with ``t10k`` are the held-out part; otherwise 5 % of the images are held out.
     """
 
     path: str
@@ -112,7 +112,7 @@ def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
     """Reads a file of bytes with this number of dimensions.
 
     Raises:
-        DataError: If the file cannot be read, is no such file, or is shorter or longer than it says.
+        DataError: If the file cannot be read, is not such a file, or is shorter or longer than it says.
     """
     name = printable(path)
     opener = gzip.open if path.suffix == ".gz" else open

@@ -21,7 +21,7 @@ TRAIN, HELD_OUT = "train", ("val", "valid", "validation", "test")
 """Sub-folders that are the two parts of a folder; of several to hold out, the first counts."""
 
 WhichFrames = Literal["first", "all"]
-"""Of an animation: only its first frame, or each as an image of its own."""
+"""Which frames of an animation are images: only the first, or each."""
 
 
 class FileSource(Source):
@@ -89,7 +89,7 @@ class FileSource(Source):
         return printable(self._root / self._paths[index]) + (f"[{frame}]" if frame else "")
 
     def keys(self) -> list[bytes]:
-        """What identifies each file, wherever the folder lies: its relative path, of all frames the same."""
+        """What identifies each file, wherever the folder is: its relative path, the same for all frames."""
         return [os.fsencode(path) for path in self._paths]
 
     def fingerprint(self) -> str:
@@ -98,7 +98,7 @@ class FileSource(Source):
         for number, path in enumerate(self._paths):
             try:
                 size = (self._root / path).stat().st_size
-            except OSError:  # a link to nowhere stays in the list; reading it says why it is skipped
+            except OSError:  # a broken link stays in the list; reading it gives the reason
                 size = -1
             class_number = self._classes[number] if self._classes else -1
             digest.update(b"%s\0%d\0%d\n" % (os.fsencode(path), size, class_number))
@@ -108,7 +108,7 @@ class FileSource(Source):
 def _num_frames(path: Path) -> int:
     try:
         return check_image(path, 3)
-    except DataError:  # the loader says why
+    except DataError:  # the loader reports it
         return 1
 
 
@@ -118,7 +118,7 @@ class FolderConfig(Config, frozen=True, tag_field="kind", tag="folder"):
     Attributes:
         path: The folder. When every image lies in a sub-folder, the first part of its relative path is its
             class; images directly in the folder mean that there are no classes. A single folder around the
-            classes is looked through. ``train`` and ``val`` (or ``valid``, ``validation``, ``test``) are the part
+            classes is skipped. ``train`` and ``val`` (or ``valid``, ``validation``, ``test``) are the part
             to train on and the one held out, with the classes inside them.
     """
 
@@ -163,7 +163,7 @@ def open_folder(config: FolderConfig, frames: WhichFrames = "first") -> FileSour
         part = (
             "" if source.held_out is None else f"; {source.held_out.sum():,} held out come from `{heldout}`"
         )
-        rest = f"; {elsewhere:,} elsewhere are left out" if elsewhere else ""
+        rest = f"; {elsewhere:,} elsewhere are ignored" if elsewhere else ""
         logger.info("`%s`: %s images %s%s%s", source.name, f"{len(source):,}", kinds, part, rest)
     return source
 
@@ -176,7 +176,7 @@ def _check_classes(root: Path, paths: Sequence[str], classes: Sequence[str], hel
     if unknown := sorted(parts[heldout] - parts[TRAIN], key=natural):
         raise DataError(
             f"`{printable(root / heldout)}` has the class `{printable(unknown[0])}`, which `{TRAIN}` lacks",
-            hint="to train without classes, name the two folders apart: `data=` and `eval_data=`",
+            hint="to train without classes, name the two folders separately: `data=` and `eval_data=`",
         )
 
 
@@ -185,7 +185,7 @@ class ListConfig(Config, frozen=True, tag_field="kind", tag="list"):
 
     Attributes:
         path: The text file. Each line is a path, relative to the file's folder, optionally followed by a tab
-            and the class. Blank lines and lines that begin with ``#`` are left out.
+            and the class. Blank lines and lines that begin with ``#`` are ignored.
     """
 
     path: str
@@ -218,8 +218,8 @@ def open_list(config: ListConfig, frames: WhichFrames = "first") -> FileSource:
             classes.append(class_name.strip())
         if len(classes) not in (0, len(paths)):
             raise DataError(
-                f"line {number} of list `{name}` differs from those before: a class must stand in every line "
-                "or in none",
+                f"line {number} of list `{name}` differs from those before: every line needs a class, or none "
+                "may have one",
                 hint="write the path, a tab and the class",
             )
     if not paths:

@@ -35,7 +35,7 @@ _ORDER, _AUGMENTATION = 0, 1
 
 
 def _bits(seed: int, number: int, purpose: int) -> np.random.Philox:
-    """A stream of its own for each (seed, number, purpose); streams are 2^192 draws long."""
+    """One stream for each (seed, number, purpose); streams are 2^192 draws long."""
     key = np.array([seed, number], dtype=np.uint64)
     return np.random.Philox(key=key, counter=np.array([0, 0, 0, purpose], dtype=np.uint64))
 
@@ -117,12 +117,12 @@ def evaluation_batches(
     """Every image once, in the source's order, cropped at the centre and never mirrored.
 
     The last batch may be smaller, and so is a batch with images that cannot be read: these are in
-    ``Batch.skipped``, never an error and not logged, so that a batch may hold no image at all.
+    ``Batch.skipped``, never an error and not logged; a batch may hold no image at all.
     ``Batch.sample`` is the number of the image in the source.
 
     Args:
         source: The images.
-        transform: What is done to them, apart from chance.
+        transform: What is done to them, without random choices.
         batch_size: Images of one batch.
         limit: At most this many images, evenly spread over the source.
         workers: Processes that read; 0 reads in this process.
@@ -194,7 +194,7 @@ class _Reader(Dataset[_Read | VqganError]):
 def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[_Read]:
     """Reads in this process, or ahead in others, which end with this iterator."""
     with warnings.catch_warnings():
-        # More workers than processors is the caller's choice: a slow disk is waited for, not computed.
+        # More workers than processors is the caller's choice: workers wait for a slow disk more than they compute.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
         results = iter(
             DataLoader(
@@ -203,7 +203,7 @@ def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> It
                 batch_size=None,
                 num_workers=workers,
                 worker_init_fn=_leave_signals_to_the_parent,
-                # Without one of its own the loader draws from torch's global generator.
+                # Otherwise the loader draws from torch's global generator.
                 generator=torch.Generator(),
             )
         )

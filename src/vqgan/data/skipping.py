@@ -23,7 +23,7 @@ Skipped = Mapping[int, tuple[str, str]]
 
 
 def reason_of(error: DataError, label: str) -> str:
-    """Why an image is skipped, without its name, which stands beside it."""
+    """Why an image is skipped, without the name, which is shown next to it."""
     return error.message.removeprefix(f"cannot read `{label}`: ")
 
 

@@ -17,7 +17,7 @@ Split = Literal["train", "heldout", "all"]
 """A part of a source: what is trained on, what is never trained on, or both."""
 
 HELD_OUT = 1 / 20
-"""Share of a source that is held out, unless the source brings held-out images of its own."""
+"""Share of a source that is held out, unless the source has its own held-out images."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Item:
 
     Attributes:
         pixels: The whole image.
-        class_index: Position in the source's ``class_names``; None exactly when there are none.
+        class_index: Position in the source's ``class_names``; None if the source has no classes.
     """
 
     pixels: Pixels
@@ -42,7 +42,7 @@ class Source(ABC):
         name: What the source is, for messages.
         class_names: Names of the classes; empty when the images have none.
         held_out: Which images the source itself holds out (other files, other games); None where it has no
-            such images, so that a share of all is held out.
+            such images; a share of all is held out then.
         max_checked: At most this many images are checked before a training; none where reading cannot fail.
     """
 
@@ -60,7 +60,7 @@ class Source(ABC):
 
         Args:
             index: Which one.
-            channels: How many are wanted; heeded where it matters for reading, as with transparency.
+            channels: How many are wanted; used where it matters for reading, as with transparency.
             smallest_side: A larger image may come smaller, if its shorter side keeps this length: large
                 photographs are decoded faster this way.
 
@@ -74,7 +74,7 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Equal for equal data, wherever it lies; says whether a run may go on with this source."""
+        """Equal for equal data, wherever it is stored; a run continues only with equal data."""
 
     def check(self, index: int, channels: int) -> int:
         """Checks that image ``index`` can be read, by default by reading it, and counts the frames that begin with it.
@@ -112,8 +112,8 @@ class Source(ABC):
                 )
             elif split == "heldout" and (below.all() or not below.any()):
                 logger.warning(
-                    "`%s` has too few images (%d) to hold some out for good: when more are added, a held-out image "
-                    "may be trained on; `eval_data=` names held-out images of your own",
+                    "`%s` has too few images (%d) to hold some out permanently: when more are added, a held-out image "
+                    "may be trained on; `eval_data=` names your own held-out images",
                     self.name,
                     len(self),
                 )

@@ -34,14 +34,14 @@ _EXACT = 256
 
 @dataclass(frozen=True)
 class RoomFrames:
-    """Training and held-out frames, and the room of each; held-out frames seen in training are left out.
+    """Training and held-out frames, and the room of each; held-out frames seen in training are omitted.
 
     Attributes:
         train: Training frames.
         train_rooms: Their rooms.
         heldout: Held-out frames that equal no training frame.
         heldout_rooms: Their rooms.
-        dropped: Held-out frames that were left out: memory would be enough to pass on them.
+        dropped: Number of held-out frames that were omitted: memorizing would be enough for them.
     """
 
     train: TrainFrames

@@ -28,7 +28,7 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         f"{numbers['seconds_total'] / 60:.1f} minutes. "
         f"Every number is measured on {numbers['heldout_frames']:,} held-out "
         f"{'images' if digits else 'frames of another seed'}; "
-        f"{numbers['heldout_frames_seen_in_training']:,} more equalled a training frame and were left out.",
+        f"{numbers['heldout_frames_seen_in_training']:,} more equalled a training frame and were omitted.",
         "No perceptual loss is used here: its network would have to be downloaded. "
         + ("Pixels do" if digits else "Pixels, the worst pixels of each image and a discriminator do")
         + " the work.",

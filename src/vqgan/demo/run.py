@@ -59,7 +59,7 @@ def run_demo(
     device: str = "auto",
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """Trains and measures both stages; a demo that was interrupted goes on where it was.
+    """Trains and measures both stages; an interrupted demo continues where it was.
 
     Args:
         folder: Where ``tokenizer/``, ``prior/``, the pictures and the report go.
@@ -100,8 +100,8 @@ def run_demo(
             )
     with meter("measurement"):
         numbers = _measure(folder, digits, frames, seed, on_progress or (lambda progress: None))
-    numbers |= {"seconds": meter.seconds, "seconds_total": sum(meter.seconds.values())}
-    numbers["peak_memory_bytes"] = meter.peak
+    numbers |= {name: meter.kept[name] for name in ("seconds", "peak_memory_bytes")}
+    numbers["seconds_total"] = sum(numbers["seconds"].values())
     write_json(folder / "report.json", numbers)
     write_demo_report(folder, numbers)
     return numbers
@@ -142,35 +142,29 @@ class _Meter:
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
-        self._path, self._request = folder / "resources.json", request
-        self.seconds: dict[str, float] = {}
-        self.peak = 0
+        self._path = folder / "resources.json"
+        self.kept: dict[str, Any] = {"request": request, "seconds": {}, "peak_memory_bytes": 0}
         if self._path.exists():
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            self.seconds, self.peak = kept["seconds"], kept["peak_memory_bytes"]
-            require(
-                kept.get("request") == request,
-                f"`{folder}` holds a run of another demo (quick or not, other images, seed or version)",
-                hint="give another folder with `out=`, or remove this one",
-            )
+            self.kept = json.loads(self._path.read_text(encoding="utf-8"))
+        require(
+            self.kept.get("request") == request,
+            f"`{folder}` holds a run of another demo (quick or not, other images, seed or version)",
+            hint="give another folder with `out=`, or remove this one",
+        )
         make_folder(folder)
-        self._write()
-
-    def _write(self) -> None:
-        kept = {"request": self._request, "seconds": self.seconds, "peak_memory_bytes": self.peak}
-        write_json(self._path, kept)
+        write_json(self._path, self.kept)
 
     @contextmanager
     def __call__(self, phase: str, *, resumed: bool = False) -> Iterator[None]:
-        """Measures a block; what is ``resumed`` goes on where it was, everything else is done again from the start."""
+        """Measures a block; the time of a ``resumed`` one is added to what it took before."""
         begun = time.perf_counter()
-        before = self.seconds.get(phase, 0.0) if resumed else 0.0
+        before = self.kept["seconds"].get(phase, 0.0) if resumed else 0.0
         try:
             yield
         finally:
-            self.seconds[phase] = before + time.perf_counter() - begun
-            self.peak = max(self.peak, peak_memory())
-            self._write()
+            self.kept["seconds"][phase] = before + time.perf_counter() - begun
+            self.kept["peak_memory_bytes"] = max(self.kept["peak_memory_bytes"], peak_memory())
+            write_json(self._path, self.kept)
 
 
 def _measure(

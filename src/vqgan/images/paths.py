@@ -12,7 +12,7 @@ ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".tif", ".tiff"),
     *(".bmp", ".dib", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".npy"),
 )
-"""Files with these endings are taken for images; what a file is, its content decides."""
+"""Files with these endings are images; the format follows from the content."""
 
 
 def list_images(folder: Path) -> list[str]:

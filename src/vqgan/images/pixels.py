@@ -15,7 +15,7 @@ Pixels = UInt8[np.ndarray, "H W c"]
 """A decoded image: 0 to 255, one channel (grey), three (RGB), four (RGBA) or any number from an array."""
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Numbers of channels that a picture can have, and Pillow's names for them; others come from arrays alone."""
+"""Numbers of channels that a picture can have, and Pillow's names for them; other numbers come only from arrays."""
 
 Background = Literal["white", "black"]
 
@@ -147,7 +147,7 @@ def to_array(picture: Image.Image) -> Pixels:
     rows = max(1, (1 << 22) // width)
     if height <= rows:
         return np.array(picture).reshape(height, width, -1)
-    # A large picture is copied in strips: at once, Pillow would hold its pixels three times.
+    # A large picture is copied in strips: copied whole, Pillow would hold its pixels three times.
     pixels = np.empty((height, width, len(picture.getbands())), np.uint8)
     for top in range(0, height, rows):
         strip = np.asarray(picture.crop((0, top, width, min(height, top + rows))))

@@ -34,7 +34,7 @@ from vqgan.types import Images, describe, height_and_width, is_whole
 logger = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
-"""What is read, by content. Formats that run programs or have a history of holes (EPS, PSD) stay out."""
+"""What is read, by content. Formats that run programs or have a history of vulnerabilities (EPS, PSD) are excluded."""
 
 MAX_PIXELS = 64_000_000
 """Larger images are refused from their header, before anything is decoded."""
@@ -140,8 +140,8 @@ def read_pixels(
         frame: Of an animation; by default the first, with a warning.
 
     Raises:
-        DataError: If it is no regular file, no image in one of ``FORMATS``, too large, or damaged; or an array of
-            another kind or number of channels.
+        DataError: If it is not a regular file, not an image in one of ``FORMATS``, too large, or damaged; or an array
+            of another kind or number of channels.
     """
     with _opened(source) as image:
         if isinstance(image, np.ndarray):
@@ -185,7 +185,7 @@ def check_image(path: Path, channels: int) -> int:
 
 
 def _num_frames(image: Image.Image) -> int:
-    """The frames of an animation; the previews in a camera's JPEG are none, nor is what is damaged."""
+    """The number of frames of an animation; previews in a camera's JPEG and damaged frames do not count."""
     try:
         return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except Exception:
@@ -196,7 +196,7 @@ def _num_frames(image: Image.Image) -> int:
 def _opened(source: str | Path | bytes, lazily: bool = False) -> Iterator[Image.Image | np.ndarray]:
     """A file's picture, not decoded yet, or array; whatever goes wrong with it becomes a DataError that names it."""
     try:
-        # The decoders warn about odd metadata, which is nothing that a reader of pixels needs to know.
+        # The decoders warn about odd metadata, which does not matter for pixels.
         with warnings.catch_warnings(), _open(source) as file:
             warnings.simplefilter("ignore")
             is_array = file.read(len(_ARRAY)) == _ARRAY
@@ -222,7 +222,7 @@ def _open(source: str | Path | bytes) -> io.BytesIO | io.BufferedReader:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     status = os.stat(source)
-    # Asked before opening: opening a pipe waits for its writer, perhaps for ever.
+    # Asked before opening: opening a pipe waits for its writer, possibly for ever.
     if not stat.S_ISREG(status.st_mode):
         raise DataError("not a regular file")
     if status.st_size == 0:

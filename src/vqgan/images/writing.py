@@ -20,10 +20,10 @@ Info = Mapping[str, str]
 
 
 def to_pictures(images: Images | Float[Tensor, "c H W"]) -> list[Image.Image]:
-    """The images, values in [-1, 1], as PIL pictures; :func:`to_sheet` shows many at once.
+    """The images, values in [-1, 1], as PIL pictures; :func:`to_sheet` shows many in one picture.
 
     Raises:
-        ConfigError: If they are no images, or have neither 1, 3 nor 4 channels.
+        ConfigError: If they are not images, or have neither 1, 3 nor 4 channels.
     """
     batch = _batch(images)
     if batch.shape[1] not in (1, 3, 4):
@@ -55,13 +55,13 @@ def write_images(
     """Writes a batch as ``000000.png``, ``000001.png``, ... and returns the paths.
 
     Args:
-        images: Values in [-1, 1]; what lies outside is clamped. A single image (c H W) is a batch of one.
+        images: Values in [-1, 1]; others are clamped. A single image (c H W) is a batch of one.
         folder: Made where it does not exist; files of these names are replaced. For one image it may be the file
             itself: ``name.png``.
         info: Text chunks, one mapping for all images or one for each.
 
     Raises:
-        ConfigError: If they are no images, if the number of mappings is not theirs, if several go to one ``.png``, or
+        ConfigError: If they are not images, if the number of mappings differs, if several go to one ``.png``, or
             if ``folder`` is a file of another kind.
         OutputError: If a file cannot be written; it is then absent or as it was, never cut short.
     """
@@ -73,7 +73,9 @@ def write_images(
     if ending in Image.registered_extensions() and not Path(folder).is_dir():
         if ending != ".png":
             hint = "give `NAME.png` or a folder, or save what `vqgan.to_pictures` gives"
-            raise ConfigError(f"`{printable(folder)}` is no PNG file, and others are not written", hint=hint)
+            raise ConfigError(
+                f"`{printable(folder)}` is not a PNG file, and others are not written", hint=hint
+            )
         if len(images) != 1:
             raise ConfigError(
                 f"`{printable(folder)}` is one file for {len(images)} images", hint="give a folder"

@@ -50,7 +50,7 @@ def test_validation_comes_before_test_and_what_lies_elsewhere_is_left_out(
         assert names(config) == ["train/1.png", "train/2.png", "val/4.png"]
     assert names(config, "heldout") == ["val/4.png"]
     assert caplog.messages == [
-        f"`{tmp_path}`: 3 images without classes; 1 held out come from `val`; 3 elsewhere are left out"
+        f"`{tmp_path}`: 3 images without classes; 1 held out come from `val`; 3 elsewhere are ignored"
     ]
 
 

@@ -63,7 +63,7 @@ def test_too_few_images_to_hold_some_out_for_good_are_warned_about(count, warned
         part(count, "all")
         assert caplog.messages == []
         part(count, "heldout")
-    few = "is one image" if count == 1 else f"has too few images ({count}) to hold some out for good"
+    few = "is one image" if count == 1 else f"has too few images ({count}) to hold some out permanently"
     assert [message.split(":")[0] for message in caplog.messages] == warned * [f"`n` {few}"]
 
 
