@@ -185,7 +185,7 @@ def test_re_seeding_is_done_or_refused_before_training_begins(tokenizer):
     if tokenizer.quantizer.can_reseed:
         training = task(tokenizer, reseed_after=1, reseed_until=1.0)
         training.train_step([tiny.batch(1)], 0)
-        assert training.usage.counters["unused"].max() == 0
+        assert training.state.counters["unused"].max() == 0
     else:
         with pytest.raises(ConfigError, match="`reseed_after` is 7, but the codes of this") as caught:
             task(tokenizer, reseed_after=7)

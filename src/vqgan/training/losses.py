@@ -4,7 +4,6 @@ Means run over batch, channels and positions, so that a loss does not depend on 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import torch
@@ -104,30 +103,6 @@ def adaptive_weight(
     return ratio.clamp(0.0, MAX_RATIO).detach() * scale
 
 
-@dataclass(frozen=True)
-class GeneratorObjective:
-    """The generator's loss, ready for its backward pass.
-
-    Attributes:
-        surrogate: Its ``backward()`` adds the gradient of ``total`` to the tokenizer's parameters, and to
-            nothing else. Its value means nothing.
-        total: The value of the whole loss, without gradient.
-        reconstruction: The value of the reconstruction loss, without gradient.
-        adversarial: The value of the generator's adversarial loss, without gradient; 0 without discriminator.
-        weight: The adaptive weight, without gradient; 0 without discriminator.
-        fake: The discriminator's logits for the reconstruction. Their graph leads to the discriminator's
-            parameters and not to the tokenizer, so that the discriminator's loss can use them:
-            ``loss.backward(inputs=list(discriminator.parameters()))``. None without discriminator.
-    """
-
-    surrogate: Scalar
-    total: Scalar
-    reconstruction: Scalar
-    adversarial: Scalar
-    weight: Scalar
-    fake: PatchLogits | None
-
-
 def generator_objective(
     images: Images,
     *,
@@ -136,7 +111,7 @@ def generator_objective(
     last_weight: Tensor,
     discriminator: Callable[[Images], PatchLogits] | None = None,
     scale: float = 1.0,
-) -> GeneratorObjective:
+) -> tuple[Scalar, dict[str, Scalar], PatchLogits | None]:
     """The generator's loss: reconstruction + quantizer + adaptively weighted adversarial loss.
 
     Every expensive network is passed through once. Written down directly, this loss passes back through the
@@ -152,6 +127,14 @@ def generator_objective(
         last_weight: Weight of the convolution that gave ``images``.
         discriminator: None while the tokenizer is not trained against it: then no time is spent on it.
         scale: Multiplies the adaptive weight.
+
+    Returns:
+        A surrogate loss: its ``backward()`` adds the gradient of the whole loss to the tokenizer's parameters, and
+        to nothing else; its value means nothing. The values to log, without gradient: ``loss``,
+        ``reconstruction_loss``, ``adversarial_loss`` and ``adaptive_weight`` (both 0 without discriminator). And
+        the discriminator's logits for the reconstruction, if there is one: their graph leads to its parameters
+        and not to the tokenizer, so that its loss can use them:
+        ``loss.backward(inputs=list(discriminator.parameters()))``.
     """
     # At least fp32: under autocast the image may come in half precision, too coarse for its gradients.
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
@@ -171,14 +154,13 @@ def generator_objective(
         )
         gradient = gradient + weight * pull
         total = total + weight * adversarial.detach()
-    return GeneratorObjective(
-        surrogate=(images * gradient).sum() + auxiliary,
-        total=total,
-        reconstruction=reconstruction.detach(),
-        adversarial=adversarial.detach(),
-        weight=weight,
-        fake=fake,
-    )
+    values = {
+        "loss": total,
+        "reconstruction_loss": reconstruction.detach(),
+        "adversarial_loss": adversarial.detach(),
+        "adaptive_weight": weight,
+    }
+    return (images * gradient).sum() + auxiliary, values, fake
 
 
 def _at_last_weight(images: Tensor, last_weight: Tensor, gradient: Tensor) -> Tensor:

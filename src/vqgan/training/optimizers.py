@@ -13,6 +13,7 @@ from vqgan.checkpoints.format import Model, check_keys, save_model, shapes_of
 from vqgan.checkpoints.tensors import below
 from vqgan.config import Config, require
 from vqgan.errors import CheckpointError
+from vqgan.training.engine import Engine
 
 
 class OptimizerConfig(Config, frozen=True):
@@ -164,57 +165,18 @@ class NamedOptimizer:
                 state[key][rows] = 0
 
 
-class WeightAverage:
-    """Follows a model: ``average += (1 - decay) * (weight - average)`` after every step.
-
-    The decay rises as ``(1 + step) / (10 + step)`` at first, so that the random initial weights are forgotten.
-    Everything in the state dict that is not floating point is copied.
-
-    Args:
-        model: The model to follow; the average starts as its present weights.
-        decay: Between 0 and 1, for example 0.999.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Moves the average towards the model's weights after optimizer step ``step`` (from 0)."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        state = model.state_dict()
-        moving = [name for name, tensor in self.tensors.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.tensors[n] for n in moving], [state[n] for n in moving], weight)
-        for name in self.tensors.keys() - set(moving):
-            self.tensors[name].copy_(state[name])
-
-
-@contextmanager
-def averaged(model: nn.Module, average: WeightAverage | None) -> Iterator[None]:
-    """Inside the block, the model has the averaged weights (if there are any) and is in evaluation mode."""
-    training = model.training
-    raw = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()} if average else {}
-    if average:
-        model.load_state_dict(average.tensors, strict=True)
-    model.eval()
-    try:
-        yield
-    finally:
-        if average:
-            model.load_state_dict(raw, strict=True)
-        model.train(training)
-
-
 class TrainingState:
     """All that training changes: modules, their optimizers, averaged weights and counters.
 
-    Random states are not among them: every draw is a function of the seed and a step or sample number.
+    The averages are exponential moving ones: ``average += (1 - decay) * (weight - average)`` after every step.
+    The decay rises as ``(1 + step) / (10 + step)`` at first, so that the random initial weights are forgotten.
+    Random states are not part of it: every draw is a function of the seed and a step or sample number.
 
     Args:
-        modules: What is trained, by name; the first is the one that will be used.
+        modules: What is trained, by name; the first is the one that will be used, and averaged.
         config: Settings of the optimizers, one for each module.
-        ema_decay: Decay of the averaged weights of the first module, or none.
+        engine: The processes that train together.
+        ema_decay: Decay of the averages, between 0 and 1, for example 0.999; or none.
         counters: Tensors that the task changes in place (for example how long each code was unused).
     """
 
@@ -222,14 +184,57 @@ class TrainingState:
         self,
         modules: dict[str, nn.Module],
         config: OptimizerConfig,
+        engine: Engine,
         *,
         ema_decay: float | None,
         counters: dict[str, Tensor] | None = None,
     ) -> None:
         self.modules = modules
+        self.model = next(iter(modules.values()))
         self.optimizers = {name: NamedOptimizer(module, config) for name, module in modules.items()}
-        self.average = WeightAverage(next(iter(modules.values())), ema_decay) if ema_decay else None
+        self.engine = engine
+        self.ema_decay = ema_decay
+        self.averages = _copies(self.model) if ema_decay else {}
         self.counters = counters or {}
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+
+    def apply(self, name: str, rate: float) -> Tensor:
+        """One step of a module with its gradients averaged over the processes; returns their norm."""
+        self.engine.average_gradients(self.modules[name].parameters())
+        return self.optimizers[name].step(rate)
+
+    @torch.no_grad()
+    def update_averages(self, step: int) -> None:
+        """Moves the averages, if there are any, towards the weights after optimizer step ``step`` (from 0).
+
+        Everything in the state dict that is not floating point is copied.
+        """
+        if not self.ema_decay:
+            return
+        weight = 1 - min(self.ema_decay, (1 + step) / (10 + step))
+        weights = self.model.state_dict()
+        moving = [name for name, tensor in self.averages.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.averages[n] for n in moving], [weights[n] for n in moving], weight)
+        for name in self.averages.keys() - set(moving):
+            self.averages[name].copy_(weights[name])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside the block, the model has the averages (if there are any) and is in evaluation mode."""
+        training, weights = self.model.training, _copies(self.model) if self.averages else {}
+        if self.averages:
+            self.model.load_state_dict(self.averages, strict=True)
+        self.model.eval()
+        try:
+            yield
+        finally:
+            if self.averages:
+                self.model.load_state_dict(weights, strict=True)
+            self.model.train(training)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors of a saved step by file: ``model``, ``optimizer`` and, with averaging, ``ema``."""
@@ -241,9 +246,7 @@ class TrainingState:
         }
         counters = {f"counters|{name}": tensor for name, tensor in self.counters.items()}
         files = {"model": model, "optimizer": {**optimizer, **counters}}
-        if self.average is not None:
-            files["ema"] = dict(self.average.tensors)
-        return files
+        return {**files, "ema": dict(self.averages)} if self.averages else files
 
     def load(self, files: Mapping[str, Mapping[str, Tensor]], *, where: str) -> None:
         """Restores what :meth:`tensors` gave.
@@ -265,18 +268,21 @@ class TrainingState:
         counters = below("counters|", files["optimizer"])
         check_keys(shapes_of(self.counters), shapes_of(counters), where=where, what="counters")
         stored = [(self.counters, counters)]
-        if self.average is not None:
-            stored.append((self.average.tensors, dict(files["ema"])))
+        if self.averages:
+            stored.append((self.averages, dict(files["ema"])))
         for ours, theirs in stored:
             for name, tensor in ours.items():
                 tensor.copy_(theirs[name])
 
     def export(self, model: Model, path: Path, step: int, *, prefix: str = "") -> None:
-        """Writes a model's file, with the averaged weights of its part below ``prefix`` if there are any."""
-        averages = self.average.tensors if self.average else {}
-        tensors = {f"{prefix}{name}": tensor for name, tensor in averages.items()}
-        save_model(model, path, tensors=tensors, weights="ema" if averages else "raw", step=step)
+        """Writes a model's file, with the averages of its part below ``prefix`` if there are any."""
+        tensors = {f"{prefix}{name}": tensor for name, tensor in self.averages.items()}
+        save_model(model, path, tensors=tensors, weights="ema" if tensors else "raw", step=step)
 
     def diverged(self) -> bool:
         """Whether any update was skipped because a gradient was not finite (waits for the device)."""
         return any(bool(optimizer.diverged) for optimizer in self.optimizers.values())
+
+
+def _copies(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

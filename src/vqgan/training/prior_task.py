@@ -11,7 +11,7 @@ from vqgan.config import Config, require
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.engine import Engine
-from vqgan.training.optimizers import OptimizerConfig, TrainingState, averaged, learning_rate
+from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
 from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, OnProgress, Tokens
 
@@ -66,22 +66,19 @@ class PriorTask:
         self.loop = loop
         self.engine = engine
         self.seed = seed
-        self.state = TrainingState({"prior": self.prior}, config.optimizer, ema_decay=loop.ema_decay)
+        self.state = TrainingState({"prior": self.prior}, config.optimizer, engine, ema_decay=loop.ema_decay)
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
         """One AdamW step; returns the loss in nats per token, the gradient norm and the learning rate."""
-        optimizer = self.state.optimizers["prior"]
-        optimizer.zero_grad()
+        self.state.zero_grad()
         losses = []
         for batch in batches:
             loss = self._loss(batch, corrupt=True)
             (loss / len(batches)).backward()
             losses.append(loss.detach())
-        self.engine.average_gradients(self.prior.parameters())
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
-        norm = optimizer.step(rate)
-        if self.state.average is not None:
-            self.state.average.update(self.prior, step)
+        norm = self.state.apply("prior", rate)
+        self.state.update_averages(step)
         return {
             "loss": torch.stack(losses).mean(),
             "gradient_norm": norm,
@@ -125,7 +122,7 @@ class PriorTask:
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
         """The held-out loss in nats per token, without corruption, with the averaged weights."""
         total, count = 0.0, 0
-        with averaged(self.prior, self.state.average):
+        with self.state.averaged():
             for batch in batches:
                 total += float(self._loss(batch, corrupt=False)) * len(batch.images)
                 count += len(batch.images)
@@ -136,7 +133,7 @@ class PriorTask:
         """Free samples, a greedy one, and images completed from their upper half; always the same seeds."""
         count, _, height, width = batch.images.shape
         condition = self._condition(batch)
-        with averaged(self.prior, self.state.average), self.engine.autocast():
+        with self.state.averaged(), self.engine.autocast():
             rows, columns = self.synthesizer.tokenizer.grid_size((height, width))
             known = torch.zeros(count, rows, columns, dtype=torch.bool, device=batch.images.device)
             known[:, : rows // 2] = True

@@ -25,7 +25,7 @@ from vqgan.training.losses import (
     generator_objective,
     pixel_loss,
 )
-from vqgan.training.optimizers import OptimizerConfig, TrainingState, averaged, learning_rate
+from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
 from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, Indices, Latents, OnProgress
 
@@ -173,6 +173,7 @@ class TokenizerTask:
         self.state = TrainingState(
             modules,
             config.optimizer,
+            engine,
             ema_decay=loop.ema_decay,
             counters={"unused": unused, "unseen": torch.full_like(unused, USAGE_STEPS)},
         )
@@ -183,11 +184,10 @@ class TokenizerTask:
         Returns:
             The terms of the losses, the adaptive weight, codebook usage and perplexity, gradient norms.
         """
-        for optimizer in self.state.optimizers.values():
-            optimizer.zero_grad()
+        self.state.zero_grad()
         passes = [self._generator_pass(batch.images, step, len(batches)) for batch in batches]
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
-        measured = {"gradient_norm": self._apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
+        measured = {"gradient_norm": self.state.apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
         discriminator = self.config.discriminator
         if discriminator is not None and discriminator.is_trained(step):
             if discriminator.reconstruction == "updated":
@@ -195,11 +195,10 @@ class TokenizerTask:
                     with torch.no_grad(), self.engine.autocast():
                         fake = self.tokenizer(batch.images).images
                     terms |= self._discriminator_pass(discriminator, batch.images, fake, None, len(batches))
-            measured["discriminator_gradient_norm"] = self._apply(
+            measured["discriminator_gradient_norm"] = self.state.apply(
                 "discriminator", rate * discriminator.learning_rate_share
             )
-        if self.state.average is not None:
-            self.state.average.update(self.tokenizer, step)
+        self.state.update_averages(step)
         all_terms, indices, latents = zip(*passes, strict=True)
         measured |= self._count_codes(torch.cat(indices), torch.cat(latents), step)
         return {
@@ -217,7 +216,7 @@ class TokenizerTask:
         config = self.config.discriminator
         with self.engine.autocast():
             output = self.tokenizer(images)
-            objective = generator_objective(
+            surrogate, terms, logits = generator_objective(
                 output.images,
                 distance=lambda reconstruction: self._distance(images, reconstruction),
                 auxiliary=self.config.codebook_weight * output.quantized.loss,
@@ -227,18 +226,11 @@ class TokenizerTask:
                 else None,
                 scale=config.weight if config else 0.0,
             )
-        (objective.surrogate / parts).backward()
-        terms = {
-            "loss": objective.total,
-            "reconstruction_loss": objective.reconstruction,
-            "quantizer_loss": output.quantized.loss.detach(),
-            "adversarial_loss": objective.adversarial,
-            "adaptive_weight": objective.weight,
-        }
+        (surrogate / parts).backward()
+        terms["quantizer_loss"] = output.quantized.loss.detach()
         if config is not None and config.reconstruction == "same" and config.is_trained(step):
             # The logits that the generator's pass gave serve the discriminator too.
-            fake = output.images.detach()
-            terms |= self._discriminator_pass(config, images, fake, objective.fake, parts)
+            terms |= self._discriminator_pass(config, images, output.images.detach(), logits, parts)
         return terms, output.quantized.indices, output.latents.detach()
 
     def _discriminator_pass(
@@ -278,10 +270,6 @@ class TokenizerTask:
             total = total + config.perceptual.weight * self.perceptual(images, reconstruction).mean()
         return total
 
-    def _apply(self, module: str, rate: float) -> Tensor:
-        self.engine.average_gradients(self.state.modules[module].parameters())
-        return self.state.optimizers[module].step(rate)
-
     def _count_codes(self, indices: Indices, latents: Latents, step: int) -> dict[str, Tensor]:
         """Counts which codes occur, and re-seeds those that were unused for too long."""
         counts = self.engine.sum(torch.bincount(indices.flatten(), minlength=self.tokenizer.codebook_size))
@@ -302,15 +290,15 @@ class TokenizerTask:
         codebook = self.tokenizer.get_parameter(CODEBOOK)
         self.engine.broadcast(codebook)
         self.state.optimizers["tokenizer"].forget_rows(CODEBOOK, rows)
-        if self.state.average is not None:
-            self.state.average.tensors[CODEBOOK][rows] = codebook.detach()[rows]
+        if self.state.averages:
+            self.state.averages[CODEBOOK][rows] = codebook.detach()[rows]
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
         """PSNR (dB, 8 bits, over all pixels together), usage and perplexity on held-out images."""
         error, values = 0.0, 0
         counts = torch.zeros(self.tokenizer.codebook_size, dtype=torch.int64)
-        with averaged(self.tokenizer, self.state.average), self.engine.autocast():
+        with self.state.averaged(), self.engine.autocast():
             for batch in batches:
                 output = self.tokenizer(batch.images)
                 ours, theirs = (
@@ -327,7 +315,7 @@ class TokenizerTask:
     @torch.no_grad()
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
         """Held-out images above their reconstructions."""
-        with averaged(self.tokenizer, self.state.average), self.engine.autocast():
+        with self.state.averaged(), self.engine.autocast():
             reconstruction = self.tokenizer(batch.images).images
         return {"reconstructions": torch.cat([batch.images, reconstruction.to(batch.images.dtype)])}
 

@@ -53,8 +53,8 @@ def gradients(network):
 @pytest.mark.parametrize("patch_size", [1, 2])
 def test_one_pass_gives_the_gradients_of_the_loss_as_it_is_written(patch_size):
     setting = Setting(patch_size)
-    objective = setting.objective(setting.discriminator)
-    objective.surrogate.backward()
+    surrogate, values, _ = setting.objective(setting.discriminator)
+    surrogate.backward()
     ours = gradients(setting.tokenizer)
 
     setting.tokenizer.zero_grad()
@@ -68,10 +68,10 @@ def test_one_pass_gives_the_gradients_of_the_loss_as_it_is_written(patch_size):
     total = reconstruction + result.quantized.loss + weight * adversarial
     total.backward()
 
-    assert_close(objective.weight, weight, **EXACT)
-    assert_close(objective.total, total.detach(), **EXACT)
-    assert_close(objective.reconstruction, reconstruction.detach(), **EXACT)
-    assert_close(objective.adversarial, adversarial.detach(), **EXACT)
+    assert_close(values["adaptive_weight"], weight, **EXACT)
+    assert_close(values["loss"], total.detach(), **EXACT)
+    assert_close(values["reconstruction_loss"], reconstruction.detach(), **EXACT)
+    assert_close(values["adversarial_loss"], adversarial.detach(), **EXACT)
     textbook = gradients(setting.tokenizer)
     assert sum(gradient.abs().sum() for gradient in textbook.values()) > 0
     for name, gradient in textbook.items():
@@ -80,28 +80,28 @@ def test_one_pass_gives_the_gradients_of_the_loss_as_it_is_written(patch_size):
 
 def test_without_discriminator_the_gradients_are_those_of_reconstruction_and_quantizer():
     setting = Setting()
-    objective = setting.objective(None)
-    objective.surrogate.backward()
+    surrogate, values, fake = setting.objective(None)
+    surrogate.backward()
     ours = gradients(setting.tokenizer)
     setting.tokenizer.zero_grad()
     result = setting.tokenizer(setting.images)
     (setting.distance(result.images) + result.quantized.loss).backward()
     for name, gradient in gradients(setting.tokenizer).items():
         assert_close(ours[name], gradient, **EXACT)
-    assert objective.fake is None
-    assert objective.weight == objective.adversarial == 0
+    assert fake is None
+    assert values["adaptive_weight"] == values["adversarial_loss"] == 0
 
 
 def test_the_generators_backward_leaves_the_discriminator_alone():
     setting = Setting()
-    setting.objective(setting.discriminator).surrogate.backward()
+    setting.objective(setting.discriminator)[0].backward()
     assert all(gradient is None for gradient in gradients(setting.discriminator).values())
 
 
 def test_the_discriminators_loss_does_not_reach_the_tokenizer():
     setting = Setting()
-    objective = setting.objective(setting.discriminator)
-    discriminator_loss(setting.discriminator(setting.images), objective.fake, kind="hinge").backward()
+    *_, fake = setting.objective(setting.discriminator)
+    discriminator_loss(setting.discriminator(setting.images), fake, kind="hinge").backward()
     assert all(gradient is None for gradient in gradients(setting.tokenizer).values())
     assert all(gradient is not None for gradient in gradients(setting.discriminator).values())
 
@@ -109,10 +109,10 @@ def test_the_discriminators_loss_does_not_reach_the_tokenizer():
 @pytest.mark.parametrize("generator_first", [True, False])
 def test_the_shared_forward_gives_the_discriminator_its_own_gradients(generator_first):
     setting = Setting()
-    objective = setting.objective(setting.discriminator)
+    surrogate, _, fake = setting.objective(setting.discriminator)
     if generator_first:
-        objective.surrogate.backward()
-    loss = discriminator_loss(setting.discriminator(setting.images), objective.fake, kind="hinge")
+        surrogate.backward()
+    loss = discriminator_loss(setting.discriminator(setting.images), fake, kind="hinge")
     loss.backward(inputs=list(setting.discriminator.parameters()))
     ours = gradients(setting.discriminator)
 
@@ -133,15 +133,15 @@ def test_the_discriminator_sees_the_reconstruction_once():
         calls.append(images.shape)
         return setting.discriminator(images)
 
-    setting.objective(discriminator).surrogate.backward()
+    setting.objective(discriminator)[0].backward()
     assert len(calls) == 1
 
 
 def test_backward_passes_of_several_batches_add_up():
     setting = Setting()
-    setting.objective(None).surrogate.backward()
+    setting.objective(None)[0].backward()
     once = gradients(setting.tokenizer)
-    setting.objective(None).surrogate.backward()
+    setting.objective(None)[0].backward()
     for name, gradient in gradients(setting.tokenizer).items():
         assert_close(gradient, 2 * once[name], **EXACT)
 
@@ -158,8 +158,8 @@ def test_under_autocast_the_discriminator_and_the_distance_get_fp32_images():
         return setting.discriminator(images)
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        objective = setting.objective(discriminator)
-    objective.surrogate.backward()
+        surrogate, values, _ = setting.objective(discriminator)
+    surrogate.backward()
     assert seen == [torch.float32]
-    assert objective.weight > 0
+    assert values["adaptive_weight"] > 0
     assert all(gradient.isfinite().all() for gradient in gradients(setting.tokenizer).values())

@@ -3,13 +3,19 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from vqgan.training.optimizers import WeightAverage, averaged
+from vqgan.training.engine import Engine
+from vqgan.training.optimizers import OptimizerConfig, TrainingState
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def state(model, decay):
+    config = OptimizerConfig(learning_rate=1.0, betas=(0.5, 0.9))
+    return TrainingState({"model": model}, config, Engine("cpu"), ema_decay=decay)
 
 
 def change(model):
@@ -19,44 +25,44 @@ def change(model):
 
 
 def test_it_starts_as_the_weights_and_does_not_share_their_memory(model):
-    average = WeightAverage(model, 0.5)
+    averaging = state(model, 0.5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     change(model)
-    assert all(torch.equal(average.tensors[name], tensor) for name, tensor in before.items())
+    assert all(torch.equal(averaging.averages[name], tensor) for name, tensor in before.items())
 
 
 def test_it_moves_by_one_minus_the_decay_and_faster_at_first(model):
-    average = WeightAverage(model, 0.5)
-    expected = average.tensors["0.weight"].clone()
+    averaging = state(model, 0.5)
+    expected = averaging.averages["0.weight"].clone()
     for step, decay in enumerate((1 / 10, 2 / 11, 3 / 12, 4 / 13)):
         change(model)
-        average.update(model, step)
+        averaging.update_averages(step)
         expected = decay * expected + (1 - decay) * model[0].weight
-        assert_close(average.tensors["0.weight"], expected.detach())
+        assert_close(averaging.averages["0.weight"], expected.detach())
     change(model)
-    average.update(model, 1000)
-    assert_close(average.tensors["0.weight"], (0.5 * (expected + model[0].weight)).detach())
+    averaging.update_averages(1000)
+    assert_close(averaging.averages["0.weight"], (0.5 * (expected + model[0].weight)).detach())
 
 
 def test_counts_are_copied(model):
-    average = WeightAverage(model, 0.999)
+    averaging = state(model, 0.999)
     change(model)
-    average.update(model, 1000)
-    assert torch.equal(average.tensors["1.num_batches_tracked"], model[1].num_batches_tracked)
+    averaging.update_averages(1000)
+    assert torch.equal(averaging.averages["1.num_batches_tracked"], model[1].num_batches_tracked)
 
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_model_has_the_average_inside_the_block_only(model, fails, training):
     model.train(training)
-    average = WeightAverage(model, 0.5)
+    averaging = state(model, 0.5)
     change(model)
     raw = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     try:
-        with averaged(model, average):
+        with averaging.averaged():
             assert not model.training
             for name, tensor in model.state_dict().items():
-                assert torch.equal(tensor, average.tensors[name])
+                assert torch.equal(tensor, averaging.averages[name])
             if fails:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
@@ -66,6 +72,6 @@ def test_the_model_has_the_average_inside_the_block_only(model, fails, training)
 
 
 def test_without_an_average_only_the_mode_changes(model):
-    with averaged(model, None):
+    with state(model, None).averaged():
         assert not model.training
     assert model.training

@@ -30,7 +30,7 @@ class Counting:
         self.module = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(self.module.weight)
         config = OptimizerConfig(learning_rate=1.0, betas=(0.0, 0.0))
-        self.state = TrainingState({"one": self.module}, config, ema_decay=None)
+        self.state = TrainingState({"one": self.module}, config, Engine("cpu"), ema_decay=None)
         self.calls = []
         self.during = {}
 

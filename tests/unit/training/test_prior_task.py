@@ -124,7 +124,7 @@ def test_evaluation_is_without_corruption_and_dropout_and_with_the_averaged_weig
     task, data = make(engine, keep=0.3, dropout=0.5, ema_decay=0.9), tiny.batch(5)
     task.train_step([data], 0)
     averaged = copy.deepcopy(task.synthesizer)
-    averaged.prior.load_state_dict(task.state.average.tensors)
+    averaged.prior.load_state_dict(task.state.averages)
     expected = -averaged.eval().log_probability(data.images, data.condition).mean()
     calls = reads(task, monkeypatch)
     held_out = task.evaluate([*tiny.split(data, 2)])
@@ -161,7 +161,7 @@ def test_the_file_holds_the_whole_synthesizer_with_the_averaged_prior(engine, tm
     model, header = load_model(tmp_path / "prior.safetensors")
     assert (header.kind, header.weights, header.step) == ("synthesizer", "ema", 1)
     for name, tensor in model.state_dict().items():
-        own = task.state.average.tensors.get(name.removeprefix("prior."))
+        own = task.state.averages.get(name.removeprefix("prior."))
         expected = own if name.startswith("prior.") else task.synthesizer.state_dict()[name]
         assert torch.equal(tensor, expected)
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from vqgan.errors import CheckpointError
+from vqgan.training.engine import Engine
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
 
 
@@ -10,7 +11,7 @@ def make(seed=0, size=2):
     torch.manual_seed(seed)
     modules = {"one": nn.Linear(2, size), "other": nn.BatchNorm1d(2)}
     config = OptimizerConfig(learning_rate=0.1, betas=(0.5, 0.9))
-    return TrainingState(modules, config, ema_decay=0.9, counters={"unused": torch.arange(3)})
+    return TrainingState(modules, config, Engine("cpu"), ema_decay=0.9, counters={"unused": torch.arange(3)})
 
 
 def step(state):
@@ -18,7 +19,7 @@ def step(state):
         for parameter in module.parameters():
             parameter.grad = torch.ones_like(parameter)
         state.optimizers[name].step(0.1)
-    state.average.update(state.modules["one"], 0)
+    state.update_averages(0)
     state.counters["unused"].add_(1)
 
 

@@ -115,7 +115,7 @@ def test_the_adaptive_weight_of_micro_batches_is_that_of_their_unscaled_losses(e
             copy.deepcopy(task.state.modules[name]) for name in ("tokenizer", "discriminator")
         )
         result = tokenizer(part.images)
-        objective = generator_objective(
+        _, values, _ = generator_objective(
             result.images,
             distance=lambda images, part=part: pixel_loss(part.images, images, kind="l1"),
             auxiliary=result.quantized.loss,
@@ -123,7 +123,7 @@ def test_the_adaptive_weight_of_micro_batches_is_that_of_their_unscaled_losses(e
             discriminator=discriminator,
             scale=0.8,
         )
-        expected.append(objective.weight)
+        expected.append(values["adaptive_weight"])
     assert_close(task.train_step(parts, 0)["adaptive_weight"], torch.stack(expected).mean(), **EXACT)
 
 
@@ -199,8 +199,8 @@ def make_one_code_dead(task):
     """The last code is out of reach of every latent."""
     with torch.no_grad():
         task.tokenizer.get_parameter(CODEBOOK)[-1] = 1000.0
-        if task.state.average is not None:
-            task.state.average.tensors[CODEBOOK][-1] = 1000.0
+        if task.state.averages:
+            task.state.averages[CODEBOOK][-1] = 1000.0
 
 
 def test_dead_codes_are_replaced_by_latents_with_average_and_moments(engine):
@@ -215,7 +215,7 @@ def test_dead_codes_are_replaced_by_latents_with_average_and_moments(engine):
     codebook = task.tokenizer.get_parameter(CODEBOOK).detach()
     candidates = latents.permute(0, 2, 3, 1).flatten(0, 2)
     assert (candidates == codebook[-1]).all(dim=1).any()
-    assert torch.equal(task.state.average.tensors[CODEBOOK][-1], codebook[-1])
+    assert torch.equal(task.state.averages[CODEBOOK][-1], codebook[-1])
     moments = task.state.optimizers["tokenizer"].tensors()
     for key in ("exp_avg", "exp_avg_sq"):
         assert moments[f"{CODEBOOK}|{key}"][-1].count_nonzero() == 0
@@ -278,17 +278,17 @@ def test_an_image_that_is_not_finite_touches_no_weight_and_is_noticed(engine, re
 
 def test_the_average_follows_the_tokenizer(engine):
     task = make(engine, ema_decay=0.9)
-    before = task.state.average.tensors["to_codebook.weight"].clone()
+    before = task.state.averages["to_codebook.weight"].clone()
     task.train_step([batch()], 0)
     expected = 0.1 * before + 0.9 * task.tokenizer.to_codebook.weight.detach()
-    assert_close(task.state.average.tensors["to_codebook.weight"], expected, **EXACT)
+    assert_close(task.state.averages["to_codebook.weight"], expected, **EXACT)
 
 
 def test_held_out_metrics_and_pictures_are_those_of_the_averaged_weights(engine):
     task, data = make(engine, ema_decay=0.9), batch(2)
     task.train_step([batch(seed=3)], 0)
     averaged = tiny.tokenizer().double().eval()
-    averaged.load_state_dict(task.state.average.tensors)
+    averaged.load_state_dict(task.state.averages)
     with torch.no_grad():
         output = averaged(data.images)
     levels = [((images.clamp(-1, 1) + 1) * 127.5).round() for images in (data.images, output.images)]
@@ -309,7 +309,7 @@ def test_the_file_holds_the_averaged_weights_if_there_are_any(engine, tmp_path, 
     task.export(RunFolder(tmp_path), 1)
     model, header = load_model(tmp_path / "tokenizer.safetensors")
     assert (header.step, header.weights) == (1, "ema" if decay else "raw")
-    expected = task.state.average.tensors if decay else task.tokenizer.state_dict()
+    expected = task.state.averages if decay else task.tokenizer.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
 
 
