@@ -2,11 +2,11 @@
 
 import logging
 import platform
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -17,7 +17,7 @@ from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
 from vqgan.data import Data, source_of
 from vqgan.data.given import MemoryConfig
-from vqgan.data.loader import Loader, evaluation_batches
+from vqgan.data.loader import evaluation_batches, training_batches
 from vqgan.data.skipping import check_source
 from vqgan.data.source import Source
 from vqgan.errors import ConfigError
@@ -39,7 +39,7 @@ from vqgan.training.run import (
     refuse_changes,
 )
 from vqgan.training.task import Session, Task
-from vqgan.types import Batch, OnProgress
+from vqgan.types import OnProgress
 from vqgan.version import __version__
 
 __all__ = ["Data", "read_run", "resolve", "train"]
@@ -140,19 +140,19 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> None:
         f"on {engine.device}: {len(images):,} images{classes}, {len(heldout) if measured else 0:,} held out",
     )
     transform = data.transform(session.task.image_channels)
-    loader = Loader(
-        images,
-        transform,
-        batch_size=training.batch_size // training.accumulate,
-        seed=values["seed"],
-        workers=data.workers,
-        start=session.start * training.batch_size,
-        rank=engine.rank,
-        world=engine.world,
-    )
     with ExitStack() as stack:
+        batches = training_batches(
+            images,
+            transform,
+            batch_size=training.batch_size // training.accumulate,
+            seed=values["seed"],
+            workers=data.workers,
+            start=session.start * training.batch_size,
+            rank=engine.rank,
+            world=engine.world,
+        )
         # Closing the batches ends the processes that read, also where an error keeps them alive.
-        batches = stack.enter_context(closing(cast(Generator[Batch, None, None], iter(loader))))
+        stack.enter_context(closing(batches))
         observer = None
         if engine.is_main:
             held_out = partial(evaluation_batches, heldout, transform)

@@ -14,7 +14,7 @@ import torch
 
 from vqgan.config import Config, convert, to_mapping
 from vqgan.data import DigitsConfig, Source, SourceConfig, open_source
-from vqgan.data.loader import Loader, evaluation_batches
+from vqgan.data.loader import evaluation_batches, training_batches
 from vqgan.data.transforms import TransformConfig
 from vqgan.training.run import DataConfig, open_sources
 
@@ -117,7 +117,7 @@ def test_a_source_can_be_sent_to_another_process(opened: Opener) -> None:
 def test_batches_come_in_the_wanted_size_and_channels(opened: Opener, channels: int) -> None:
     transform = TransformConfig(image_size=(8, 8), image_channels=channels, crop="random", flip=True)
     source = opened("train")
-    for batch in islice(Loader(source, transform, batch_size=4, seed=0), 3):
+    for batch in islice(training_batches(source, transform, batch_size=4, seed=0), 3):
         assert batch.images.shape == (4, channels, 8, 8)
         assert batch.skipped == ()
         assert set(batch.condition) == ({"class"} if source.class_names else set())

@@ -63,7 +63,7 @@ class ItemSource(Source):
         return len(self._items)
 
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
-        """Takes an item: as RGB, or in more channels where these are wanted.
+        """Takes an item in this number of channels.
 
         Raises:
             DataError: If it raises an error, or is not an image or has an unknown class.
@@ -73,8 +73,7 @@ class ItemSource(Source):
         if label not in (range(count) if count else (None,)):
             expected = f"0 to {count - 1}" if count else "none, as that of the first image"
             raise DataError(f"its class is {label}, expected {expected}")
-        pixels = _pixels(image, channels)
-        return Item(with_channels(pixels, 3 if channels == 1 else channels, "the image"), label)
+        return Item(with_channels(_pixels(image, channels), channels, "the image"), label)
 
     def _item(self, index: int) -> tuple[Any, int | None]:
         try:
@@ -117,7 +116,7 @@ class ItemSource(Source):
 
 def _pixels(image: object, channels: int) -> Pixels:
     if isinstance(image, Image.Image):
-        return from_picture(image, 3 if channels == 1 else channels)
+        return from_picture(image, channels)
     if isinstance(image, Tensor):
         image = (image.movedim(-3, -1) if image.ndim > 2 else image).numpy(force=True)
     if isinstance(image, np.ndarray):

@@ -69,13 +69,13 @@ class FileSource(Source):
         return len(self._paths)
 
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
-        """Reads a file: as RGB, or in more channels where these are wanted.
+        """Reads a file in this number of channels.
 
         Raises:
             DataError: If the file cannot be read.
         """
-        path, wanted = self._root / self._paths[index], 3 if channels == 1 else channels
-        pixels = read_pixels(path, wanted, frame=self._frames[index], smallest_side=smallest_side)
+        path = self._root / self._paths[index]
+        pixels = read_pixels(path, channels, frame=self._frames[index], smallest_side=smallest_side)
         return Item(pixels, self._classes[index] if self._classes else None)
 
     def check(self, index: int, channels: int) -> int:

@@ -10,8 +10,8 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vqgan.data.skipping import Skipped, reason_of, refuse_too_many
+from vqgan.data.skipping import reason_of, refuse_too_many
 from vqgan.data.source import Source
 from vqgan.data.transforms import TransformConfig, transform
 from vqgan.errors import DataError, VqganError
@@ -67,15 +67,23 @@ def augmentation(sample: int, seed: int) -> np.random.Generator:
     return np.random.Generator(_bits(seed, sample, _AUGMENTATION))
 
 
-@dataclass(frozen=True)
-class Loader:
-    """An endless sequence of batches; every iteration begins anew at ``start``.
+def training_batches(
+    source: Source,
+    transform: TransformConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int = 0,
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Generator[Batch, None, None]:
+    """Batches without end: batch t of size B holds the samples ``start + tB`` to ``start + (t + 1)B - 1``.
 
-    Batch t of size B holds the samples ``start + tB`` to ``start + (t + 1)B - 1``. An image that cannot be
-    read is reported in ``Batch.skipped``, and the next one in the epoch's order takes its place. Too many of
-    them are a DataError of the iteration, see :func:`refuse_too_many`.
+    An image that cannot be read is reported in ``Batch.skipped``, and the next one in the epoch's order takes
+    its place.
 
-    Attributes:
+    Args:
         source: The images.
         transform: What is done to them.
         batch_size: Images of one batch over all training processes, a multiple of their number.
@@ -84,31 +92,24 @@ class Loader:
         start: The first sample. Going to it costs nothing, however far it is.
         rank: Number of this training process; it takes the ``rank``-th share of each batch.
         world: Number of training processes.
+
+    Raises:
+        DataError: If too many images cannot be read, see :func:`refuse_too_many`.
     """
-
-    source: Source
-    transform: TransformConfig
-    _: KW_ONLY
-    batch_size: int
-    seed: int
-    workers: int = 0
-    start: int = 0
-    rank: int = 0
-    world: int = 1
-
-    def __iter__(self) -> Iterator[Batch]:
-        share = self.batch_size // self.world
-        firsts = itertools.count(self.start + self.rank * share, self.batch_size)
-        samples = (range(first, first + share) for first in firsts)
-        tried, bad = np.zeros(len(self.source), dtype=np.bool_), dict[int, tuple[str, str]]()
-        for read in _read(_Reader(self.source, self.transform, self.seed), samples, self.workers):
-            tried[list(read.tried)] = True
-            for index in (index for index in read.bad if index not in bad):
-                logger.warning("skipped `%s`: %s", *read.bad[index])
-            bad |= read.bad
-            if read.bad:
-                refuse_too_many(bad, int(np.count_nonzero(tried)), len(tried))
-            yield read.batch
+    share = batch_size // world
+    samples = (range(first, first + share) for first in itertools.count(start + rank * share, batch_size))
+    bad: dict[str, str] = {}
+    for number, batch in enumerate(_read(_Reader(source, transform, seed), samples, workers), start=1):
+        for label, reason in batch.skipped:
+            if label not in bad:
+                logger.warning("skipped `%s`: %s", label, reason)
+            bad[label] = reason
+        if len(batch.images) < share:  # no image could take the place of a bad one
+            refuse_too_many(bad, len(bad), len(bad))
+        elif batch.skipped:
+            tried = max(number * share, len(bad) + 1)
+            refuse_too_many(bad, min(tried, len(source)), len(source))
+        yield batch
 
 
 def evaluation_batches(
@@ -130,51 +131,42 @@ def evaluation_batches(
     count = len(source) if limit is None else min(limit, len(source))
     numbers = [i * len(source) // count for i in range(count)]
     samples = (numbers[first : first + batch_size] for first in range(0, count, batch_size))
-    for read in _read(_Reader(source, transform.without_chance(), None), samples, workers):
-        yield read.batch
+    return _read(_Reader(source, transform.without_chance(), None), samples, workers)
 
 
 @dataclass(frozen=True)
-class _Read:
-    """A batch, and the numbers of the images that were tried for it."""
-
-    batch: Batch
-    tried: tuple[int, ...]
-    bad: Skipped
-
-
-@dataclass(frozen=True)
-class _Reader(Dataset[_Read | VqganError]):
+class _Reader(Dataset[Batch | VqganError]):
     """Reads batches by sample numbers; without a seed the number of a sample is that of its image."""
 
     source: Source
     transform: TransformConfig
     seed: int | None
 
-    def __getitem__(self, samples: Sequence[int]) -> _Read | VqganError:
+    def __getitem__(self, samples: Sequence[int]) -> Batch | VqganError:
         """Reads a batch; an error of ours is handed back whole: torch's loader would raise it as text."""
         try:
             return self._read(samples)
         except VqganError as error:
             return error
 
-    def _read(self, samples: Sequence[int]) -> _Read:
+    def _read(self, samples: Sequence[int]) -> Batch:
         wanted = self.transform
+        channels = (
+            3 if wanted.image_channels == 1 else wanted.image_channels
+        )  # colour is resized, then made grey
         images: list[Tensor] = []
         classes: list[int] = []
         numbers: list[int] = []
-        tried: list[int] = []
-        bad: dict[int, tuple[str, str]] = {}
+        bad: dict[str, str] = {}
         for sample in samples:
             one = (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
             for index in one:
-                tried.append(index)
                 try:
-                    item = self.source.read(index, wanted.image_channels, wanted.smallest_side())
+                    item = self.source.read(index, channels, wanted.smallest_side())
                     image = transform(item.pixels, wanted, augmentation(sample, self.seed or 0))
                 except DataError as error:
                     label = self.source.label(index)
-                    bad[index] = label, reason_of(error, label)
+                    bad[label] = reason_of(error, label)
                     continue
                 images.append(image)
                 numbers.append(sample)
@@ -182,16 +174,15 @@ class _Reader(Dataset[_Read | VqganError]):
                     classes.append(item.class_index)
                 break
         shape = (0, wanted.image_channels, *wanted.image_size)
-        batch = Batch(
+        return Batch(
             images=torch.stack(images) if images else torch.empty(shape),
             condition={"class": torch.tensor(classes, dtype=torch.int64)} if self.source.class_names else {},
             sample=torch.tensor(numbers, dtype=torch.int64),
-            skipped=tuple(bad.values()),
+            skipped=tuple(bad.items()),
         )
-        return _Read(batch, tuple(tried), bad)
 
 
-def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[_Read]:
+def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[Batch]:
     """Reads in this process, or ahead in others, which end with this iterator."""
     with warnings.catch_warnings():
         # More workers than processors is the caller's choice: workers wait for a slow disk more than they compute.

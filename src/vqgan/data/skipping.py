@@ -18,9 +18,6 @@ MIN_TRIED = 100
 MIN_BAD = 5
 """Fewer bad images are always tolerated: in a small folder, a single one can be more than the share."""
 
-Skipped = Mapping[int, tuple[str, str]]
-"""Images that cannot be read: number to (label, reason)."""
-
 
 def reason_of(error: DataError, label: str) -> str:
     """Why an image is skipped, without the name, which is shown next to it."""
@@ -34,7 +31,7 @@ def check_source(source: Source, channels: int) -> None:
         DataError: If too many of them cannot be read, see :func:`refuse_too_many`.
     """
     count = min(len(source), source.max_checked)
-    bad: dict[int, tuple[str, str]] = {}
+    bad: dict[str, str] = {}
     animated: list[str] = []
     for index in (number * len(source) // count for number in range(count)):
         label = source.label(index)
@@ -42,20 +39,20 @@ def check_source(source: Source, channels: int) -> None:
             if source.check(index, channels) > 1:
                 animated.append(label)
         except DataError as error:
-            bad[index] = label, reason_of(error, label)
+            bad[label] = reason_of(error, label)
     refuse_too_many(bad, count, count)
     if animated:
         what = "of %d files with several frames the first is taken (as of `%s`); `data.frames: all` takes all"
         logger.warning(what, len(animated), animated[0])
 
 
-def refuse_too_many(bad: Skipped, tried: int, total: int) -> None:
+def refuse_too_many(bad: Mapping[str, str], tried: int, total: int) -> None:
     """Raises DataError if too many images cannot be read.
 
     These are 5 images and more than 5 % of at least 100 tried (or of all there are), or all that were tried.
 
     Args:
-        bad: Those that cannot be read.
+        bad: Those that cannot be read: label to reason.
         tried: How many were tried.
         total: How many there are.
     """
@@ -69,10 +66,10 @@ def refuse_too_many(bad: Skipped, tried: int, total: int) -> None:
         )
 
 
-def _table(bad: Skipped) -> str:
+def _table(bad: Mapping[str, str]) -> str:
     """The most frequent reasons, each with the number of files and one of them."""
     labels: dict[str, list[str]] = defaultdict(list)
-    for label, reason in bad.values():
+    for label, reason in bad.items():
         labels[reason].append(label)
     rows = sorted(labels.items(), key=lambda row: -len(row[1]))
     lines = [f"  {len(own):6}  {reason}  (`{own[0]}`)" for reason, own in rows[:5]]

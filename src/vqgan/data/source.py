@@ -60,7 +60,7 @@ class Source(ABC):
 
         Args:
             index: Which one.
-            channels: How many are wanted; used where it matters for reading, as with transparency.
+            channels: How many are wanted. Images in memory keep theirs.
             smallest_side: A larger image may come smaller, if its shorter side keeps this length: large
                 photographs are decoded faster this way.
 

@@ -29,7 +29,7 @@ from vqgan.demo.measures import (
     reconstruction_numbers,
 )
 from vqgan.demo.report import write_demo_report
-from vqgan.errors import CheckpointError, ConfigError
+from vqgan.errors import ConfigError
 from vqgan.images import grid, save_png, to_float, to_uint8
 from vqgan.output_files import make_folder, write_json
 from vqgan.runs import train
@@ -172,10 +172,7 @@ def _measure(
 ) -> dict[str, Any]:
     """All numbers, and all pictures but the curves."""
     synthesizer = load(folder / "prior", device="cpu")
-    if not isinstance(synthesizer, Synthesizer):
-        raise CheckpointError(
-            f"`{folder / 'prior'}` holds no prior", hint="remove the folder and start again"
-        )
+    assert isinstance(synthesizer, Synthesizer), "a prior's run holds a synthesizer"
     tokenizer = synthesizer.tokenizer
     train_grids = encode_frames(tokenizer, frames.train, on_progress)
     grids = encode_frames(tokenizer, frames.heldout, on_progress)

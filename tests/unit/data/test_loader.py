@@ -2,7 +2,9 @@ import logging
 import os
 import pickle
 import signal
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from vqgan.data import FolderConfig, open_source
-from vqgan.data.loader import Loader, evaluation_batches
+from vqgan.data import FolderConfig, ListConfig, open_source
+from vqgan.data.loader import evaluation_batches, permutation, training_batches
 from vqgan.data.source import ArraySource, Item, Source
 from vqgan.data.transforms import TransformConfig
 from vqgan.errors import ConfigError, DataError
@@ -56,8 +58,8 @@ class Watched(Source):
         return "0"
 
 
-def first(loader: Loader, count: int) -> list[Batch]:
-    return list(islice(loader, count))
+def first(batches: Iterator[Batch], count: int) -> list[Batch]:
+    return list(islice(batches, count))
 
 
 def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
@@ -76,19 +78,19 @@ def shown(batches: list[Batch]) -> list[int]:
 
 
 def test_a_batch_holds_images_classes_and_sample_numbers() -> None:
-    batch = first(Loader(noise(10), AUGMENTED, batch_size=4, seed=0), 1)[0]
+    batch = first(training_batches(noise(10), AUGMENTED, batch_size=4, seed=0), 1)[0]
     assert batch.images.shape == (4, 3, 4, 5)
     assert batch.images.dtype == torch.float32
     assert batch.condition["class"].dtype == torch.int64
     assert batch.sample.tolist() == [0, 1, 2, 3]
     assert batch.skipped == ()
-    assert first(Loader(Watched(10), PLAIN, batch_size=4, seed=0), 1)[0].condition == {}
+    assert first(training_batches(Watched(10), PLAIN, batch_size=4, seed=0), 1)[0].condition == {}
 
 
 def test_each_image_comes_with_its_class() -> None:
     source = noise(12)
     sized = replace_size(PLAIN, (7, 8))
-    for batch in first(Loader(source, sized, batch_size=5, seed=3), 4):
+    for batch in first(training_batches(source, sized, batch_size=5, seed=3), 4):
         for image, number in zip(batch.images, batch.condition["class"].tolist(), strict=True):
             same = [i for i in range(12) if torch.equal(to_float(source.read(i).pixels), image)]
             assert [i % 3 for i in same] == [number]
@@ -102,40 +104,42 @@ def replace_size(config: TransformConfig, size: tuple[int, int]) -> TransformCon
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_number_of_workers_changes_nothing(workers: int) -> None:
-    loader = Loader(noise(11), AUGMENTED, batch_size=4, seed=5)
-    assert_same(first(replace(loader, workers=workers), 8), first(loader, 8))
+    batches_of = partial(training_batches, noise(11), AUGMENTED, batch_size=4, seed=5)
+    assert_same(first(batches_of(workers=workers), 8), first(batches_of(), 8))
 
 
 def test_starting_at_a_sample_equals_skipping_to_it() -> None:
-    loader = Loader(noise(11), AUGMENTED, batch_size=4, seed=5)
-    everything = first(loader, 12)
-    assert_same(first(replace(loader, start=7 * 4), 5), everything[7:])
-    assert_same(first(replace(loader, start=7 * 4, workers=2), 5), everything[7:])
+    batches_of = partial(training_batches, noise(11), AUGMENTED, batch_size=4, seed=5)
+    everything = first(batches_of(), 12)
+    assert_same(first(batches_of(start=7 * 4), 5), everything[7:])
+    assert_same(first(batches_of(start=7 * 4, workers=2), 5), everything[7:])
 
 
 @pytest.mark.parametrize("world", [2, 4])
 def test_training_processes_share_the_batch_of_one(world: int) -> None:
-    loader = Loader(noise(11), AUGMENTED, batch_size=4, seed=5)
-    shares = [first(replace(loader, rank=rank, world=world, start=4), 6) for rank in range(world)]
-    for whole, *parts in zip(first(replace(loader, start=4), 6), *shares, strict=True):
+    batches_of = partial(training_batches, noise(11), AUGMENTED, batch_size=4, seed=5)
+    shares = [first(batches_of(rank=rank, world=world, start=4), 6) for rank in range(world)]
+    for whole, *parts in zip(first(batches_of(start=4), 6), *shares, strict=True):
         assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
         assert torch.equal(torch.cat([part.sample for part in parts]), whole.sample)
         assert torch.equal(torch.cat([part.condition["class"] for part in parts]), whole.condition["class"])
 
 
 def test_the_seed_decides_order_and_augmentation() -> None:
-    one, same, other = (first(Loader(noise(11), AUGMENTED, batch_size=4, seed=s), 3) for s in (1, 1, 2))
+    one, same, other = (
+        first(training_batches(noise(11), AUGMENTED, batch_size=4, seed=s), 3) for s in (1, 1, 2)
+    )
     assert_same(one, same)
     assert not torch.equal(one[0].images, other[0].images)
 
 
 def test_the_same_image_is_augmented_anew_in_every_epoch() -> None:
-    batches = first(Loader(noise(1), AUGMENTED, batch_size=1, seed=0), 20)
+    batches = first(training_batches(noise(1), AUGMENTED, batch_size=1, seed=0), 20)
     assert len({tuple(batch.images.flatten().tolist()) for batch in batches}) > 10
 
 
 def test_every_epoch_is_a_permutation_also_when_batches_straddle_its_end() -> None:
-    numbers = shown(first(Loader(Watched(7), PLAIN, batch_size=3, seed=1), 7))
+    numbers = shown(first(training_batches(Watched(7), PLAIN, batch_size=3, seed=1), 7))
     epochs = [numbers[0:7], numbers[7:14], numbers[14:21]]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1]
@@ -143,7 +147,7 @@ def test_every_epoch_is_a_permutation_also_when_batches_straddle_its_end() -> No
 
 def test_nothing_before_the_start_is_read_however_far_it_is() -> None:
     source = Watched(100)
-    batch = first(Loader(source, PLAIN, batch_size=8, seed=0, start=50 * 100 - 4), 1)[0]
+    batch = first(training_batches(source, PLAIN, batch_size=8, seed=0, start=50 * 100 - 4), 1)[0]
     assert source.reads == shown([batch])
     assert len(source.reads) == 8
     assert batch.sample.tolist() == list(range(4996, 5004))
@@ -154,7 +158,7 @@ def test_the_global_generators_are_left_alone() -> None:
     np.random.seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     for workers in (0, 1):
-        first(Loader(noise(5), AUGMENTED, batch_size=2, seed=0, workers=workers), 2)
+        first(training_batches(noise(5), AUGMENTED, batch_size=2, seed=0, workers=workers), 2)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])
 
@@ -164,11 +168,11 @@ def test_the_next_image_of_the_order_takes_the_place_of_a_bad_one(
     workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     size = 60
-    good = shown(first(Loader(Watched(size), PLAIN, batch_size=20, seed=2), 3))
+    good = shown(first(training_batches(Watched(size), PLAIN, batch_size=20, seed=2), 3))
     place = 17
     source = Watched(size, bad=frozenset({good[place]}))
     with caplog.at_level(logging.WARNING):
-        batches = first(Loader(source, PLAIN, batch_size=20, seed=2, workers=workers), 6)
+        batches = first(training_batches(source, PLAIN, batch_size=20, seed=2, workers=workers), 6)
     assert shown(batches[:3]) == [*good[:place], good[place + 1], *good[place + 1 :]]
     assert batches[0].skipped == ((f"file {good[place]}", "OSError: cut short"),)
     assert batches[1].skipped == ()
@@ -181,7 +185,7 @@ def test_the_next_image_of_the_order_takes_the_place_of_a_bad_one(
 def test_too_many_bad_images_stop_with_a_table(workers: int) -> None:
     source = Watched(200, bad=frozenset(range(0, 200, 10)))
     with pytest.raises(DataError) as caught:
-        first(Loader(source, PLAIN, batch_size=10, seed=0, workers=workers), 100)
+        first(training_batches(source, PLAIN, batch_size=10, seed=0, workers=workers), 100)
     assert "too many images cannot be read" in caught.value.message
     assert "at most 5% are skipped" in caught.value.message
     assert "OSError: cut short  (`file " in caught.value.message
@@ -193,12 +197,12 @@ def test_too_many_bad_images_stop_with_a_table(workers: int) -> None:
 def test_a_source_without_one_good_image_stops_at_once(size: int) -> None:
     source = Watched(size, bad=frozenset(range(size)))
     with pytest.raises(DataError, match="too many images cannot be read"):
-        next(iter(Loader(source, PLAIN, batch_size=2, seed=0)))
+        next(iter(training_batches(source, PLAIN, batch_size=2, seed=0)))
 
 
 def test_one_bad_image_of_few_never_stops_a_run_however_long_it_is() -> None:
-    loader = Loader(Watched(19, bad=frozenset({4})), PLAIN, batch_size=4, seed=0)
-    batches = first(loader, 200)
+    batches_of = partial(training_batches, Watched(19, bad=frozenset({4})), PLAIN, batch_size=4, seed=0)
+    batches = first(batches_of(), 200)
     assert all(len(batch.images) == 4 for batch in batches)
     assert {path for batch in batches for path, _ in batch.skipped} == {"file 4"}
     assert sum(len(batch.skipped) for batch in batches) > 40
@@ -210,12 +214,14 @@ def test_one_bad_image_of_few_never_stops_a_run_however_long_it_is() -> None:
 def test_a_run_stops_at_five_bad_images_if_they_are_more_than_one_in_twenty(
     size: int, bad: int, stops: bool
 ) -> None:
-    loader = Loader(Watched(size, bad=frozenset(range(bad))), PLAIN, batch_size=10, seed=0)
+    batches_of = partial(
+        training_batches, Watched(size, bad=frozenset(range(bad))), PLAIN, batch_size=10, seed=0
+    )
     if not stops:
-        assert len(first(loader, 100)) == 100
+        assert len(first(batches_of(), 100)) == 100
         return
     with pytest.raises(DataError, match=f"cannot be read: {bad} of {size} tried"):
-        first(loader, 100)
+        first(batches_of(), 100)
 
 
 class Broken(Watched):
@@ -227,7 +233,7 @@ class Broken(Watched):
 
 def test_an_error_in_a_worker_keeps_its_kind_message_and_hint() -> None:
     with pytest.raises(ConfigError) as caught:
-        first(Loader(Broken(5), PLAIN, batch_size=2, seed=0, workers=2), 1)
+        first(training_batches(Broken(5), PLAIN, batch_size=2, seed=0, workers=2), 1)
     assert (caught.value.message, caught.value.hint) == ("the game `x` is unknown", "did you mean `y`?")
     assert torch.multiprocessing.active_children() == []
 
@@ -242,13 +248,13 @@ class Killed(Watched):
 
 def test_a_worker_that_dies_is_a_data_error() -> None:
     with pytest.raises(DataError, match="a process that reads images died") as caught:
-        first(Loader(Killed(5), PLAIN, batch_size=2, seed=0, workers=1), 1)
+        first(training_batches(Killed(5), PLAIN, batch_size=2, seed=0, workers=1), 1)
     assert "lower the number of workers" in caught.value.hint
     assert torch.multiprocessing.active_children() == []
 
 
 def test_workers_end_with_the_iteration() -> None:
-    batches = iter(Loader(noise(5), PLAIN, batch_size=2, seed=0, workers=2))
+    batches = iter(training_batches(noise(5), PLAIN, batch_size=2, seed=0, workers=2))
     for _ in range(2):  # one of each worker: only then both have surely left this process's group
         next(batches)
     children = torch.multiprocessing.active_children()
@@ -259,17 +265,17 @@ def test_workers_end_with_the_iteration() -> None:
     assert torch.multiprocessing.active_children() == []
 
 
-def test_a_loader_can_be_sent_to_a_process_that_starts_from_nothing(tmp_path: Path) -> None:
+def test_a_source_can_be_sent_to_a_process_that_starts_from_nothing(tmp_path: Path) -> None:
     for number in range(6):
         pixels = np.full((6, 6, 3), 40 * number, np.uint8)
         save_png(to_float(pixels), tmp_path / "ab"[number % 2] / f"{number}.png")
     source = open_source(FolderConfig(path=str(tmp_path))).part("train")
-    loader = Loader(source, AUGMENTED, batch_size=2, seed=0)
-    assert_same(first(pickle.loads(pickle.dumps(loader)), 3), first(loader, 3))
+    batches_of = partial(training_batches, source, AUGMENTED, batch_size=2, seed=0)
+    assert_same(first(pickle.loads(pickle.dumps(batches_of))(), 3), first(batches_of(), 3))
     before = torch.multiprocessing.get_start_method()
     torch.multiprocessing.set_start_method("spawn", force=True)
     try:
-        assert_same(first(replace(loader, workers=1), 3), first(loader, 3))
+        assert_same(first(batches_of(workers=1), 3), first(batches_of(), 3))
     finally:
         torch.multiprocessing.set_start_method(before, force=True)
 
@@ -306,3 +312,24 @@ def test_an_evaluation_without_one_good_image_is_empty_and_reports_them_all(
     assert shown(batches) == []
     assert sum(len(batch.skipped) for batch in batches) == size
     assert caplog.messages == []  # whoever evaluates again and again says so once
+
+
+def test_a_list_that_names_one_bad_file_again_and_again_stops(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"<html>")
+    (tmp_path / "list.txt").write_text("bad.png\n" * 3)
+    source = open_source(ListConfig(path=str(tmp_path / "list.txt")))
+    with pytest.raises(DataError, match="too many images cannot be read"):
+        first(training_batches(source, PLAIN, batch_size=2, seed=0), 1)
+
+
+def test_many_bad_images_in_front_of_a_good_one_do_not_stop_before_enough_are_tried() -> None:
+    order = permutation(1000, 0, 0)
+    source = Watched(1000, bad=frozenset(order[:40].tolist()))
+    assert len(first(training_batches(source, PLAIN, batch_size=1, seed=0), 50)) == 50
+    with pytest.raises(DataError, match="cannot be read: 40 of "):
+        first(
+            training_batches(
+                Watched(100, bad=frozenset(permutation(100, 0, 0)[:40].tolist())), PLAIN, batch_size=1, seed=0
+            ),
+            200,
+        )
