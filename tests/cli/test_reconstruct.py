@@ -161,11 +161,6 @@ def test_decode_inverts_encode_up_to_the_tokenizer(trained, tmp_path, run):
     assert Image.open(decoded.paths[0]).text["command"] == "decode"
 
 
-def test_the_prior_that_was_trained_on_a_tokenizer_reads_its_codes(trained, tmp_path, run):
-    run("encode", trained.tokenizer, trained.images / "dark", "--out", tmp_path / "codes")
-    assert run("decode", trained.prior, tmp_path / "codes", "--out", tmp_path / "out").code == 0
-
-
 @pytest.mark.parametrize(("first", "second"), [("bf16", "fp32"), ("fp32", "bf16"), ("fp16", "auto")])
 def test_codes_belong_to_a_tokenizer_in_every_precision(first, second, trained, tmp_path, run):
     where = ["--device", "cpu", "--precision"]
