@@ -152,8 +152,12 @@ def open_folder(config: FolderConfig, frames: WhichFrames = "first") -> FileSour
     depth = 1 if heldout else 0
     inside = all(path.count("/") > depth for path in used)
     classes = [path.split("/")[depth] for path in used] if inside else []
-    if heldout:
-        _check_classes(root, used, classes, heldout)
+    trained = {name for path, name in zip(used, classes, strict=False) if path.startswith(f"{TRAIN}/")}
+    if heldout and (unknown := sorted(set(classes) - trained, key=natural)):
+        raise DataError(
+            f"`{printable(root / heldout)}` has the class `{printable(unknown[0])}`, which `{TRAIN}` lacks",
+            hint="to train without classes, name the two folders separately: `data=` and `eval_data=`",
+        )
     source = FileSource(
         name=printable(root), root=root, paths=used, classes=classes, frames=frames, heldout_folder=heldout
     )
@@ -166,18 +170,6 @@ def open_folder(config: FolderConfig, frames: WhichFrames = "first") -> FileSour
         rest = f"; {elsewhere:,} elsewhere are ignored" if elsewhere else ""
         logger.info("`%s`: %s images %s%s%s", source.name, f"{len(source):,}", kinds, part, rest)
     return source
-
-
-def _check_classes(root: Path, paths: Sequence[str], classes: Sequence[str], heldout: str) -> None:
-    """Raises DataError if a class of the held-out part is not one of the other's."""
-    parts: dict[str, set[str]] = {TRAIN: set(), heldout: set()}
-    for path, name in zip(paths, classes, strict=False):
-        parts[path.partition("/")[0]].add(name)
-    if unknown := sorted(parts[heldout] - parts[TRAIN], key=natural):
-        raise DataError(
-            f"`{printable(root / heldout)}` has the class `{printable(unknown[0])}`, which `{TRAIN}` lacks",
-            hint="to train without classes, name the two folders separately: `data=` and `eval_data=`",
-        )
 
 
 class ListConfig(Config, frozen=True, tag_field="kind", tag="list"):

@@ -8,24 +8,3 @@ from vqgan.images.paths import list_images
 from vqgan.images.pixels import Pixels, fit, from_array, to_float, to_uint8, with_channels
 from vqgan.images.reading import check_image, from_picture, read_images, read_pixels
 from vqgan.images.writing import grid, save_apng, save_png, to_pictures, to_sheet, write_images
-
-__all__ = [
-    "Pixels",
-    "check_image",
-    "fit",
-    "from_array",
-    "from_picture",
-    "grid",
-    "list_images",
-    "printable",
-    "read_images",
-    "read_pixels",
-    "save_apng",
-    "save_png",
-    "to_float",
-    "to_pictures",
-    "to_sheet",
-    "to_uint8",
-    "with_channels",
-    "write_images",
-]
