@@ -68,7 +68,7 @@ def train(
     """Trains a tokenizer or a prior, or continues a run.
 
     Args:
-        run: A preset's name, a YAML file, ours or the original's, or a run itself; None when resuming.
+        run: A preset's name, a YAML file, ours or the original's, or or a run itself; None when resuming.
         data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"atari:GAME"``, ...; or a
             list of paths, a uint8 array (n H W c), or a list or ``Dataset`` of images or (image, class): PIL
             pictures, arrays (H W c) or tensors (c H W) of uint8, uint16 or floats in [0, 1].
@@ -76,13 +76,13 @@ def train(
         out: The run's folder, new or empty; or ``resume``, but not both.
         tokenizer: For a prior: the trained tokenizer (a file or a run folder).
         start_from: Begin with the weights of this file or run.
-        resume: A run folder to continue; all is taken from it but ``data`` that was given as images.
+        resume: A run folder to continue; everything but ``data`` given as images is taken from it.
         overrides: Changes of the run's configuration, ``"training.steps=100"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         precision: ``"fp32"`` (the default of a new run), ``"bf16"`` or ``"auto"``.
         seed: Of initial weights, data order, augmentation and corruption; 0 by default.
         on_progress: Called after every step.
-        stage: ``"tokenizer"`` or ``"prior"``, where a run of the other kind is to be refused.
+        stage: ``"tokenizer"`` or ``"prior"``, to refuse a run of the other stage.
 
     Returns:
         The run's folder; it holds ``tokenizer.safetensors`` or ``prior.safetensors``.
@@ -128,12 +128,10 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> None:
     """Trains to the last step."""
     settings, (images, heldout), session = prepared
     data, training, engine, values = settings.data, settings.training, session.engine, session.values
-    # Where images are held out that, for want of others, are trained on too, they are only pictured.
+    # Held-out images that are also trained on, because there are no others, are pictured but not measured.
     measured = data.eval_source is not None or values["fingerprint"] != values["heldout_fingerprint"]
-    (height, width), classes = (
-        data.image_size,
-        f" of {len(images.class_names)} classes" if images.class_names else "",
-    )
+    height, width = data.image_size
+    classes = f" of {len(images.class_names)} classes" if images.class_names else ""
     logger.info(
         "%s",
         f"{training.steps:,} steps of {training.batch_size} images of {height}x{width} pixels in {engine.precision} "
@@ -215,7 +213,7 @@ def _continue(
     for name, value in (("precision", precision), ("seed", seed)):
         require(
             value in (None, "auto", environment[name]),
-            f"`{name}` is {value}, but the run was begun with {environment[name]}",
+            f"`{name}` is {value}, but the run began with {environment[name]}",
             hint="omit it, or begin a new run in another folder",
         )
     step = folder.newest()
@@ -227,7 +225,7 @@ def _continue(
     for (name, found), which in zip(prints.items(), ("data has", "held-out images have"), strict=True):
         require(
             found == values[name],
-            f"the {which} fingerprint {found[:12]}, the run was begun with {values[name][:12]}",
+            f"the {which} fingerprint {found[:12]}, the run began with {values[name][:12]}",
             hint="resume with the same images; to train on others, begin a new run with `start_from=`",
         )
     task: Task
@@ -242,7 +240,7 @@ def _continue(
         folder.clean(step.number if unfinished is None else step.number - 1)
         write_text(folder.config, dump_yaml(settings))
     engine.barrier()
-    logger.info("going on from step %d of %d", step.number, settings.training.steps)
+    logger.info("continuing from step %d of %d", step.number, settings.training.steps)
     return settings, sources, Session(task, folder, engine, values, step.number, unfinished)
 
 

@@ -481,7 +481,7 @@ def test_out_and_resume_together_or_neither(trained, tmp_path, run):
     refused(
         result,
         2,
-        f"`--out` is `{tmp_path / 'run'}`, but a resumed run keeps what it was begun with",
+        f"`--out` is `{tmp_path / 'run'}`, but a resumed run keeps what it began with",
         "omit ",
     )
     result = run("train", "tokenizer", trained.tokenizer_file, "--data", trained.images)
@@ -499,10 +499,10 @@ def test_a_resumed_run_refuses_what_it_would_not_heed(words, trained, run):
 def test_a_resumed_run_refuses_another_configuration(trained, run):
     result = run("train", "prior", "--resume", trained.prior, "--set", "prior.depth=2")
     refused(
-        result, 2, "`prior.depth` is 2, but the run was begun with 1", "a resumed run keeps its configuration"
+        result, 2, "`prior.depth` is 2, but the run began with 1", "a resumed run keeps its configuration"
     )
     result = run("train", "prior", "--resume", trained.prior, "--steps", 1)
-    refused(result, 2, "`training.steps` is 1, but the run was begun with 3", "a resumed run keeps")
+    refused(result, 2, "`training.steps` is 1, but the run began with 3", "a resumed run keeps")
 
 
 def test_a_resumed_run_refuses_other_images(trained, tmp_path, write_images, run):

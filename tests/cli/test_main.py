@@ -66,7 +66,7 @@ def test_the_second_interrupt_of_a_training_says_how_to_go_on(trained, tmp_path,
         (tmp_path / "new", [trained.prior_file, "--out", tmp_path / "new"]),
     ):
         result = run("train", "prior", *words)
-        hint = f"hint: go on with `vqgan train prior --resume {place}`\n" * (place == trained.prior)
+        hint = f"hint: continue with `vqgan train prior --resume {place}`\n" * (place == trained.prior)
         assert (result.code, result.err) == (130, f"vqgan: interrupted\n{hint}")
 
 

@@ -75,7 +75,7 @@ def test_resume_goes_on_for_more_steps(trained, tmp_path, run):
     words = ["--resume", tmp_path / "run", "--steps", 6, "--workers", 0, "--data", trained.images]
     result = run("train", "tokenizer", *words)
     assert (result.code, result.paths) == (0, [tmp_path / "run"])
-    assert "going on from step 4 of 6" in result.err
+    assert "continuing from step 4 of 6" in result.err
     assert metrics(tmp_path / "run")[-1]["step"] == 6
 
 
@@ -97,7 +97,7 @@ def test_an_interrupted_run_ends_with_its_code_and_can_be_resumed(trained, tmp_p
     monkeypatch.setattr(ProgressBar, "__call__", interrupt)
     result = run("train", "tokenizer", trained.tokenizer_file, "--data", trained.images, "--out", out)
     assert result.code == 75
-    assert f"hint: go on with `vqgan train tokenizer --resume {out}`" in result.err
+    assert f"hint: continue with `vqgan train tokenizer --resume {out}`" in result.err
     assert signal.getsignal(signal.SIGTERM) is before
     monkeypatch.undo()
     assert run("train", "tokenizer", "--resume", out).code == 0

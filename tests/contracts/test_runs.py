@@ -152,14 +152,14 @@ def test_data_given_apart_replaces_that_of_the_run():
     [
         (
             "task.optimizer.learning_rate=0.5",
-            "`task.optimizer.learning_rate` is 0.5, but the run was begun with 0.001",
+            "`task.optimizer.learning_rate` is 0.5, but the run began with 0.001",
         ),
-        ("training.batch_size=8", "`training.batch_size` is 8, but the run was begun with 4"),
+        ("training.batch_size=8", "`training.batch_size` is 8, but the run began with 4"),
         (
             "task.discriminator=null",
-            "`task.discriminator` is None, but the run was begun with {'loss': 'hinge', ",
+            "`task.discriminator` is None, but the run began with {'loss': 'hinge', ",
         ),
-        ("training.steps=3", "`training.steps` is 3, but the run was begun with 4"),
+        ("training.steps=3", "`training.steps` is 3, but the run began with 4"),
     ],
 )
 def test_a_resumed_run_may_not_differ_and_both_values_are_named(override, message):

@@ -86,7 +86,7 @@ def test_the_command_line_can_be_stopped_by_any_signal_and_goes_on_exactly(proce
         assert last % ENDLESS["save_every"] == 0
     else:
         assert f"vqgan: stopped at step {last} of 100000; everything is saved in `{folder}`" in errors
-        assert f"hint: go on with `vqgan train tokenizer --resume {folder}`" in errors
+        assert f"hint: continue with `vqgan train tokenizer --resume {folder}`" in errors
         assert "Traceback" not in errors
         assert not list(folder.rglob("*tmp*"))
     expected, step = uninterrupted

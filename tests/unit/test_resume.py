@@ -165,12 +165,12 @@ def begun(first_step, tmp_path):
     [
         (
             {"overrides": ["training.batch_size=8"]},
-            "`training.batch_size` is 8, but the run was begun with 4",
+            "`training.batch_size` is 8, but the run began with 4",
         ),
-        ({"overrides": ["training.steps=2"]}, "`training.steps` is 2, but the run was begun with 5"),
-        ({"precision": "bf16"}, "`precision` is bf16, but the run was begun with fp32"),
-        ({"seed": 0}, "`seed` is 0, but the run was begun with 3"),
-        ({"seed": 9}, "`seed` is 9, but the run was begun with 3"),
+        ({"overrides": ["training.steps=2"]}, "`training.steps` is 2, but the run began with 5"),
+        ({"precision": "bf16"}, "`precision` is bf16, but the run began with fp32"),
+        ({"seed": 0}, "`seed` is 0, but the run began with 3"),
+        ({"seed": 9}, "`seed` is 9, but the run began with 3"),
         ({"start_from": "x"}, "`start_from` is `x`, but a resumed run takes everything from its folder"),
         ({"run": "demo-prior"}, "`run` is `demo-prior`, but a resumed run takes everything from its folder"),
     ],
@@ -182,9 +182,11 @@ def test_other_changes_are_refused_with_both_values(begun, arguments, message):
 
 def test_the_same_images_may_lie_elsewhere_and_others_are_refused(begun, tmp_path):
     other = tiny.data(tmp_path / "other", count=11)
-    with pytest.raises(ConfigError, match=r"the data has fingerprint [0-9a-f]{12}, the run was begun with "):
+    with pytest.raises(ConfigError, match=r"the data has fingerprint [0-9a-f]{12}, the run began with "):
         train(None, resume=begun, data=other, device="cpu")
-    with pytest.raises(ConfigError, match=r"the held-out images have fingerprint [0-9a-f]{12}, the run was "):
+    with pytest.raises(
+        ConfigError, match=r"the held-out images have fingerprint [0-9a-f]{12}, the run began "
+    ):
         train(None, resume=begun, eval_data=other, device="cpu")
     train(None, resume=begun, data=tiny.data(tmp_path / "moved"), device="cpu")
 

@@ -152,7 +152,7 @@ class RunFolder:
                 self._damaged.add(number)
                 continue
             if problems:
-                logger.warning("%s; going on from step %d", "; ".join(problems), number)
+                logger.warning("%s; continuing from step %d", "; ".join(problems), number)
             values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             files = {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
             return Step(number, files, values)

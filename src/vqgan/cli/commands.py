@@ -246,7 +246,7 @@ class TrainTokenizer(Compute):
         if self.resume is not None and given:
             name, value = next(iter(given.items()))
             raise ConfigError(
-                f"`{name}` is `{value}`, but a resumed run keeps what it was begun with",
+                f"`{name}` is `{value}`, but a resumed run keeps what it began with",
                 hint=f"omit `{name}`, or begin a new run with `--out RUN --from {self.resume}`",
             )
 

@@ -39,7 +39,9 @@ def train(flags: commands.TrainTokenizer) -> None:
     except KeyboardInterrupt:  # the second Ctrl-C, which stops before anything is said
         place = RunFolder(Path(flags.resume or flags.out or ""))
         hint = (
-            f"\nhint: go on with `vqgan train {flags.stage} --resume {place.path}`" if place.numbers() else ""
+            f"\nhint: continue with `vqgan train {flags.stage} --resume {place.path}`"
+            if place.numbers()
+            else ""
         )
         raise KeyboardInterrupt(f"interrupted{hint}") from None
     print(folder)

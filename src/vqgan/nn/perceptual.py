@@ -32,7 +32,7 @@ class PerceptualNetwork(nn.Module):
 
     The network is fixed: its parameters are frozen and it stays in evaluation mode whatever ``train`` is
     called with, so a loss that holds it is the same in training and evaluation. All weights are NaN until
-    loaded with ``load_state_dict``: a forgotten load shows at once, random weights would train unnoticed.
+    loaded with ``load_state_dict``: a forgotten load is noticed, random weights would not be.
     """
 
     shift: Tensor

@@ -56,7 +56,7 @@ def build_tokenizer_task(
         logger.info("the model is that of `%s`, not that of the run's configuration", file)
     task_config = _with_perceptual_path(run.task, file)
     run = msgspec.structs.replace(run, tokenizer=tokenizer.config, task=task_config)
-    tokenizer.grid_size(run.data.image_size)  # says what does not fit before anything is written
+    tokenizer.grid_size(run.data.image_size)  # images that do not fit are refused before anything is written
     task = TokenizerTask(
         tokenizer.to(engine.device),
         run.task,
@@ -70,7 +70,7 @@ def build_tokenizer_task(
 
 
 def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[str]) -> None:
-    """Raises ConfigError, with both values, if a size that was set is another one in the file to start from."""
+    """Raises ConfigError, with both values, if an override sets a size that differs in the file to start from."""
     if start_from is None or not overrides:
         return
     model = find_header(Path(start_from))[-1]
@@ -127,7 +127,7 @@ def _stored(file: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 def _with_perceptual_path(task: TokenizerTaskConfig, file: Path | None) -> TokenizerTaskConfig:
-    """The task with the whole path of its perceptual network: that of the file it starts from, if it has one."""
+    """The task with the absolute path of its perceptual network: the file it starts from, if that holds one."""
     if task.perceptual is None:
         return task
     path = Path(task.perceptual.weights) if task.perceptual.weights else None
@@ -169,7 +169,7 @@ def build_prior_task(
 
     Raises:
         ConfigError: If neither a tokenizer nor a synthesizer to start from is given.
-        CheckpointError: If a file holds something else than is needed.
+        CheckpointError: If a file holds another kind of model.
         DataError: If the condition is a class and the images have none, or others; or a second picture or a
             layout, which no data source has.
     """
@@ -220,7 +220,7 @@ def _warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:
 def _start_synthesizer(
     run: PriorRun, start_from: str | Path, class_names: tuple[str, ...]
 ) -> tuple[PriorRun, Synthesizer]:
-    """The model of a file, and the run with that model's configuration; dropout is the run's, it has no weights."""
+    """The model of a file, and the run with that model's configuration; only dropout is the run's."""
     file = find_file(Path(start_from))
     model = _synthesizer(file)
     kind, wanted = (each.__struct_config__.tag for each in (model.config.conditioner, run.conditioner))

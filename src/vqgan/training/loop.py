@@ -28,11 +28,11 @@ UNFINISHED = "unfinished_row"
 
 
 class Interrupted(Exception):  # noqa: N818  (an event, not a failure)
-    """Work that changes nothing, such as an evaluation, was broken off because the run is to stop."""
+    """Work that changes nothing, such as an evaluation, was interrupted because the run shall stop."""
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop; whatever takes long looks at it now and then."""
+    """Whether the run was asked to stop; long work polls it."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -134,7 +134,7 @@ class Loop:
         return row
 
     def _estimate(self, done: int, seconds: float) -> None:
-        """Says once how long the run will take, by its steps so far; the first of them warms up."""
+        """Logs once how long the run will take, by its steps so far; the first one is a warm-up."""
         if self._times is None or self.observer is None:
             return
         self._times.append(seconds)
@@ -144,7 +144,7 @@ class Loop:
             self._times = None
 
     def _complete(self, done: int, row: Mapping[str, float], stop: StopRequest) -> None:
-        """What follows an optimizer step: looking at the model, saving, stopping."""
+        """Observes, saves and stops after an optimizer step."""
         finished = True
         if self.observer is not None:
             try:
@@ -158,11 +158,11 @@ class Loop:
         if stopping and not (last and finished):
             raise Preempted(
                 f"stopped at step {done} of {self.task.loop.steps}; everything is saved in `{self.folder.path}`",
-                hint=f"go on with `vqgan train {self.task.stage} --resume {self.folder.path}`",
+                hint=f"continue with `vqgan train {self.task.stage} --resume {self.folder.path}`",
             )
 
     def _finish(self) -> None:
-        """Writes animation and report. Everything is saved by now, so what fails here costs nothing else."""
+        """Writes animation and report. Everything is saved by now, so a failure here only costs these."""
         if self.observer is None:
             return
         for what, write in (

@@ -58,7 +58,7 @@ class Observer:
         Args:
             done: Optimizer steps done.
             row: Numbers of the training; empty when they are not due.
-            poll: Called often; what it raises breaks the work off before the row is written.
+            poll: Called often; an exception it raises ends the work before the row is written.
 
         Raises:
             OutputError: If the disk refuses.
@@ -132,7 +132,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 class MetricsLog:
     """Appends rows to ``metrics.jsonl`` and mirrors them to TensorBoard.
 
-    The rows are the record: a run stops when they cannot be written. The mirror is not: it is given up.
+    A run stops when rows cannot be written; a TensorBoard that fails is given up.
 
     Args:
         folder: The run's folder.
@@ -173,7 +173,7 @@ class MetricsLog:
                 self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Flushes what is left."""
+        """Flushes the events."""
         if self._board is not None:
             with self._mirroring():
                 self._board.close()

@@ -1,4 +1,4 @@
-"""What a step changes: optimizers with their learning rates, averaged weights, and all of it as one state."""
+"""What a step changes: optimizers, learning rates and averaged weights, gathered in one state."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -20,9 +20,9 @@ CURVES = {
 _MEANINGS = {
     "heldout_psnr": "of held-out images, in dB: 20 is blurred, 25 recognisable, 30 good, above 35 hard to tell apart",
     "heldout_loss": "nats per token of held-out images: guessing costs the natural logarithm of the number of codes",
-    "heldout_usage": "share of the codes that occur: far below 1, the codebook is larger than it need be, or collapsed",
+    "heldout_usage": "share of the codes that occur; far below 1 the codebook is too large, or has collapsed",
     "heldout_perplexity": "the number of equally frequent codes that would be as varied; higher is better",
-    "adaptive_weight": "of the discriminator beside the other losses; 0 before its start",
+    "adaptive_weight": "weight of the adversarial loss; 0 before the discriminator's start",
 }
 """How to read a number, and whether it is good."""
 
@@ -37,7 +37,7 @@ _PICTURE = re.compile(r"^(.+)-(\d{8,})\.png$")
 
 
 def write_run_report(folder: RunFolder) -> None:
-    """Writes the report of a run from what stands in its folder; nothing else is needed to look at it.
+    """Writes the report of a run from the files in its folder; the page needs no other files.
 
     Raises:
         OutputError: If the disk refuses.

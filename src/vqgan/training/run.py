@@ -1,7 +1,6 @@
 """The types of a run: what is trained, how, on which images, for how long; and what may change on resuming."""
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,11 +20,8 @@ from vqgan.training.prior_task import PriorTaskConfig
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
 
-logger = logging.getLogger(__name__)
-
-
 Given = tuple[SourceConfig | Source | None, SourceConfig | Source | None]
-"""Images to train on and held-out ones, as they were given beside a run's configuration."""
+"""The images to train on and the held-out ones that were given beside a run's configuration."""
 
 
 class DataConfig(Framing, frozen=True, kw_only=True):
@@ -33,8 +29,8 @@ class DataConfig(Framing, frozen=True, kw_only=True):
 
     Attributes:
         source: Where the images come from; usually given by ``--data``.
-        eval_source: Held-out images, in place of a fixed part of ``source``. Of a source that brings held-out
-            images of its own, only these; and such images of ``source`` are still not trained on.
+        eval_source: Held-out images, in place of a fixed part of ``source``. If it brings held-out images of its
+            own, only those are used; those of ``source`` are never trained on.
         frames: Of an animated GIF, WebP, PNG or a TIFF of several pages: ``"first"``, or ``"all"`` as images of
             their own; those of a file are all trained on or all held out.
         workers: Processes that read images; 0 reads them in the training process.
@@ -62,7 +58,7 @@ def open_sources(
 
     Args:
         data: Where they come from.
-        given: In place of its two sources, those of which the images themselves were given.
+        given: Replaces its two sources where the images themselves were given.
         by_class: Whether both must have the same classes.
 
     Raises:
@@ -130,7 +126,7 @@ def convert_run(mapping: Mapping[str, Any], *, where: str) -> Run:
 
 
 def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
-    """The run that a folder records, and the precision and seed that it was begun with.
+    """The run that a folder records, and the precision and seed that it began with.
 
     Raises:
         CheckpointError: If it is not a run folder, or its records are damaged.
@@ -158,7 +154,7 @@ _MAY_DIFFER = ("data.workers", "data.source", "data.eval_source", "task.perceptu
 
 
 def refuse_changes(recorded: Run, settings: Run) -> None:
-    """Compares a run with how it was begun.
+    """Compares a run with how it began.
 
     Raises:
         ConfigError: If it differs in more than a resumed run may; with both values.
@@ -167,7 +163,7 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
         grows = key == "training.steps" and new > old
         require(
             grows or key.startswith(_MAY_DIFFER),
-            f"`{key}` is {new}, but the run was begun with {old}",
+            f"`{key}` is {new}, but the run began with {old}",
             hint="a resumed run keeps its configuration, only `training.steps` may grow; "
             "begin a new one with `start_from=`",
         )
@@ -176,7 +172,7 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Key, old and new value of whatever differs."""
+    """Key, old and new value of everything that differs."""
     for name in sorted({*old, *new}):
         key, before, after = f"{prefix}{name}", old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):

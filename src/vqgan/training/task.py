@@ -114,7 +114,7 @@ class Session:
         engine: Device, precision, processes.
         values: Plain values that every saved step repeats (seed, fingerprints of the data).
         start: Optimizer steps already done; the state after them is saved.
-        unfinished: The row of the last of them, if its evaluation was broken off.
+        unfinished: The row of the last of them, if its evaluation was interrupted.
     """
 
     task: Task

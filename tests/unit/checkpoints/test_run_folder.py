@@ -221,7 +221,7 @@ def test_any_damage_is_seen_and_the_step_before_is_taken(folder, caplog, file, d
             path.write_bytes(b"")
     assert_newest(folder, 1)
     assert str(path) in caplog.text or str(path.parent) in caplog.text
-    assert caplog.text.rstrip().endswith("going on from step 1")
+    assert caplog.text.rstrip().endswith("continuing from step 1")
 
 
 def test_every_single_flipped_bit_is_seen(folder):

@@ -196,7 +196,7 @@ def test_a_signal_at_any_moment_leads_to_a_committed_step_and_a_hint(folder, mom
     assert (
         caught.value.message == f"stopped at step {step} of {STEPS}; everything is saved in `{folder.path}`"
     )
-    assert caught.value.hint == f"go on with `vqgan train tokenizer --resume {folder.path}`"
+    assert caught.value.hint == f"continue with `vqgan train tokenizer --resume {folder.path}`"
     newest = folder.newest()
     assert newest.number == step
     assert (UNFINISHED in newest.values) == unfinished
