@@ -16,7 +16,7 @@ from vqgan.cli.inputs import different, find_images, load_tokenizer, memory_of, 
 from vqgan.cli.outputs import check_targets, print_paths, settings_text
 from vqgan.cli.progress import ProgressBar
 from vqgan.errors import DataError
-from vqgan.evaluation.reconstruction import pixels_psnr
+from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
 from vqgan.tokenizer import check_decoding, decode_within, encode_within
 from vqgan.types import Progress

@@ -17,7 +17,7 @@ from vqgan.images.paths import natural
 
 logger = logging.getLogger(__name__)
 
-TRAIN, HELD_OUT = "train", ("val", "valid", "validation", "test")
+TRAIN_FOLDER, HELD_OUT_FOLDERS = "train", ("val", "valid", "validation", "test")
 """Sub-folders that are the two parts of a folder; of several to hold out, the first counts."""
 
 WhichFrames = Literal["first", "all"]
@@ -147,15 +147,15 @@ def open_folder(config: FolderConfig, frames: WhichFrames = "first") -> FileSour
         root /= paths[0].partition("/")[0]
         paths = [path.partition("/")[2] for path in paths]
     tops = {path.partition("/")[0] for path in paths if "/" in path}
-    heldout = next((name for name in HELD_OUT if TRAIN in tops and name in tops), "")
-    used = [path for path in paths if not heldout or path.startswith((f"{TRAIN}/", f"{heldout}/"))]
+    heldout = next((name for name in HELD_OUT_FOLDERS if TRAIN_FOLDER in tops and name in tops), "")
+    used = [path for path in paths if not heldout or path.startswith((f"{TRAIN_FOLDER}/", f"{heldout}/"))]
     depth = 1 if heldout else 0
     inside = all(path.count("/") > depth for path in used)
     classes = [path.split("/")[depth] for path in used] if inside else []
-    trained = {name for path, name in zip(used, classes, strict=False) if path.startswith(f"{TRAIN}/")}
+    trained = {name for path, name in zip(used, classes, strict=False) if path.startswith(f"{TRAIN_FOLDER}/")}
     if heldout and (unknown := sorted(set(classes) - trained, key=natural)):
         raise DataError(
-            f"`{printable(root / heldout)}` has the class `{printable(unknown[0])}`, which `{TRAIN}` lacks",
+            f"`{printable(root / heldout)}` has the class `{printable(unknown[0])}`, which `{TRAIN_FOLDER}` lacks",
             hint="to train without classes, name the two folders separately: `data=` and `eval_data=`",
         )
     source = FileSource(

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 Split = Literal["train", "heldout", "all"]
 """A part of a source: what is trained on, what is never trained on, or both."""
 
-HELD_OUT = 1 / 20
+HELD_OUT_SHARE = 1 / 20
 """Share of a source that is held out, unless the source has its own held-out images."""
 
 
@@ -105,7 +105,7 @@ class Source(ABC):
         if held_out is None:
             hashes = np.array([_hash(key) for key in self.keys()], dtype=np.uint64)
             low, high = hashes.min(), hashes.max()
-            below = hashes < np.uint64(HELD_OUT * 2**64)
+            below = hashes < np.uint64(HELD_OUT_SHARE * 2**64)
             if split == "heldout" and low == high:
                 logger.warning(
                     "`%s` is one image: it is trained on, and there are no held-out numbers", self.name

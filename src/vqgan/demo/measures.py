@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
 
-from vqgan.evaluation.reconstruction import pixels_psnr
+from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.images import to_float, to_uint8
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer

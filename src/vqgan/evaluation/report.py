@@ -24,7 +24,7 @@ svg { max-width: 100%; height: auto; } svg text { fill: currentColor; }
 
 _NUM_COLOURS = 4
 _WIDTH, _HEIGHT, _LEFT, _TOP = 640.0, 240.0, 60.0, 28.0
-_SHOWN, _MOST = 640, 8
+_MAX_WIDTH, _MAX_FACTOR = 640, 8
 """Smaller pictures are enlarged by the largest whole factor that keeps within this many pixels, and this factor."""
 
 
@@ -90,7 +90,7 @@ def _figure(path: Path, caption: str) -> str:
     content = path.read_bytes()
     data, caption = base64.b64encode(content).decode("ascii"), html.escape(caption)
     width = int.from_bytes(content[16:20], "big")  # the first entry of a PNG's header
-    factor = min(_MOST, max(1, _SHOWN // width))
+    factor = min(_MAX_FACTOR, max(1, _MAX_WIDTH // width))
     small = f' class="small" width="{width * factor}"' * (factor > 1)
     image = f'<img{small} alt="{caption}" src="data:image/png;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
@@ -98,16 +98,11 @@ def _figure(path: Path, caption: str) -> str:
 
 def _chart(curves: Curves) -> str:
     """Lines with the smallest and largest value on each axis."""
-    points = [point for line in curves.lines.values() for point in line]
-    low_x, high_x = min(x for x, _ in points), max(x for x, _ in points)
-    low_y, high_y = min(y for _, y in points), max(y for _, y in points)
-    span_x, span_y = (high_x - low_x) or 1.0, (high_y - low_y) or 1.0
-    inner_width, inner_height = _WIDTH - _LEFT - 10, _HEIGHT - _TOP - 30
-    bottom = _TOP + inner_height
-
-    def place(point: tuple[float, float]) -> str:
-        x = _LEFT + (point[0] - low_x) / span_x * inner_width
-        return f"{x:.1f},{bottom - (point[1] - low_y) / span_y * inner_height:.1f}"
+    xs, ys = zip(*(point for line in curves.lines.values() for point in line), strict=True)
+    low_x, high_x, low_y, high_y = min(xs), max(xs), min(ys), max(ys)
+    scale_x = (_WIDTH - _LEFT - 10) / ((high_x - low_x) or 1.0)
+    bottom = _HEIGHT - 30
+    scale_y = (bottom - _TOP) / ((high_y - low_y) or 1.0)
 
     marks = [
         _text(_LEFT - 6, _TOP + 5, f"{high_y:.3g}", "end"),
@@ -120,7 +115,9 @@ def _chart(curves: Curves) -> str:
     lines, legend = [], []
     for number, (name, line) in enumerate(curves.lines.items()):
         colour = f"var(--{number % _NUM_COLOURS})"
-        path = " ".join(place(point) for point in line)
+        path = " ".join(
+            f"{_LEFT + (x - low_x) * scale_x:.1f},{bottom - (y - low_y) * scale_y:.1f}" for x, y in line
+        )
         lines.append(f'<polyline fill="none" style="stroke: {colour}" stroke-width="1.5" points="{path}"/>')
         legend.append(f'<span style="color: {colour}">&#9632; {html.escape(name)}</span>')
     frame = f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - 10}" fill="none" stroke="#999"/>'

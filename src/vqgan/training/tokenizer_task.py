@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.config import Config, require
-from vqgan.evaluation.reconstruction import psnr
+from vqgan.evaluation.psnr import psnr
 from vqgan.images import to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from vqgan.evaluation.reconstruction import pixels_psnr
+from vqgan.evaluation.psnr import pixels_psnr
 
 
 def test_psnr_of_a_uniform_error_is_the_textbook_value():
