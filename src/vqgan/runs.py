@@ -94,7 +94,7 @@ def train(
     hint = "give a new folder, or one to continue"
     given = source_of(data), source_of(eval_data)
     if resume is not None:
-        require(out is None, "expected exactly one of `out` and `resume`", hint=hint)
+        require(out is None, "expected exactly one of `out=` and `resume=`", hint=hint)
         _refuse_when_resuming(run=run, tokenizer=tokenizer, start_from=start_from)
         prepared = _continue(RunFolder(Path(resume)), given, overrides, (device, precision, seed), stage)
     elif out is not None:
@@ -105,7 +105,7 @@ def train(
         begun = {"run": str(run) if isinstance(run, str | Path) else None, "seed": seed or 0}
         prepared = _begin(RunFolder(Path(out)), settings, given, tokenizer, start_from, engine, begun)
     else:
-        raise ConfigError("expected exactly one of `out` and `resume`", hint=hint)
+        raise ConfigError("expected exactly one of `out=` and `resume=`", hint=hint)
     _train(prepared, on_progress)
     return prepared[-1].folder.path
 
@@ -119,7 +119,7 @@ def _refuse_when_resuming(**arguments: object) -> None:
     for name, value in arguments.items():
         require(
             value is None,
-            f"`{name}` is `{value}`, but a resumed run takes everything from its folder",
+            f"`{name}=` is `{value}`, but a resumed run takes everything from its folder",
             hint="omit it, or begin a new run in another folder",
         )
 
@@ -213,7 +213,7 @@ def _continue(
     for name, value in (("precision", precision), ("seed", seed)):
         require(
             value in (None, "auto", environment[name]),
-            f"`{name}` is {value}, but the run began with {environment[name]}",
+            f"`{name}=` is {value}, but the run began with {environment[name]}",
             hint="omit it, or begin a new run in another folder",
         )
     step = folder.newest()

@@ -478,22 +478,25 @@ def test_a_folder_that_is_not_empty(trained, tmp_path, run):
 
 def test_out_and_resume_together_or_neither(trained, tmp_path, run):
     result = run("train", "tokenizer", "--out", tmp_path / "run", "--resume", trained.tokenizer)
-    refused(
-        result,
-        2,
-        f"`--out` is `{tmp_path / 'run'}`, but a resumed run keeps what it began with",
-        "omit ",
-    )
+    message, hint = "expected exactly one of `--out` and `--resume`", "give a new folder, or one to continue"
+    refused(result, 2, message, hint)
     result = run("train", "tokenizer", trained.tokenizer_file, "--data", trained.images)
-    refused(result, 2, "no folder was given", "give `--out RUN`, or `--resume RUN`")
+    refused(result, 2, message, hint)
 
 
 @pytest.mark.parametrize(
-    "words", [["--seed", 1], ["--precision", "fp32"], ["--from", "x"], ["--tokenizer", "x"]]
+    ("words", "reason"),
+    [
+        (["--seed", 1], "`--seed` is 1, but the run began with 0"),
+        (["--precision", "bf16"], "`--precision` is bf16, but the run began with fp32"),
+        (["--from", "x"], "`--from` is `x`, but a resumed run takes everything from its folder"),
+        (["--tokenizer", "x"], "`--tokenizer` is `x`, but a resumed run takes everything from its folder"),
+        (["digits-prior"], "`PRESET` is `digits-prior`, but a resumed run takes everything from its folder"),
+    ],
 )
-def test_a_resumed_run_refuses_what_it_would_not_heed(words, trained, run):
+def test_a_resumed_run_refuses_what_it_would_not_heed(words, reason, trained, run):
     result = run("train", "prior", "--resume", trained.prior, *words)
-    refused(result, 2, f"`{words[0]}` is `{words[1]}`, but a resumed run keeps", f"omit `{words[0]}`")
+    refused(result, 2, reason, "omit it, or begin a new run in another folder")
 
 
 def test_a_resumed_run_refuses_another_configuration(trained, run):

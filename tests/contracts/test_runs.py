@@ -180,8 +180,8 @@ def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "expected exactly one of `out` and `resume`"),
-        ({"out": "a", "resume": "b"}, "expected exactly one of `out` and `resume`"),
+        ({}, "expected exactly one of `out=` and `resume=`"),
+        ({"out": "a", "resume": "b"}, "expected exactly one of `out=` and `resume=`"),
         ({"out": "OUT"}, 'no images were given\nhint: give `data="FOLDER"`'),
         ({"out": "OUT", "data": "DATA", "seed": -1}, "`seed` is -1, expected 0 to 2^63 - 1"),
         ({"out": "OUT", "data": "DATA", "tokenizer": "x"}, "a tokenizer is not trained on a tokenizer"),

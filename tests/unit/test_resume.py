@@ -168,11 +168,11 @@ def begun(first_step, tmp_path):
             "`training.batch_size` is 8, but the run began with 4",
         ),
         ({"overrides": ["training.steps=2"]}, "`training.steps` is 2, but the run began with 5"),
-        ({"precision": "bf16"}, "`precision` is bf16, but the run began with fp32"),
-        ({"seed": 0}, "`seed` is 0, but the run began with 3"),
-        ({"seed": 9}, "`seed` is 9, but the run began with 3"),
-        ({"start_from": "x"}, "`start_from` is `x`, but a resumed run takes everything from its folder"),
-        ({"run": "demo-prior"}, "`run` is `demo-prior`, but a resumed run takes everything from its folder"),
+        ({"precision": "bf16"}, "`precision=` is bf16, but the run began with fp32"),
+        ({"seed": 0}, "`seed=` is 0, but the run began with 3"),
+        ({"seed": 9}, "`seed=` is 9, but the run began with 3"),
+        ({"start_from": "x"}, "`start_from=` is `x`, but a resumed run takes everything from its folder"),
+        ({"run": "demo-prior"}, "`run=` is `demo-prior`, but a resumed run takes everything from its folder"),
     ],
 )
 def test_other_changes_are_refused_with_both_values(begun, arguments, message):

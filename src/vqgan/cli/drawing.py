@@ -181,9 +181,8 @@ def _draw(
     with ProgressBar() as bar:
         while part := list(islice(rest, flags.batch_size)):
             done = len(paths)
-            if flags.frames is not None and not done:
-                first = {**text, "seed": str(flags.seed), **part[0][1]}
-                frames = _frames(flags, flags.frames, tokenizer, first)
+            if not done:
+                frames = _frames(flags, tokenizer, {**text, "seed": str(flags.seed), **part[0][1]})
             pictures = draw(
                 [given for _, _, given in part],
                 **settings,
@@ -205,12 +204,14 @@ def _draw(
     print_paths([*paths, *grown])
 
 
-def _frames(flags: commands.Drawing, count: int, tokenizer: Tokenizer, info: Mapping[str, str]) -> Frames:
+def _frames(flags: commands.Drawing, tokenizer: Tokenizer, info: Mapping[str, str]) -> Frames | None:
+    if flags.frames is None:
+        return None
     return Frames(
         tokenizer,
         Path(flags.out) / "frames",
         memory=memory_of(flags, tokenizer),
-        count=count,
+        count=flags.frames,
         info=info,
         overwrite=flags.overwrite,
     )

@@ -112,8 +112,9 @@ def as_flags(text: str) -> str:
 
     def flag(found: re.Match[str]) -> str:
         name, value = found.groups()
-        name = {"overrides": "set", "start_from": "from"}.get(name, name.replace("_", "-"))
-        return f"`--{name} {value}`" if value else f"`--{name}`"
+        names = {"overrides": "--set", "start_from": "--from", "run": "PRESET"}
+        name = names.get(name, "--" + name.replace("_", "-"))
+        return f"`{name} {value}`" if value else f"`{name}`"
 
     return re.sub(r'`([a-z_]+)=(?:\[?"([^"`]+)"\]?)?`', flag, text)
 

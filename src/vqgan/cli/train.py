@@ -23,7 +23,7 @@ def train(flags: commands.TrainTokenizer) -> None:
                 data=flags.data,
                 eval_data=flags.eval_data,
                 out=flags.out,
-                tokenizer=flags.tokenizer,
+                tokenizer=flags.tokenizer if isinstance(flags, commands.TrainPrior) else None,
                 start_from=flags.start_from,
                 resume=flags.resume,
                 overrides=[
