@@ -16,6 +16,7 @@ import yaml
 from msgspec import inspect
 
 from vqgan.errors import ConfigError, closest
+from vqgan.errors import require as require
 
 MAX_YAML_BYTES = 200_000
 """Run files are a page long; a larger file is a mistake or an attack (alias bombs)."""
@@ -26,12 +27,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Members of a union add ``tag_field="kind", tag="name"``. Validate in ``__post_init__``.
     """
-
-
-def require(condition: bool, message: str, *, hint: str = "") -> None:
-    """Raises ConfigError with ``message`` unless ``condition`` holds; for ``__post_init__``."""
-    if not condition:
-        raise ConfigError(message, hint=hint)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -104,3 +104,9 @@ def closest(word: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean `{near[0]}`?"
     return "known: " + ", ".join(f"`{name}`" for name in names)
+
+
+def require(condition: bool, message: str, *, hint: str = "") -> None:
+    """Raises ConfigError with ``message`` unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(message, hint=hint)

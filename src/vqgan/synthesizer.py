@@ -9,11 +9,26 @@ from torch import Tensor, nn
 from vqgan.conditioning import ConditionerConfig, build_conditioner
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
-from vqgan.nn.memory import memory_budget
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
 from vqgan.sampling import SamplingSettings, check_jacobi, check_seed, fill_grids, usable_window
-from vqgan.tokenizer import Tokenizer, TokenizerConfig, check_decoding, decode_within, encode_within
-from vqgan.types import Condition, ConditionTokens, Images, Indices, Known, OnProgress, is_whole
+from vqgan.tokenizer import (
+    Tokenizer,
+    TokenizerConfig,
+    check_decoding,
+    decode_within,
+    encode_within,
+    memory_budget,
+)
+from vqgan.types import (
+    Condition,
+    ConditionTokens,
+    Images,
+    Indices,
+    Known,
+    OnProgress,
+    check_known,
+    is_whole,
+)
 
 
 class SynthesizerConfig(Config, frozen=True):
@@ -292,21 +307,3 @@ class Synthesizer(nn.Module):
     def _weight(self) -> Tensor:
         """A weight, for its device and type."""
         return self.prior.head.weight
-
-
-def check_known(known: Tensor, shape: tuple[int, int, int]) -> None:
-    """Raises ConfigError unless ``known`` is a mask on grids of this shape (b, h, w).
-
-    Example:
-        >>> check_known(torch.ones(1, 2, 2, dtype=torch.bool), (1, 2, 2))
-        >>> check_known(torch.ones(1, 2, 2), (1, 2, 2))
-        Traceback (most recent call last):
-            ...
-        vqgan.errors.ConfigError: `known` holds torch.float32 of the shape (1, 2, 2), expected torch.bool (1, 2, 2)
-        hint: it is a mask (b, h, w) on the token grid, not on pixels: True where the token is kept
-    """
-    require(
-        known.dtype == torch.bool and known.shape == shape,
-        f"`known` holds {known.dtype} of the shape {tuple(known.shape)}, expected torch.bool {shape}",
-        hint="it is a mask (b, h, w) on the token grid, not on pixels: True where the token is kept",
-    )

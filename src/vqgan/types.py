@@ -4,16 +4,21 @@ Letters have one meaning everywhere: ``b`` batch, ``c`` image channels, ``H W`` 
 ``d`` feature width, ``n`` image tokens, ``m`` condition tokens, ``K`` codebook size.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from operator import index
 from typing import Any
 
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from vqgan.errors import ConfigError
+from vqgan.errors import ConfigError, require
+
+MAX_VALUE = 10.0
+"""Values in [-1, 1] may be overshot, by resizing or noise; pixels of 0 to 255 are beyond this."""
 
 Images = Float[Tensor, "b c H W"]
 """Pictures with values in [-1, 1]."""
@@ -144,6 +149,109 @@ def check_images(images: Any) -> None:
     else:
         return
     raise ConfigError(f"the images {problem}", hint="`vqgan.read_images` gives such images, also of arrays")
+
+
+def grid_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    """The token grid (h, w) of images of ``size`` (H, W).
+
+    Raises:
+        ConfigError: If height or width is not a positive multiple of ``factor``.
+
+    Example:
+        >>> grid_size((256, 384), 16)
+        (16, 24)
+    """
+    height, width = size
+    if min(size) < 1 or height % factor or width % factor:
+        raise ConfigError(
+            f"images of {height}x{width} pixels do not fit the tokenizer; "
+            f"height and width must be multiples of {factor}",
+            hint=next_sizes(size, factor),
+        )
+    return height // factor, width // factor
+
+
+def next_sizes(size: tuple[int, int], factor: int) -> str:
+    """A hint: the nearest sizes whose sides are multiples of ``factor``.
+
+    Example:
+        >>> next_sizes((18, 16), 8), next_sizes((5, 8), 8)
+        ('the next sizes are 16x16 and 24x16', 'the next size is 8x8')
+    """
+    smaller = "x".join(str(max(1, side // factor) * factor) for side in size)
+    larger = "x".join(str(max(1, -(-side // factor)) * factor) for side in size)
+    return f"the next size is {larger}" if smaller == larger else f"the next sizes are {smaller} and {larger}"
+
+
+def check_indices(indices: Integer[Tensor, "b h w"], codebook_size: int) -> None:
+    """Raises ConfigError unless all are codes: ``0 <= index < codebook_size``. Not looked at while tracing."""
+    if is_traced():
+        return
+    low, high = (int(bound) for bound in indices.aminmax())
+    if low < 0 or high >= codebook_size:
+        raise ConfigError(
+            f"indices reach from {low} to {high}; the codebook has 0 to {codebook_size - 1}",
+            hint="decode with the tokenizer that encoded them",
+        )
+
+
+def check_grids(indices: Tensor) -> None:
+    """Raises ConfigError unless these are grids of indices: whole numbers (b h w)."""
+    require(
+        isinstance(indices, Tensor) and not indices.is_floating_point(),
+        f"the indices are {describe(indices)}, expected a tensor of whole numbers (b h w)",
+        hint="`encode` gives such indices; of an array, `torch.from_numpy(array.astype('int64'))`",
+    )
+    require(
+        indices.ndim == 3,
+        f"the indices have the shape {tuple(indices.shape)}, expected grids (b h w)",
+        hint="`indices.reshape(-1, h, w)` makes grids of flat codes, `indices[None]` a batch of one grid",
+    )
+    require(
+        0 not in indices.shape,
+        f"there are no indices: their shape is {tuple(indices.shape)}",
+        hint="`encode` gives such indices",
+    )
+
+
+def is_traced() -> bool:
+    """Whether this is being compiled, exported or traced: what branches on values would end up in the result."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+
+
+def check_values(images: Tensor) -> None:
+    """Raises ConfigError if a value is not finite or far outside [-1, 1]. Not looked at while tracing."""
+    if is_traced():
+        return
+    low, high = map(float, images.aminmax())
+    require(
+        math.isfinite(low) and math.isfinite(high),
+        "the images hold values that are not finite, expected values in [-1, 1]",
+        hint="look for NaN and infinity where the images come from",
+    )
+    require(
+        low >= -MAX_VALUE and high <= MAX_VALUE,
+        f"the images hold values from {low:g} to {high:g}, expected [-1, 1]",
+        hint="of pixels from 0 to 255, `images / 127.5 - 1` makes such values",
+    )
+
+
+def check_known(known: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raises ConfigError unless ``known`` is a mask on grids of this shape (b, h, w).
+
+    Example:
+        >>> check_known(torch.ones(1, 2, 2, dtype=torch.bool), (1, 2, 2))
+        >>> check_known(torch.ones(1, 2, 2), (1, 2, 2))
+        Traceback (most recent call last):
+            ...
+        vqgan.errors.ConfigError: `known` holds torch.float32 of the shape (1, 2, 2), expected torch.bool (1, 2, 2)
+        hint: it is a mask (b, h, w) on the token grid, not on pixels: True where the token is kept
+    """
+    require(
+        known.dtype == torch.bool and known.shape == shape,
+        f"`known` holds {known.dtype} of the shape {tuple(known.shape)}, expected torch.bool {shape}",
+        hint="it is a mask (b, h, w) on the token grid, not on pixels: True where the token is kept",
+    )
 
 
 def is_whole(value: object) -> bool:

@@ -31,7 +31,7 @@ from vqgan.errors import ConfigError, OutputError
 from vqgan.images import save_png, to_uint8
 from vqgan.sampling import window_start
 from vqgan.tokenizer import decode_within
-from vqgan.tokenizer.work import RESERVE, decoding
+from vqgan.tokenizer.memory import RESERVE, decoding
 from vqgan.types import DrawnTokens, Progress
 
 FACTOR, MEMORY = 4, 2**30
@@ -175,8 +175,8 @@ def test_what_is_not_drawn_is_grey_and_what_is_drawn_is_the_decoded_image(tmp_pa
 @torch.no_grad()
 def test_with_little_memory_frames_pass_in_bands_as_the_image_does(tmp_path, monkeypatch):
     tokenizer, final = tiny.tokenizer().eval(), grids(1, 48, 32)
-    work = decoding(tokenizer, (48, 32), count=1)
-    memory = work.image_bytes + RESERVE + work.whole - 1
+    passage = decoding(tokenizer, (48, 32), count=1)
+    memory = passage.image_bytes + RESERVE + passage.activation_memory - 1
     monkeypatch.setattr(type(tokenizer), "decode", lambda *_: pytest.fail("decoded whole"))
     frames = Frames(tokenizer, tmp_path, memory=memory, count=2, info={"seed": "1"})
     indices = torch.where(torch.arange(1536).view(1, 48, 32) < 1000, final, -1)

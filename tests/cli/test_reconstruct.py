@@ -125,7 +125,7 @@ def test_a_number_of_gigabytes_out_of_range_is_refused_before_the_model_is_read(
 def test_too_little_memory_is_refused_with_what_would_do(trained, tmp_path, run, command):
     result = run(command, trained.tokenizer, trained.images, "--out", tmp_path / "out", "--memory", 0.001)
     assert result.code == 2
-    assert "do not pass within 0.001 GB, not even row by row\nhint: allow at least" in result.err
+    assert "do not fit in 0.001 GB, not even row by row\nhint: allow at least" in result.err
     assert not (tmp_path / "out").exists()
 
 

@@ -80,7 +80,7 @@ def test_guessing_ahead_and_little_memory_do_not_change_the_images(trained, tmp_
         ),
         (
             ("--memory", 0.001),
-            "pixels do not pass within 0.001 GB, not even row by row\nhint: allow at least 0.0",
+            "pixels do not fit in 0.001 GB, not even row by row\nhint: allow at least 0.0",
         ),
         (
             ("--memory", 0.01),

@@ -13,8 +13,7 @@ from vqgan.checkpoints.load import find_header
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli import commands
 from vqgan.cli.lists import print_described
-from vqgan.nn.attention import SpatialAttention
-from vqgan.nn.convolution import Downsample, Upsample
+from vqgan.nn.convolution import Downsample, SpatialAttention, Upsample
 from vqgan.prior.transformer import Attention
 from vqgan.synthesizer import Synthesizer
 

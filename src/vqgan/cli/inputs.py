@@ -17,9 +17,8 @@ from vqgan.cli.flags import Size
 from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.images import fit, list_images, printable, read_images, read_pixels
-from vqgan.nn.memory import memory_budget
 from vqgan.synthesizer import Synthesizer
-from vqgan.tokenizer import Tokenizer, crop_to_multiple, pad_to_multiple
+from vqgan.tokenizer import Tokenizer, crop_to_multiple, memory_budget, pad_to_multiple
 from vqgan.types import Images
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Image sizes that fit a token grid, and the explicit ways to reach one."""
+"""Explicit ways to reach an image size that fits a token grid."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -6,38 +6,6 @@ from torch import Tensor
 
 from vqgan.errors import ConfigError
 from vqgan.types import Images
-
-
-def grid_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
-    """The token grid (h, w) of images of ``size`` (H, W).
-
-    Raises:
-        ConfigError: If height or width is not a positive multiple of ``factor``.
-
-    Example:
-        >>> grid_size((256, 384), 16)
-        (16, 24)
-    """
-    height, width = size
-    if min(size) < 1 or height % factor or width % factor:
-        raise ConfigError(
-            f"images of {height}x{width} pixels do not fit the tokenizer; "
-            f"height and width must be multiples of {factor}",
-            hint=next_sizes(size, factor),
-        )
-    return height // factor, width // factor
-
-
-def next_sizes(size: tuple[int, int], factor: int) -> str:
-    """A hint: the nearest sizes whose sides are multiples of ``factor``.
-
-    Example:
-        >>> next_sizes((18, 16), 8), next_sizes((5, 8), 8)
-        ('the next sizes are 16x16 and 24x16', 'the next size is 8x8')
-    """
-    smaller = "x".join(str(max(1, side // factor) * factor) for side in size)
-    larger = "x".join(str(max(1, -(-side // factor)) * factor) for side in size)
-    return f"the next size is {larger}" if smaller == larger else f"the next sizes are {smaller} and {larger}"
 
 
 def crop_to_multiple(images: Images, factor: int) -> Float[Tensor, "b c H2 W2"]:

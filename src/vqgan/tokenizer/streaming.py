@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from vqgan.errors import OutputError
-from vqgan.nn.attention import SpatialAttention
-from vqgan.nn.convolution import ChannelStatistics, Downsample, ResidualBlock, Upsample
-from vqgan.tokenizer.tokenizer import Tokenizer, check_grids, check_indices, check_values
-from vqgan.tokenizer.work import Work, decoding, encoding
-from vqgan.types import Images, Indices, OnProgress, Progress
+from vqgan.errors import ConfigError, OutputError
+from vqgan.nn.convolution import Downsample, ResidualBlock, SpatialAttention, Upsample
+from vqgan.nn.norm import ChannelStatistics
+from vqgan.tokenizer.memory import RESERVE, Passage
+from vqgan.tokenizer.tokenizer import Tokenizer
+from vqgan.types import OnProgress, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -31,62 +31,32 @@ _announced: WeakKeyDictionary[Tokenizer, set[str]] = WeakKeyDictionary()
 """What was logged of each tokenizer's streams: it is said once for each size, not for each image."""
 
 
-@torch.no_grad()
-def encode_within(
-    tokenizer: Tokenizer, images: Images, memory: int, on_progress: OnProgress | None = None
-) -> Indices:
-    """The images as grids of codebook indices, within a budget of memory.
+MAX_BAND = 32_000_000
+"""Bytes of a map in one band: larger ones are no faster."""
 
-    What fits passes at once, with the result of ``tokenizer.encode``; else fewer images at a time; images that do not
-    fit alone stream, with the same result but for rounding. Alone or in a batch, an image passes in the same way.
 
-    Args:
-        tokenizer: In evaluation mode; its weights decide about precision and device.
-        images: As :meth:`Tokenizer.encode` takes them.
-        memory: Bytes beside the weights, the images included; an estimate is kept to it (:class:`Work`).
-        on_progress: Where images stream, told after each band of rows how much is done.
+def plan_bands(passage: Passage, memory: int) -> tuple[int, int]:
+    """Bytes of a map in each band, and bytes of the largest map that is held in memory; two are at a time.
 
     Raises:
-        ConfigError: If ``memory`` is too little even so, and as :meth:`Tokenizer.encode`.
-        OutputError: If the maps that memory does not hold find no room in the folder for temporary files.
+        ConfigError: If not even single rows fit.
     """
-    tokenizer.check(images)
-    check_values(images)
-    size = (images.shape[2], images.shape[3])
-    work = encoding(tokenizer, size, count=len(images), image_number=images.element_size())
-    together = work.together(memory)
-    if together == len(images):
-        return tokenizer.encode(images)
-    if together:
-        return torch.cat([tokenizer.encode(part) for part in images.split(together)])
-    stream = _Stream(tokenizer, work, doing="encoding", memory=memory, on_progress=on_progress)
-    return torch.cat([tokenizer.quantizer.encode(stream.encode(image)) for image in images.split(1)])
-
-
-@torch.no_grad()
-def decode_within(
-    tokenizer: Tokenizer,
-    indices: Integer[Tensor, "b h w"],
-    memory: int,
-    on_progress: OnProgress | None = None,
-) -> Images:
-    """The images of grids of codebook indices, not clamped; arguments and errors as in :func:`encode_within`."""
-    check_grids(indices)
-    work = decoding(tokenizer, (indices.shape[1], indices.shape[2]), count=len(indices))
-    together = work.together(memory)
-    if together == len(indices):
-        return tokenizer.decode(indices)
-    stream = None
-    if not together:
-        stream = _Stream(tokenizer, work, doing="decoding", memory=memory, on_progress=on_progress)
-    check_indices(indices.to(torch.int64), tokenizer.codebook_size)
-    images = tokenizer.to_codebook.weight.new_empty(len(indices), tokenizer.image_channels, *work.size)
-    for image, grids in zip(images.split(max(1, together)), indices.split(max(1, together)), strict=True):
-        if stream is None:
-            image.copy_(tokenizer.decode(grids))
-        else:
-            stream.decode(grids, image)
-    return images
+    copies = 8 + passage.im2col  # bands held: read, normalised, joined, convolved, added, and their copies
+    rows = [each.channels * passage.size[1] // each.side * passage.element for each in passage.maps]
+    attended = [passage.map_bytes(each) for each in passage.maps if isinstance(each.layer, SpatialAttention)]
+    keys = 5 * max(attended, default=0)
+    least = passage.image_bytes + RESERVE + keys + 4 * copies * 2 * max(rows)
+    if memory < least:
+        needed = math.ceil(least / 2**30 * 1000) / 1000
+        raise ConfigError(
+            f"images of {passage.size[0]}x{passage.size[1]} pixels do not fit in {memory / 2**30:.3g} GB, "
+            "not even row by row",
+            hint=f"allow at least {needed:g} GB (`--memory {needed:g}`; from Python `memory={least}`), "
+            "or take smaller images",
+        )
+    room = memory - least + 2 * copies * 2 * max(rows)
+    band = min(MAX_BAND, room // (2 * copies))
+    return band, (room - copies * band) // 2
 
 
 def convolve(conv: nn.Conv2d, bands: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -120,28 +90,39 @@ class FeatureMap:
         self.statistics.add(band)
 
 
-class _Stream:
+class Stream:
     """One direction through the tokenizer, for images of one size, one after the other."""
 
     def __init__(
-        self, tokenizer: Tokenizer, work: Work, *, doing: str, memory: int, on_progress: OnProgress | None
+        self,
+        tokenizer: Tokenizer,
+        passage: Passage,
+        *,
+        doing: str,
+        memory: int,
+        on_progress: OnProgress | None,
     ) -> None:
-        self._tokenizer, self._work, self._doing, self._report = tokenizer, work, doing, on_progress
-        self._band, self._held = work.plan(memory)
+        self._tokenizer, self._passage, self._doing, self._report = tokenizer, passage, doing, on_progress
+        self._band, self._held = plan_bands(passage, memory)
         self._weight, self._written = tokenizer.to_codebook.weight, 0
-        height, width = work.size
+        height, width = passage.size
+        largest = max(passage.map_bytes(each) for each in passage.maps)
+        numbers = (
+            passage.map_bytes(each) * (1 + isinstance(each.layer, ResidualBlock)) for each in passage.maps
+        )
+        self._total = sum(numbers) // passage.element * passage.count
         line = f"{doing} {height}x{width} pixels in bands of rows, within {memory / 2**30:.3g} GB"
         self._files = []
-        if work.largest > self._held:
-            line += f" and temporary files of {2 * work.largest / 2**30:.3g} GB in `{tempfile.gettempdir()}`"
-            self._files = [_mapped_file(work.largest) for _ in range(2)]
+        if largest > self._held:
+            line += f" and temporary files of {2 * largest / 2**30:.3g} GB in `{tempfile.gettempdir()}`"
+            self._files = [_mapped_file(largest) for _ in range(2)]
         if line not in _announced.setdefault(tokenizer, set()):
             _announced[tokenizer].add(line)
             logger.info(line)
 
     def encode(self, image: Float[Tensor, "1 c H W"]) -> Float[Tensor, "1 d h w"]:
         """What the quantizer gets of an image."""
-        encoder, (height, width) = self._tokenizer.encoder, self._work.size
+        encoder, (height, width) = self._tokenizer.encoder, self._passage.size
         conv, patch = encoder.input_conv, encoder.patch_size
         features = self._new(conv.out_channels, (height // patch, width // patch), slot=0)
         parts = image.split(patch * self._rows(features.values), dim=2)
@@ -165,7 +146,7 @@ class _Stream:
 
     def _layers(self, features: FeatureMap) -> FeatureMap:
         """All layers between the first convolution and the last norm; two maps exist at a time."""
-        for layer in self._work.layers:
+        for layer, *_ in self._passage.maps[1:]:
             match layer:
                 case ResidualBlock():
                     features = self._residual_block(layer, features)
@@ -207,7 +188,7 @@ class _Stream:
     def _new(self, channels: int, size: Sequence[int], slot: int) -> FeatureMap:
         """An empty map, channels last: in memory if it is small, else in its slot's file."""
         shape, numbers = (1, *size, channels), channels * math.prod(size)
-        if numbers * self._work.number <= self._held:
+        if numbers * self._passage.element <= self._held:
             values = self._weight.new_empty(shape)
         else:
             values = torch.frombuffer(self._files[slot], dtype=self._weight.dtype, count=numbers).view(shape)
@@ -215,7 +196,7 @@ class _Stream:
 
     def _rows(self, values: Tensor, beside: int = 0) -> int:
         """Rows of the map in a band, so that neither its part nor that of ``beside`` numbers is larger than planned."""
-        return max(1, self._band * values.shape[2] // (max(values.numel(), beside) * self._work.number))
+        return max(1, self._band * values.shape[2] // (max(values.numel(), beside) * self._passage.element))
 
     def _read(
         self,
@@ -249,7 +230,7 @@ class _Stream:
             features.write(band, top)
             top, self._written = top + band.shape[2], self._written + band.numel()
             if self._report is not None:
-                percent = 100 * self._written // (self._work.written * self._work.count)
+                percent = 100 * self._written // self._total
                 self._report(Progress(self._doing, max(1, percent), 100))
         return features
 

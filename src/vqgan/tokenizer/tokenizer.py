@@ -1,6 +1,5 @@
 """The tokenizer: images to grids of codebook indices and back."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -8,16 +7,20 @@ from jaxtyping import Integer
 from torch import Tensor, nn
 
 from vqgan.config import Config, require
-from vqgan.errors import ConfigError
-from vqgan.tokenizer.decoder import Decoder
-from vqgan.tokenizer.encoder import AutoencoderConfig, Encoder
+from vqgan.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
 from vqgan.tokenizer.quantizers import QuantizerConfig, build_quantizer
 from vqgan.tokenizer.quantizers.base import Quantized
-from vqgan.tokenizer.sizes import grid_size
-from vqgan.types import Images, Indices, Latents, check_images, describe, height_and_width
-
-MAX_VALUE = 10.0
-"""Values in [-1, 1] may be overshot, by resizing or noise; pixels of 0 to 255 are beyond this."""
+from vqgan.types import (
+    Images,
+    Indices,
+    Latents,
+    check_grids,
+    check_images,
+    check_indices,
+    check_values,
+    grid_size,
+    height_and_width,
+)
 
 
 class TokenizerConfig(Config, frozen=True):
@@ -148,56 +151,3 @@ class Tokenizer(nn.Module):
     def decode_latents(self, quantized: Latents) -> Images:
         """The images of codebook vectors (b d h w), ``d = codebook_dim``, not clamped to [-1, 1]."""
         return self.decoder(self.from_codebook(quantized.to(self.from_codebook.weight.dtype)))
-
-
-def check_indices(indices: Integer[Tensor, "b h w"], codebook_size: int) -> None:
-    """Raises ConfigError unless all are codes: ``0 <= index < codebook_size``. Not looked at while tracing."""
-    if is_traced():
-        return
-    low, high = (int(bound) for bound in indices.aminmax())
-    if low < 0 or high >= codebook_size:
-        raise ConfigError(
-            f"indices reach from {low} to {high}; the codebook has 0 to {codebook_size - 1}",
-            hint="decode with the tokenizer that encoded them",
-        )
-
-
-def check_grids(indices: Tensor) -> None:
-    """Raises ConfigError unless these are grids of indices: whole numbers (b h w)."""
-    require(
-        isinstance(indices, Tensor) and not indices.is_floating_point(),
-        f"the indices are {describe(indices)}, expected a tensor of whole numbers (b h w)",
-        hint="`encode` gives such indices; of an array, `torch.from_numpy(array.astype('int64'))`",
-    )
-    require(
-        indices.ndim == 3,
-        f"the indices have the shape {tuple(indices.shape)}, expected grids (b h w)",
-        hint="`indices.reshape(-1, h, w)` makes grids of flat codes, `indices[None]` a batch of one grid",
-    )
-    require(
-        0 not in indices.shape,
-        f"there are no indices: their shape is {tuple(indices.shape)}",
-        hint="`encode` gives such indices",
-    )
-
-
-def is_traced() -> bool:
-    """Whether this is being compiled, exported or traced: what branches on values would end up in the result."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-
-
-def check_values(images: Tensor) -> None:
-    """Raises ConfigError if a value is not finite or far outside [-1, 1]. Not looked at while tracing."""
-    if is_traced():
-        return
-    low, high = map(float, images.aminmax())
-    require(
-        math.isfinite(low) and math.isfinite(high),
-        "the images hold values that are not finite, expected values in [-1, 1]",
-        hint="look for NaN and infinity where the images come from",
-    )
-    require(
-        low >= -MAX_VALUE and high <= MAX_VALUE,
-        f"the images hold values from {low:g} to {high:g}, expected [-1, 1]",
-        hint="of pixels from 0 to 255, `images / 127.5 - 1` makes such values",
-    )

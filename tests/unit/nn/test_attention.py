@@ -2,7 +2,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from vqgan.nn.attention import SpatialAttention
+from vqgan.nn.convolution import SpatialAttention
 
 
 def test_attention_equals_the_formula_written_out():

@@ -2,9 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from vqgan.nn.attention import SpatialAttention
-from vqgan.nn.convolution import Downsample
-from vqgan.nn.level import Level, middle
+from vqgan.nn.convolution import Downsample, Level, SpatialAttention, middle
 
 
 @pytest.mark.parametrize("attention", [True, False])

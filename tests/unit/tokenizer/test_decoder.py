@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from vqgan.tokenizer import AutoencoderConfig
-from vqgan.tokenizer.decoder import Decoder
+from vqgan.tokenizer.autoencoder import Decoder
 
 CONFIG = AutoencoderConfig(
     image_channels=1,

@@ -1,9 +1,9 @@
 import pytest
 
 from vqgan.errors import ConfigError
-from vqgan.nn.attention import SpatialAttention
+from vqgan.nn.convolution import SpatialAttention
 from vqgan.tokenizer import AutoencoderConfig
-from vqgan.tokenizer.encoder import Encoder
+from vqgan.tokenizer.autoencoder import Encoder
 
 SIZES = {
     "image_channels": 3,

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from vqgan.errors import ConfigError
-from vqgan.tokenizer.sizes import crop_to_multiple, grid_size, pad_to_multiple
+from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
+from vqgan.types import grid_size
 
 
 def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_do():

@@ -13,6 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from vqgan.errors import ConfigError, OutputError
+from vqgan.nn.convolution import SpatialAttention
 from vqgan.tokenizer import (
     AutoencoderConfig,
     Tokenizer,
@@ -21,10 +22,11 @@ from vqgan.tokenizer import (
     check_decoding,
     decode_within,
     encode_within,
+    streaming,
 )
+from vqgan.tokenizer.memory import RESERVE, Passage, decoding, encoding
 from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
 from vqgan.tokenizer.streaming import convolve
-from vqgan.tokenizer.work import RESERVE, Work, decoding, encoding
 
 
 def build(
@@ -70,24 +72,24 @@ def codes(tokenizer, rows, columns, count=1):
     return torch.randint(tokenizer.codebook_size, (count, rows, columns), generator=generator)
 
 
-def work_of(tokenizer, size, *, encodes, count=1):
+def passage_of(tokenizer, size, *, encodes, count=1):
     if encodes:
-        return encoding(tokenizer, size, count=count, image_number=4)
+        return encoding(tokenizer, size, count=count, element=4)
     factor = tokenizer.downsample_factor
     return decoding(tokenizer, (size[0] // factor, size[1] // factor), count=count)
 
 
-def room(work, together):
+def room(passage, batch_size):
     """The bytes in which so many of the images pass together."""
-    return work.image_bytes * work.count + RESERVE + together * work.whole
+    return passage.image_bytes * passage.count + RESERVE + batch_size * passage.activation_memory
 
 
 def streams(band, held=0):
     """All images stream, with so many bytes of a map in a band, and maps of so many bytes in memory."""
     patch = pytest.MonkeyPatch.context()
     return patch, lambda patched: (
-        patched.setattr(Work, "together", lambda *_: 0),
-        patched.setattr(Work, "plan", lambda *_: (band, held)),
+        patched.setattr(Passage, "batch_size", lambda *_: 0),
+        patched.setattr(streaming, "plan_bands", lambda *_: (band, held)),
     )
 
 
@@ -156,7 +158,7 @@ def test_bands_of_any_height_are_convolved_as_the_whole(stride, heights):
 @pytest.mark.parametrize("encodes", [True, False])
 def test_what_fits_is_bitwise_the_tokenizers_result(tokenizer, encodes, caplog):
     caplog.set_level(logging.INFO, "vqgan")
-    memory = room(work_of(tokenizer, (32, 48), encodes=encodes, count=2), 2)
+    memory = room(passage_of(tokenizer, (32, 48), encodes=encodes, count=2), 2)
     if encodes:
         images = pictures(32, 48, count=2)
         assert torch.equal(encode_within(tokenizer, images, memory), tokenizer.encode(images))
@@ -175,7 +177,7 @@ def test_a_batch_is_split_before_any_image_streams(tokenizer, encodes, caplog, m
     name = "encode" if encodes else "decode"
     method = getattr(tokenizer, name)
     monkeypatch.setattr(tokenizer, name, lambda batch: sizes.append(len(batch)) or method(batch))
-    memory = room(work_of(tokenizer, (16, 16), encodes=encodes, count=5), 2)
+    memory = room(passage_of(tokenizer, (16, 16), encodes=encodes, count=5), 2)
     batch = pictures(16, 16, count=5) if encodes else codes(tokenizer, 8, 8, count=5)
     assert_close((encode_within if encodes else decode_within)(tokenizer, batch, memory), method(batch))
     assert sizes == [2, 2, 1]
@@ -187,7 +189,7 @@ def test_a_batch_is_split_before_any_image_streams(tokenizer, encodes, caplog, m
 def test_a_batch_passes_as_each_of_its_images_alone(tokenizer, encodes):
     within = encode_within if encodes else decode_within
     batch = pictures(96, 64, count=4) if encodes else codes(tokenizer, 48, 32, count=4)
-    one = work_of(tokenizer, (96, 64), encodes=encodes)
+    one = passage_of(tokenizer, (96, 64), encodes=encodes)
     # The most with which one streams, and the least with which it does not.
     for memory in (room(one, 1) - 1, room(one, 1)):
         alone = torch.cat([within(tokenizer, each, memory) for each in batch.split(1)])
@@ -202,34 +204,34 @@ def test_a_batch_passes_as_each_of_its_images_alone(tokenizer, encodes):
     share=st.floats(0.001, 1.5),
 )
 def test_plans_keep_to_the_budget_or_say_what_is_needed(tokenizer, rows, columns, count, share):
-    one, many = (work_of(tokenizer, (2 * rows, 2 * columns), encodes=False, count=n) for n in (1, count))
-    memory = one.image_bytes + RESERVE + int(one.whole * share)
-    assert (many.together(memory) > 0) == (one.together(memory) > 0)
-    assert many.together(memory) <= count
+    one, many = (passage_of(tokenizer, (2 * rows, 2 * columns), encodes=False, count=n) for n in (1, count))
+    memory = one.image_bytes + RESERVE + int(one.activation_memory * share)
+    assert (many.batch_size(memory) > 0) == (one.batch_size(memory) > 0)
+    assert many.batch_size(memory) <= count
     try:
-        band, held = many.plan(memory)
+        band, held = streaming.plan_bands(many, memory)
     except ConfigError as error:
         flag, needed = re.search(r"`--memory (\S+)`; from Python `memory=(\d+)`", error.hint).groups()
         assert memory < int(needed) <= float(flag) * 2**30
-        band, held = one.plan(memory := int(needed))
-    assert band * one.copies >= one.copies * one.row // 2
+        band, held = streaming.plan_bands(one, memory := int(needed))
+    row = 2 * max(one.map_bytes(each) // (one.size[0] // each.side) for each in one.maps)
+    keys = 5 * one.map_bytes(next(each for each in one.maps if isinstance(each.layer, SpatialAttention)))
+    assert band >= row // 2
     assert held >= 0
-    assert one.image_bytes + RESERVE + one.keys + one.copies * (band + one.row) + 2 * held <= memory
+    assert one.image_bytes + RESERVE + keys + 8 * (band + row) + 2 * held <= memory
 
 
 def test_a_budget_too_small_for_rows_is_refused(tokenizer):
     with pytest.raises(ConfigError) as caught:
         encode_within(tokenizer, pictures(64, 64), 1_000_000)
-    assert (
-        caught.value.message == "images of 64x64 pixels do not pass within 0.000931 GB, not even row by row"
-    )
+    assert caught.value.message == "images of 64x64 pixels do not fit in 0.000931 GB, not even row by row"
     assert caught.value.hint.startswith("allow at least 0.0")
     with pytest.raises(ConfigError, match="not even row by row"):
         check_decoding(tokenizer, (32, 32), 1_000_000)
 
 
 def test_what_the_tokenizer_refuses_is_refused_in_streams_too(tokenizer):
-    memory = room(work_of(tokenizer, (256, 256), encodes=False), 1) - 1
+    memory = room(passage_of(tokenizer, (256, 256), encodes=False), 1) - 1
     with pytest.raises(ConfigError, match="the codebook has 0 to 15"):
         decode_within(tokenizer, codes(tokenizer, 128, 128) + 1, memory)
     with pytest.raises(ConfigError, match="images of 63x64 pixels do not fit"):
