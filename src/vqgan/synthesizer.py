@@ -10,7 +10,7 @@ from vqgan.conditioning import ConditionerConfig, build_conditioner
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
-from vqgan.sampling import SamplingSettings, check_jacobi, check_seed, fill_grids, usable_window
+from vqgan.sampling import SamplingSettings, check_jacobi, check_seed, fill_grids
 from vqgan.tokenizer import (
     Tokenizer,
     TokenizerConfig,
@@ -23,7 +23,6 @@ from vqgan.types import (
     Condition,
     ConditionTokens,
     Images,
-    Indices,
     Known,
     OnProgress,
     check_known,
@@ -143,13 +142,8 @@ class Synthesizer(nn.Module):
         is_count = is_whole(count) and count >= 1
         require(is_count, f"`count` is {count!r}, expected a whole number of at least 1")
         grid = self.config.window if size is None else self.tokenizer.grid_size(size)
-        budget = self._budget(memory)
-        self._check(settings, int(count), grid, budget)
-        condition_tokens = self._condition_tokens(condition, int(count), grid, budget)
-        indices = torch.zeros(int(count), *grid, dtype=torch.int64, device=self._weight.device)
-        known = torch.zeros_like(indices, dtype=torch.bool)
-        filled = self._fill(indices, known, condition_tokens, settings, budget, on_progress)
-        return decode_within(self.tokenizer, filled, budget, on_progress)
+        known = torch.zeros(int(count), *grid, dtype=torch.bool, device=self._device)
+        return self._draw(None, known, condition, settings, memory, on_progress)
 
     @torch.no_grad()
     def complete(
@@ -190,12 +184,39 @@ class Synthesizer(nn.Module):
         self.tokenizer.check(images)
         grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
         check_known(known, (len(images), *grid))
-        budget = self._budget(memory)
-        self._check(settings, len(images), grid, budget)  # now, as large images take minutes to encode
-        condition_tokens = self._condition_tokens(condition, len(images), grid, budget)
-        indices = encode_within(self.tokenizer, images, budget, on_progress)
-        known = known.to(indices.device)
-        filled = self._fill(indices, known, condition_tokens, settings, budget, on_progress)
+        return self._draw(images, known.to(self._device), condition, settings, memory, on_progress)
+
+    def _draw(
+        self,
+        images: Images | None,
+        known: Known,
+        condition: Condition | None,
+        settings: SamplingSettings,
+        memory: int | None,
+        on_progress: OnProgress | None,
+    ) -> Images:
+        """Everything is checked before anything is computed: large images take minutes to encode."""
+        count, grid, budget = len(known), (known.shape[1], known.shape[2]), self._budget(memory)
+        window = self._window(grid)
+        check_seed(settings.seed, count)
+        check_jacobi(settings, window, grid)
+        check_decoding(self.tokenizer, grid, budget)
+        condition_tokens = self._condition_tokens(condition, count, grid, budget)
+        indices = known.long()  # nothing is known, or all is about to be encoded
+        if images is not None:
+            indices = encode_within(self.tokenizer, images, budget, on_progress)
+        filled = fill_grids(
+            self.prior,
+            condition_tokens,
+            indices,
+            known,
+            window=window,
+            is_spatial=self.conditioner.is_spatial,
+            settings=settings,
+            token_order=self.config.token_order,
+            memory=budget,
+            on_progress=on_progress,
+        )
         return decode_within(self.tokenizer, filled, budget, on_progress)
 
     def __repr__(self) -> str:
@@ -239,50 +260,10 @@ class Synthesizer(nn.Module):
         scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens)
         return to_indices(scores, grid, order).flatten(1)
 
-    def _check(self, settings: SamplingSettings, count: int, grid: tuple[int, int], memory: int) -> None:
-        """Raises ConfigError unless grids of this size can be drawn so, and decoded."""
-        check_seed(settings.seed, count)
-        check_jacobi(settings, self._window(grid), grid)
-        check_decoding(self.tokenizer, grid, memory)
-
-    def _fill(
-        self,
-        indices: Indices,
-        known: Known,
-        condition_tokens: ConditionTokens,
-        settings: SamplingSettings,
-        memory: int,
-        on_progress: OnProgress | None,
-    ) -> Indices:
-        return fill_grids(
-            self.prior,
-            condition_tokens,
-            indices,
-            known,
-            window=self._window((indices.shape[1], indices.shape[2])),
-            is_spatial=self.conditioner.is_spatial,
-            settings=settings,
-            token_order=self.config.token_order,
-            memory=memory,
-            on_progress=on_progress,
-        )
-
     def _window(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """The part of the prior's window that this grid can use; what does not fit is said in pixels."""
-        try:
-            return usable_window(
-                grid,
-                self.config.window,
-                is_spatial=self.conditioner.is_spatial,
-                token_order=self.config.token_order,
-            )
-        except ConfigError as error:
-            height, width = (side * self.tokenizer.downsample_factor for side in self.config.window)
-            least = f"{height} x {width}" if self.conditioner.is_spatial else f"a width of {width}"
-            hint = f"use at least {least} pixels and crop the result"
-            if self.config.token_order != "raster":
-                hint = f"use {height} x {width} pixels; other sizes need a prior in raster order"
-            raise ConfigError(error.message, hint=hint) from None
+        """The part of the prior's window that this grid can use (see :func:`usable_window`)."""
+        config, is_spatial = self.config, self.conditioner.is_spatial
+        return usable_window(grid, config, is_spatial=is_spatial)
 
     def _condition_tokens(
         self, condition: Condition | None, count: int, grid: tuple[int, int], memory: int
@@ -298,12 +279,45 @@ class Synthesizer(nn.Module):
             f"this model does not know the condition `{unknown[0] if unknown else ''}`",
             hint=f"it is steered by: `{self.conditioner.name}`",
         )
-        return self.conditioner.tokens(condition, count, grid, memory=memory).to(self._weight.device)
+        return self.conditioner.tokens(condition, count, grid, memory=memory).to(self._device)
 
     def _budget(self, memory: int | None) -> int:
-        return memory_budget(memory, self._weight.device)
+        return memory_budget(memory, self._device)
 
     @property
-    def _weight(self) -> Tensor:
-        """A weight, for its device and type."""
-        return self.prior.head.weight
+    def _device(self) -> torch.device:
+        return self.prior.head.weight.device
+
+
+def usable_window(grid: tuple[int, int], config: SynthesizerConfig, *, is_spatial: bool) -> tuple[int, int]:
+    """The window in which the prior can sample ``grid`` with every token at a position that it has learned.
+
+    That is the prior's window itself on a grid at least as large. The prior knows a token by its place in raster
+    order, so on a grid of fewer rows the first rows of the window are used; fewer columns would put every
+    row after the first at places that mean another column. Spatial conditions stand in front of the image,
+    so with them fewer rows would move all image tokens. In another order than raster only the window itself
+    will do.
+
+    Args:
+        grid: Rows and columns to sample.
+        config: The model.
+        is_spatial: Whether the condition has a token for each cell.
+
+    Raises:
+        ConfigError: If no window fits.
+    """
+    (rows, columns), order = config.window, config.token_order
+    height, width = (side * config.tokenizer.autoencoder.downsample_factor for side in config.window)
+    if order != "raster" and grid != config.window:
+        raise ConfigError(
+            f"a prior trained on {rows} x {columns} tokens in the order `{order}` "
+            f"cannot work on {grid[0]} x {grid[1]}",
+            hint=f"use {height} x {width} pixels; other sizes need a prior in raster order",
+        )
+    if grid[1] < columns or (is_spatial and grid[0] < rows):
+        least = f"{height} x {width}" if is_spatial else f"a width of {width}"
+        raise ConfigError(
+            f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on {rows} x {columns}",
+            hint=f"use at least {least} pixels and crop the result",
+        )
+    return min(grid[0], rows), columns

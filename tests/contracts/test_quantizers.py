@@ -8,6 +8,7 @@ import torch
 from torch.testing import assert_close
 
 import tiny
+from examples import example
 from vqgan.checkpoints.format import load_model, save_model
 from vqgan.cli.main import main
 from vqgan.config import convert, to_mapping
@@ -23,7 +24,7 @@ MEMBERS = typing.get_args(QuantizerConfig) or (QuantizerConfig,)
 
 @pytest.fixture(params=MEMBERS, ids=lambda member: member.__struct_config__.tag)
 def config(request, tmp_path):
-    return request.param.example(tmp_path)
+    return example(request.param, tmp_path)
 
 
 @pytest.fixture

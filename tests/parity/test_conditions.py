@@ -161,7 +161,7 @@ def test_tokens_of_layouts_equal_the_original(reference, number):
     conditioner, entry = SceneLayout(SCENE), LAYOUTS["layouts"][number]
     tokens = conditioner.to_tokens(layout(number))
     assert tokens == entry["tokens"] == reference("net2net_scene").tensor("tokens")[number].tolist()
-    assert conditioner.num_tokens((8, 8)) == LAYOUTS["embedding_dim"]
+    assert conditioner.config.num_tokens((8, 8)) == LAYOUTS["embedding_dim"]
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -199,5 +199,5 @@ def test_tokens_of_boxes_and_centres_equal_the_original(case):
     conditioner = SceneLayout(config)
     tokens = conditioner.to_tokens(Layout(objects=objects, crop=crop, is_flipped=case["flip"]))
     assert tokens == case["tokens"]
-    assert conditioner.num_tokens((16, 16)) == case["embedding_dim"]
+    assert conditioner.config.num_tokens((16, 16)) == case["embedding_dim"]
     assert conditioner.to_tokens(conditioner.to_layout(tokens)) == tokens

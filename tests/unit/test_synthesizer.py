@@ -15,7 +15,7 @@ from vqgan.conditioning import (
 )
 from vqgan.errors import ConfigError
 from vqgan.prior import PriorConfig
-from vqgan.synthesizer import Synthesizer, SynthesizerConfig
+from vqgan.synthesizer import Synthesizer, SynthesizerConfig, usable_window
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 
 TOKENIZER = TokenizerConfig(
@@ -340,3 +340,46 @@ def test_images_beyond_the_window_are_not_scored(model):
         ConfigError, match="4 x 6 tokens are more than the prior's window of 4 x 4\nhint: score"
     ):
         model.log_probability(pictures(size=(8, 12)), {"class": 0})
+
+
+@pytest.mark.parametrize(
+    ("grid", "is_spatial", "expected"),
+    [
+        ((4, 4), True, (4, 4)),
+        ((9, 5), True, (4, 4)),
+        ((3, 4), False, (3, 4)),
+        ((2, 9), False, (2, 4)),
+    ],
+)
+def test_usable_window_keeps_every_token_at_a_learned_place(grid, is_spatial, expected):
+    assert usable_window(grid, make_config(), is_spatial=is_spatial) == expected
+
+
+@pytest.mark.parametrize(
+    ("grid", "is_spatial", "least"),
+    [
+        ((4, 3), False, "a width of 8"),
+        ((9, 3), False, "a width of 8"),
+        ((3, 4), True, "8 x 8"),
+        ((4, 3), True, "8 x 8"),
+    ],
+)
+def test_grids_without_a_window_are_refused(grid, is_spatial, least):
+    message = (
+        f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on 4 x 4\n"
+        f"hint: use at least {least} pixels and crop the result"
+    )
+    with pytest.raises(ConfigError, match=message):
+        usable_window(grid, make_config(), is_spatial=is_spatial)
+
+
+@pytest.mark.parametrize("grid", [(4, 5), (8, 8), (3, 4), (4, 3)])
+@pytest.mark.parametrize("is_spatial", [True, False])
+def test_another_order_than_raster_has_one_size(grid, is_spatial):
+    config = msgspec.structs.replace(make_config(), token_order="z_curve")
+    assert usable_window((4, 4), config, is_spatial=is_spatial) == (4, 4)
+    message = (
+        f"4 x 4 tokens in the order `z_curve` cannot work on {grid[0]} x {grid[1]}\nhint: use 8 x 8 pixels"
+    )
+    with pytest.raises(ConfigError, match=message):
+        usable_window(grid, config, is_spatial=is_spatial)

@@ -15,7 +15,7 @@ from vqgan.checkpoints.pickles import read_pickle
 from vqgan.checkpoints.tensors import COPY_AGAIN, read_tensors, write_tensors
 from vqgan.config import Config, convert, require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, printable
-from vqgan.nn.norm import NORM_GROUPS
+from vqgan.nn.convolution import NORM_GROUPS
 from vqgan.output_files import output_errors, write_json
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 

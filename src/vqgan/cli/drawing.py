@@ -118,7 +118,7 @@ def _classes(text: str | None, model: Synthesizer) -> list[int | str | None]:
         hint="omit `--class`",
     )
     names = conditioner.config.class_names if isinstance(conditioner, ClassLabel) else ()
-    known = f"classes are numbers from 0 to {conditioner.vocabulary_size - 1}"
+    known = f"classes are numbers from 0 to {conditioner.config.vocabulary_size - 1}"
     if names:
         known = ", ".join(f"`{name}`" for name in names[:SHOWN_NAMES])
         known += ", ... (`vqgan info` lists all)" * (len(names) > SHOWN_NAMES)

@@ -71,7 +71,7 @@ def _compute(model: Model) -> str:
         "decoder": _operations([*way_back, decoder.output_conv], tokens),
     }
     if prior is not None:
-        read = prior.conditioner.num_tokens((rows, columns)) + tokens - 1
+        read = prior.conditioner.config.num_tokens((rows, columns)) + tokens - 1
         parts["prior"] = _operations([prior.prior.transformer], read) + _operations(
             [prior.prior.head], tokens
         )

@@ -1,7 +1,7 @@
 """What every conditioner promises."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -12,6 +12,18 @@ Grid = tuple[int, int]
 """Rows and columns of the token grid."""
 
 
+@runtime_checkable
+class ConditionSizes(Protocol):
+    """What the configuration of every conditioner tells."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many different tokens there are; they are numbered from 0."""
+
+    def num_tokens(self, grid: Grid) -> int:
+        """How many tokens the condition of an image with this token grid has (at least 1)."""
+
+
 class Conditioner(nn.Module, ABC):
     """Turns what the user asks for into the tokens that stand in front of the image's tokens.
 
@@ -19,16 +31,12 @@ class Conditioner(nn.Module, ABC):
         name: The key under which its value stands in a condition: ``{"class": 3}``.
         is_spatial: Whether there is one token for each cell of the image's grid, in raster order; such tokens
             are cut out together with the grid where a window slides over a large image.
-        vocabulary_size: How many different tokens it has; they are numbered from 0.
+        config: What it is, and how many tokens it has.
     """
 
     name: str
     is_spatial: bool
-    vocabulary_size: int
-
-    @abstractmethod
-    def num_tokens(self, grid: Grid) -> int:
-        """How many tokens the condition of an image with this token grid has (at least 1)."""
+    config: ConditionSizes
 
     @abstractmethod
     def tokens(

@@ -1,7 +1,6 @@
 """A class for each image, given by its number or its name: one token."""
 
 import operator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,17 +46,13 @@ class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label")
         """One, for every grid."""
         return 1
 
-    @classmethod
-    def example(cls, folder: Path) -> "ClassLabelConfig":
-        """Three named classes."""
-        return cls(num_classes=3, class_names=("cat", "dog", "fox"))
-
 
 class ClassLabel(Conditioner):
     """The class's number as the one condition token."""
 
     name = "class"
     is_spatial = False
+    config: ClassLabelConfig
 
     def __init__(self, config: ClassLabelConfig) -> None:
         super().__init__()
@@ -67,11 +62,6 @@ class ClassLabel(Conditioner):
             hint="give one of them; training fills them from the data",
         )
         self.config = config
-        self.vocabulary_size = config.vocabulary_size
-
-    def num_tokens(self, grid: Grid) -> int:
-        """One, for every grid."""
-        return self.config.num_tokens(grid)
 
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
@@ -107,12 +97,12 @@ class ClassLabel(Conditioner):
             raise ConfigError(
                 f"class `{item}` is neither an integer nor a name", hint=f"give {self._known()}"
             ) from None
-        if not 0 <= number < self.vocabulary_size:
+        if not 0 <= number < self.config.vocabulary_size:
             raise ConfigError(f"class {number} does not exist", hint=f"give {self._known()}")
         return number
 
     def _known(self) -> str:
-        numbers = f"a number from 0 to {self.vocabulary_size - 1}"
+        numbers = f"a number from 0 to {self.config.vocabulary_size - 1}"
         names = [f"`{name}`" for name in self.config.class_names]
         shown = ", ".join([*names[:_SHOWN], *["..."] * (len(names) > _SHOWN)])
         return f"{numbers}, or a name ({shown})" if names else numbers

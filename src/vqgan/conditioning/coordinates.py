@@ -1,7 +1,5 @@
 """Where in the picture each token lies: one token per cell of the grid, so that a window knows its place."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -36,11 +34,6 @@ class CoordinatesConfig(Config, frozen=True, tag_field="kind", tag="coordinates"
         """One for each cell of the grid."""
         return grid[0] * grid[1]
 
-    @classmethod
-    def example(cls, folder: Path) -> "CoordinatesConfig":
-        """Eight positions at a factor of 2."""
-        return cls(num_values=8, downsample_factor=2)
-
 
 class Coordinates(Conditioner):
     """A map of coordinates in [0, 1], averaged over each cell and rounded to one of ``num_values`` values.
@@ -52,15 +45,11 @@ class Coordinates(Conditioner):
 
     name = "coordinates"
     is_spatial = True
+    config: CoordinatesConfig
 
     def __init__(self, config: CoordinatesConfig) -> None:
         super().__init__()
         self.config = config
-        self.vocabulary_size = config.vocabulary_size
-
-    def num_tokens(self, grid: Grid) -> int:
-        """One for each cell of the grid."""
-        return self.config.num_tokens(grid)
 
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None

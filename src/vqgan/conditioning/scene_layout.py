@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,18 +59,6 @@ class SceneLayoutConfig(Config, frozen=True, tag_field="kind", tag="scene_layout
         """Those of all places and of the crop, for every grid."""
         return self.max_objects * self.object_length + (2 if self.encode_crop else 0)
 
-    @classmethod
-    def example(cls, folder: Path) -> "SceneLayoutConfig":
-        """Two boxes of three classes on 4 x 4 positions, with crop and groups."""
-        return cls(
-            num_classes=3,
-            max_objects=2,
-            vocabulary_size=16,
-            encode_crop=True,
-            use_group=True,
-            use_additional=False,
-        )
-
 
 class SceneLayout(Conditioner):
     """A layout as tokens: class, upper left and lower right (or centre) of each object, then the crop's corners.
@@ -82,17 +69,13 @@ class SceneLayout(Conditioner):
 
     name = "layout"
     is_spatial = False
+    config: SceneLayoutConfig
 
     def __init__(self, config: SceneLayoutConfig) -> None:
         super().__init__()
         self.config = config
-        self.vocabulary_size = config.vocabulary_size
         self.empty_token = config.vocabulary_size - 1
         self.positions_per_side = math.isqrt(config.vocabulary_size)
-
-    def num_tokens(self, grid: Grid) -> int:
-        """Those of all places and of the crop, for every grid."""
-        return self.config.num_tokens(grid)
 
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
@@ -107,7 +90,7 @@ class SceneLayout(Conditioner):
         """
         value = self.required(condition, hint='give `condition={"layout": Layout(objects=(...,))}`')
         rows = value if isinstance(value, Tensor) else self._rows(value)
-        length = self.num_tokens(grid)
+        length = self.config.num_tokens(grid)
         integers = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
         require(
             integers and rows.ndim == 2 and rows.shape[0] in (1, count) and rows.shape[1] == length,
@@ -115,8 +98,8 @@ class SceneLayout(Conditioner):
             f"expected integers (1, {length}) or ({count}, {length})",
         )
         require(
-            bool(((rows >= 0) & (rows < self.vocabulary_size)).all()),
-            f"a token of `layout` is out of range, expected 0 to {self.vocabulary_size - 1}",
+            bool(((rows >= 0) & (rows < self.config.vocabulary_size)).all()),
+            f"a token of `layout` is out of range, expected 0 to {self.config.vocabulary_size - 1}",
         )
         return rows.to(torch.int64).expand(count, -1)
 
@@ -152,7 +135,7 @@ class SceneLayout(Conditioner):
         Raises:
             ConfigError: If these are not the tokens of a layout.
         """
-        length, count = self.config.object_length, self.num_tokens((1, 1))
+        length, count = self.config.object_length, self.config.num_tokens((1, 1))
         require(len(tokens) == count, f"a layout of {len(tokens)} tokens, expected {count}")
         rest = list(tokens)
         crop = self._box(rest[-2], rest[-1]) if self.config.encode_crop else None

@@ -1,7 +1,6 @@
 """A second picture of the same scene, as its own codes: depth, segmentation, edges, a blurred copy."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +11,8 @@ from vqgan.conditioning.base import Conditioner, Grid
 from vqgan.config import Config, require
 from vqgan.errors import ConfigError
 from vqgan.tokenizer import (
-    AutoencoderConfig,
     Tokenizer,
     TokenizerConfig,
-    VectorQuantizerConfig,
     encode_within,
 )
 from vqgan.types import Condition, ConditionTokens, Images
@@ -51,22 +48,6 @@ class TokenizedImageConfig(Config, frozen=True, tag_field="kind", tag="tokenized
         """One for each cell of the grid."""
         return grid[0] * grid[1]
 
-    @classmethod
-    def example(cls, folder: Path) -> "TokenizedImageConfig":
-        """Pictures of one channel, two pixels per token side, with a tokenizer of their own."""
-        autoencoder = AutoencoderConfig(
-            image_channels=1,
-            base_channels=64,
-            channel_multipliers=(1,),
-            num_residual_blocks=1,
-            latent_channels=4,
-            resolution=8,
-            attention_resolutions=(),
-            patch_size=2,
-        )
-        quantizer = VectorQuantizerConfig(codebook_size=8, codebook_dim=4)
-        return cls(codebook_size=8, tokenizer=TokenizerConfig(autoencoder=autoencoder, quantizer=quantizer))
-
 
 class TokenizedImage(Conditioner):
     """The codes of a picture, one for each cell of the image's grid.
@@ -81,12 +62,12 @@ class TokenizedImage(Conditioner):
     """
 
     is_spatial = True
+    config: TokenizedImageConfig
 
     def __init__(self, config: TokenizedImageConfig, shared: Tokenizer | None = None) -> None:
         super().__init__()
         self.config = config
         self.name = config.image
-        self.vocabulary_size = config.vocabulary_size
         self.tokenizer = None if config.tokenizer is None else Tokenizer(config.tokenizer)
         # In a tuple, where it is no submodule: its weights would be stored twice.
         self._shared: tuple[Tokenizer, ...] = () if shared is None else (shared,)
@@ -105,10 +86,6 @@ class TokenizedImage(Conditioner):
     def _encoder(self) -> Tokenizer:
         """The tokenizer of the pictures: its own or the shared one."""
         return self._shared[0] if self.tokenizer is None else self.tokenizer
-
-    def num_tokens(self, grid: Grid) -> int:
-        """One for each cell of the grid."""
-        return self.config.num_tokens(grid)
 
     @torch.no_grad()
     def tokens(

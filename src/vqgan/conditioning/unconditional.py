@@ -1,7 +1,5 @@
 """No condition: one start token, from which the first image token is predicted."""
 
-from pathlib import Path
-
 import torch
 
 from vqgan.conditioning.base import Conditioner, Grid
@@ -31,26 +29,17 @@ class UnconditionalConfig(Config, frozen=True, tag_field="kind", tag="unconditio
         """One, for every grid."""
         return 1
 
-    @classmethod
-    def example(cls, folder: Path) -> "UnconditionalConfig":
-        """The only instance that is needed."""
-        return cls()
-
 
 class Unconditional(Conditioner):
     """One start token for every image."""
 
     name = "unconditional"
     is_spatial = False
+    config: UnconditionalConfig
 
     def __init__(self, config: UnconditionalConfig) -> None:
         super().__init__()
         self.config = config
-        self.vocabulary_size = config.vocabulary_size
-
-    def num_tokens(self, grid: Grid) -> int:
-        """One, for every grid."""
-        return self.config.num_tokens(grid)
 
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None

@@ -5,7 +5,7 @@ from vqgan.sampling.plan import Plan, plan_windows, window_start
 from vqgan.sampling.random import GridNoise, check_seed
 from vqgan.sampling.sampler import sample_grid
 from vqgan.sampling.settings import SamplingSettings
-from vqgan.sampling.sliding_window import sample_sliding, usable_window
+from vqgan.sampling.sliding_window import sample_sliding
 
 __all__ = [
     "GridNoise",
@@ -17,6 +17,5 @@ __all__ = [
     "plan_windows",
     "sample_grid",
     "sample_sliding",
-    "usable_window",
     "window_start",
 ]

@@ -5,7 +5,6 @@ borders it does not move) share a sequence, which is read once. A token depends 
 window, so rows follow each other at a window's width, and all tokens that are ready are read together.
 """
 
-import logging
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -14,8 +13,6 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from vqgan.errors import ConfigError
-
-logger = logging.getLogger(__name__)
 
 Window = tuple[int, int]
 """First row and first column."""
@@ -48,25 +45,6 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Bytes that one token takes.
-
-    Attributes:
-        kept: Its keys and values.
-        read: While it is read.
-        drawn: While the next one is drawn.
-    """
-
-    kept: int
-    read: int
-    drawn: int
-
-    def of(self, *, kept: int, read: int, drawn: int) -> int:
-        """Bytes of so many tokens."""
-        return kept * self.kept + read * self.read + drawn * self.drawn
-
-
-@dataclass(frozen=True)
 class Plan:
     """The steps in which a grid is drawn; the readings of one step do not depend on each other.
 
@@ -79,11 +57,6 @@ class Plan:
     steps: tuple[tuple[Reading, ...], ...]
     passes: int
     most_kept: int
-
-    def memory(self, costs: Costs) -> int:
-        """Bytes that one image takes at the most."""
-        reads = (costs.of(kept=0, read=sum(r.passes for r in step), drawn=len(step)) for step in self.steps)
-        return costs.of(kept=self.most_kept, read=0, drawn=0) + max(reads, default=0)
 
 
 def window_start(position: int, size: int, window: int) -> int:
@@ -171,38 +144,6 @@ def plan_windows(
         planned.append(tuple(readings))
         reserved -= ended  # only now: until then the step holds what it has read
     return Plan(tuple(planned), passes, most)
-
-
-def plan_within(
-    given: Bool[ndarray, "h w"], window: tuple[int, int], *, condition: int, costs: Costs, memory: int
-) -> tuple[Plan, int]:
-    """Plans the drawing of grids within a budget of memory; also gives how many images fit at the same time.
-
-    Keys and values come first: it is as many images as fit with all that their windows need again, or one image with
-    as much of it as fits. What one image needs at the least is always taken.
-
-    Args:
-        given: As in :func:`plan_windows`.
-        window: As there.
-        condition: As there.
-        costs: Bytes that a token takes.
-        memory: Bytes in all.
-    """
-    whole = plan = plan_windows(given, window, condition=condition)
-    if (images := memory // max(1, plan.memory(costs))) >= 1:
-        return plan, images
-    most_kept = memory // costs.kept
-    while True:
-        plan = plan_windows(given, window, condition=condition, most_kept=most_kept)
-        if not most_kept or plan.memory(costs) <= memory:
-            break
-        most_kept //= (
-            2  # what is not kept is read again, which takes memory too: how much, only the plan shows
-        )
-    if plan.passes > whole.passes:
-        numbers = f"{plan.passes:,} token passes for each image instead of {whole.passes:,}"
-        logger.info("the memory does not hold all that windows share: %s", numbers)
-    return plan, 1
 
 
 def _ready(

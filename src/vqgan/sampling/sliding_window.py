@@ -7,58 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.errors import ConfigError
-from vqgan.prior import Group, KVCache, Prior, TokenOrder, make_reader
+from vqgan.prior import Group, KVCache, Prior, make_reader
 from vqgan.sampling.plan import Plan, Reading, Window, plan_windows
 from vqgan.sampling.sampler import grid_noise
 from vqgan.sampling.settings import SamplingSettings, choose_tokens
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress
-
-
-def usable_window(
-    grid: tuple[int, int],
-    window: tuple[int, int],
-    *,
-    is_spatial: bool,
-    token_order: TokenOrder = "raster",
-) -> tuple[int, int]:
-    """The window in which the prior can sample ``grid`` with every token at a position that it has learned.
-
-    That is ``window`` itself on a grid at least as large. The prior knows a token by its place in raster
-    order, so on a grid of fewer rows the first rows of the window are used; fewer columns would put every
-    row after the first at places that mean another column. Spatial conditions stand in front of the image,
-    so with them fewer rows would move all image tokens. In another order than raster only the window itself
-    will do.
-
-    Args:
-        grid: Rows and columns to sample.
-        window: Rows and columns the prior was trained on.
-        is_spatial: Whether the condition has a token for each cell.
-        token_order: The order in which the prior has learned its tokens.
-
-    Raises:
-        ConfigError: If no window fits.
-
-    Example:
-        >>> usable_window((24, 40), (16, 16), is_spatial=True)
-        (16, 16)
-        >>> usable_window((8, 16), (16, 16), is_spatial=False)
-        (8, 16)
-    """
-    rows, columns = window
-    if token_order != "raster" and grid != window:
-        raise ConfigError(
-            f"a prior trained on {rows} x {columns} tokens in the order `{token_order}` "
-            f"cannot work on {grid[0]} x {grid[1]}",
-            hint="use the size it was trained on; other sizes need a prior in raster order",
-        )
-    if grid[1] < columns or (is_spatial and grid[0] < rows):
-        least = f"{rows} x {columns} tokens" if is_spatial else f"{columns} columns of tokens"
-        raise ConfigError(
-            f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on {rows} x {columns}",
-            hint=f"use at least {least} and crop the result",
-        )
-    return (min(grid[0], rows), columns)
 
 
 @torch.no_grad()
@@ -95,7 +48,7 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     batch, rows, columns = indices.shape
     noise = grid_noise(prior, indices, settings)
     if plan is None:
-        length = condition_length(condition_tokens, window, is_spatial=is_spatial)
+        length = window[0] * window[1] if is_spatial else condition_tokens.shape[1]
         plan = plan_windows(known.all(dim=0).cpu().numpy(), window, condition=length)
     grid = torch.where(known, indices, -1)
     if not plan.steps:
@@ -118,11 +71,6 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
             report = ("sample", done, rows * columns, {"token_passes": float(passes)})
             on_progress(DrawnTokens(*report, indices=grid, windows=seen, images=range(batch)))
     return grid
-
-
-def condition_length(condition_tokens: ConditionTokens, window: tuple[int, int], *, is_spatial: bool) -> int:
-    """Condition tokens in front of each window's."""
-    return window[0] * window[1] if is_spatial else condition_tokens.shape[1]
 
 
 def _alike(step: tuple[Reading, ...]) -> list[list[Reading]]:

@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqgan.config import Config, require
-from vqgan.nn.convolution import Downsample, Level, Upsample, middle
-from vqgan.nn.norm import NORM_GROUPS, GroupNorm
+from vqgan.nn.convolution import NORM_GROUPS, Downsample, GroupNorm, Level, Upsample, middle
 from vqgan.types import Images, Latents
 
 MAX_BLOCKS, MAX_LEVELS = 64, 16

@@ -19,8 +19,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from vqgan.errors import ConfigError, OutputError
-from vqgan.nn.convolution import Downsample, ResidualBlock, SpatialAttention, Upsample
-from vqgan.nn.norm import ChannelStatistics
+from vqgan.nn.convolution import ChannelStatistics, Downsample, ResidualBlock, SpatialAttention, Upsample
 from vqgan.tokenizer.memory import RESERVE, Passage
 from vqgan.tokenizer.tokenizer import Tokenizer
 from vqgan.types import OnProgress, Progress

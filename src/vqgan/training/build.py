@@ -286,7 +286,7 @@ def _shown(names: tuple[str, ...]) -> str:
 def synthesizer_config(run: PriorRun, tokenizer: Tokenizer) -> SynthesizerConfig:
     """The complete configuration of the model that a prior's run trains on this tokenizer."""
     window = tokenizer.grid_size(run.data.image_size)
-    conditioner = build_conditioner(run.conditioner, tokenizer)
+    conditioner = build_conditioner(run.conditioner, tokenizer).config
     prior = PriorConfig(
         codebook_size=tokenizer.codebook_size,
         condition_size=conditioner.vocabulary_size,

@@ -79,7 +79,7 @@ def test_impossible_configurations_are_refused(arguments, message):
 
 def test_without_a_number_there_are_as_many_classes_as_names():
     conditioner = ClassLabel(ClassLabelConfig(class_names=("cat", "dog")))
-    assert conditioner.vocabulary_size == 2
+    assert conditioner.config.vocabulary_size == 2
     assert conditioner.tokens({"class": "dog"}, 1, (4, 4)).tolist() == [[1]]
 
 

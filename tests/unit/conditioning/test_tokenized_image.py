@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from examples import example
 from vqgan.conditioning import TokenizedImage, TokenizedImageConfig
 from vqgan.errors import ConfigError
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
@@ -112,7 +113,7 @@ def test_nothing_keeps_gradients():
 
 
 def test_pictures_are_encoded_within_the_memory(tmp_path):
-    conditioner = TokenizedImage(TokenizedImageConfig.example(tmp_path)).eval()
+    conditioner = TokenizedImage(example(TokenizedImageConfig, tmp_path)).eval()
     factor, channels = conditioner.tokenizer.downsample_factor, conditioner.tokenizer.image_channels
     value = {conditioner.name: torch.zeros(1, channels, 8 * factor, 6 * factor)}
     expected = conditioner.tokens(value, 1, (8, 6))

@@ -8,7 +8,7 @@ from vqgan.errors import ConfigError
 def test_every_image_gets_the_start_token():
     conditioner = Unconditional(UnconditionalConfig(start_token=5))
     assert torch.equal(conditioner.tokens(None, 3, (4, 4)), torch.tensor([[5], [5], [5]]))
-    assert conditioner.vocabulary_size == 6
+    assert conditioner.config.vocabulary_size == 6
 
 
 def test_conditions_of_the_data_play_no_part():

@@ -1,11 +1,9 @@
 from dataclasses import replace
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqgan.errors import ConfigError
 from vqgan.prior import Prior, PriorConfig
 from vqgan.sampling import (
     GridNoise,
@@ -13,7 +11,6 @@ from vqgan.sampling import (
     plan_windows,
     sample_grid,
     sample_sliding,
-    usable_window,
 )
 from vqgan.sampling.settings import choose_tokens
 
@@ -166,43 +163,3 @@ def test_reports_show_the_growing_grid_and_where_it_grows():
         assert (report.phase, report.total, report.images) == ("sample", 54, range(2))
         assert all(w[2:] == (4, 4) and 0 <= w[0] <= 2 and 0 <= w[1] <= 5 for w in report.windows)
     assert any(len(report.windows) > 1 for report in reports)
-
-
-@pytest.mark.parametrize(
-    ("grid", "is_spatial", "expected"),
-    [
-        ((4, 4), True, (4, 4)),
-        ((9, 5), True, (4, 4)),
-        ((3, 4), False, (3, 4)),
-        ((2, 9), False, (2, 4)),
-    ],
-)
-def test_usable_window_keeps_every_token_at_a_learned_place(grid, is_spatial, expected):
-    assert usable_window(grid, (4, 4), is_spatial=is_spatial) == expected
-
-
-@pytest.mark.parametrize(
-    ("grid", "is_spatial", "hint"),
-    [
-        ((4, 3), False, "use at least 4 columns of tokens"),
-        ((9, 3), False, "use at least 4 columns of tokens"),
-        ((3, 4), True, "use at least 4 x 4 tokens"),
-        ((4, 3), True, "use at least 4 x 4 tokens"),
-    ],
-)
-def test_grids_without_a_window_are_refused(grid, is_spatial, hint):
-    message = (
-        f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on 4 x 4\nhint: {hint}"
-    )
-    with pytest.raises(ConfigError, match=message):
-        usable_window(grid, (4, 4), is_spatial=is_spatial)
-
-
-@pytest.mark.parametrize("grid", [(4, 5), (8, 8), (3, 4), (4, 3)])
-@pytest.mark.parametrize("is_spatial", [True, False])
-def test_another_order_than_raster_has_one_size(grid, is_spatial):
-    settings = {"is_spatial": is_spatial, "token_order": "z_curve"}
-    assert usable_window((4, 4), (4, 4), **settings) == (4, 4)
-    message = f"4 x 4 tokens in the order `z_curve` cannot work on {grid[0]} x {grid[1]}\nhint: use the size"
-    with pytest.raises(ConfigError, match=message):
-        usable_window(grid, (4, 4), **settings)

@@ -1,7 +1,5 @@
 """Gumbel quantization: scores of all codes, of which one is drawn in training (Jang et al. 2017)."""
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -30,11 +28,6 @@ class GumbelQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="
         super().__post_init__()
         require(self.kl_weight >= 0, f"`kl_weight` is {self.kl_weight}, expected a number of at least 0")
         require(self.temperature > 0, f"`temperature` is {self.temperature}, expected a number above 0")
-
-    @classmethod
-    def example(cls, folder: Path) -> "GumbelQuantizerConfig":
-        """A tiny valid instance."""
-        return cls(codebook_size=16, codebook_dim=4)
 
 
 class GumbelQuantizer(Quantizer):

@@ -1,6 +1,5 @@
 """Vector quantization: each latent becomes its nearest codebook vector (van den Oord et al. 2017)."""
 
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -37,11 +36,6 @@ class VectorQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="
         super().__post_init__()
         weight = self.commitment_weight
         require(weight >= 0, f"`commitment_weight` is {weight}, expected a number of at least 0")
-
-    @classmethod
-    def example(cls, folder: Path) -> "VectorQuantizerConfig":
-        """A tiny valid instance."""
-        return cls(codebook_size=16, codebook_dim=4)
 
 
 class VectorQuantizer(Quantizer):
