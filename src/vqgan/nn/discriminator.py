@@ -15,10 +15,14 @@ class PatchDiscriminator(nn.Module):
         image_channels: Channels of the images.
         base_channels: Width after the first convolution; it doubles with each halving, up to eightfold.
         num_layers: Halvings of the resolution; a patch is 70 pixels wide with 3.
+
+    Attributes:
+        min_side: The fewest pixels a side that leave one patch.
     """
 
     def __init__(self, *, image_channels: int = 3, base_channels: int = 64, num_layers: int = 3) -> None:
         super().__init__()
+        self.min_side = 3 << num_layers
         widths = [base_channels * min(2**i, 8) for i in range(num_layers + 1)]
         layers: list[nn.Module] = [
             nn.Conv2d(image_channels, widths[0], 4, stride=2, padding=1),

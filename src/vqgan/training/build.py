@@ -1,6 +1,5 @@
 """From a run's configuration to the task that the loop drives."""
 
-import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,18 +88,18 @@ def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> Patc
     config = run.task.discriminator
     if config is None:
         return None
-    channels, (height, width) = run.tokenizer.autoencoder.image_channels, run.data.image_size
+    height, width = run.data.image_size
     network = PatchDiscriminator(
-        image_channels=channels, base_channels=config.base_channels, num_layers=config.num_layers
+        image_channels=run.tokenizer.autoencoder.image_channels,
+        base_channels=config.base_channels,
+        num_layers=config.num_layers,
     )
-    try:
-        copy.deepcopy(network).to("meta")(torch.empty(2, channels, height, width, device="meta"))
-    except RuntimeError:
-        raise ConfigError(
-            f"images of {height} x {width} pixels are too small for a discriminator with "
-            f"`num_layers` = {config.num_layers}",
-            hint="lower `task.discriminator.num_layers`",
-        ) from None
+    require(
+        min(height, width) >= network.min_side,
+        f"images of {height} x {width} pixels are too small for a discriminator with "
+        f"`num_layers` = {config.num_layers}",
+        hint="lower `task.discriminator.num_layers`",
+    )
     stored = _stored_discriminator(file) if file is not None else {}
     if stored:
         wanted, what = shapes_of(network.state_dict()), "discriminator of `task.discriminator`"

@@ -35,3 +35,12 @@ def test_weights_start_small():
     assert abs(weights.std().item() - 0.02) < 1e-3
     norms = torch.cat([layer.weight for layer in network.layers if isinstance(layer, nn.BatchNorm2d)])
     assert abs(norms.mean().item() - 1.0) < 1e-2
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_the_smallest_images_leave_one_patch_and_smaller_ones_none(num_layers):
+    network = PatchDiscriminator(base_channels=4, num_layers=num_layers)
+    side = network.min_side
+    assert network(torch.zeros(2, 3, side, side)).shape == (2, 1, 1, 1)
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
+        network(torch.zeros(2, 3, side, side - 1))

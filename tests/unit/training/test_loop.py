@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import sys
+import threading
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import tiny
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import DivergedError, OutputError, Preempted
 from vqgan.training.engine import Engine
-from vqgan.training.loop import UNFINISHED, Loop, step_seed
+from vqgan.training.loop import UNFINISHED, Interrupted, Loop, step_seed, stop_on_signals
 from vqgan.training.observer import Observer
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
 from vqgan.training.task import Session
@@ -344,3 +345,52 @@ def test_one_of_several_processes_evaluates_no_more_images_at_once_than_it_train
     observer.observe(STEPS, {}, lambda: None)
     observer.close()
     assert sizes == [1]
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_only_sets_a_flag(number):
+    with stop_on_signals() as stop:
+        stop.poll()
+        assert not stop.requested
+        send(number)
+        assert stop.requested
+        with pytest.raises(Interrupted):
+            stop.poll()
+
+
+def test_the_second_ctrl_c_stops_at_once():
+    with stop_on_signals():
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_a_launcher_that_passes_one_ctrl_c_on_as_sigterm_is_not_impatient():
+    with stop_on_signals() as stop:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            send(number)
+        assert stop.requested
+
+
+def test_the_handlers_of_before_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(RuntimeError), stop_on_signals():
+        raise RuntimeError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_outside_the_main_thread_nothing_changes():
+    seen = []
+
+    def work():
+        with stop_on_signals() as stop:
+            seen.append((stop.requested, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(False, signal.getsignal(signal.SIGTERM))]

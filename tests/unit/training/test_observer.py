@@ -1,15 +1,25 @@
 """Held-out files that cannot be read never stop a run."""
 
+import errno
 import json
 import logging
+import math
+import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.utils import tensorboard
 
 import tiny
-from vqgan.errors import DataError
-from vqgan.images import save_png
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.errors import DataError, OutputError
+from vqgan.images import read_pixels, save_png
 from vqgan.runs import train
+from vqgan.training.engine import Engine
+from vqgan.training.observer import MetricsLog, Observer, is_picture_step, write_animation, write_pictures
+from vqgan.training.task import Session
+from vqgan.types import Batch
 
 SETTINGS = {"evaluate_every": 1, "pictures": 2}
 
@@ -75,3 +85,172 @@ def test_files_are_checked_before_there_is_a_folder(tmp_path, caplog):
         train(tiny.tokenizer_run(), data=data, out=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
     assert "skipped" not in caplog.text
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+class Board:
+    """Notes what TensorBoard is told, or fails like a full disk."""
+
+    def __init__(self, path, purge_step=None):
+        self.told = [("purge", purge_step)]
+        self.full = False
+        boards.append(self)
+
+    def add_scalar(self, name, value, step):
+        self._tell(name, value, step)
+
+    def add_image(self, name, image, step, dataformats):
+        self._tell(name, tuple(image.shape), step)
+
+    def close(self):
+        self._tell("close")
+
+    def _tell(self, *what):
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.told.append(what)
+
+
+boards = []
+
+
+@pytest.fixture
+def board(monkeypatch):
+    boards.clear()
+    monkeypatch.setattr(tensorboard, "SummaryWriter", Board)
+    return boards
+
+
+def rows(folder):
+    return [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+
+
+def test_rows_are_appended_and_mirrored(folder, board):
+    for start in (0, 2):
+        log = MetricsLog(folder, start)
+        log.row(start + 1, {"loss": 0.5, "usage": 1.0})
+        log.picture(start + 1, "samples", torch.zeros(5, 3, 4))  # three of its channels can be shown
+        log.close()
+    assert rows(folder) == [{"step": 1, "loss": 0.5, "usage": 1.0}, {"step": 3, "loss": 0.5, "usage": 1.0}]
+    told = [("loss", 0.5, 3), ("usage", 1.0, 3), ("samples", (3, 4, 3), 3), ("close",)]
+    assert [each.told[0] for each in board] == [("purge", None), ("purge", 3)]
+    assert board[1].told[1:] == told
+
+
+def test_numbers_that_are_not_finite_are_written_as_words(folder, board):
+    MetricsLog(folder, 0).row(1, {"loss": math.nan, "psnr": math.inf})
+    assert rows(folder) == [{"step": 1, "loss": "nan", "psnr": "inf"}]
+
+
+def test_a_full_disk_stops_the_run(folder, board):
+    folder.metrics.mkdir()
+    with pytest.raises(OutputError, match=r"cannot write `.*metrics\.jsonl`: is a directory"):
+        MetricsLog(folder, 0).row(1, {"loss": 1.0})
+
+
+def test_tensorboard_that_cannot_write_is_given_up_with_one_warning(folder, board, caplog):
+    log = MetricsLog(folder, 0)
+    board[0].full = True
+    for step in (1, 2):
+        log.row(step, {"loss": 1.0, "usage": 1.0})
+        log.picture(step, "samples", torch.zeros(1, 3, 4))
+    log.close()
+    assert len(rows(folder)) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "no more TensorBoard events: [Errno 28] No space left on device"
+    ]
+
+
+def test_without_tensorboard_one_line_names_it(folder, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with caplog.at_level(logging.INFO):
+        log = MetricsLog(folder, 0)
+    log.row(1, {"loss": 1.0})
+    log.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "no TensorBoard events: install them with `pip install vqgan[log]`"
+    ]
+
+
+def test_real_events_are_written(folder):
+    log = MetricsLog(folder, 0)
+    log.row(1, {"loss": 1.0})
+    log.picture(1, "samples", torch.zeros(1, 3, 4))
+    log.close()
+    (events,) = (folder.path / "tensorboard").iterdir()
+    assert events.stat().st_size > 200
+
+
+def test_pictures_come_first_often_and_then_rarely():
+    steps = [step for step in range(1, 301) if is_picture_step(step, 300)]
+    assert steps == [1, 16, 32, 64, 128, 256, 300]
+
+
+def test_every_group_is_one_grid_and_the_last_image_of_the_first_is_the_frame(tmp_path):
+    pairs, samples = torch.full((4, 1, 3, 5), -1.0), torch.ones(2, 1, 3, 5)
+    pairs[3] = 0.0
+    grids = write_pictures(tmp_path / "images", 7, {"pairs": pairs, "samples": samples}, columns=2)
+    assert grids["pairs"].shape == (1, 2 * 3 + 3 * 2, 2 * 5 + 3 * 2)
+    assert grids["samples"].shape == (1, 3 + 2 * 2, 2 * 5 + 3 * 2)
+    found = sorted(str(path.relative_to(tmp_path / "images")) for path in tmp_path.rglob("*.png"))
+    assert found == ["frames/00000007.png", "pairs-00000007.png", "samples-00000007.png"]
+    frame = read_pixels(tmp_path / "images" / "frames" / "00000007.png", 1)
+    assert frame.shape == (3, 5, 1)
+    assert 120 <= frame.min() <= frame.max() <= 135
+
+
+def test_the_frames_become_an_animation_in_their_order(tmp_path):
+    write_animation(tmp_path)
+    assert not (tmp_path / "training.png").exists()
+    for step, value in ((16, 1.0), (1, -1.0)):
+        write_pictures(tmp_path, step, {"a": torch.full((1, 1, 3, 5), value)}, columns=1)
+    write_animation(tmp_path)
+    data = (tmp_path / "training.png").read_bytes()
+    assert b"acTL" in data
+    assert read_pixels(tmp_path / "training.png", 1).max() == 0
+
+
+def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        write_pictures(tmp_path / "file", 1, {"a": torch.zeros(1, 1, 3, 5)}, columns=1)
+
+
+def batch(*skipped):
+    return Batch(torch.zeros(1, 1, 2, 2), {}, torch.zeros(1, dtype=torch.int64), skipped)
+
+
+def observer(path):
+    session = Session(Mock(), RunFolder(path), Engine("cpu"), {})
+    return Observer(session, lambda size, limit: (), measured=False, on_progress=None)
+
+
+def test_every_file_is_listed_once_also_over_a_resumption(tmp_path):
+    files = observer(tmp_path)
+    first, second = ("a\udcff.png", "truncated"), ("b.png", "too large")
+    assert files.skipped(batch(first, second)) == [first, second]
+    assert files.skipped(batch(first)) == []
+    assert observer(tmp_path).skipped(batch(second, ("c.png", "empty"))) == [("c.png", "empty")]
+    assert [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()] == [
+        {"path": "a\udcff.png", "reason": "truncated"},
+        {"path": "b.png", "reason": "too large"},
+        {"path": "c.png", "reason": "empty"},
+    ]
+
+
+def test_without_skipped_files_there_is_no_list(tmp_path):
+    observer(tmp_path).skipped(batch())
+    assert not (tmp_path / "skipped.jsonl").exists()
+
+
+def test_a_disk_that_refuses_is_an_output_error(tmp_path):
+    files = observer(tmp_path)
+    (tmp_path / "skipped.jsonl").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write `.*skipped\.jsonl`: is a directory"):
+        files.skipped(batch(("a", "b")))

@@ -7,7 +7,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from vqgan.errors import CheckpointError, ConfigError
-from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig, decaying, learning_rate
+from vqgan.training.engine import Engine
+from vqgan.training.optimizers import NamedOptimizer, OptimizerConfig, TrainingState, decaying, learning_rate
 
 CONFIG = OptimizerConfig(learning_rate=0.1, betas=(0.5, 0.9))
 
@@ -186,3 +187,136 @@ def test_the_rate_rises_and_falls_as_its_settings_say():
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         OptimizerConfig(**{"learning_rate": 0.1, "betas": (0.5, 0.9), **changes})
+
+
+@pytest.fixture
+def averaged_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def state(averaged_model, decay):
+    config = OptimizerConfig(learning_rate=1.0, betas=(0.5, 0.9))
+    return TrainingState({"model": averaged_model}, config, Engine("cpu"), ema_decay=decay)
+
+
+def change(averaged_model):
+    with torch.no_grad():
+        for tensor in averaged_model.state_dict().values():
+            tensor.add_(1)
+
+
+def test_it_starts_as_the_weights_and_does_not_share_their_memory(averaged_model):
+    averaging = state(averaged_model, 0.5)
+    before = {name: tensor.clone() for name, tensor in averaged_model.state_dict().items()}
+    change(averaged_model)
+    assert all(torch.equal(averaging.averages[name], tensor) for name, tensor in before.items())
+
+
+def test_it_moves_by_one_minus_the_decay_and_faster_at_first(averaged_model):
+    averaging = state(averaged_model, 0.5)
+    expected = averaging.averages["0.weight"].clone()
+    for step, decay in enumerate((1 / 10, 2 / 11, 3 / 12, 4 / 13)):
+        change(averaged_model)
+        averaging.update_averages(step)
+        expected = decay * expected + (1 - decay) * averaged_model[0].weight
+        assert_close(averaging.averages["0.weight"], expected.detach())
+    change(averaged_model)
+    averaging.update_averages(1000)
+    assert_close(averaging.averages["0.weight"], (0.5 * (expected + averaged_model[0].weight)).detach())
+
+
+def test_counts_are_copied(averaged_model):
+    averaging = state(averaged_model, 0.999)
+    change(averaged_model)
+    averaging.update_averages(1000)
+    assert torch.equal(averaging.averages["1.num_batches_tracked"], averaged_model[1].num_batches_tracked)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_model_has_the_average_inside_the_block_only(averaged_model, fails, training):
+    averaged_model.train(training)
+    averaging = state(averaged_model, 0.5)
+    change(averaged_model)
+    raw = {name: tensor.clone() for name, tensor in averaged_model.state_dict().items()}
+    try:
+        with averaging.averaged():
+            assert not averaged_model.training
+            for name, tensor in averaged_model.state_dict().items():
+                assert torch.equal(tensor, averaging.averages[name])
+            if fails:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert averaged_model.training == training
+    assert all(torch.equal(tensor, raw[name]) for name, tensor in averaged_model.state_dict().items())
+
+
+def test_without_an_average_only_the_mode_changes(averaged_model):
+    with state(averaged_model, None).averaged():
+        assert not averaged_model.training
+    assert averaged_model.training
+
+
+def make(seed=0, size=2):
+    torch.manual_seed(seed)
+    modules = {"one": nn.Linear(2, size), "other": nn.BatchNorm1d(2)}
+    config = OptimizerConfig(learning_rate=0.1, betas=(0.5, 0.9))
+    return TrainingState(modules, config, Engine("cpu"), ema_decay=0.9, counters={"unused": torch.arange(3)})
+
+
+def step(state):
+    for name, module in state.modules.items():
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        state.optimizers[name].step(0.1)
+    state.update_averages(0)
+    state.counters["unused"].add_(1)
+
+
+def test_everything_that_training_changes_comes_back_bit_by_bit():
+    state, other = make(0), make(1)
+    step(state)
+    other.load(state.tensors(), where="step 1")
+    assert state.tensors().keys() == {"model", "optimizer", "ema"}
+    for file, tensors in state.tensors().items():
+        assert other.tensors()[file].keys() == tensors.keys()
+        assert all(torch.equal(other.tensors()[file][name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_state_from_before_the_first_step_has_no_moments():
+    state, other = make(0), make(1)
+    assert state.tensors()["optimizer"].keys() == {"counters|unused"}
+    step(other)
+    other.load(state.tensors(), where="step 0")
+    assert other.tensors()["optimizer"].keys() == {"counters|unused"}
+
+
+@pytest.mark.parametrize("file", ["model", "ema"])
+def test_other_modules_are_refused_with_the_tensors_that_differ(file):
+    with pytest.raises(CheckpointError) as caught:
+        make(size=2).load(make(size=3).tensors(), where="step 3 of `run`")
+    assert caught.value.message.startswith("step 3 of `run` does not fit the ")
+    assert "(3, 2) instead of (2, 2)" in caught.value.message
+    tensors = make().tensors()
+    del tensors[file]
+    with pytest.raises(CheckpointError, match=f"does not fit the {file} it describes: [0-9]+ missing"):
+        make().load(tensors, where="step 3")
+
+
+def test_missing_counters_are_refused():
+    tensors = make().tensors()
+    tensors["optimizer"] = {}
+    with pytest.raises(CheckpointError, match="does not fit the counters it describes: 1 missing"):
+        make().load(tensors, where="step 3")
+
+
+def test_one_gradient_that_is_not_finite_is_remembered():
+    state = make()
+    step(state)
+    assert not state.diverged()
+    state.modules["one"].weight.grad = torch.full((2, 2), torch.nan)
+    state.optimizers["one"].step(0.1)
+    step(state)
+    assert state.diverged()
