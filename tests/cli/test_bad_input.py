@@ -248,7 +248,7 @@ def test_an_unknown_class(trained, tmp_path, run):
     )
     many = ["complete", trained.classes, trained.images, "--out", tmp_path, "--class", "dark,light"]
     refused(run(*many), 2, "`--class` is `dark,light`, expected one class for all images", "name one")
-    hint = "name one or several: `--class 0,1`; `dark`, `light`\n"
+    hint = "name one or several: `--class 0,1`; each is a number from 0 to 1, or a name (`dark`, `light`)\n"
     refused(run(*words), 2, "this prior draws images of a class", hint)
     for text in ("", "1,,0", "1,"):
         message = f"`--class` is `{text}`, expected classes with commas between"
@@ -265,7 +265,7 @@ def test_an_unknown_class(trained, tmp_path, run):
 
 def test_classes_without_names_are_told_by_their_numbers(published, tmp_path, run):
     result = run("sample", published("net2net_class"), "--out", tmp_path / "out")
-    hint = "name one or several: `--class 0,1`; classes are numbers from 0 to 9"
+    hint = "name one or several: `--class 0,1`; each is a number from 0 to 9"
     assert (result.code, result.err.splitlines()[-1]) == (2, f"hint: {hint}")
 
 

@@ -35,9 +35,6 @@ GRID_IMAGES, GRID_SIDE = 64, 512
 """The overview shows at most this many images, with a longer side of at most this many pixels: all of thousands would
 be larger than what can be looked at, and than the memory."""
 
-SHOWN_NAMES = 20
-"""Names of classes in a hint."""
-
 Wanted = tuple[str, Mapping[str, str], Any]
 """An image to be drawn: its file's name, what its file says beside the settings, and what it is drawn from."""
 
@@ -106,28 +103,18 @@ def _classes(text: str | None, model: Synthesizer) -> list[int | str | None]:
         ConfigError: If ``--class`` is missing, malformed or not for this model, or no flag can steer it.
     """
     conditioner, name = model.conditioner, model.conditioner.name
+    if isinstance(conditioner, ClassLabel):
+        hint = f"name one or several: `--class 0,1`; each is {conditioner.known}"
+        require(text is not None, "this prior draws images of a class", hint=hint)
+        return class_values(text or "", conditioner.config.class_names)
     steered = "takes no condition" if name == "unconditional" else f"is steered by `{name}`"
     require(
         not isinstance(conditioner, TokenizedImage | SceneLayout),
         f"this prior {steered}; the commands draw with a class, with coordinates or without a condition",
         hint="draw from Python, with `condition`: see docs/concepts/conditions.md",
     )
-    require(
-        text is None or name == "class",
-        f"`--class` was given, but this prior {steered}",
-        hint="omit `--class`",
-    )
-    names = conditioner.config.class_names if isinstance(conditioner, ClassLabel) else ()
-    known = f"classes are numbers from 0 to {conditioner.config.vocabulary_size - 1}"
-    if names:
-        known = ", ".join(f"`{name}`" for name in names[:SHOWN_NAMES])
-        known += ", ... (`vqgan info` lists all)" * (len(names) > SHOWN_NAMES)
-    require(
-        text is not None or name != "class",
-        "this prior draws images of a class",
-        hint=f"name one or several: `--class 0,1`; {known}",
-    )
-    return [None] if text is None else class_values(text, names)
+    require(text is None, f"`--class` was given, but this prior {steered}", hint="omit `--class`")
+    return [None]
 
 
 def class_values(text: str, names: Sequence[str] = ()) -> list[int | str | None]:

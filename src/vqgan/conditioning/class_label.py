@@ -72,7 +72,7 @@ class ClassLabel(Conditioner):
             ConfigError: If a class is unknown, or the number of values is neither 1 nor ``count``.
         """
         value = self.required(
-            condition, hint=f'give `condition={{"class": 0}}`: {self._known()}, one for all or one per image'
+            condition, hint=f'give `condition={{"class": 0}}`: {self.known}, one for all or one per image'
         )
         values = value.tolist() if hasattr(value, "tolist") else value
         values = list(values) if isinstance(values, list | tuple) else [values]
@@ -89,19 +89,21 @@ class ClassLabel(Conditioner):
         if isinstance(item, str):
             if item in names:
                 return names.index(item)
-            hint = closest(item, names) if names else f"give {self._known()}"
+            hint = closest(item, names) if names else f"give {self.known}"
             raise ConfigError(f"unknown class `{item}`", hint=hint)
         try:
             number = operator.index(item)
         except TypeError:
             raise ConfigError(
-                f"class `{item}` is neither an integer nor a name", hint=f"give {self._known()}"
+                f"class `{item}` is neither an integer nor a name", hint=f"give {self.known}"
             ) from None
         if not 0 <= number < self.config.vocabulary_size:
-            raise ConfigError(f"class {number} does not exist", hint=f"give {self._known()}")
+            raise ConfigError(f"class {number} does not exist", hint=f"give {self.known}")
         return number
 
-    def _known(self) -> str:
+    @property
+    def known(self) -> str:
+        """What a class may be, for messages."""
         numbers = f"a number from 0 to {self.config.vocabulary_size - 1}"
         names = [f"`{name}`" for name in self.config.class_names]
         shown = ", ".join([*names[:_SHOWN], *["..."] * (len(names) > _SHOWN)])
