@@ -97,7 +97,7 @@ def test_sizes_and_channels_may_differ(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ("no image", "it is a str, expected a PIL picture, an array or a tensor"),
+        ("no image", "the image is a str, expected a PIL picture, an array or a tensor"),
         (torch.full((3, 4, 4), -1.0), "the image holds values from -1 to -1"),
         (np.zeros((4, 4, 5), np.uint8), "the image has 5 channels, expected 3"),
         ((PIXELS[0], 1), "its class is 1, expected none, as that of the first image"),

@@ -68,7 +68,7 @@ WRONG = {
     "vqgan.train(run, out='run', data=np.zeros((4, 4, 3), np.uint8))": "the data is a ndarray(4, 4, 3), expected",
     "vqgan.train(run, out='run', data=iter([]))": "the data is a list_iterator, expected",
     "vqgan.train(run, out='run', data=[])": "the list holds no images",
-    "vqgan.train(run, out='run', data=[{'image': 1}] * 9)": "8  it is a dict, expected a PIL picture, an array or a tensor",
+    "vqgan.train(run, out='run', data=[{'image': 1}] * 9)": "8  the image is a dict, expected a PIL picture, an array or a tensor",
     "vqgan.train(run, out='run', data=images)": "the image holds values from -",
     "vqgan.read_images('empty')": "`empty` holds no images",
     "vqgan.read_images([3])": "image 0 is a int, expected a path, a PIL picture or an array",

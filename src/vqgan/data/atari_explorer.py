@@ -72,32 +72,6 @@ class Cell:
         return self.room, (self._sums * levels // (18 * 16 * 256)).astype(np.uint8).tobytes()
 
 
-class Archive:
-    """Saved states of the emulator, one for each cell, from which the explorer continues.
-
-    States are chosen room by room: a room just found gets as many visits as all of the first one, whose cells
-    are many.
-    """
-
-    def __init__(self) -> None:
-        self._known: set[tuple[int, bytes]] = set()
-        self._rooms: dict[int, list[list[Any]]] = {}
-
-    def add(self, cell: Cell, emulator: Any) -> None:
-        """Saves the emulator's state if its cell is new."""
-        key = cell.key(ARCHIVE_LEVELS)
-        if key not in self._known:
-            self._known.add(key)
-            self._rooms.setdefault(cell.room, []).append([0, emulator.cloneState()])
-
-    def resume(self, emulator: Any, draw: random.Random) -> None:
-        """Takes up the least chosen of some random states of a random room."""
-        states = list(self._rooms.values())[draw.randrange(len(self._rooms))]
-        chosen = min((states[draw.randrange(len(states))] for _ in range(CANDIDATES)), key=itemgetter(0))
-        chosen[0] += 1
-        emulator.restoreState(chosen[1])
-
-
 def play(
     rom: str, *, player: str, seed: int, frames: int, scale: int, on_frames: Callable[[int], object]
 ) -> Played:
@@ -115,9 +89,12 @@ def play(
         scale: Side of the blocks of pixels that are averaged.
         on_frames: Called now and then with the emulator frames played so far.
     """
-    emulator, room_byte, draw, archive = _emulator(rom), ROOM_BYTE.get(rom), random.Random(seed), Archive()
+    emulator, room_byte, draw = _emulator(rom), ROOM_BYTE.get(rom), random.Random(seed)
     actions = emulator.getMinimalActionSet()
     kept, pictures, rooms = set[tuple[int, bytes]](), list[UInt8[np.ndarray, "H W 3"]](), list[int]()
+    # The emulator's states by room, one for each cell, each with the number of times that it was taken up. A room just
+    # found gets as many visits as all of the first one, whose cells are many.
+    known, archive = set[tuple[int, bytes]](), dict[int, list[list[Any]]]()
 
     def look() -> None:
         cell = Cell(emulator, room_byte)
@@ -125,14 +102,18 @@ def play(
             kept.add(key)
             pictures.append(_picture(emulator, scale))
             rooms.append(cell.room)
-        if player == "explorer":
-            archive.add(cell, emulator)
+        if player == "explorer" and (key := cell.key(ARCHIVE_LEVELS)) not in known:
+            known.add(key)
+            archive.setdefault(cell.room, []).append([0, emulator.cloneState()])
 
     look()
     used = reported = 0
     while used + SKIP <= frames:
         if player == "explorer":
-            archive.resume(emulator, draw)
+            states = list(archive.values())[draw.randrange(len(archive))]
+            state = min((states[draw.randrange(len(states))] for _ in range(CANDIDATES)), key=itemgetter(0))
+            state[0] += 1
+            emulator.restoreState(state[1])
         elif emulator.game_over():
             emulator.reset_game()
         lives, action = emulator.lives(), draw.choice(actions)

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from vqgan.config import Config, require
 from vqgan.data.image_files import FileSource
 from vqgan.data.source import ArraySource, Item, Source
 from vqgan.errors import DataError
-from vqgan.images import Pixels, from_array, from_picture, with_channels
+from vqgan.images import pixels_of
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +72,10 @@ class ItemSource(Source):
         if label not in (range(count) if count else (None,)):
             expected = f"0 to {count - 1}" if count else "none, as that of the first image"
             raise DataError(f"its class is {label}, expected {expected}")
-        return Item(with_channels(_pixels(image, channels), channels, "the image"), label)
+        if isinstance(image, Tensor):
+            image = (image.movedim(-3, -1) if image.ndim > 2 else image).numpy(force=True)
+        expected = "a PIL picture, an array or a tensor"
+        return Item(pixels_of(image, channels, "the image", expected), label)
 
     def _item(self, index: int) -> tuple[Any, int | None]:
         try:
@@ -112,16 +114,6 @@ class ItemSource(Source):
             return hashlib.sha256(error.message.encode()).digest()
         shape = repr((item.pixels.shape, item.class_index)).encode()
         return hashlib.sha256(shape + item.pixels.tobytes()).digest()
-
-
-def _pixels(image: object, channels: int) -> Pixels:
-    if isinstance(image, Image.Image):
-        return from_picture(image, channels)
-    if isinstance(image, Tensor):
-        image = (image.movedim(-3, -1) if image.ndim > 2 else image).numpy(force=True)
-    if isinstance(image, np.ndarray):
-        return from_array(image, "the image")
-    raise DataError(f"it is a {type(image).__name__}, expected a PIL picture, an array or a tensor")
 
 
 def given_source(data: Items) -> Source:

@@ -91,7 +91,10 @@ def read_images(
     images: list[Pixels] = []
     for number, picture in enumerate(pictures):
         name = _name(picture, number)
-        image = _pixels(picture, name, channels)
+        if isinstance(picture, str | Path):
+            image = read_pixels(picture, channels)
+        else:
+            image = pixels_of(picture, channels, name)
         images.append(image if size is None else fit(image, size))
         if images[-1].shape != images[0].shape:
             (rows, columns), (height, width) = images[0].shape[:2], image.shape[:2]
@@ -107,14 +110,18 @@ def _name(picture: Picture, number: int) -> str:
     return printable(picture) if isinstance(picture, str | Path) else f"image {number}"
 
 
-def _pixels(picture: Picture, name: str, channels: int) -> Pixels:
-    """One image, from a file or from memory."""
-    if isinstance(picture, str | Path):
-        return read_pixels(picture, channels)
+def pixels_of(
+    picture: object, channels: int, name: str, expected: str = "a path, a PIL picture or an array"
+) -> Pixels:
+    """The pixels of a picture in memory: of Pillow, or an array.
+
+    Raises:
+        DataError: As :func:`from_picture` and :func:`from_array`; or if it is neither, but not what is ``expected``.
+    """
     if isinstance(picture, Image.Image):
         return from_picture(in_mode(picture, "LA") if picture.mode == "La" else picture, channels)
     if not isinstance(picture, np.ndarray):
-        raise DataError(f"{name} is {describe(picture)}, expected a path, a PIL picture or an array")
+        raise DataError(f"{name} is {describe(picture)}, expected {expected}")
     return with_channels(from_array(picture, name), channels, name)
 
 
