@@ -1,18 +1,31 @@
 """Codes on disk: ``codes.npy`` (images, rows, columns) and ``codes.json`` with names and the tokenizer's digest."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated
 
+import msgspec
 import numpy as np
 from jaxtyping import Integer
 
 from vqgan.checkpoints.format import digest_of
-from vqgan.errors import ConfigError, DataError
+from vqgan.errors import ConfigError, DataError, printable
 from vqgan.output_files import output_errors, replace_file, write_json
 from vqgan.tokenizer import Tokenizer
 
 Codes = Integer[np.ndarray, "b h w"]
+
+_Side = Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
+
+
+class _Description(msgspec.Struct, omit_defaults=True):
+    """What ``codes.json`` holds."""
+
+    names: list[str]
+    tokenizer: str
+    codebook_size: int = 0
+    downsample_factor: int = 0
+    sizes: list[tuple[_Side, _Side]] = []
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
@@ -60,13 +73,14 @@ def save_codes(
             np.save(file, codes.astype(dtype), allow_pickle=False)
 
     replace_file(path, write)
-    description = {
-        "names": list(names),
-        "tokenizer": digest,
-        "codebook_size": tokenizer.codebook_size,
-        "downsample_factor": tokenizer.downsample_factor,
-    } | ({"sizes": [list(size) for size in sizes]} if sizes else {})
-    write_json(folder / "codes.json", description)
+    description = _Description(
+        names=list(names),
+        tokenizer=digest,
+        codebook_size=tokenizer.codebook_size,
+        downsample_factor=tokenizer.downsample_factor,
+        sizes=[(height, width) for height, width in sizes],
+    )
+    write_json(folder / "codes.json", msgspec.to_builtins(description))
     return path
 
 
@@ -80,47 +94,41 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str], list[tup
     Raises:
         DataError: If the files are missing, empty or damaged, or another tokenizer made the codes.
     """
-    if (folder / "codes.npy").exists() and not (folder / "codes.json").exists():
-        raise DataError(
-            f"`{folder}` has `codes.npy` but no `codes.json`, which names the images and their tokenizer",
-            hint="copy both files that `vqgan encode` wrote; from Python, `tokenizer.decode` takes codes alone",
-        )
+    array, table = folder / "codes.npy", folder / "codes.json"
+    again = "give a folder that `vqgan encode` wrote"
     if folder.is_file():
         what = "is a file, expected the folder with `codes.npy` and `codes.json`"
         raise DataError(f"`{folder}` {what}", hint=f"give its folder, `{folder.parent}`")
+    if array.exists() and not table.exists():
+        raise DataError(
+            f"`{folder}` has `codes.npy` but no `codes.json`, which names the images and their tokenizer",
+            hint="copy both files that `vqgan encode` wrote; from Python, `tokenizer.decode` needs only codes",
+        )
     try:
-        description = json.loads((folder / "codes.json").read_text(encoding="utf-8"))
-        names, made_by = [str(name) for name in description["names"]], str(description["tokenizer"])
-        sizes = [(int(height), int(width)) for height, width in description.get("sizes", ())]
+        found = msgspec.json.decode(table.read_bytes(), type=_Description)
         # Mapped first: a header that announces more than the file holds costs no memory.
-        mapped = np.lib.format.open_memmap(folder / "codes.npy", mode="r")
+        mapped = np.lib.format.open_memmap(array, mode="r")
     except OSError as error:
-        raise DataError(
-            f"cannot read codes from `{folder}`: {(error.strerror or str(error)).lower()}",
-            hint="give a folder that `vqgan encode` wrote",
-        ) from None
-    except (ValueError, KeyError, TypeError, EOFError, OverflowError, RecursionError) as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"cannot read codes from `{folder}`: {reason}", hint=again) from None
+    except (msgspec.DecodeError, ValueError, EOFError, OverflowError, RecursionError) as error:
         raise DataError(f"the codes in `{folder}` are damaged: {type(error).__name__} {error}") from None
-    if made_by != digest:
+    if found.tokenizer != digest:
         raise DataError(
-            f"the codes in `{folder}` were made by another tokenizer ({made_by[:12]})",
+            f"the codes in `{folder}` were made by another tokenizer ({printable(found.tokenizer[:12])})",
             hint="decode with the tokenizer that encoded them",
         )
     if mapped.ndim != 3 or mapped.dtype.kind not in "iu":
-        raise DataError(f"`{folder / 'codes.npy'}` is no array (images, rows, columns) of integers")
+        raise DataError(f"`{array}` is not an array (images, rows, columns) of integers")
     if 0 in mapped.shape:
-        raise DataError(
-            f"`{folder / 'codes.npy'}` holds no codes: its shape is {mapped.shape}",
-            hint="give a folder that `vqgan encode` wrote",
-        )
-    if len(mapped) != len(names):
-        raise DataError(f"`{folder}` holds codes of {len(mapped)} images and {len(names)} names")
-    if len(sizes) not in (0, len(names)) or any(not 0 < side < 1 << 31 for size in sizes for side in size):
-        raise DataError(f"the sizes in `{folder}/codes.json` are not one of each image")
-    for name in names:
-        if _leads_out(name):
-            raise DataError(f"the name `{name}` in `{folder}/codes.json` leads out of the folder")
-    return np.array(mapped), names, sizes
+        raise DataError(f"`{array}` holds no codes: its shape is {mapped.shape}", hint=again)
+    if len(mapped) != len(found.names):
+        raise DataError(f"`{folder}` holds codes of {len(mapped)} images and {len(found.names)} names")
+    if len(found.sizes) not in (0, len(found.names)):
+        raise DataError(f"`{table}` holds {len(found.names)} names and {len(found.sizes)} sizes")
+    for name in filter(_leads_out, found.names):
+        raise DataError(f"the name `{printable(name)}` in `{table}` leads out of the folder")
+    return np.array(mapped), found.names, found.sizes
 
 
 def _leads_out(name: str) -> bool:

@@ -19,6 +19,7 @@ from vqgan.checkpoints.format import (
     build_model,
     check_keys,
     digest_of,
+    filled,
     kind_of,
     model_names,
     shapes_of,
@@ -90,11 +91,7 @@ class Foreign:
         Raises:
             CheckpointError: If a weight is missing, too many, or of another shape.
         """
-        model = self.empty()
-        own = model.state_dict()
-        state = {name: self.tensors[name].to(like.dtype, copy=copy) for name, like in own.items()}
-        model.load_state_dict(state, strict=True, assign=True)
-        return model.eval()
+        return filled(self.empty(), self.tensors, copy=copy)
 
     def empty(self) -> Model:
         """The model without memory for its weights. Raises CheckpointError as :meth:`model`."""
@@ -211,6 +208,4 @@ def _filled(network: nn.Module, keys: KeyMap, published: Mapping[str, Tensor], f
     wanted, where = network.state_dict(), f"the training state of `{file}`"
     state = keys.rename(published, wanted, where=where)
     check_keys(shapes_of(wanted), shapes_of(state), where=where, what=type(network).__name__)
-    own = {name: state[name].to(like.dtype) for name, like in wanted.items()}
-    network.load_state_dict(own, strict=True, assign=True)
-    return network
+    return filled(network, state, copy=False)

@@ -8,10 +8,10 @@ where training networks travel along under ``training.*``, their arguments as JS
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,10 +40,10 @@ TRAINING_PREFIX = "training."
 
 Model = Tokenizer | Synthesizer
 Kind = Literal["tokenizer", "synthesizer"]
+N = TypeVar("N", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(msgspec.Struct, frozen=True, kw_only=True):
     """What a weights file says about itself, read without its tensors.
 
     Attributes:
@@ -55,17 +55,19 @@ class Header:
         digest: sha256 over the tensors; 12 digits of it name the model.
         version: Version of this package that wrote the file.
         training: Arguments of the training networks in the file by name, or empty.
+        format: Version of the layout.
         inferred: Whether the configuration follows from the shapes of the tensors, as it may in files of others.
     """
 
     kind: Kind
     config: dict[str, Any]
     shapes: Shapes
-    weights: str
+    weights: Literal["ema", "raw"]
     step: int
     digest: str
-    version: str
+    version: Annotated[str, msgspec.Meta(min_length=1)]
     training: dict[str, Any]
+    format: Annotated[int, msgspec.Meta(ge=1)] = FORMAT
     inferred: bool = False
 
 
@@ -142,61 +144,27 @@ def read_header(path: Path) -> Header:
             f"`{path}` is a safetensors file without a `vqgan.format` entry",
             hint="it was not written by vqgan",
         )
-    return _header(path, metadata, shapes)
-
-
-def _header(path: Path, metadata: Mapping[str, str], shapes: Shapes) -> Header:
+    values: dict[str, Any] = {key.removeprefix("vqgan."): value for key, value in metadata.items()}
     try:
-        unprintable = [key for key, value in metadata.items() if not (value or " ").isprintable()]
-        if unprintable or not metadata["vqgan.version"]:
-            raise ValueError(f"`{printable((unprintable or ['vqgan.version'])[0])}` is no line of text")
-        written = int(metadata["vqgan.format"])
-        if written < 1:
-            raise ValueError(f"the format is {written}")
-        if written > FORMAT:
+        for key, value in values.items():
+            if value and not value.isprintable():
+                raise ValueError(f"`{printable(key)}` is not a line of text")
+        values |= {name: int(values[name]) for name in ("format", "step")}
+        if values["format"] > FORMAT:
             raise CheckpointError(
-                f"`{path}` has format {written}; this version reads up to {FORMAT}",
+                f"`{path}` has format {values['format']}; this version reads up to {FORMAT}",
                 hint="upgrade with `pip install --upgrade vqgan`",
             )
-        header = Header(
-            kind=_kind(metadata["vqgan.kind"], path),
-            config=_mapping(metadata["vqgan.config"]),
-            shapes=shapes,
-            weights=_weights(metadata["vqgan.weights"]),
-            step=int(metadata["vqgan.step"]),
-            digest=metadata["vqgan.digest"],
-            version=metadata["vqgan.version"],
-            training=_mapping(metadata.get("vqgan.training", "{}")),
-        )
+        texts = {"config": values["config"], "training": values.get("training", "{}")}
+        values |= {name: json.loads(text) for name, text in texts.items()}
+        header: Header = convert(values | {"shapes": shapes}, Header, where=f"the metadata of `{path}`")
+    except ConfigError as error:
+        raise CheckpointError(error.message, hint=error.hint or COPY_AGAIN) from None
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"`{path}` has damaged metadata: {type(error).__name__} {error}", hint=COPY_AGAIN
         ) from None
     return header
-
-
-def _kind(word: str, path: Path) -> Kind:
-    match word:
-        case "tokenizer" | "synthesizer":
-            return word
-        case _:
-            raise CheckpointError(
-                f"`{path}` holds an unknown kind of model: `{word}`",
-                hint="known: `tokenizer`, `synthesizer`",
-            )
-
-
-def _weights(word: str) -> str:
-    if word not in ("ema", "raw"):
-        raise ValueError(f"the weights are `{word}`")
-    return word
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("expected a JSON object")
-    return value
 
 
 def kind_of(config: TokenizerConfig | SynthesizerConfig) -> Kind:
@@ -244,10 +212,24 @@ class WithoutRandomNumbers(TorchFunctionMode):
 
 def empty_model(path: Path, header: Header) -> Model:
     """As :func:`build_model`, for a file of ours. Raises CheckpointError also if the file's tensors do not fit."""
-    model = build_model(header.kind, header.config, where=f"`{path}`")
     found = {name: shape for name, shape in header.shapes.items() if not name.startswith(TRAINING_PREFIX)}
+    model = build_model(header.kind, header.config, where=f"`{path}`")
     check_keys(shapes_of(model.state_dict()), found, where=f"`{path}`", what=header.kind)
     return model
+
+
+def filled(network: N, tensors: Mapping[str, Tensor], *, copy: bool = True) -> N:
+    """A network without memory, in evaluation mode, with tensors that are known to fit it.
+
+    Args:
+        network: Built on the device "meta".
+        tensors: By its names, in any precision; what else they hold is ignored.
+        copy: Whether the weights get memory of their own; without, they may stay mapped from the file, where they
+            lie unaligned and a change from outside changes the model.
+    """
+    own = {name: tensors[name].to(like.dtype, copy=copy) for name, like in network.state_dict().items()}
+    network.load_state_dict(own, strict=True, assign=True)
+    return network.eval()
 
 
 def load_model(path: Path) -> tuple[Model, Header]:
@@ -260,14 +242,10 @@ def load_model(path: Path) -> tuple[Model, Header]:
     """
     header = read_header(path)
     model = empty_model(path, header)
-    own = model.state_dict()
     tensors = read_tensors(path)
     if digest_of(tensors) != header.digest:
         raise CheckpointError(f"`{path}` is damaged: its tensors do not have its digest", hint=COPY_AGAIN)
-    # Copies: a mapped file lies unaligned, and changing it from outside would change the model.
-    state = {name: tensors[name].to(like.dtype, copy=True) for name, like in own.items()}
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.eval(), header
+    return filled(model, tensors), header
 
 
 def read_training(path: Path, name: str) -> dict[str, Tensor]:
@@ -297,19 +275,23 @@ def check_keys(
         what: The network; with the file or the key in backticks that describes it, if that is not ``where`` itself.
         hint: What to do; by default that follows from ``what``.
     """
-    missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted]
-    other = [f"{n} {found[n]} instead of {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
-    if not missing and not unexpected and not other:
+    rows = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "of another shape": [
+            f"{name} {found[name]} instead of {shape}"
+            for name, shape in wanted.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    rows = {row: names for row, names in rows.items() if names}
+    if not rows:
         return
-    rows = [("missing", missing), ("unexpected", unexpected), ("of another shape", other)]
-    counts = ", ".join(f"{len(names)} {row}" for row, names in rows if names)
-    lines = [
-        f"  {row:<18}{', '.join(names[:5])}{', …' if len(names) > 5 else ''}" for row, names in rows if names
-    ]
+    counts = ", ".join(f"{len(names)} {row}" for row, names in rows.items())
+    shown = "".join(
+        f"\n  {row:<18}{', '.join(names[:5])}{', …' if len(names) > 5 else ''}" for row, names in rows.items()
+    )
     described, cause = f"{what} it describes", "the file is damaged or was written by other code"
     if "`" in what:
         described, cause = what, f"set the {what} to what the file holds"
-    raise CheckpointError(
-        f"{where} does not fit the {described}: {counts}\n" + "\n".join(lines), hint=hint or cause
-    )
+    raise CheckpointError(f"{where} does not fit the {described}: {counts}{shown}", hint=hint or cause)

@@ -3,9 +3,10 @@
 import json
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -101,13 +102,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If the file is missing, truncated or no safetensors file.
     """
-    check_safetensors(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            check_names(path, file.keys())
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def read_description(path: Path) -> tuple[dict[str, str], Shapes]:
@@ -116,14 +112,22 @@ def read_description(path: Path) -> tuple[dict[str, str], Shapes]:
     Raises:
         CheckpointError: As :func:`read_tensors`.
     """
+    with _opened(path) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return file.metadata() or {}, shapes
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, checked; failures while it is read become CheckpointErrors."""
     check_safetensors(path)
     try:
         with safe_open(path, framework="pt") as file:
             check_names(path, file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            return file.metadata() or {}, shapes
+            yield file
     except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from None
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"`{path}` cannot be read: {reason}", hint=COPY_AGAIN) from None
 
 
 def is_safetensors(path: Path) -> bool:
@@ -167,8 +171,3 @@ def check_safetensors(path: Path) -> None:
         )
     if len(start) < 8 or length + 8 > size:
         raise CheckpointError(f"`{path}` is truncated: {size:,} bytes", hint=COPY_AGAIN)
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = " ".join(str(error).split())
-    return CheckpointError(f"`{path}` cannot be read: {reason}", hint=COPY_AGAIN)

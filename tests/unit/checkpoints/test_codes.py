@@ -135,7 +135,7 @@ def test_an_array_that_was_interrupted_is_never_taken_for_complete(folder, token
 )
 def test_arrays_of_another_kind_are_refused(folder, tokenizer, array):
     np.save(folder / "codes.npy", array)
-    assert "is no array (images, rows, columns) of integers" in refused(folder, tokenizer)
+    assert "is not an array (images, rows, columns) of integers" in refused(folder, tokenizer)
 
 
 def test_an_archive_or_objects_in_place_of_the_array_are_refused(folder, tokenizer):

@@ -176,17 +176,17 @@ def test_foreign_files_of_tensors_are_told_apart(path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"kind": "diffusion"}, "holds an unknown kind of model: `diffusion`"),
+        ({"kind": "diffusion"}, "`kind` of the metadata of `"),
         ({"kind": "synthesizer"}, "holds an invalid configuration"),
-        ({"config": None}, "damaged metadata: KeyError 'vqgan.config'"),
+        ({"config": None}, "damaged metadata: KeyError 'config'"),
         ({"config": "{"}, "damaged metadata"),
-        ({"config": "[1]"}, "damaged metadata: ValueError expected a JSON object"),
+        ({"config": "[1]"}, "`config` of the metadata of `"),
         ({"config": "[" * 100_000}, "damaged metadata: RecursionError"),
         ({"format": "²"}, "damaged metadata"),
-        ({"format": "-3"}, "damaged metadata: ValueError the format is -3"),
-        ({"weights": "best"}, "damaged metadata: ValueError the weights are `best`"),
+        ({"format": "-3"}, "`format` of the metadata of `"),
+        ({"weights": "best"}, "`weights` of the metadata of `"),
         ({"step": "many"}, "damaged metadata"),
-        ({"training": "3"}, "damaged metadata"),
+        ({"training": "3"}, "`training` of the metadata of `"),
         ({"digest": "0" * 64}, "is damaged: its tensors do not have its digest"),
     ],
 )
