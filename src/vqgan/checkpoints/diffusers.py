@@ -4,8 +4,9 @@ import json
 import re
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta
 from torch import Tensor
 
 from vqgan.checkpoints.format import model_names
@@ -26,10 +27,13 @@ PIPELINE_FILE = "model_index.json"
 _STEM = WEIGHTS_FILE.partition(".")[0]
 _MAX_CONFIG_BYTES = 1_000_000
 _CLASS = "VQModel"
-_ATTENTION = (".query.weight", ".key.weight", ".value.weight", ".projection.weight")
+_BUILT = (
+    *("out_channels", "down_block_types", "up_block_types", "block_out_channels"),
+    *("norm_num_groups", "norm_type"),
+)
+"""Arguments of which only some values can be built."""
 
-_Down = Literal["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]
-_Up = Literal["UpDecoderBlock2D", "AttnUpDecoderBlock2D"]
+_ATTENTION = (".query.weight", ".key.weight", ".value.weight", ".projection.weight")
 
 
 class VQModelConfig(Config, frozen=True):
@@ -41,44 +45,21 @@ class VQModelConfig(Config, frozen=True):
 
     in_channels: int = 3
     out_channels: int = 3
-    down_block_types: tuple[_Down, ...] = ("DownEncoderBlock2D",)
-    up_block_types: tuple[_Up, ...] = ("UpDecoderBlock2D",)
-    block_out_channels: tuple[int, ...] = (64,)
+    down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",)
+    up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",)
+    block_out_channels: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1)] = (64,)
     layers_per_block: int = 1
     act_fn: Literal["silu", "swish"] = "silu"
     latent_channels: int = 3
     num_vq_embeddings: int = 256
     norm_num_groups: int = NORM_GROUPS
     vq_embed_dim: int | None = None
-    norm_type: Literal["group"] = "group"
+    norm_type: str = "group"
     mid_block_add_attention: bool = True
     sample_size: int | tuple[int, int] = 32
     scaling_factor: float = 0.18215
     lookup_from_codebook: bool = False
     force_upcast: bool = False
-
-    def __post_init__(self) -> None:
-        widths, groups = self.block_out_channels, self.norm_num_groups
-        require(groups == NORM_GROUPS, f"`norm_num_groups` is {groups}, only {NORM_GROUPS} can be built")
-        require(
-            self.out_channels == self.in_channels,
-            f"`out_channels` is {self.out_channels} and `in_channels` {self.in_channels}, expected the same",
-        )
-        require(
-            bool(widths) and widths[0] >= 1 and all(width % widths[0] == 0 for width in widths),
-            f"`block_out_channels` is {list(widths)}, only multiples of the first can be built",
-        )
-        require(
-            len(self.down_block_types) == len(widths),
-            f"`down_block_types` names {len(self.down_block_types)} levels, `block_out_channels` {len(widths)}",
-        )
-        # The decoder runs from the lowest resolution to the highest.
-        expected = tuple(_up(block == "AttnDownEncoderBlock2D") for block in reversed(self.down_block_types))
-        require(
-            self.up_block_types == expected,
-            f"`up_block_types` is {list(self.up_block_types)}, only the mirror image of `down_block_types` "
-            "can be built",
-        )
 
 
 def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
@@ -221,28 +202,33 @@ def _read_config(file: Path) -> TokenizerConfig:
         )
     arguments = {key: value for key, value in values.items() if not key.startswith("_")}
     try:
-        return _to_ours(convert(arguments, VQModelConfig, where=f"`{file}`"))
+        theirs: VQModelConfig = convert(arguments, VQModelConfig, where=f"`{file}`")
+        ours = _to_ours(theirs)
+        built = to_mapping(_to_theirs(ours))
+        for key, value in to_mapping(theirs).items():
+            if key in _BUILT:
+                require(value == built[key], f"`{key}` is {value}, only {built[key]} can be built")
+        return ours
     except ConfigError as error:
         at = "" if str(file) in error.message else f"`{file}` cannot be built: "
         raise CheckpointError(f"{at}{error.message}", hint=error.hint) from None
 
 
 def _to_ours(theirs: VQModelConfig) -> TokenizerConfig:
-    width = theirs.block_out_channels[0]
-    factor = 2 ** (len(theirs.block_out_channels) - 1)
-    size = theirs.sample_size
+    width, *_ = widths = theirs.block_out_channels
+    factor, size = 2 ** (len(widths) - 1), theirs.sample_size
     side = size if isinstance(size, int) else max(size)
     resolution = max(1, -(-side // factor)) * factor
-    attended = [block == "AttnDownEncoderBlock2D" for block in theirs.down_block_types]
+    attended = [level for level, block in enumerate(theirs.down_block_types) if block.startswith("Attn")]
     return TokenizerConfig(
         autoencoder=AutoencoderConfig(
             image_channels=theirs.in_channels,
             base_channels=width,
-            channel_multipliers=tuple(each // width for each in theirs.block_out_channels),
+            channel_multipliers=tuple(each // width for each in widths),
             num_residual_blocks=theirs.layers_per_block,
             latent_channels=theirs.latent_channels,
             resolution=resolution,
-            attention_resolutions=tuple(resolution >> i for i, here in enumerate(attended) if here),
+            attention_resolutions=tuple(resolution >> level for level in attended if level < len(widths)),
             middle_attention=theirs.mid_block_add_attention,
         ),
         quantizer=VectorQuantizerConfig(
@@ -256,7 +242,7 @@ def _to_ours(theirs: VQModelConfig) -> TokenizerConfig:
 def _to_theirs(ours: TokenizerConfig) -> VQModelConfig:
     sizes, quantizer = ours.autoencoder, to_mapping(ours.quantizer)
     levels = range(len(sizes.channel_multipliers))
-    attended = [sizes.has_attention(level) for level in levels]
+    prefixes = ["Attn" if sizes.has_attention(level) else "" for level in levels]
     hint = f"diffusers' `{_CLASS}` has no such setting; keep the model in our own format"
     require(sizes.patch_size == 1, f"`patch_size` is {sizes.patch_size}, diffusers needs 1", hint=hint)
     first = sizes.channel_multipliers[0]
@@ -268,8 +254,9 @@ def _to_theirs(ours: TokenizerConfig) -> VQModelConfig:
     return VQModelConfig(
         in_channels=sizes.image_channels,
         out_channels=sizes.image_channels,
-        down_block_types=tuple(_down(here) for here in attended),
-        up_block_types=tuple(_up(here) for here in reversed(attended)),
+        down_block_types=tuple(f"{prefix}DownEncoderBlock2D" for prefix in prefixes),
+        # The decoder runs from the lowest resolution to the highest.
+        up_block_types=tuple(f"{prefix}UpDecoderBlock2D" for prefix in reversed(prefixes)),
         block_out_channels=tuple(sizes.level_width(level) for level in levels),
         layers_per_block=sizes.num_residual_blocks,
         latent_channels=sizes.latent_channels,
@@ -278,14 +265,6 @@ def _to_theirs(ours: TokenizerConfig) -> VQModelConfig:
         mid_block_add_attention=sizes.middle_attention,
         sample_size=sizes.resolution,
     )
-
-
-def _down(attention: bool) -> _Down:
-    return "AttnDownEncoderBlock2D" if attention else "DownEncoderBlock2D"
-
-
-def _up(attention: bool) -> _Up:
-    return "AttnUpDecoderBlock2D" if attention else "UpDecoderBlock2D"
 
 
 def _as_convolution(key: str, tensor: Tensor) -> Tensor:

@@ -112,9 +112,8 @@ def find_config(path: Path) -> Path | None:
         found = [file for file, reason in seen.items() if not reason]
         projects = [file for file in found if file.stem.endswith("-project")]
         named = [file for file in found if file.stem in ("model", "config")]
-        for group in (projects[-1:], named[:1], found if len(found) == 1 else []):
-            if group:
-                return group[0]
+        if best := projects[-1:] or named[:1] or (found if len(found) == 1 else []):
+            return best[0]
         if found:
             names = ", ".join(f"`{file.name}`" for file in found[:5])
             raise CheckpointError(

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqgan.checkpoints.tensors import COPY_AGAIN, check_names, refuse_pointer, refused
+from vqgan.checkpoints.tensors import COPY_AGAIN, check_names, refuse_pointer, refused, start_of
 from vqgan.errors import CheckpointError, printable
 
 ZIP_START = b"PK\x03\x04"
@@ -75,13 +75,7 @@ class Pickled:
 
 def is_pickle(path: Path) -> bool:
     """Whether the file begins as PyTorch's checkpoints do: a zip archive, or a pickle of protocol 2 or later."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError:
-        return False
+    start = start_of(path, 4)
     return start == ZIP_START or start[:1] == b"\x80"
 
 
@@ -104,12 +98,8 @@ def read_checkpoint(path: Path) -> Pickled:
     _refuse_code(path)
     try:
         # Files older than PyTorch 1.6 are no zip archives; only those can be mapped.
-        with (
-            path.open("rb") as file,
-            warnings.catch_warnings(),
-            torch.serialization.safe_globals([*_STAND_INS]),
-        ):
-            mapped = file.read(4) == ZIP_START
+        mapped = start_of(path, 4) == ZIP_START
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*_STAND_INS]):
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can fail in any way; none of them is a mistake of ours

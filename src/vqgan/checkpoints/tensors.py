@@ -100,7 +100,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, memory-mapped: changing them never changes the file.
 
     Raises:
-        CheckpointError: If the file is missing, truncated or no safetensors file.
+        CheckpointError: If the file is missing, truncated or not a safetensors file.
     """
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -130,25 +130,28 @@ def _opened(path: Path) -> Iterator[Any]:
         raise CheckpointError(f"`{path}` cannot be read: {reason}", hint=COPY_AGAIN) from None
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether the file begins as a safetensors file does: a length, then a JSON object."""
+def start_of(path: Path, count: int) -> bytes:
+    """The first bytes of a regular file; none of what is not one or cannot be read: a pipe would wait."""
     try:
         if not path.is_file():
-            return False
+            return b""
         with path.open("rb") as file:
-            return file.read(9)[8:] == b"{"
+            return file.read(count)
     except OSError:
-        return False
+        return b""
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file begins as a safetensors file does: a length, then a JSON object."""
+    return start_of(path, 9)[8:] == b"{"
 
 
 def refuse_pointer(path: Path) -> None:
     """Raises CheckpointError if the file is what Git LFS leaves in a file's place."""
-    with path.open("rb") as file:
-        if file.read(len(_POINTER)) != _POINTER:
-            return
-    raise CheckpointError(
-        f"`{path}` is a Git LFS pointer, the file itself was not fetched", hint="fetch it: `git lfs pull`"
-    )
+    if start_of(path, len(_POINTER)) == _POINTER:
+        raise CheckpointError(
+            f"`{path}` is a Git LFS pointer, the file itself was not fetched", hint="fetch it: `git lfs pull`"
+        )
 
 
 def check_safetensors(path: Path) -> None:
@@ -159,15 +162,15 @@ def check_safetensors(path: Path) -> None:
             raise CheckpointError(f"`{path}` is not a file", hint="give a `.safetensors` file")
         with path.open("rb") as file:
             start = file.read(8)
-        refuse_pointer(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CheckpointError(f"cannot read `{path}`: {reason}", hint="check the path") from None
+    refuse_pointer(path)
     size, length = state.st_size, int.from_bytes(start, "little")
     if length > MAX_HEADER_BYTES:
         raise CheckpointError(
             f"`{path}` announces a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read",
-            hint="this is no safetensors file, or a damaged one",
+            hint="this is not a safetensors file, or a damaged one",
         )
     if len(start) < 8 or length + 8 > size:
         raise CheckpointError(f"`{path}` is truncated: {size:,} bytes", hint=COPY_AGAIN)
