@@ -1,4 +1,4 @@
-"""Writing files so that they are complete or absent, and turning failures of the disk into our errors."""
+"""Writes files that are complete or absent, and turns failures of the disk into our errors."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ from vqgan.errors import ConfigError, OutputError, printable
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turns a failure to write into an OutputError that names the path and the likely cure."""
+    """Turns a failure to write into an OutputError with the path and a hint."""
     try:
         yield
     except OSError as error:
@@ -25,12 +25,12 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 def replace_file(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
-    """Lets ``write`` fill a temporary file beside ``path`` and renames it to ``path``.
+    """Calls ``write`` with a temporary file in the same folder and renames that to ``path``.
 
     Args:
         path: The file.
         write: Gets the path of the temporary file.
-        durable: Whether the file is synced to the disk before it is renamed; pictures can be made again.
+        durable: Whether the file is synced to the disk before it is renamed.
 
     Raises:
         OutputError: If anything fails; the old file, if any, is untouched and no temporary file remains.
@@ -49,7 +49,7 @@ def replace_file(path: Path, write: Callable[[Path], object], *, durable: bool =
 
 
 def weights_path(out: str) -> Path:
-    """The path of a weights file to be written. Raises ConfigError unless it is named as one."""
+    """The path of a weights file to be written. Raises ConfigError unless it ends in ``.safetensors``."""
     path = Path(out)
     if path.suffix != ".safetensors" or out.endswith(("/", os.sep)):
         is_folder = path.is_dir() or out.endswith(("/", os.sep))
@@ -59,7 +59,7 @@ def weights_path(out: str) -> Path:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raises OutputError if there is something at ``path``, be it a link to nowhere."""
+    """Raises OutputError if ``path`` exists, even as a broken link."""
     if path.exists() or path.is_symlink():
         raise OutputError(
             f"`{path}` exists; nothing is overwritten", hint="give another `out=`, or remove it"
@@ -67,7 +67,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the folder if need be, and sees that files can be written to it. Raises OutputError if not."""
+    """Makes the folder if necessary and checks that it is writable. Raises OutputError if not."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"`{folder}` is a file, not a folder", hint="give another `out=`")
     with output_errors(folder):
@@ -76,17 +76,17 @@ def make_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file that appears complete or not at all."""
+    """Writes a text file that is complete or absent."""
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON that appears complete or not at all."""
+    """Writes a JSON file that is complete or absent."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
 def sync(path: Path) -> None:
-    """Asks the system to put a file or a folder's entries on the disk; Windows has no such call for folders."""
+    """Flushes a file or a folder's entries to the disk; Windows cannot flush folders."""
     folder = path.is_dir()
     if folder and os.name == "nt":
         return

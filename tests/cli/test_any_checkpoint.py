@@ -96,10 +96,10 @@ CASES = {
         "vqmodel_tiny",
         below("vqgan.", **{"judge.weight": torch.zeros(1)}),
         as_it_is,
-        said="`vqgan.*`; left out: `judge`",
+        said="`vqgan.*`; omitted: `judge`",
     ),
     "latent diffusion": Case(
-        "vqmodel_tiny", below("first_stage_model.", **BUFFERS), inside, said="left out: `betas`, `model`"
+        "vqmodel_tiny", below("first_stage_model.", **BUFFERS), inside, said="omitted: `betas`, `model`"
     ),
     "latent diffusion without configuration": Case("vqmodel_tiny", below("first_stage_model.", **BUFFERS)),
     "safetensors": Case("gumbelvq_tiny", yaml=as_it_is, ending=".safetensors"),

@@ -36,7 +36,7 @@ def test_a_configuration_that_is_there_but_broken_is_named_with_its_reason(publi
     path = published()
     config = path.with_name("model.yaml")
     config.write_text(text)
-    found = f"what was found is none: `{config}` {reason}"
+    found = f"what was found cannot be used: `{config}` {reason}"
     refused(run("info", path), found, "download that file again, or give another with `--config")
     if "target" not in reason:
         result = run("info", path, "--config", config)
@@ -72,7 +72,7 @@ def test_the_configuration_of_the_other_stage(published, run, held, described):
 def test_keys_that_are_not_known_are_told_with_the_file(published, run):
     path = published()
     torch.save({"state_dict": {**store.case("vqmodel_tiny").state, "x": torch.zeros(1)}}, path)
-    message = f"keys of `{path}` are not known for this kind of model: `x`"
+    message = f"keys of `{path}` are unknown for this kind of model: `x`"
     refused(run("info", path), message, "check that the configuration")
 
 
@@ -138,7 +138,7 @@ def test_several_models_in_a_file_and_one_without_codes_are_named(published, run
     state = store.case("vqmodel_tiny").state
     both = {f"{prefix}.{key}": tensor for prefix in ("left", "right") for key, tensor in state.items()}
     torch.save(both, path)
-    message = f"`{path}` holds several models, below `left.`, `right.`: which one is meant cannot be told"
+    message = f"`{path}` holds several models, below `left.`, `right.`: which one to use is ambiguous"
     refused(run("info", path), message, "keep one of them in the file")
     path.with_name("model.yaml").write_text("model: {target: ldm.models.autoencoder.AutoencoderKL}")
     message = f"`{path.with_name('model.yaml')}` describes is an `ldm.models.autoencoder.AutoencoderKL`"
@@ -150,20 +150,20 @@ def test_a_reference_that_leads_nowhere_is_named(published, run):
     path = published()
     config = path.with_name("model.yaml")
     config.write_text(config.read_text().replace("n_embed: 64", "n_embed: ${codes}"))
-    message = "expected `int`, got `str` - at `$.n_embed`; `${codes}` stands nowhere in the file"
+    message = "expected `int`, got `str` - at `$.n_embed`; `${codes}` does not exist in the file"
     refused(run("info", path), message, "give the file that was published with the checkpoint")
 
 
 def test_a_second_stage_without_its_configuration_asks_for_what_it_does_not_tell(published, run):
     path = published("net2net_class")
     path.with_name("model.yaml").unlink()
-    message = "and its tensors do not tell `prior.num_heads` and `conditioner.kind`"
+    message = "and its tensors do not show `prior.num_heads` and `conditioner.kind`"
     refused(
-        run("info", path), message, "say it, for example `--set prior.num_heads=16` `--set conditioner.kind="
+        run("info", path), message, "set it, for example `--set prior.num_heads=16` `--set conditioner.kind="
     )
     words = ("--set", "prior.num_heads=4", "--set", "conditioner.kind=class_label")
     refused(
-        run("info", path, *words), "do not tell `conditioner.num_classes`", "say it, for example `--set cond"
+        run("info", path, *words), "do not show `conditioner.num_classes`", "set it, for example `--set cond"
     )
     words = (*words, "--set", "conditioner.num_classes=10")
     assert "window      8x8 tokens, 32x32 pixels" in run("info", path, *words).out
@@ -197,9 +197,9 @@ def test_a_folder_that_is_missing_is_made(published, run, tmp_path):
 
 def test_what_a_diffusers_folder_has_no_place_for_is_named(published, run, tmp_path):
     result = run("convert", published("net2net_class"), "--to", "diffusers", "--out", tmp_path / "a")
-    assert "left out: the prior and its condition" in result.err
+    assert "omitted: the prior and its condition" in result.err
     result = run("convert", published("train3"), "--to", "diffusers", "--out", tmp_path / "b")
-    assert result.err == "left out, for training only: discriminator\n"
+    assert result.err == "omitted, for training only: discriminator\n"
 
 
 def test_info_of_a_diffusers_folder_and_of_its_files(published, run, tmp_path):

@@ -89,7 +89,7 @@ def test_download_prints_the_path_of_a_model_that_works(run, tiny, tmp_path):
     assert isinstance(vqgan.load(result.paths[0], device="cpu"), vqgan.Tokenizer)
     again = run("download", "tiny")
     assert again.paths == result.paths
-    assert "is there already" in again.err
+    assert "already exists" in again.err
 
 
 def test_download_writes_where_it_is_told(run, tiny, tmp_path):

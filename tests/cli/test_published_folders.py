@@ -179,7 +179,7 @@ def tensor_in_two_shards(folder, tokenizer):
     first, second = sorted(folder.glob("*.safetensors"))
     save_file(load_file(second) | {"quant_conv.bias": torch.ones(1)}, second)
     save_file(load_file(first) | {"quant_conv.bias": torch.ones(1)}, first)
-    return folder, f"`quant_conv.bias` stands in several files of `{folder}`"
+    return folder, f"`quant_conv.bias` is in several files of `{folder}`"
 
 
 def part(folder, tokenizer):

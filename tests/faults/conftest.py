@@ -75,7 +75,7 @@ class Faults:
         lines = [
             line for line in err.splitlines() if not line.startswith(("the tokenizer computes", "loaded"))
         ]
-        assert found == code or (ours and "is a file of ours already" in err), err
+        assert found == code or (ours and "is already a file of ours" in err), err
         assert out == ""
         assert lines[0].startswith("vqgan: "), err
         assert all(line.startswith(("  ", "hint: ")) for line in lines[1:]), err

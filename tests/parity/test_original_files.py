@@ -133,7 +133,7 @@ KNOWN = {
     "permuter": ["conditioner={kind: class_label, num_classes: 10}"],
     "scene": ["conditioner.kind=scene_layout"],
 }
-"""What the tensors of each kind of second stage do not tell, beside the number of heads."""
+"""What the tensors of each kind of second stage do not show, beside the number of heads."""
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -143,7 +143,7 @@ def test_without_its_configuration_everything_is_inferred_but_what_is_asked_for(
     kind = name.removeprefix("net2net_")
     known = ["prior.num_heads=4", *KNOWN[kind]] if kind in KNOWN else []
     if known:
-        with pytest.raises(CheckpointError, match=r"its tensors do not tell `prior\.num_heads`"):
+        with pytest.raises(CheckpointError, match=r"its tensors do not show `prior\.num_heads`"):
             vqgan.load(path, overrides=known[1:])
     found = vqgan.load(path, overrides=known, device="cpu")
     assert everything_but_resolution(found.config) == everything_but_resolution(models[name].config)
@@ -177,7 +177,7 @@ def test_the_discriminator_travels_along_when_asked_for(published, tmp_path, ref
 def test_a_configuration_of_another_model_is_refused(published):
     checkpoint = published / "vqmodel_tiny" / "checkpoints" / "last.ckpt"
     with pytest.raises(
-        CheckpointError, match=r"does not fit the tokenizer|are not known for this kind of model"
+        CheckpointError, match=r"does not fit the tokenizer|are unknown for this kind of model"
     ):
         vqgan.load(checkpoint, store.ROOT / "gumbelvq_tiny" / "model.yaml")
 

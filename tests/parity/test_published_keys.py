@@ -143,7 +143,7 @@ def test_a_key_too_many_or_too_few_shows(layout, monkeypatch):
 
 
 def asked_for(name):
-    """What of a model of the zoo its tensors do not tell, as a user would say it."""
+    """What of a model of the zoo its tensors do not show, as a user would say it."""
     config = model_config(name)
     if isinstance(config, TokenizerConfig):
         return {}
@@ -205,7 +205,7 @@ def test_published_layouts_tell_their_configurations(name, layout):
 def test_what_the_tensors_do_not_tell_is_named(changed, what):
     state = described("vqgan_f16_1024 (DummyLoss)", "")
     state |= {key: torch.empty(shape, device="meta") for key, shape in changed.items() if shape}
-    with pytest.raises(CheckpointError, match=f"its tensors do not tell {what}"):
+    with pytest.raises(CheckpointError, match=f"its tensors do not show {what}"):
         inferred({key: t for key, t in state.items() if changed.get(key, ()) is not None}, {}, where="it")
 
 
@@ -213,7 +213,7 @@ def test_a_permutation_that_is_no_order_is_named(reference):
     state = reference("net2net_permuter").state
     known = {"prior": {"num_heads": 4}, "conditioner": {"kind": "unconditional"}}
     assert inferred(state, known, where="it")["params"]["permuter_config"]["target"].endswith(".SpiralOut")
-    with pytest.raises(CheckpointError, match="do not tell `token_order`"):
+    with pytest.raises(CheckpointError, match="do not show `token_order`"):
         inferred({**state, "permuter.forward_shuffle_idx": torch.arange(63)}, known, where="it")
 
 

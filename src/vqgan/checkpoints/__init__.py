@@ -1,1 +1,1 @@
-"""Files: models in one ``.safetensors`` each, run folders, and loading whatever lies at a path."""
+"""Files: one ``.safetensors`` file per model, run folders, and loading a model from any path."""

@@ -29,7 +29,7 @@ class _Description(msgspec.Struct, omit_defaults=True):
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
-    """Names a tokenizer by its weights, wherever they are stored; take it before they are cast from fp32."""
+    """Identifies a tokenizer by its weights in fp32, wherever they are stored."""
     return digest_of(tokenizer.state_dict())
 
 
@@ -46,9 +46,9 @@ def save_codes(
 
     Args:
         folder: Where the two files go.
-        codes: What is written.
+        codes: The codes of all images.
         names: One for each image.
-        tokenizer: What made them, in any precision.
+        tokenizer: The tokenizer that made them, in any precision.
         digest: Its :func:`tokenizer_digest`.
         sizes: Rows and columns of each image, where it was padded to what the tokenizer's factor divides.
 
@@ -65,7 +65,7 @@ def save_codes(
     path = folder / "codes.npy"
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # Written last: codes without it, or with those of another array, are never taken for complete.
+        # Written last: without it, codes are incomplete.
         (folder / "codes.json").unlink(missing_ok=True)
 
     def write(temporary: Path) -> None:
@@ -132,6 +132,6 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str], list[tup
 
 
 def _leads_out(name: str) -> bool:
-    """Whether a name from a file must not become a path, on any system."""
+    """Whether a name from a file is unsafe as a path on any system."""
     paths = (PurePosixPath(name), PureWindowsPath(name))
     return not name or "\0" in name or any(path.anchor or ".." in path.parts for path in paths)

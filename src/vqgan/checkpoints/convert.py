@@ -1,4 +1,4 @@
-"""Published checkpoints into files of ours, with little more memory than none."""
+"""Converts published checkpoints to files of ours, using little memory."""
 
 import logging
 from collections.abc import Sequence
@@ -27,25 +27,25 @@ def convert(
 ) -> None:
     """Writes the model of a published checkpoint to a file of ours.
 
-    The weights stay mapped from the checkpoint until they are written: what is held in memory is one copy of what is
-    kept, while it is written.
+    The weights stay mapped from the checkpoint until they are written: memory holds one copy of what is
+    kept while it is written.
 
     Args:
         source: The checkpoint, or a folder that holds one.
         out: The file; it must not exist.
         config: The checkpoint's configuration, where it is not beside it.
-        keep_training: Whether the discriminator and the perceptual network travel along.
+        keep_training: Whether the discriminator and the perceptual network are kept, too.
         overrides: Changes of its configuration, ``"prior.num_heads=16"``.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read, or does not fit its configuration.
-        ConfigError: If it is a file of ours already.
+        ConfigError: If it is already a file of ours.
         OutputError: If ``out`` exists or cannot be written.
     """
     file = find_file(source)
     if is_own(file):
         read_header(file)  # a damaged one has its own message
-        raise ConfigError(f"`{file}` is a file of ours already", hint="there is nothing to convert")
+        raise ConfigError(f"`{file}` is already a file of ours", hint="there is nothing to convert")
     refuse_existing(out)
     foreign = read_foreign(file, config, overrides)
     networks = training_networks(foreign) if keep_training else {}
@@ -56,7 +56,7 @@ def convert(
     save_model(model, out, weights=weights, step=foreign.step, training=networks)
     left_out = ", ".join(sorted({key.split(".")[1] for key in foreign.training}))
     if left_out and not keep_training:
-        logger.info("left out, for training only: %s (kept with `keep_training_state=`)", left_out)
+        logger.info("omitted, for training only: %s (kept with `keep_training_state=`)", left_out)
     if file.is_file():
         before, after = file.stat().st_size, out.stat().st_size
         less = f" ({100 * (1 - after / before):.0f} % less)" if after < before else ""
@@ -78,6 +78,6 @@ def convert_to_diffusers(
     model, header = read_model(source, config, overrides)
     write_diffusers(model.tokenizer if isinstance(model, Synthesizer) else model, out)
     if isinstance(model, Synthesizer):
-        logger.info("left out: the prior and its condition; diffusers' class is a tokenizer alone")
+        logger.info("omitted: the prior and its condition; diffusers' class is only a tokenizer")
     if header.training:
-        logger.info("left out, for training only: %s", ", ".join(sorted(header.training)))
+        logger.info("omitted, for training only: %s", ", ".join(sorted(header.training)))

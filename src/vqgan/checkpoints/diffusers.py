@@ -37,7 +37,7 @@ _ATTENTION = (".query.weight", ".key.weight", ".value.weight", ".projection.weig
 
 
 class VQModelConfig(Config, frozen=True):
-    """The arguments of ``diffusers.VQModel``: names and defaults are its own, values those that we can build.
+    """The arguments of ``diffusers.VQModel``: its names and defaults, and the values that we can build.
 
     The last four change nothing about encoding and decoding. A side of ``sample_size`` is what attention
     resolutions are counted from, and nothing else.
@@ -81,9 +81,7 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
     for file in files:
         found = read_pickle(file) if file.suffix == ".bin" else read_tensors(file)
         for key in sorted(found.keys() & published.keys()):
-            raise CheckpointError(
-                f"`{printable(key)}` stands in several files of `{folder}`", hint=COPY_AGAIN
-            )
+            raise CheckpointError(f"`{printable(key)}` is in several files of `{folder}`", hint=COPY_AGAIN)
         published |= found
     where = f"`{folder}`"
     state = DIFFUSERS.rename(published, model_names(config, where), where=where)
@@ -93,7 +91,7 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
 def weights_files(folder: Path) -> list[Path]:
     """The file with the weights in such a folder, or the files among which an index divides them.
 
-    Full precision comes before half, safetensors before pickles. Raises CheckpointError for weights of Flax alone.
+    Full precision comes before half, safetensors before pickles. Raises CheckpointError if there are only Flax weights.
     """
     for variant, kind in product(("", ".fp16", ".bf16"), (".safetensors", ".bin")):
         file, index = folder / f"{_STEM}{variant}{kind}", folder / f"{_STEM}{kind}.index{variant}.json"
@@ -129,7 +127,7 @@ def is_part(file: Path) -> bool:
 
 
 def pipeline_tokenizer(folder: Path) -> Path | None:
-    """The folder of the ``VQModel`` in a pipeline's, None if it is none. Raises CheckpointError without one."""
+    """The folder of a pipeline's ``VQModel``, None for other folders. Raises CheckpointError if it has none."""
     if not (folder / PIPELINE_FILE).is_file():
         return None
     parts = _read_json(folder / PIPELINE_FILE).items()
@@ -155,7 +153,7 @@ def write_diffusers(tokenizer: Tokenizer, folder: Path) -> None:
 
     Args:
         tokenizer: Its weights are written in their precision.
-        folder: Created if need be; files of the same names are replaced.
+        folder: Created if necessary; files of the same names are replaced.
 
     Raises:
         ConfigError: If the class has no word for something that the tokenizer does.

@@ -37,7 +37,7 @@ def download(
         path: Where it goes.
         hint: What else to do when the network or the server fails.
         sha256: Its checksum, where one is known.
-        on_progress: Called for every megabyte; the total is 0 where the server does not tell it.
+        on_progress: Called for every megabyte; the total is 0 if the server does not send it.
 
     Raises:
         CheckpointError: If the network or the server fails, the file comes incomplete, or its checksum differs;
@@ -94,14 +94,14 @@ def download_model(
     Args:
         name: One of :data:`vqgan.checkpoints.zoo.ENTRIES`.
         out: The file, which must not exist; by default one in the cache, which is not fetched again.
-        keep_training: Whether the discriminator and the perceptual network travel along.
-        on_progress: Called for every megabyte.
+        keep_training: Whether the discriminator and the perceptual network are kept, too.
+        on_progress: Called after every megabyte.
 
     Returns:
         The file.
 
     Raises:
-        CheckpointError: If the model cannot be fetched by one plain request, the network fails, or what comes is
+        CheckpointError: If the model cannot be fetched by one plain request, the network fails, or the file is
             not what was published; nothing is kept.
         ConfigError: If no published model of that name is known.
         OutputError: If ``out`` exists, or the disk refuses.
@@ -109,17 +109,17 @@ def download_model(
     entry = find_entry(name)
     path = out or default_path(name, keep_training=keep_training)
     if out is None and path.exists():
-        logger.info("`%s` is there already", path)
+        logger.info("`%s` already exists", path)
         return path
     refuse_existing(path)
     if not entry.checkpoint:
         raise CheckpointError(
-            f"`{name}` cannot be fetched by one plain request: it lies behind a page for people",
+            f"`{name}` cannot be fetched by one plain request: it is behind a web page",
             hint=by_hand(entry),
         )
     with output_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the result: what is fetched may be larger than the system's temporary folder.
+        # Beside the result: the download may be too large for the system's temporary folder.
         temporary = tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent)
     with temporary as place:
         folder = Path(place)
@@ -144,7 +144,7 @@ def default_path(name: str, *, keep_training: bool) -> Path:
 
 
 def by_hand(entry: Entry) -> str:
-    """How a person gets the model without ``vqgan download``."""
+    """How to get the model by hand."""
     with_yaml = entry.config or entry.holds == "synthesizer"
     files = "the checkpoint and its YAML file" if with_yaml else "the checkpoint"
     return (

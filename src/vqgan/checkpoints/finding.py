@@ -1,4 +1,4 @@
-"""Which file a path means: in run folders, in the folders in which checkpoints were published, and beside those."""
+"""Finds the file that a path refers to: in run folders, in published folders, and configurations beside checkpoints."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ _ENDINGS = ((".ckpt", ".pt", ".pth"), (".safetensors",))
 
 
 def find_file(path: Path) -> Path:
-    """The weights file that a path means.
+    """The weights file that a path refers to.
 
     Raises:
-        CheckpointError: If there is none, with what was tried.
+        CheckpointError: If there is none; the message lists what was tried.
     """
     try:
         path.stat()
@@ -51,7 +51,7 @@ def find_file(path: Path) -> Path:
 
 
 def _no_model(path: Path) -> CheckpointError:
-    """Why a file holds no model, by its beginning; what is no regular file is not opened: a pipe would wait."""
+    """Why a file holds no model, judged by its first bytes. Only regular files are opened: a pipe would block."""
     start = b"-"
     try:
         if path.is_file():
@@ -90,7 +90,7 @@ def find_checkpoint(folder: Path) -> Path | None:
 def find_config(path: Path) -> Path | None:
     """The configuration that was published with a checkpoint.
 
-    Looked for, in this order: a file of the checkpoint's own name beside it; ``model.yaml``, ``config.yaml`` or the
+    The search order is: a file of the checkpoint's own name beside it; ``model.yaml``, ``config.yaml`` or the
     only YAML file beside it; the same in ``configs/`` beside it and beside its folder, where
     ``...-project.yaml`` comes first, the newest of several.
 
@@ -98,7 +98,7 @@ def find_config(path: Path) -> Path | None:
         Its path; None if there is no YAML file at all.
 
     Raises:
-        CheckpointError: If those that there are cannot be read, or several may be meant.
+        CheckpointError: If the candidates cannot be read, or there are several.
     """
     folder = path.parent
     own = path.with_suffix(".yaml")
@@ -117,7 +117,7 @@ def find_config(path: Path) -> Path | None:
         if found:
             names = ", ".join(f"`{file.name}`" for file in found[:5])
             raise CheckpointError(
-                f"several configurations may belong to `{path}`: {names}", hint="name one with `config=`"
+                f"several configurations could belong to `{path}`: {names}", hint="name one with `config=`"
             )
     if broken:
         reasons = "; ".join(broken[:3])
@@ -129,7 +129,7 @@ def find_config(path: Path) -> Path | None:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Whatever lies in a folder, in order."""
+    """The entries of a folder, sorted; empty if it cannot be listed."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -137,7 +137,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _why_not(file: Path) -> str:
-    """Why a file is no configuration of the original; empty if it is one."""
+    """Why a file is not a configuration of the original; empty if it is one."""
     try:
         return "" if is_original(read_yaml(file)) else f"`{file}` has no `model` with a `target`"
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Checkpoints of other programs (the original, LlamaGen, diffusers) as models of ours."""
+"""Reads checkpoints of other programs (the original, LlamaGen, diffusers)."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -44,17 +44,17 @@ _OF_ANOTHER = "the configuration may belong to another checkpoint; give the righ
 
 @dataclass(frozen=True)
 class Foreign:
-    """A checkpoint of another program in our words.
+    """A checkpoint of another program under our names.
 
     Attributes:
         file: The checkpoint, or the folder of diffusers.
-        family: Whose it is.
-        config: What the model is.
-        tensors: Its weights by our names, mapped from the file where that can be.
+        family: The program that wrote it.
+        config: The model's configuration.
+        tensors: Its weights by our names, mapped from the file where possible.
         training: The tensors of its discriminator and its perceptual network, by their original names.
-        step: Optimizer steps that made it, 0 if it does not say.
-        yaml: The file that the configuration was read from, if it was one of its own.
-        inferred: Whether the tensors alone told the configuration.
+        step: Optimizer steps of its training, 0 if not stored.
+        yaml: The file that the configuration was read from, if any.
+        inferred: Whether the configuration was inferred from the tensors.
         averaged: Whether the weights are running averages.
     """
 
@@ -69,7 +69,7 @@ class Foreign:
     averaged: bool = False
 
     def header(self, digest: str = "") -> Header:
-        """What the file says, as our own files say it."""
+        """The header that a file of ours would have."""
         return Header(
             kind=kind_of(self.config),
             config=to_mapping(self.config),
@@ -89,7 +89,7 @@ class Foreign:
             copy: Whether the weights get memory of their own; without, they stay mapped from the file.
 
         Raises:
-            CheckpointError: If a weight is missing, too many, or of another shape.
+            CheckpointError: If a weight is missing, unexpected, or of another shape.
         """
         return filled(self.empty(), self.tensors, copy=copy)
 
@@ -98,7 +98,7 @@ class Foreign:
         where = f"`{self.file}`"
         what: str = kind_of(self.config)
         model = build_model(kind_of(self.config), to_mapping(self.config), where=where)
-        hint = "its tensors tell sizes that others do not have; give `config=`" if self.inferred else ""
+        hint = "its sizes cannot be inferred from its tensors; give `config=`" if self.inferred else ""
         if self.yaml is not None:
             what, hint = f"{what} that `{self.yaml}` describes", _OF_ANOTHER
         check_keys(shapes_of(model.state_dict()), shapes_of(self.tensors), where=where, what=what, hint=hint)
@@ -119,19 +119,19 @@ def read_foreign(path: Path, config: Path | None = None, overrides: Sequence[str
     Args:
         path: The checkpoint or the folder.
         config: The configuration of an original checkpoint; by default the one that :func:`find_config` finds,
-            else what its tensors tell.
-        overrides: Changes of the configuration in our words, ``"prior.num_heads=16"``.
+            else what can be inferred from its tensors.
+        overrides: Changes to the configuration by our names, ``"prior.num_heads=16"``.
 
     Raises:
         CheckpointError: If there is no configuration, or something cannot be read or does not fit.
-        ConfigError: If a change cannot be.
+        ConfigError: If a change is invalid.
     """
     changes = parse_overrides(overrides)
     found = _read(path, config, changes)
     kind = type(found.config)
     changed = convert(merge(to_mapping(found.config), changes), kind, where=f"the configuration of `{path}`")
     if found.inferred:
-        logger.info("`%s` comes without a configuration: it is inferred from the tensors", path)
+        logger.info("`%s` has no configuration: it is inferred from the tensors", path)
     return replace(found, config=changed)
 
 
@@ -170,7 +170,7 @@ def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Mo
     """The discriminator and the perceptual network of a checkpoint, as ``save_model`` takes them.
 
     Raises:
-        CheckpointError: If they are not built as ours are.
+        CheckpointError: If their architecture differs from ours.
     """
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in foreign.training.items():
@@ -180,7 +180,7 @@ def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Mo
     with (
         torch.device("meta"),
         WithoutRandomNumbers(),
-    ):  # no memory before the shapes are known to be the file's
+    ):  # no memory is used before the shapes are checked
         if "discriminator" in parts:
             state = parts["discriminator"]
             arguments = _discriminator_arguments(state, foreign.file)

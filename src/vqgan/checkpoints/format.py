@@ -2,7 +2,7 @@
 
 Metadata: ``vqgan.format`` ("1"), ``vqgan.kind`` ("tokenizer" or "synthesizer"), ``vqgan.config`` (canonical
 JSON, complete), ``vqgan.version``, ``vqgan.weights`` ("ema" or "raw"), ``vqgan.step``, ``vqgan.digest`` and,
-where training networks travel along under ``training.*``, their arguments as JSON in ``vqgan.training``.
+for training networks stored under ``training.*``, their arguments as JSON in ``vqgan.training``.
 """
 
 import hashlib
@@ -44,19 +44,19 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What a weights file says about itself, read without its tensors.
+    """The metadata of a weights file and the shapes of its tensors.
 
     Attributes:
         kind: Which class the file holds.
         config: The model's configuration as plain mappings.
         shapes: Name to shape of every tensor, in the file's order.
         weights: ``"ema"`` for averaged weights, else ``"raw"``.
-        step: Optimizer steps that made these weights.
+        step: Optimizer steps of their training.
         digest: sha256 over the tensors; 12 digits of it name the model.
         version: Version of this package that wrote the file.
         training: Arguments of the training networks in the file by name, or empty.
         format: Version of the layout.
-        inferred: Whether the configuration follows from the shapes of the tensors, as it may in files of others.
+        inferred: Whether the configuration follows from the shapes of the tensors, as in some files of other programs.
     """
 
     kind: Kind
@@ -90,21 +90,21 @@ def save_model(
     step: int = 0,
     training: Mapping[str, tuple[Mapping[str, Any], nn.Module]] | None = None,
 ) -> str:
-    """Writes the model to one file; the file appears complete or not at all.
+    """Writes the model to one file, which is complete or absent.
 
     Args:
-        model: What is written; its ``config`` goes into the metadata.
-        path: The file, by custom named ``*.safetensors``.
-        tensors: Written in place of the model's own state (averaged weights); the same names.
-        weights: What these weights are.
-        step: Optimizer steps that made them.
+        model: Its ``config`` goes into the metadata.
+        path: The file, usually named ``*.safetensors``.
+        tensors: Written instead of the model's own state (averaged weights), under the same names.
+        weights: Whether the weights are averaged.
+        step: Optimizer steps of their training.
         training: Networks that only training needs, by name, with their arguments.
 
     Returns:
         The digest.
 
     Raises:
-        ConfigError: If ``tensors`` has names or shapes that the model has not.
+        ConfigError: If ``tensors`` has names or shapes that the model does not have.
         OutputError: If the file cannot be written.
     """
     state: dict[str, Tensor] = {**model.state_dict()}
@@ -133,7 +133,7 @@ def save_model(
 
 
 def read_header(path: Path) -> Header:
-    """Reads what the file says about itself.
+    """Reads the metadata of a file of ours.
 
     Raises:
         CheckpointError: If the file is truncated, not one of ours, or of a newer format.
@@ -181,7 +181,7 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
     """The model of a stored configuration, without memory for its weights (on the device "meta").
 
     Raises:
-        CheckpointError: If the configuration does not fit the class, or describes sizes that cannot be.
+        CheckpointError: If the configuration does not fit the class, or describes impossible sizes.
     """
     try:
         with torch.device("meta"), WithoutRandomNumbers():
@@ -198,7 +198,7 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
 
 
 class WithoutRandomNumbers(TorchFunctionMode):
-    """Leaves initial weights undrawn: on the device "meta", PyTorch would import its compiler for them (seconds)."""
+    """Skips drawing initial weights: on the device "meta", PyTorch would import its compiler for them (seconds)."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Configurations of checkpoints that come without one, from their tensors, in the words of the original's files."""
+"""Infers the configurations of checkpoints that come without one from their tensors, in the original's format."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -16,10 +16,10 @@ from vqgan.prior.token_order import token_positions
 from vqgan.tokenizer import TokenizerConfig, VectorQuantizerConfig
 
 _RESOLUTION = 256
-"""Side of the images of nearly all published models: no tensor tells it, and no image depends on it."""
+"""Side of the images of nearly all published models: no tensor shows it, and no image depends on it."""
 
-_LARGEST_SIDE = 1024
-"""Of a window: a larger permutation is not compared."""
+_MAX_SIDE = 1024
+"""Largest side of a window whose permutation is compared."""
 
 _EXAMPLES = {
     "prior.num_heads": '`overrides=["prior.num_heads=16"]`',
@@ -33,11 +33,11 @@ def inferred(state: Mapping[str, Tensor], known: Mapping[str, Any], *, where: st
 
     Args:
         state: Its tensors by their original names.
-        known: What is known beside them, in our words: ``{"prior": {"num_heads": 16}}``.
+        known: What is known otherwise, by our names: ``{"prior": {"num_heads": 16}}``.
         where: What the tensors come from, for messages.
 
     Raises:
-        CheckpointError: If something cannot be told; it is named.
+        CheckpointError: If something cannot be inferred; the message names it.
     """
     shapes = shapes_of(state)
     if "transformer.tok_emb.weight" not in shapes:
@@ -59,7 +59,7 @@ def inferred(state: Mapping[str, Tensor], known: Mapping[str, Any], *, where: st
     }
     untold = [name for name, told in is_told.items() if not told]
     if condition is None or untold:
-        hint = "say it, for example " + " ".join(_EXAMPLES[name] for name in untold)
+        hint = "set it, for example " + " ".join(_EXAMPLES[name] for name in untold)
         raise _untold(" and ".join(f"`{name}`" for name in untold), where, hint)
     sizes = {
         "vocab_size": codes,
@@ -79,7 +79,7 @@ def first_stage(shapes: Shapes, *, side: int = 0, where: str) -> dict[str, Any]:
     """The class and the arguments of a first stage; ``side`` is that of its grid, if it is known.
 
     Raises:
-        CheckpointError: If something cannot be told; it is named.
+        CheckpointError: If something cannot be inferred; the message names it.
     """
 
     def count(name: str) -> int:
@@ -90,7 +90,9 @@ def first_stage(shapes: Shapes, *, side: int = 0, where: str) -> dict[str, Any]:
     widths = [_shape(shapes, f"encoder.down.{level}.{first}", 4, "the levels", where)[0] for level in levels]
     uneven = [width for width in widths if width % base]
     if uneven:
-        raise _untold(f"the multipliers: a level is {uneven[0]} channels wide, no multiple of {base}", where)
+        raise _untold(
+            f"the multipliers: a level is {uneven[0]} channels wide, not a multiple of {base}", where
+        )
     quantizers = [name for name in ("embedding", "embed") if f"quantize.{name}.weight" in shapes]
     if len(quantizers) != 1:
         why = "both are there" if quantizers else "neither is there (an `AutoencoderKL` has no codes)"
@@ -115,21 +117,21 @@ def first_stage(shapes: Shapes, *, side: int = 0, where: str) -> dict[str, Any]:
 
 
 def is_llamagen(names: Iterable[str]) -> bool:
-    """Whether the names of the tensors are those of a LlamaGen tokenizer, whatever stands before them all."""
+    """Whether the names of the tensors are those of a LlamaGen tokenizer, after any common prefix."""
     return any(name.endswith("encoder.conv_blocks.0.res.0.conv1.weight") for name in names)
 
 
 def llamagen_config(state: Mapping[str, Tensor], *, where: str = "the checkpoint") -> TokenizerConfig:
     """The configuration of a LlamaGen tokenizer, from the shapes of its tensors.
 
-    Codes are compared at length 1: that is so in all published tokenizers, and cannot be seen in the tensors.
+    Codes are compared at length 1: all published tokenizers do so, and the tensors do not show it.
 
     Args:
         state: Its tensors by their published names.
         where: What the tensors come from, for messages.
 
     Raises:
-        CheckpointError: If a tensor that tells a size is missing or has a shape that cannot be.
+        CheckpointError: If a tensor that shows a size is missing or has an impossible shape.
     """
     words = {".conv_blocks.": ".down.", ".res.": ".block.", ".mid.1.": ".mid.attn_1."}
     shapes = shapes_of(state)
@@ -145,7 +147,7 @@ def llamagen_config(state: Mapping[str, Tensor], *, where: str = "the checkpoint
 def _condition(
     state: Mapping[str, Tensor], first: dict[str, Any], known: dict[str, Any], side: int, where: str
 ) -> dict[str, Any] | None:
-    """What steers a second stage, None if that must be said: the tensors tell of pictures alone."""
+    """The condition of a second stage; None if it must be given, because tensors only show image conditions."""
     own, image = below("cond_stage_model.", state), below("first_stage_model.", state)
     if own:
         shapes = shapes_of(own)
@@ -171,16 +173,16 @@ def _condition(
 def _permuter(stored: Tensor, where: str) -> dict[str, Any]:
     """The order of the tokens, by its permutation of a square grid."""
     side = isqrt(stored.numel())
-    if stored.shape == (side * side,) and side <= _LARGEST_SIDE:
+    if stored.shape == (side * side,) and side <= _MAX_SIDE:
         for target, order in ORDERS.items():
             if torch.equal(token_positions(order, (side, side)), stored):
                 return {"target": target, "params": {"H": side, "W": side}}
-    what = f"`token_order`: `permuter.forward_shuffle_idx` is no order of {side} x {side} tokens"
+    what = f"`token_order`: `permuter.forward_shuffle_idx` is not an order of {side} x {side} tokens"
     raise _untold(what, where)
 
 
 def _shape(shapes: Shapes, name: str, dimensions: int, what: str, where: str) -> tuple[int, ...]:
-    """The shape of the tensor that tells ``what``. Raises CheckpointError unless it has so many dimensions."""
+    """The shape of the tensor that shows ``what``. Raises CheckpointError unless it has this many dimensions."""
     found = shapes.get(name)
     if found is None or len(found) != dimensions or min(found) < 1:
         reason = "is not there" if found is None else f"has the shape {found}"
@@ -191,6 +193,6 @@ def _shape(shapes: Shapes, name: str, dimensions: int, what: str, where: str) ->
 def _untold(what: str, where: str, hint: str = 'give it with `config="model.yaml"`') -> CheckpointError:
     return CheckpointError(
         f"{where} needs the configuration that it was published with; there is none beside it or in `configs/`, "
-        f"and its tensors do not tell {what}",
+        f"and its tensors do not show {what}",
         hint=hint,
     )

@@ -1,6 +1,6 @@
-"""The names of weights in published checkpoints: regular expressions that turn our names into theirs, in order.
+"""The names of weights in published checkpoints, as regular expressions that turn our names into theirs, in order.
 
-The way from their names to ours is a look-up: the model that a file must fit says which names there are.
+The opposite direction is a look-up among the names of the model that the file must fit.
 """
 
 import re
@@ -23,12 +23,12 @@ class KeyMap:
 
     Attributes:
         rules: Regular expressions and what replaces them, from our names to theirs, applied one after the other.
-        aliases: The same from other published names to those that the rules give.
+        aliases: Rules from other published names to those that ``rules`` yields.
         from_the_end: Whether they number the levels of the decoder in the order in which they run.
     """
 
-    rules: Mapping[str, str]
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    rules: dict[str, str]
+    aliases: dict[str, str] = field(default_factory=dict)
     from_the_end: bool = False
 
     def published(self, names: Iterable[str]) -> dict[str, str]:
@@ -78,7 +78,7 @@ class KeyMap:
         if unknown:
             shown = ", ".join(f"`{key}`" for key in unknown[:5]) + (", …" if len(unknown) > 5 else "")
             raise CheckpointError(
-                f"{len(unknown)} of {len(state)} keys of {where} are not known for this kind of model: {shown}",
+                f"{len(unknown)} of {len(state)} keys of {where} are unknown for this kind of model: {shown}",
                 hint="check that the configuration beside the checkpoint belongs to it",
             )
         return {name: state[key] for name, key in owners.items()}
@@ -99,21 +99,12 @@ _ENDS = {
     r"input_conv": "conv_in",
     r"output_conv": "conv_out",
 }
-"""The first and the last layer, and what stands around the codebook."""
-
-_LETTERS = {
-    r"output_norm": "norm_out",
-    r"attentions\.": "attn.",
-    r"\.query\.": ".q.",
-    r"\.key\.": ".k.",
-    r"\.value\.": ".v.",
-    r"\.projection\.": ".proj_out.",
-    r"shortcut": "nin_shortcut",
-}
+"""The first and the last layer, and the layers around the codebook."""
 
 TOKENIZER = KeyMap(
     _ENDS
     | {
+        r"output_norm": "norm_out",
         r"middle\.0": "mid.block_1",
         r"middle\.1": "mid.attn_1",
         r"middle\.2": "mid.block_2",
@@ -122,22 +113,24 @@ TOKENIZER = KeyMap(
         r"^decoder\.levels\.(\d+)\.resample": r"decoder.up.\1.upsample",
         r"^decoder\.levels": "decoder.up",
         r"\.blocks\.": ".block.",
-    }
-    | _LETTERS,
+        r"shortcut": "nin_shortcut",
+        r"attentions\.": "attn.",
+        r"\.(q|k|v)(uery|ey|alue)\.": r".\1.",
+        r"\.projection\.": ".proj_out.",
+    },
     aliases={r"^quantize\.embed\.": "quantize.embedding."},
 )
 """A first stage of the original with the nearest-neighbour or the Gumbel quantizer."""
 
 LLAMAGEN = KeyMap(
-    _ENDS
+    TOKENIZER.rules
     | {
-        r"middle": "mid",
-        r"^(encoder\.)levels\.(\d+)\.resample": r"\1conv_blocks.\2.downsample",
-        r"^(decoder\.)levels\.(\d+)\.resample": r"\1conv_blocks.\2.upsample",
-        r"\.levels\.": ".conv_blocks.",
-        r"\.blocks\.": ".res.",
-    }
-    | _LETTERS,
+        r"\.block\.": ".res.",
+        r"\.(down|up)\.": ".conv_blocks.",
+        r"mid\.block_1": "mid.0",
+        r"mid\.attn_1": "mid.1",
+        r"mid\.block_2": "mid.2",
+    },
     from_the_end=True,
 )
 """A tokenizer of LlamaGen."""

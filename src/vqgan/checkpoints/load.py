@@ -25,7 +25,7 @@ PRECISIONS: tuple[str, ...] = (*DTYPES, "auto")
 M = TypeVar("M", bound=nn.Module)
 
 _LARGE = 100_000_000
-"""Parameters from which half the bytes mean half the time on a CPU, where reading weights is the limit."""
+"""Number of parameters above which reading weights limits a CPU, so that half the bytes take half the time."""
 
 
 def load(
@@ -40,18 +40,18 @@ def load(
 
     Args:
         path: A run folder (its prior if there is one, else its tokenizer), a ``.safetensors`` file of ours, an
-            original checkpoint or the folder that it was published in, a LlamaGen tokenizer, or a folder of diffusers:
+            original checkpoint or its published folder, a LlamaGen tokenizer, or a folder of diffusers:
             of the tokenizer, or of a pipeline that has one.
         config: The configuration of an original checkpoint; by default the YAML file beside it or in
-            ``configs/``, else what its tensors tell. Our files carry theirs.
-        overrides: Changes of the configuration of a file of others: ``["prior.num_heads=16"]``.
+            ``configs/``, else what can be inferred from its tensors. Our files carry theirs.
+        overrides: Changes to the configuration of another program's file: ``["prior.num_heads=16"]``.
         device: ``"auto"`` (CUDA, MPS, CPU in that order), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: what :func:`best_precision` says; on the CPU
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: see :func:`best_precision`; on the CPU
             fp32 below 100 M parameters.
 
     Raises:
         CheckpointError: If there is no model at the path, or it is damaged.
-        ConfigError: If the device or the precision is not to be had, or ``config`` is not needed.
+        ConfigError: If the device or the precision is unavailable, or ``config`` is not needed.
     """
     model, _ = load_with_header(Path(path), config, overrides, device=device, precision=precision)
     return model
@@ -65,12 +65,12 @@ def load_with_header(
     device: str = "auto",
     precision: str = "fp32",
 ) -> tuple[Model, Header]:
-    """As :func:`load`, and what the file says about itself."""
+    """Like :func:`load`, but also returns the header."""
     started = time.perf_counter()
     target = pick_device(device)
     model, header = read_model(path, config, overrides)
     if header.training:
-        logger.info("left out of `%s`, for training only: %s", path, ", ".join(sorted(header.training)))
+        logger.info("omitted from `%s`, for training only: %s", path, ", ".join(sorted(header.training)))
     model = place(model, target, precision)
     count = sum(parameter.numel() for parameter in model.parameters())
     seconds = time.perf_counter() - started
@@ -84,7 +84,7 @@ def load_with_header(
 def read_model(
     path: Path, config: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> tuple[Model, Header]:
-    """The model of any file that :func:`load` takes, on the CPU in fp32, and what the file says about itself."""
+    """The model of any file that :func:`load` accepts, on the CPU in fp32, and its header."""
     file = find_file(path)
     if is_own(file):
         _refuse_config(file, config, overrides)
@@ -95,9 +95,9 @@ def read_model(
 def find_header(
     path: Path, config: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> tuple[Path, Header, Model]:
-    """The file that a path means, what it says about itself, and its model without weights.
+    """The file that a path refers to, its header, and its model without weights.
 
-    Weights are not read, and foreign ones not hashed.
+    Weights are neither read nor hashed.
     """
     file = find_file(path)
     if is_own(file):
@@ -120,7 +120,7 @@ def _refuse_config(file: Path, config: str | Path | None, overrides: Sequence[st
 
 
 def place(model: M, device: torch.device, precision: str) -> M:
-    """Takes the model to a device, in the precision of a name (see :func:`pick_precision`)."""
+    """Moves the model to a device, in the precision of a name (see :func:`pick_precision`)."""
     return model.to(device=device, dtype=pick_precision(precision, device, model))
 
 
@@ -152,7 +152,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def best_precision(device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
-    """The quickest precision in which a device computes itself: emulated, bf16 is an order of magnitude slower."""
+    """The fastest precision that a device supports natively: emulated bf16 is an order of magnitude slower."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":

@@ -1,7 +1,7 @@
-"""Configurations of the original (CompVis/taming-transformers) as ours.
+"""Translates configurations of the original (CompVis/taming-transformers) into ours.
 
-Class names in a configuration are looked up in closed tables and never imported. What a model needs beyond these
-tables is refused by name.
+Class names in a configuration are looked up in closed tables and never imported. A class that is not in
+them is refused by name.
 """
 
 import re
@@ -32,14 +32,10 @@ from vqgan.tokenizer.quantizers import (
     VectorQuantizerConfig,
 )
 
+_CLASSES = ("VQModel", "VQNoDiscModel", "VQSegmentationModel", "GumbelVQ", "EMAVQ")
 TOKENIZERS = (
-    "taming.models.vqgan.VQModel",
-    "taming.models.vqgan.VQNoDiscModel",
-    "taming.models.vqgan.VQSegmentationModel",
-    "taming.models.vqgan.GumbelVQ",
-    "taming.models.vqgan.EMAVQ",
-    "ldm.models.autoencoder.VQModel",
-    "ldm.models.autoencoder.VQModelInterface",
+    *(f"taming.models.vqgan.{name}" for name in _CLASSES),
+    *(f"ldm.models.autoencoder.{name}" for name in ("VQModel", "VQModelInterface")),
 )
 PRIOR = "taming.models.cond_transformer.Net2NetTransformer"
 TRANSFORMER = "taming.modules.transformer.mingpt.GPT"
@@ -118,7 +114,7 @@ class SecondStage(msgspec.Struct):
 
 
 class SceneData(msgspec.Struct):
-    """What the data's part says of layouts; null means that it does not."""
+    """What the data section says about layouts; null means nothing."""
 
     no_tokens: int | None = None
     no_object_classes: int | None = None
@@ -132,13 +128,13 @@ _MAX_REFERENCES = 100
 
 
 def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping with what stands at `a.b` of it for each `${a.b}`; what it does not hold stays as it is.
+    """The mapping with each `${a.b}` replaced by its value at `a.b`; other references are unchanged.
 
     Example:
         >>> interpolated({"a": {"b": 3, "c": "${.b}"}, "d": "${a}", "e": "${oc.env:HOME}"})
         {'a': {'b': 3, 'c': 3}, 'd': {'b': 3, 'c': 3}, 'e': '${oc.env:HOME}'}
     """
-    left = iter(range(_MAX_REFERENCES))  # they may go in circles, or multiply
+    left = iter(range(_MAX_REFERENCES))  # they may be circular, or multiply
 
     def resolve(value: Any, path: tuple[str, ...]) -> Any:
         if isinstance(value, Mapping):
@@ -159,7 +155,7 @@ def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
 def unresolved(value: Any) -> str:
     """The end of a message that names the references in a value that lead nowhere; empty without."""
     names = sorted({f"`{found[0]}`" for found in _REFERENCE.finditer(str(value))})
-    return f"; {', '.join(names[:3])} stands nowhere in the file" if names else ""
+    return f"; {', '.join(names[:3])} does not exist in the file" if names else ""
 
 
 def is_original(mapping: Mapping[str, Any]) -> bool:
@@ -175,11 +171,11 @@ def model_config(
 
     Args:
         mapping: The whole file, or its part ``model``.
-        shapes: Of the checkpoint's tensors: the size of a remapped codebook stands nowhere else.
+        shapes: Of the checkpoint's tensors: only they show the size of a remapped codebook.
         where: What the mapping is, for messages.
 
     Raises:
-        CheckpointError: If it names a class that is not known, lacks a key, or asks for something that no
+        CheckpointError: If it names an unknown class, lacks a key, or asks for something that no
             published model has.
     """
     node = _convert(mapping.get("model", mapping), Node, where)
@@ -190,12 +186,12 @@ def model_config(
         return _tokenizer(node, shapes, where)
     except ConfigError as error:
         raise CheckpointError(
-            f"{where} describes a model that cannot be: {error.message}", hint=error.hint
+            f"{where} describes an impossible model: {error.message}", hint=error.hint
         ) from None
 
 
 def first_stage_of(mapping: Mapping[str, Any]) -> Any:
-    """The part of a configuration that describes the first stage of an outer model of another kind, or None."""
+    """The part of a configuration that describes the first stage inside another kind of model, or None."""
     node = mapping.get("model")
     if not isinstance(node, Mapping) or node.get("target") in (PRIOR, *TOKENIZERS):
         return None
@@ -209,14 +205,14 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     except msgspec.ValidationError as error:
         reason = f"{str(error)[:1].lower()}{str(error)[1:]}{unresolved(value)}"
         raise CheckpointError(
-            f"{where} is no configuration of the original: {reason}",
+            f"{where} is not a configuration of the original: {reason}",
             hint="give the file that was published with the checkpoint (`model.yaml`, `...-project.yaml`)",
         ) from None
 
 
 def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
     return CheckpointError(
-        f"{where} names the class `{printable(target[:100])}`, which is not known",
+        f"{where} names the unknown class `{printable(target[:100])}`",
         hint=closest(target[:100], list(known)),
     )
 
@@ -254,7 +250,7 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) ->
         num_residual_blocks=sizes.num_res_blocks,
         latent_channels=sizes.z_channels,
         resolution=sizes.resolution,
-        # The original ignores sides that no level has.
+        # The original ignores resolutions that no level has.
         attention_resolutions=tuple(side for side in sizes.attn_resolutions if attends and side in reached),
         dropout=sizes.dropout,
         middle_attention=attends,
@@ -291,7 +287,7 @@ def _synthesizer(
     if sizes.vocab_size != codes or sizes.n_unmasked:
         raise CheckpointError(
             f"{where} has `vocab_size` {sizes.vocab_size} and `n_unmasked` {sizes.n_unmasked}; "
-            f"only priors over the {codes} codes of their first stage that look back alone can be built"
+            f"only priors over the {codes} codes of their first stage that are purely causal can be built"
         )
     conditioner = _conditioner(stage, tokenizer, sizes, data, shapes, where)
     order: TokenOrder = "raster"
@@ -322,7 +318,7 @@ def _synthesizer(
 
 
 def _side(conditioner: ConditionerConfig, block_size: int) -> int:
-    """Side of the window: a square, as large as the context allows."""
+    """Side of the largest square window that the context allows."""
     if isinstance(conditioner, CoordinatesConfig | TokenizedImageConfig):
         return isqrt(max(0, block_size + 1) // 2)
     return isqrt(max(0, block_size + 1 - conditioner.num_tokens((1, 1))))
@@ -372,7 +368,7 @@ def _number(node: Node, key: str, where: str) -> int:
 
 
 def _scene(key: str, sizes: Transformer, data: SceneData, full: int, where: str) -> SceneLayoutConfig:
-    """Layouts of objects: how many fit follows from the length of the context; the rest stands in the data's part."""
+    """Layouts of objects: their maximum number follows from the context length, the rest from the data section."""
     if key not in ("objects_bbox", "objects_center_points"):
         raise _unknown(key, ("objects_bbox", "objects_center_points"), where)
     boxes, length = key == "objects_bbox", sizes.block_size - full * full
@@ -380,11 +376,11 @@ def _scene(key: str, sizes: Transformer, data: SceneData, full: int, where: str)
     each = 3 if boxes else 2
     crop = length % each == 2 if boxes else data.encode_crop is not False
     return SceneLayoutConfig(
-        # Without the data's part any token may be a class; what flags add to it is then not known.
+        # Without the data section any token may be a class, and the flags are unknown.
         num_classes=data.no_object_classes or vocabulary - 1,
         max_objects=(length - 2 * crop) // each,
         vocabulary_size=vocabulary,
-        # Boxes have three tokens each and a crop two: the length tells. Of centres, with two each, it does not.
+        # Boxes have three tokens each and a crop two, so the length shows a crop. Centres have two tokens each.
         encode_crop=crop,
         use_group=bool(data.use_group_parameter),
         use_additional=bool(data.use_additional_parameters),
@@ -393,7 +389,7 @@ def _scene(key: str, sizes: Transformer, data: SceneData, full: int, where: str)
 
 
 def _data_params(data: Any) -> Mapping[str, Any]:
-    """The arguments of the training data, as far as a configuration has them."""
+    """The arguments of the training data, if a configuration has them."""
     for key in ("params", "train", "params"):
         data = data.get(key) if isinstance(data, Mapping) else None
     return data if isinstance(data, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Weights in the original's checkpoints (CompVis/taming-transformers): which of them are the model, by our names."""
+"""Finds the model's weights in checkpoints of the original (CompVis/taming-transformers) and renames them."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ _OF_ANOTHER = "check that the configuration beside the checkpoint belongs to it"
 def find_part(
     tensors: Mapping[str, Tensor], *, first_stage: bool = False, where: str
 ) -> tuple[dict[str, Tensor], bool]:
-    """The second stage with all its parts in a checkpoint, or else its tokenizer; the log names what is left out.
+    """The second stage with all its parts in a checkpoint, or else its tokenizer; the log names what is omitted.
 
     Args:
         tensors: All tensors of the file.
@@ -32,11 +32,11 @@ def find_part(
         where: What they come from, for messages.
 
     Returns:
-        The tensors by their published names, without what wrappers put before them, and whether they are the
-        running averages that the file holds beside the last weights.
+        The tensors by their published names, without the prefixes of wrappers, and whether they are the
+        running averages instead of the last weights.
 
     Raises:
-        CheckpointError: If several models may be meant.
+        CheckpointError: If there are several models.
     """
     found = [] if first_stage else _prefixes(tensors, "transformer.tok_emb.weight")
     if not found:
@@ -44,11 +44,11 @@ def find_part(
         for word in (
             _FIRST_STAGE,
             "ema",
-        ):  # the image's before a condition's, averages before the last weights
+        ):  # prefer the image's to a condition's, averages to the last weights
             found = [prefix for prefix in found if word in prefix] or found
     if len(found) > 1:
         raise CheckpointError(
-            f"{where} holds several models, below {_shown(found)}: which one is meant cannot be told",
+            f"{where} holds several models, below {_shown(found)}: which one to use is ambiguous",
             hint="keep one of them in the file",
         )
     prefix = found[0] if found else ""
@@ -57,12 +57,12 @@ def find_part(
     own = {key: tensor for key, tensor in inside.items() if not key.startswith(_AVERAGE)}
     others = sorted({key.split(".")[0] for key in tensors if not key.startswith(prefix)})
     if others:
-        logger.info("taken from %s: `%s*`; left out: %s", where, prefix, _shown(others))
+        logger.info("taken from %s: `%s*`; omitted: %s", where, prefix, _shown(others))
     running = sorted({key.rpartition(".")[2] for key in own if key.endswith((".cluster_size", ".embed_avg"))})
     if running:
-        what = "left out of %s: the running averages of its codes, %s; in further training, gradients change codes"
+        what = "omitted from %s: the running averages of its codes, %s; in further training, gradients change codes"
         logger.info(what, where, _shown(running))
-    # Averages of one kind have names without dots.
+    # Some averages have names without dots.
     pairs = {key: inside.get(_AVERAGE + key.replace(".", "")) for key in own}
     averages = {key: tensor for key, tensor in pairs.items() if tensor is not None}
     if averages and all(key in averages for key in own if key.startswith(("encoder.", "decoder."))):
@@ -74,7 +74,7 @@ def find_part(
 
 
 def _prefixes(tensors: Iterable[str], anchor: str) -> list[str]:
-    """What stands before a name that every model of a kind has, once for each model."""
+    """The prefixes of a name that every model of a kind has, one for each model."""
     ends = (key.removesuffix(anchor) for key in tensors if key.endswith(anchor))
     return sorted(prefix for prefix in ends if not prefix or prefix.endswith("."))
 
@@ -115,12 +115,12 @@ def model_state(
     _check_order(parts.pop("permuter", {}).get("forward_shuffle_idx"), config, where)
     if parts:
         shown = ", ".join(f"`{part}`" for part in parts)
-        raise CheckpointError(f"{where} holds parts that are not known: {shown}", hint=_OF_ANOTHER)
+        raise CheckpointError(f"{where} holds unknown parts: {shown}", hint=_OF_ANOTHER)
     return result, training
 
 
 def _check_copy(copy: Mapping[str, Tensor], first: Mapping[str, Tensor], where: str) -> None:
-    """Raises CheckpointError if the second copy of a first stage that is used twice is another one."""
+    """Raises CheckpointError if the two copies of a first stage that is used twice differ."""
     for name, tensor in copy.items():
         other = first.get(name)
         mapped_once = other is not None and tensor.data_ptr() == other.data_ptr()
@@ -133,11 +133,11 @@ def _check_copy(copy: Mapping[str, Tensor], first: Mapping[str, Tensor], where: 
 
 
 def _check_order(stored: Tensor | None, config: SynthesizerConfig, where: str) -> None:
-    """Raises CheckpointError if the stored permutation is another than the one that the configuration names."""
+    """Raises CheckpointError if the stored permutation is not the configured order."""
     rows, columns = config.window
-    # Sizes first: the order of a window that only a file claims may not fit into memory.
+    # Sizes first: a window from a file may be too large for memory.
     if stored is not None and not (
         stored.shape == (rows * columns,)
         and torch.equal(stored, token_positions(config.token_order, config.window))
     ):
-        raise CheckpointError(f"{where} holds another order of tokens than `{config.token_order}`")
+        raise CheckpointError(f"{where} holds a different order of tokens than `{config.token_order}`")

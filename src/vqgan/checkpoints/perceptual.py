@@ -36,8 +36,8 @@ def load_perceptual(path: str = "") -> PerceptualNetwork:
     """LPIPS with its weights.
 
     Args:
-        path: A file with them: the cache's own, a model's file that carries them, or an original checkpoint
-            that was trained with the perceptual loss. Empty: the cache; when it has none, they are downloaded
+        path: A file with them: the cache's own, a model's file that contains them, or an original checkpoint
+            that was trained with the perceptual loss. Empty: the cache; if they are not in it, they are downloaded
             once (528 MB) and kept there.
 
     Raises:
@@ -58,7 +58,7 @@ def read_perceptual(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
     """The tensors of LPIPS in a file, by our ``names``.
 
     Raises:
-        CheckpointError: If the file cannot be read or holds none.
+        CheckpointError: If the file cannot be read or does not contain them.
     """
     if is_safetensors(path):
         state = read_tensors(path)
@@ -79,7 +79,7 @@ def _download(folder: Path, network: PerceptualNetwork) -> dict[str, Tensor]:
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     state = {"shift": network.shift, "scale": network.scale}
-    # A folder of its own: another run may be downloading the same files.
+    # A separate folder: another run may be downloading the same files.
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
         for address, digest, keys in (
             (_HEADS, _HEADS_SHA256, PERCEPTUAL),

@@ -1,6 +1,6 @@
-"""PyTorch's pickles, read without running anything that stands in them.
+"""Reads PyTorch's pickles without running code from them.
 
-What a pickle would do is found by reading its instructions, before any is followed.
+A pickle's instructions are scanned before any is followed.
 """
 
 import io
@@ -28,19 +28,19 @@ _KNOWN = re.compile(
     r"|torch\.(Double|Float|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
     r"|torch\.(float(16|32|64)|bfloat16|u?int(8|16|32|64)|bool)"
 )
-"""What tensors are made of. PyTorch allows more (functions that take memory or time), no model needs it."""
+"""The names that tensors need. PyTorch allows more (functions that take memory or time), which no model needs."""
 
 _MAX_INSTRUCTIONS = 2_000_000
 """A checkpoint takes about 35 for each tensor; two million take some seconds."""
 
 _MAX_IN_TUPLE = 10_000
 
-_PICKLES = 5
+_MAX_PICKLES = 5
 """Files older than PyTorch 1.6 begin with this many pickles, then come bytes."""
 
 
 class Inert:
-    """Stands in for a class that a pickle names; it keeps nothing and does nothing."""
+    """Replaces a class that a pickle names; it keeps nothing and does nothing."""
 
     def __setstate__(self, state: Any) -> None: ...
 
@@ -55,7 +55,7 @@ _STAND_INS: list[tuple[Callable[..., Any], str]] = [
 ]
 
 _MAX_SHARED = 4
-"""How many names may share the same bytes, on average: an averaged copy and a shared first stage are two."""
+"""How many names may share the same bytes on average; an averaged copy and a shared first stage make two."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Pickled:
 
     Attributes:
         tensors: By their names in the file; mapped, not read, where the file allows it.
-        step: The optimizer steps that it tells of, else 0.
-        averaged: Whether they are the running averages that the file keeps beside the last weights.
+        step: The stored number of optimizer steps, else 0.
+        averaged: Whether they are running averages instead of the last weights.
     """
 
     tensors: dict[str, Tensor]
@@ -102,7 +102,7 @@ def read_checkpoint(path: Path) -> Pickled:
         with warnings.catch_warnings(), torch.serialization.safe_globals([*_STAND_INS]):
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             value = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # a damaged pickle can fail in any way; none of them is a mistake of ours
+    except Exception as error:  # a damaged pickle can fail in any way
         reason = printable(" ".join(str(error).split())[:200])
         cut = isinstance(error, EOFError) or "EOF" in reason
         raise (refused(path, "it is not complete", COPY_AGAIN) if cut else refused(path, reason)) from None
@@ -123,7 +123,7 @@ def read_checkpoint(path: Path) -> Pickled:
 
 
 def _check_memory(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Raises CheckpointError unless the tensors lie in the file: views can repeat a few bytes without end."""
+    """Raises CheckpointError unless the tensors fit into the file: views can repeat a few bytes endlessly."""
     total = 0
     check_names(path, tensors)
     for name, tensor in tensors.items():
@@ -151,9 +151,9 @@ def _refuse_code(path: Path) -> None:
             if file.read(4) == ZIP_START:
                 _scan(io.BytesIO(_pickle_of_archive(path)), names, path)
             else:
-                # Mapped: lengths that are announced take no memory beyond the file's own.
+                # Mapped: announced lengths take no memory beyond the file's own.
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                    for _ in range(_PICKLES):
+                    for _ in range(_MAX_PICKLES):
                         _scan(mapped, names, path)
                         if mapped.tell() == len(mapped):
                             break
@@ -161,15 +161,13 @@ def _refuse_code(path: Path) -> None:
         is_damaged = True
     harmless = {name for _, name in _STAND_INS}
     code = sorted(name for name in names - harmless if not _KNOWN.fullmatch(name))
-    if code:  # this says more than where the file ends
+    if code:  # more useful than where the file ends
         raise CheckpointError(
             f"`{path}` cannot be read as a checkpoint without running code: it names "
             f"{', '.join(f'`{printable(name[:100])}`' for name in code[:5])}; nothing was run",
             hint="only checkpoints of tensors and plain values are read",
         )
-    if (
-        is_damaged
-    ):  # in whichever way reading failed: what a download or a copy left out is the likeliest reason
+    if is_damaged:  # an incomplete download or copy is the likeliest reason
         raise refused(path, "it is not complete, or damaged", COPY_AGAIN)
 
 
@@ -196,11 +194,11 @@ def _pickle_of_archive(path: Path) -> bytes:
 
 
 def _scan(file: Any, found: set[str], path: Path) -> None:
-    """Adds the names of one pickle to ``found``, and follows how large its tuples are, parts of parts counted.
+    """Adds the names in one pickle to ``found`` and limits the size of its tuples, nested parts included.
 
-    Tuples can be keys: hashing a small pickle's tuples of tuples of tuples can take for ever, or all of the stack.
+    Tuples can be keys: hashing a small pickle's tuples of tuples of tuples can take forever, or overflow the stack.
     """
-    # What the pickle's stack would hold: the size of a tuple, a text, 1 for the rest, and None for a mark.
+    # A model of the pickle's stack: the size of a tuple, a text, None for a mark, 1 for the rest.
     stack: list[int | str | None] = []
     memo: dict[int, int | str | None] = {}
     for number, (code, argument, _) in enumerate(pickletools.genops(file)):
@@ -231,7 +229,7 @@ def _scan(file: Any, found: set[str], path: Path) -> None:
 
 
 def _pop(stack: list[int | str | None], code: pickletools.OpcodeInfo) -> list[int | str | None]:
-    """Takes from the stack what an instruction takes, down to the mark if it takes that many."""
+    """Pops what an instruction takes from the stack, down to the mark if it takes a variable number."""
     if pickletools.markobject not in code.stack_before:
         return [stack.pop() for _ in code.stack_before]
     taken: list[int | str | None] = []

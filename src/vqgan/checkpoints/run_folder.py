@@ -7,8 +7,8 @@
     state/latest.json                                   names the newest step
     state/step-00001234/{model,ema,optimizer}.safetensors, state.json, manifest.json
 
-A step is written into a temporary folder beside its place, synced, and renamed: what has its final name is
-complete. Its manifest holds size and sha256 of every file, so damage is found before a tensor is used.
+A step is written into a temporary folder in the same place, synced, and renamed: a step with its final name is
+complete. Its manifest holds the size and sha256 of every file, so damage is found before a tensor is used.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from vqgan.output_files import output_errors, sync, write_json, write_text
 logger = logging.getLogger(__name__)
 
 KEPT_STEPS = 2
-"""Committed steps that stay: the newest, and one to fall back on should it be damaged."""
+"""Committed steps that are kept: the newest, and one to fall back on if it is damaged."""
 
 _STEP = re.compile(r"^step-(\d{8,})$")
 
@@ -43,7 +43,7 @@ _BEGUN = re.compile(
     r"(config\.yaml|env\.json|prior\.safetensors|state/beginning\.txt|tensorboard/events[^/]+|.*\.tmp|\.tmp[^/]+"
     r"|state/\.tmp-step-.+)$"
 )
-"""What a run writes before its first step is saved; the rest is temporary."""
+"""What a run writes before it saves its first step, temporary files included."""
 
 Stage = Literal["tokenizer", "prior"]
 
@@ -58,7 +58,7 @@ class Step:
 
 
 class RunFolder:
-    """Paths of a run folder and the few operations that keep it consistent.
+    """The paths of a run folder and the operations that keep it consistent.
 
     Args:
         path: The folder; it need not exist yet.
@@ -81,7 +81,7 @@ class RunFolder:
         return self.path / f"{stage}.safetensors"
 
     def create(self) -> None:
-        """Makes the folder, or takes that of a run that was stopped before it saved a step; deletes nothing.
+        """Makes the folder, or reuses that of a run that stopped before it saved a step; deletes nothing.
 
         Raises:
             ConfigError: If it already holds something else.
@@ -96,7 +96,7 @@ class RunFolder:
             write_text(self._beginning, _BEGINNING)
 
     def _only_begun(self) -> bool:
-        """Whether the folder is empty, or says that a run began in it and holds nothing beside what that wrote."""
+        """Whether the folder is empty, or holds only what a run writes before its first step."""
         if not self.path.is_dir():
             return False
         files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
@@ -106,7 +106,7 @@ class RunFolder:
     def commit(
         self, number: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
     ) -> Path:
-        """Writes step ``number`` and makes it the newest; afterwards the steps that it replaces are removed.
+        """Writes step ``number`` and makes it the newest, then removes the steps that it replaces.
 
         Args:
             number: Optimizer steps done.
@@ -126,7 +126,7 @@ class RunFolder:
                     write_tensors(temporary / f"{name}.safetensors", group, {})
                 write_json(temporary / "state.json", {**values, "step": number})
                 write_json(temporary / "manifest.json", _manifest(temporary))
-                if final.exists():  # only a step that was found damaged is ever written again
+                if final.exists():  # only a damaged step is ever rewritten
                     shutil.rmtree(final)
                 os.rename(temporary, final)
                 sync(self.state)
@@ -138,10 +138,10 @@ class RunFolder:
         return final
 
     def newest(self) -> Step:
-        """Reads the newest step whose files agree with their manifest.
+        """Reads the newest step whose files match their manifest.
 
         Raises:
-            CheckpointError: If there is no step, or none that is undamaged.
+            CheckpointError: If there is no undamaged step.
         """
         problems: list[str] = []
         for number in reversed(self.numbers()):
@@ -157,7 +157,7 @@ class RunFolder:
             files = {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
             return Step(number, files, values)
         raise CheckpointError(
-            f"`{self.path}` has no step to continue from" + "".join(f"\n  {problem}" for problem in problems),
+            f"`{self.path}` has no step to resume from" + "".join(f"\n  {problem}" for problem in problems),
             hint="`resume=` takes the folder of a run that has saved at least once",
         )
 
@@ -167,7 +167,7 @@ class RunFolder:
         return sorted(int(found.group(1)) for name in names if (found := _STEP.match(name)))
 
     def clean(self, last_row: int) -> None:
-        """Removes what a killed process left: temporary files, half lines, and metrics after ``last_row``.
+        """Removes what a killed process left behind: temporary files, half lines, and metrics after ``last_row``.
 
         Raises:
             OutputError: If the disk refuses.
@@ -184,7 +184,7 @@ class RunFolder:
         return self.state / f"step-{number:08d}"
 
     def _prune(self, newest: int) -> None:
-        """Removes all but the newest good steps; what has a higher number was found damaged, too."""
+        """Removes all but the newest good steps; steps with a higher number were found damaged."""
         self._damaged.discard(newest)
         good = [number for number in self.numbers() if number <= newest and number not in self._damaged]
         kept = good[-KEPT_STEPS:]
@@ -233,7 +233,7 @@ def _keep_rows(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
             if wanted(json.loads(line)):
                 kept.append(f"{line}\n")
         except (ValueError, KeyError, TypeError):
-            continue  # the line that was cut off
+            continue  # a truncated line
     write_text(path, "".join(kept))
 
 

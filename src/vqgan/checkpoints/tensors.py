@@ -1,4 +1,4 @@
-"""Files of named tensors: written whole or not at all, checked before they are read."""
+"""Files of named tensors: complete or absent after writing, checked before reading."""
 
 import json
 import re
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
-    """What stands below a prefix, without it.
+    """The entries below a prefix, without it.
 
     Example:
         >>> below("a.", {"a.x": 1, "b.x": 2})
@@ -41,7 +41,7 @@ def below(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
 
 
 def check_names(path: Path, names: Iterable[str]) -> None:
-    """Raises CheckpointError if a tensor's name is no line of text: names are shown, and terminals obey."""
+    """Raises CheckpointError if a tensor's name is not printable: names are shown on terminals."""
     for name in names:
         if not name.isprintable() or len(name) > _MAX_NAME:
             raise refused(path, f"a tensor is called `{printable(name[:100])}`")
@@ -50,12 +50,12 @@ def check_names(path: Path, names: Iterable[str]) -> None:
 def refused(
     path: Path, reason: str, hint: str = "the file is damaged, or not a checkpoint of this kind"
 ) -> CheckpointError:
-    """The error for a file that is not what it seems to be."""
+    """The error for a file that is damaged or malicious."""
     return CheckpointError(f"`{path}` cannot be read as a checkpoint: {reason}", hint=hint)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes tensors to a safetensors file that appears complete or not at all.
+    """Writes a safetensors file that is complete or absent.
 
     Raises:
         OutputError: If the file cannot be written; nothing is left behind.
@@ -64,7 +64,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     memory: set[int] = set()
     for name, tensor in tensors.items():
         plain = tensor.detach().cpu().contiguous()
-        # Tensors that share memory are stored once for each name: a file must not depend on tying.
+        # Tensors that share memory are stored once for each name: a file must not depend on shared memory.
         start = plain.untyped_storage().data_ptr()
         own[name] = plain.clone() if start in memory else plain
         memory.add(start)
@@ -77,7 +77,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         try:
             save_file(own, temporary, metadata=dict(metadata) or None)
         except SafetensorError as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))  # told in its message only
+            number = re.search(r"\(os error (\d+)\)", str(error))  # only its message has the number
             raise OSError(*([int(number[1])] if number else []), str(error)) from None
         _sort_metadata(temporary, metadata)
         temporary.chmod(mode)
@@ -86,7 +86,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def _sort_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Puts the metadata in order: safetensors writes it in another one each time, equal models give equal files."""
+    """Puts the metadata in order: safetensors varies it, and equal models must give equal files."""
     with path.open("r+b") as file:
         header = file.read(int.from_bytes(file.read(8), "little"))
         described = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
@@ -131,7 +131,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def start_of(path: Path, count: int) -> bytes:
-    """The first bytes of a regular file; none of what is not one or cannot be read: a pipe would wait."""
+    """The first bytes of a file; empty if it is not a regular file (a pipe would block) or cannot be read."""
     try:
         if not path.is_file():
             return b""
@@ -147,7 +147,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises CheckpointError if the file is what Git LFS leaves in a file's place."""
+    """Raises CheckpointError if the file is a pointer of Git LFS instead of the file itself."""
     if start_of(path, len(_POINTER)) == _POINTER:
         raise CheckpointError(
             f"`{path}` is a Git LFS pointer, the file itself was not fetched", hint="fetch it: `git lfs pull`"

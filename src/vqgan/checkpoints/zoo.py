@@ -53,7 +53,7 @@ class Entry(Config, frozen=True):
     Attributes:
         data: What it was trained on.
         parameters: Of all networks that are kept, a condition's tokenizer included.
-        page: Where a person finds it.
+        page: The page that links to it.
         tokenizer: Its first stage.
         prior: Its second stage, if it has one.
         condition: The configuration of the second stage's condition.
@@ -61,7 +61,7 @@ class Entry(Config, frozen=True):
         name: What its publishers call it.
         fid: As published, and against which images; rFID for reconstructions. Empty if not published.
         checkpoint: Address of the file, or of a zip archive that holds it; empty if one plain request cannot get it.
-        config: Address of its YAML file; empty where none is published alone.
+        config: Address of its YAML file; empty if it is not published separately.
         size: Bytes of the checkpoint's download, 0 if not known.
         licence: Of the weights.
         checkpoint_sha256: Checksum of the checkpoint's download, empty if not known.

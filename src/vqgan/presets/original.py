@@ -1,6 +1,6 @@
-"""Run files of the original (CompVis/taming-transformers) as runs of ours.
+"""Translates run files of the original (CompVis/taming-transformers) into runs of ours.
 
-Nothing that such a file names is imported: classes are words of closed tables. Keys that are not read are logged.
+Nothing that such a file names is imported: classes are looked up in closed tables. Keys that are not read are logged.
 """
 
 import logging
@@ -41,7 +41,7 @@ LOSSES: dict[str, Literal["adversarial", "none"]] = {
     "taming.modules.losses.vqperceptual.DummyLoss": "none",
     "torch.nn.Identity": "none",
 }
-"""Classes of losses: pixels, perceptual network and discriminator; or none that could train."""
+"""Classes of losses: with pixels, perceptual network and discriminator, or placeholders."""
 
 IMAGES: dict[str, tuple[Literal["random", "center"], bool]] = {
     "taming.data.custom.CustomTrain": ("center", False),
@@ -56,16 +56,16 @@ IMAGES: dict[str, tuple[Literal["random", "center"], bool]] = {
     "taming.data.annotated_objects_coco.AnnotatedObjectsCoco": ("center", False),
     "taming.data.annotated_objects_open_images.AnnotatedObjectsOpenImages": ("center", False),
 }
-"""Classes of training images: how they cut, and whether they mirror."""
+"""Classes of training images: how they crop, and whether they flip."""
 
 STEPS = 250_000
-"""Length of a run that does not say its own, as a file of the original seldom does."""
+"""Optimizer steps of a run whose file does not set them; few files of the original do."""
 
 MAX_WORKERS = 4
-"""Processes that read images; files of the original ask for two for each image of the batch."""
+"""Processes that read images; files of the original ask for two per image of the batch."""
 
 BATCH_SIZE = 4
-"""Images of a batch where a file does not say: published ones may describe the model alone."""
+"""Batch size if a file does not set it: some published files only describe the model."""
 
 
 class Loss(msgspec.Struct):
@@ -83,11 +83,11 @@ class Loss(msgspec.Struct):
 
 
 BASE_LEARNING_RATE, LOSS = 4.5e-6, Loss(disc_start=10_000, disc_weight=0.8)
-"""What the original's file for images of one's own says, where a file does not."""
+"""Used where a file sets none: the values of the original's file for custom images."""
 
 
 class Images(msgspec.Struct):
-    """Arguments of the training images that say what becomes of them."""
+    """Arguments of the training images that decide how they are resized, cropped and flipped."""
 
     size: int | None = None
     crop_size: int | None = None
@@ -133,7 +133,7 @@ class _Lightning(msgspec.Struct):
 
 
 class OriginalRun(msgspec.Struct):
-    """What a file says of training, by its own keys."""
+    """The training settings of a file, under its own keys."""
 
     model: _Model
     data: _Loader = msgspec.field(default_factory=_Loader)
@@ -161,8 +161,8 @@ _INSTEAD = {
     f"{_PARAMS}temperature_scheduler_config": "the temperature is constant, `tokenizer.quantizer.temperature`",
     f"{_PARAMS}lossconfig.params.disc_conditional": "the discriminator sees only the image",
     f"{_PARAMS}lossconfig.params.use_actnorm": "the discriminator has batch normalization",
-    f"{_GPT}embd_pdrop": "one dropout for all, `prior.dropout`",
-    f"{_GPT}attn_pdrop": "one dropout for all, `prior.dropout`",
+    f"{_GPT}embd_pdrop": "there is one dropout, `prior.dropout`",
+    f"{_GPT}attn_pdrop": "there is one dropout, `prior.dropout`",
     f"{_TRAIN}training_images_list_file": "give this file by `data=`",
     f"{_TRAIN}data_path": "give this folder by `data=`",
     "data.params.validation": "give held-out images by `eval_data=`",
@@ -171,20 +171,20 @@ _INSTEAD = {
     f"{_TRAINER}precision": 'give `precision="bf16"`',
     f"{_TRAINER}gpus": "give `device=`",
 }
-"""Keys that are not read although training depends on them, and what takes their place."""
+"""Keys that are not read although they affect training, and what to use instead."""
 
 
 def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str] = ()) -> Run:
-    """The run that a configuration of the original describes; the images are still to be given.
+    """The run that a configuration of the original describes; the images are given separately.
 
     Args:
         mapping: The whole file.
-        where: What it is, for messages.
-        given: Keys of our configuration that will be set anew, such as ``training.steps``.
+        where: Its name in messages.
+        given: Keys of our configuration that the caller overrides, such as ``training.steps``.
 
     Raises:
-        ConfigError: If something that is needed is missing, a class of its model or its loss is not known, or
-            a value cannot be.
+        ConfigError: If a required value is missing, the class of its model or its loss is unknown, or a
+            value is invalid.
     """
     mapping = interpolated(mapping)
     try:
@@ -220,15 +220,15 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
             processes,
             size,
             base,
-            " (`base_learning_rate` is not said)" if told is None else "",
+            " (`base_learning_rate` is not set)" if told is None else "",
         )
     if given_size is None:
-        logger.info("the size of a batch is not said: %d images; `data.params.batch_size` would say it", size)
+        logger.info("the batch size is not set: %d images; `data.params.batch_size` would set it", size)
     return run
 
 
 def _log_unread(mapping: Mapping[str, Any], where: str) -> None:
-    """Names the keys that are not read, and says of those that training depends on what takes their place."""
+    """Logs the keys that are not read and, for keys that affect training, what to use instead."""
     unread = list(_unread(mapping))
     for path in unread:
         if path in _INSTEAD:
@@ -239,7 +239,7 @@ def _log_unread(mapping: Mapping[str, Any], where: str) -> None:
 
 
 def _unread(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The keys that are not read; a branch of which nothing is read stands for all of its keys."""
+    """The keys that are not read; a branch without any key that is read is named as a whole."""
     for key, value in mapping.items():
         path = f"{prefix}{key}"
         if path in _READ:
@@ -268,18 +268,18 @@ def _tokenizer_run(
     kind = LOSSES.get(node.target) if node.target else "adversarial"
     if kind is None:
         raise ConfigError(
-            f"{where} names the loss `{printable(node.target)}`, which a tokenizer cannot be trained with here",
+            f"{where} names the unsupported loss `{printable(node.target)}`",
             hint="tokenizers of label maps are read, converted and used, but not trained"
             if node.target.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
             else closest(node.target, LOSSES),
         )
     loss: Loss = convert(node.params, Loss, where=f"the loss of {where}")
     if kind == "none":
-        logger.info("the loss is a stand-in that cannot train: only pixels and quantizer count here")
+        logger.info("the loss is a placeholder that cannot train: only pixels and quantizer count here")
         loss = Loss(disc_weight=0.0, perceptual_weight=0.0)
     if not node.target:
         loss = LOSS
-        text = "the loss is not said: pixels, perceptual network, a discriminator of weight %g from step %d"
+        text = "the loss is not set: pixels, perceptual network, a discriminator of weight %g from step %d"
         logger.info(text, LOSS.disc_weight, LOSS.disc_start)
     size = (model.autoencoder.resolution, model.autoencoder.resolution)
     return TokenizerRun(
@@ -297,7 +297,7 @@ def _tokenizer_run(
 
 
 def _discriminator(loss: Loss) -> DiscriminatorConfig | None:
-    """The discriminator, in the original's order of steps; none if it would never be felt."""
+    """The discriminator, in the original's order of steps; None if its weight is 0."""
     weight = loss.disc_weight * loss.disc_factor
     if not weight:
         return None
@@ -321,7 +321,7 @@ def _prior_run(
 ) -> PriorRun:
     if isinstance(model.conditioner, ClassLabelConfig):
         classes = model.conditioner.num_classes
-        logger.info("`n_classes` = %d is left out: the classes are those of the images", classes)
+        logger.info("`n_classes` = %d is not used: the classes are those of the images", classes)
     rows, columns = model.window
     factor = model.tokenizer.autoencoder.downsample_factor
     return PriorRun(
@@ -338,7 +338,7 @@ def _prior_run(
 
 
 def _data(found: OriginalRun, default: tuple[int, int], where: str, given: Container[str]) -> DataConfig:
-    """How images become samples; the classes of the original cut and mirror in ways of their own."""
+    """How images become samples; the original's classes crop and flip in different ways."""
     data = found.data.params
     train = data.train or Node(target="")
     nested = train.params.get("config")
@@ -346,7 +346,7 @@ def _data(found: OriginalRun, default: tuple[int, int], where: str, given: Conta
     images: Images = convert(named, Images, where=f"the training images of {where}")
     crop, flip = IMAGES.get(train.target, ("random", False))
     if train.target and train.target not in IMAGES:
-        logger.warning("the images' class `%s` is not known: random crops", printable(train.target))
+        logger.warning("the images' class `%s` is unknown: random crops", printable(train.target))
     if images.random_crop is not None:
         crop = "random" if images.random_crop else "center"
     if images.crop_method is not None:
@@ -369,7 +369,7 @@ def _loop(found: OriginalRun, batch: int, given: Container[str], least: int = 0)
     if steps is None or steps < 0:
         steps = max(STEPS, least)
         if "training.steps" not in given:
-            logger.info("how long to train is not said: %d steps; give `--steps N`", steps)
+            logger.info("the length of the run is not set: %d steps; give `--steps N`", steps)
     return LoopConfig(
         steps=steps,
         batch_size=batch,

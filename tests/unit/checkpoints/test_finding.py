@@ -44,7 +44,7 @@ def test_the_configuration_is_found_in_this_order(published, names, found):
 def test_several_that_may_be_meant_are_named(published):
     _, checkpoint, write = published
     write("configs/a.yaml", "configs/b.yaml")
-    with pytest.raises(CheckpointError, match=r"several configurations may belong .*`a\.yaml`, `b\.yaml`"):
+    with pytest.raises(CheckpointError, match=r"several configurations could belong .*`a\.yaml`, `b\.yaml`"):
         find_config(checkpoint)
 
 

@@ -46,7 +46,7 @@ def test_unknown_keys_are_refused_counted_and_shown():
     with pytest.raises(CheckpointError) as caught:
         TOKENIZER.rename(state, ["to_codebook.bias"])
     assert caught.value.message.startswith(
-        "7 of 8 keys of the checkpoint are not known for this kind of model: `odd0.weight`, "
+        "7 of 8 keys of the checkpoint are unknown for this kind of model: `odd0.weight`, "
     )
     assert caught.value.message.endswith("`odd4.weight`, …")
     assert "configuration" in caught.value.hint

@@ -77,7 +77,7 @@ def test_facts_about_the_model_are_logged_and_what_was_left_out(tmp_path, caplog
     with caplog.at_level(logging.INFO):
         load(path, device="cpu")
     left_out, loaded = (record.getMessage() for record in caplog.records)
-    assert left_out == f"left out of `{path}`, for training only: discriminator"
+    assert left_out == f"omitted from `{path}`, for training only: discriminator"
     assert loaded.startswith("loaded tokenizer: 0.2M parameters, cpu, fp32 (")
 
 

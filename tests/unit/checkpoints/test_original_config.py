@@ -92,31 +92,36 @@ def changed(name, path, value):
 @pytest.mark.parametrize(
     ("name", "path", "value", "message"),
     [
-        ("vqmodel_tiny", ["target"], "os.system", "names the class `os.system`, which is not known"),
+        ("vqmodel_tiny", ["target"], "os.system", "names the unknown class `os.system`"),
         (
             "net2net_class",
             ["params", "transformer_config", "target"],
             "os.system",
-            "names the class `os.system`",
+            "names the unknown class `os.system`",
         ),
         (
             "net2net_class",
             ["params", "first_stage_config", "target"],
             "os.system",
-            "names the class `os.system`",
+            "names the unknown class `os.system`",
         ),
         (
             "net2net_class",
             ["params", "cond_stage_config", "target"],
             "os.system",
-            "names the class `os.system`",
+            "names the unknown class `os.system`",
         ),
-        ("net2net_class", ["params", "cond_stage_config"], "__is_it__", "names the class `__is_it__`"),
+        (
+            "net2net_class",
+            ["params", "cond_stage_config"],
+            "__is_it__",
+            "names the unknown class `__is_it__`",
+        ),
         (
             "net2net_permuter",
             ["params", "permuter_config", "target"],
             "os.system",
-            "names the class `os.system`",
+            "names the unknown class `os.system`",
         ),
         (
             "net2net_permuter",
@@ -143,15 +148,15 @@ def changed(name, path, value):
             "vqmodel_tiny",
             ["params", "ddconfig", "ch"],
             48.5,
-            "is no configuration of the original: expected `int`",
+            "is not a configuration of the original: expected `int`",
         ),
         (
             "vqmodel_tiny",
             ["params", "ddconfig", "ch"],
             48,
-            "describes a model that cannot be: `base_channels` is 48",
+            "describes an impossible model: `base_channels` is 48",
         ),
-        ("vqmodel_tiny", ["params"], 3, "is no configuration of the original"),
+        ("vqmodel_tiny", ["params"], 3, "is not a configuration of the original"),
     ],
 )
 def test_what_no_published_model_has_is_refused(name, path, value, message):
@@ -171,10 +176,10 @@ def test_no_key_is_lost():
     model = read(case.config)
     state, _ = model_state(case.state, model, where="x")
     assert len(state) == sum(not key.endswith((".mask", "_shuffle_idx")) for key in case.state)
-    with pytest.raises(CheckpointError, match="holds parts that are not known: `other`"):
+    with pytest.raises(CheckpointError, match="holds unknown parts: `other`"):
         model_state({**case.state, "other.weight": torch.zeros(1)}, model, where="x")
     shuffled = {**case.state, "permuter.forward_shuffle_idx": torch.arange(64)}
-    with pytest.raises(CheckpointError, match="holds another order of tokens than `spiral_out`"):
+    with pytest.raises(CheckpointError, match="holds a different order of tokens than `spiral_out`"):
         model_state(shuffled, model, where="x")
 
 
@@ -204,7 +209,7 @@ def test_a_first_stage_used_twice_is_one_and_no_condition_is_dropped():
     with pytest.raises(CheckpointError, match=r"differs from the image's at `encoder.input_conv.weight`"):
         model_state(other, read(case.config), where="x")
     case = store.case("net2net_class")
-    with pytest.raises(CheckpointError, match="holds parts that are not known: `cond_stage_model`"):
+    with pytest.raises(CheckpointError, match="holds unknown parts: `cond_stage_model`"):
         model_state({**case.state, key: torch.zeros(1)}, read(case.config), where="x")
 
 
@@ -217,7 +222,7 @@ def test_a_shared_first_stage_comes_before_unconditional_as_in_the_original():
 def test_a_data_part_that_says_something_else_is_refused(value):
     mapping = config("net2net_scene")
     mapping["data"] = {"params": {"train": {"params": {"no_object_classes": value}}}}
-    assert "is no configuration of the original: expected `int | null`" in refused(mapping).message
+    assert "is not a configuration of the original: expected `int | null`" in refused(mapping).message
     mapping["data"]["params"]["train"]["params"] = {"no_object_classes": None, "no_tokens": None}
     assert read(mapping).conditioner.num_classes == 63
 

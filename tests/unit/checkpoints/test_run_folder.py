@@ -262,7 +262,7 @@ def test_a_file_too_many_is_seen(folder):
 
 
 def test_without_an_undamaged_step_every_problem_is_told(folder):
-    with pytest.raises(CheckpointError, match=r"has no step to continue from\nhint: "):
+    with pytest.raises(CheckpointError, match=r"has no step to resume from\nhint: "):
         folder.newest()
     commit(folder, 1, 2)
     for number in (1, 2):

@@ -174,7 +174,7 @@ def test_the_first_stage_of_imagenet(resolved):
         "model.params.lossconfig.params.disc_in_channels",
         "data.target",
     }
-    assert "how long to train is not said: 500002 steps; give `--steps N`" in lines
+    assert "the length of the run is not set: 500002 steps; give `--steps N`" in lines
 
 
 def test_the_first_stage_for_own_images(resolved):
@@ -243,7 +243,7 @@ def test_a_loss_that_cannot_train_leaves_pixels_and_quantizer(resolved):
     dummy = {"model": {"params": {"lossconfig": {"target": "taming.modules.losses.DummyLoss"}}}}
     run, lines = resolved(IMAGENET, dummy)
     assert (run.task.discriminator, run.task.perceptual, run.task.pixels) == (None, None, "l1")
-    assert "the loss is a stand-in that cannot train: only pixels and quantizer count here" in lines
+    assert "the loss is a placeholder that cannot train: only pixels and quantizer count here" in lines
 
 
 def test_the_learning_rate_is_that_of_the_whole_batch(resolved, monkeypatch):
@@ -278,7 +278,7 @@ def test_order_corruption_and_start_token_of_a_second_stage(resolved):
     assert run.conditioner == UnconditionalConfig(start_token=3)
     assert run.prior.dropout == 0.1
     dropout = "model.params.transformer_config.params.embd_pdrop"
-    assert instead(lines, dropout) == "one dropout for all, `prior.dropout`"
+    assert instead(lines, dropout) == "there is one dropout, `prior.dropout`"
 
 
 def test_what_is_not_known_is_named_once_with_its_branch(resolved):
@@ -288,7 +288,7 @@ def test_what_is_not_known_is_named_once_with_its_branch(resolved):
         "data": {"params": {"train": {"target": "cutlit.Sflckr"}}},
     }
     _, lines = resolved(CUSTOM, change)
-    assert "the images' class `cutlit.Sflckr` is not known: random crops" in lines
+    assert "the images' class `cutlit.Sflckr` is unknown: random crops" in lines
     assert unread(lines) == {
         "model.project\\x1b[2J",
         "model.params.ddconfig.use_linear",
@@ -324,10 +324,10 @@ def test_overrides_change_the_run_that_came_out(resolved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"target": "os.system"}}, "names the class `os.system`, which is not known"),
+        ({"model": {"target": "os.system"}}, "names the unknown class `os.system`"),
         (
             {"model": {"params": {"lossconfig": {"target": "os.system"}}}},
-            "names the loss `os.system`, which a tokenizer cannot be trained with here",
+            "names the unsupported loss `os.system`",
         ),
         ({"model": {"base_learning_rate": "fast"}}, "expected `float | null`, got `str`"),
         ({"model": {"base_learning_rate": -1}}, "`learning_rate` is -12.0, expected a number above 0"),
@@ -358,7 +358,7 @@ def test_a_learning_rate_that_is_not_said_is_the_originals_or_the_one_that_is_se
     text = without("model", "base_learning_rate")
     run, lines = resolved(text)
     assert run.task.optimizer.learning_rate == pytest.approx(12 * 4.5e-6)
-    assert len([line for line in lines if "4.5e-06 (`base_learning_rate` is not said)" in line]) == 1
+    assert len([line for line in lines if "4.5e-06 (`base_learning_rate` is not set)" in line]) == 1
     for change in ({}, {"model": {"base_learning_rate": -1}}):
         run, lines = resolved(text, change, overrides=["task.optimizer.learning_rate=1e-3"])
         assert run.task.optimizer.learning_rate == 1e-3
@@ -374,7 +374,7 @@ def test_a_loss_that_is_not_said_is_the_originals_and_its_pixels_count_as_they_s
     )
     assert run.task.perceptual == PerceptualConfig()
     assert (
-        "the loss is not said: pixels, perceptual network, a discriminator of weight 0.8 from step 10000"
+        "the loss is not set: pixels, perceptual network, a discriminator of weight 0.8 from step 10000"
         in lines
     )
     run, lines = resolved(IMAGENET, loss(pixel_loss="l2"))
@@ -386,7 +386,7 @@ def test_what_refers_to_another_key_is_that_or_named(resolved):
     run, _ = resolved(IMAGENET, change)
     assert run.task.optimizer.learning_rate == pytest.approx(12e-6)
     with pytest.raises(
-        ConfigError, match=re.escape("got `str`; `${oc.env:RATE}` stands nowhere in the file")
+        ConfigError, match=re.escape("got `str`; `${oc.env:RATE}` does not exist in the file")
     ):
         resolved(IMAGENET, {"model": {"base_learning_rate": "${oc.env:RATE}"}})
 
@@ -395,7 +395,7 @@ def test_what_refers_to_another_key_is_that_or_named(resolved):
 def test_a_configuration_of_the_model_alone_trains_on_small_batches_of_its_size(resolved, data):
     run, lines = resolved((store.ROOT / "train3" / "model.yaml").read_text(), data)
     assert (run.training.batch_size, run.data.image_size, run.data.crop) == (4, (64, 64), "random")
-    assert "the size of a batch is not said: 4 images; `data.params.batch_size` would say it" in lines
+    assert "the batch size is not set: 4 images; `data.params.batch_size` would set it" in lines
 
 
 def test_of_what_is_refused_no_key_is_named(resolved, caplog):
@@ -407,7 +407,7 @@ def test_of_what_is_refused_no_key_is_named(resolved, caplog):
 
 def test_the_classes_are_those_of_the_images(resolved):
     _, lines = resolved((store.ROOT / "net2net_class" / "model.yaml").read_text())
-    assert "`n_classes` = 10 is left out: the classes are those of the images" in lines
+    assert "`n_classes` = 10 is not used: the classes are those of the images" in lines
 
 
 def test_the_halved_prior_has_the_size_that_its_page_names():
