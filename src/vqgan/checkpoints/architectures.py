@@ -3,7 +3,7 @@
 Sizes are those of the published configurations and of Esser et al. 2021, table 8.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from vqgan.checkpoints.zoo import TokenizerSizes, find_entry
 from vqgan.conditioning import ConditionerConfig
@@ -17,16 +17,8 @@ _SIDE = 16
 """Of the window of every published prior, in tokens."""
 
 
-def tokenizer_config(
-    sizes: TokenizerSizes, *, loss_convention: Literal["paper", "original"] = "original"
-) -> TokenizerConfig:
-    """A first stage for 256x256 pixels, 128 channels at full size and two residual blocks at each level.
-
-    Args:
-        sizes: What distinguishes it from the others.
-        loss_convention: On which side of the codebook's loss the weight stands; the published models' is the
-            original's, and nothing but training depends on it.
-    """
+def tokenizer_config(sizes: TokenizerSizes) -> TokenizerConfig:
+    """A first stage for 256x256 pixels, 128 channels at full size and two residual blocks at each level."""
     quantizer: QuantizerConfig
     if sizes.gumbel:
         quantizer = GumbelQuantizerConfig(codebook_size=sizes.codes, codebook_dim=sizes.codebook_dim)
@@ -35,7 +27,7 @@ def tokenizer_config(
             codebook_size=sizes.codes,
             codebook_dim=sizes.codebook_dim,
             normalize=sizes.normalize,
-            loss_convention="paper" if sizes.normalize else loss_convention,
+            loss_convention="paper" if sizes.normalize else "original",
         )
     lowest = 256 >> (len(sizes.multipliers) - 1)
     autoencoder = AutoencoderConfig(

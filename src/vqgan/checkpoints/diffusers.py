@@ -12,7 +12,7 @@ from torch import Tensor
 from vqgan.checkpoints.format import model_names
 from vqgan.checkpoints.key_maps import DIFFUSERS
 from vqgan.checkpoints.original_config import without_codes
-from vqgan.checkpoints.pickles import read_pickle
+from vqgan.checkpoints.pickles import read_checkpoint
 from vqgan.checkpoints.tensors import COPY_AGAIN, read_tensors, write_tensors
 from vqgan.config import Config, convert, require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, printable
@@ -79,7 +79,7 @@ def read_diffusers(folder: Path) -> tuple[TokenizerConfig, dict[str, Tensor]]:
     config = _read_config(folder / CONFIG_FILE)
     published: dict[str, Tensor] = {}
     for file in files:
-        found = read_pickle(file) if file.suffix == ".bin" else read_tensors(file)
+        found = read_checkpoint(file).tensors if file.suffix == ".bin" else read_tensors(file)
         for key in sorted(found.keys() & published.keys()):
             raise CheckpointError(f"`{printable(key)}` is in several files of `{folder}`", hint=COPY_AGAIN)
         published |= found

@@ -29,7 +29,7 @@ from vqgan.checkpoints.key_maps import DISCRIMINATOR, LLAMAGEN, PERCEPTUAL, KeyM
 from vqgan.checkpoints.original_config import first_stage_of, interpolated, model_config
 from vqgan.checkpoints.original_weights import find_part, model_state
 from vqgan.checkpoints.pickles import Pickled, read_checkpoint
-from vqgan.checkpoints.tensors import is_safetensors, read_tensors
+from vqgan.checkpoints.tensors import below, is_safetensors, read_tensors
 from vqgan.config import convert, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.nn.discriminator import PatchDiscriminator
@@ -172,24 +172,18 @@ def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Mo
     Raises:
         CheckpointError: If their architecture differs from ours.
     """
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in foreign.training.items():
-        _, part, rest = (*key.split(".", 2), "")[:3]
-        parts.setdefault(part, {})[rest] = tensor
     networks: dict[str, tuple[dict[str, Any], nn.Module]] = {}
-    with (
-        torch.device("meta"),
-        WithoutRandomNumbers(),
-    ):  # no memory is used before the shapes are checked
+    parts = {key.split(".")[1] for key in foreign.training}
+    # No memory is used before the shapes are checked.
+    with torch.device("meta"), WithoutRandomNumbers():
         if "discriminator" in parts:
-            state = parts["discriminator"]
+            state = below("loss.discriminator.", foreign.training)
             arguments = _discriminator_arguments(state, foreign.file)
-            network = _filled(PatchDiscriminator(**arguments), DISCRIMINATOR, state, foreign.file)
-            networks["discriminator"] = (arguments, network)
+            network: nn.Module = PatchDiscriminator(**arguments)
+            networks["discriminator"] = arguments, _filled(network, DISCRIMINATOR, state, foreign.file)
         if "perceptual_loss" in parts:
-            state = parts["perceptual_loss"]
-            network = _filled(PerceptualNetwork(), PERCEPTUAL, state, foreign.file)
-            networks["perceptual"] = ({}, network)
+            state = below("loss.perceptual_loss.", foreign.training)
+            networks["perceptual"] = {}, _filled(PerceptualNetwork(), PERCEPTUAL, state, foreign.file)
     return networks
 
 

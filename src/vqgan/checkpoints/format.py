@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
+from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.tensors import (
     COPY_AGAIN,
     Shapes,
@@ -158,13 +159,13 @@ def read_header(path: Path) -> Header:
         texts = {"config": values["config"], "training": values.get("training", "{}")}
         values |= {name: json.loads(text) for name, text in texts.items()}
         header: Header = convert(values | {"shapes": shapes}, Header, where=f"the metadata of `{path}`")
+        return msgspec.structs.replace(header, config=with_new_names(header.config))
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint or COPY_AGAIN) from None
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"`{path}` has damaged metadata: {type(error).__name__} {error}", hint=COPY_AGAIN
         ) from None
-    return header
 
 
 def kind_of(config: TokenizerConfig | SynthesizerConfig) -> Kind:

@@ -91,32 +91,37 @@ def model_state(
     Raises:
         CheckpointError: If a key is not known, or a permutation is not the one of the configuration.
     """
-    if isinstance(config, TokenizerConfig):
-        training = {key: tensor for key, tensor in state.items() if key.startswith("loss.")}
-        own = {key: tensor for key, tensor in state.items() if key not in training}
-        names = model_names(config, where)
-        return TOKENIZER.rename(own, names, where=where), training
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        part, _, rest = key.partition(".")
-        parts.setdefault(part, {})[rest] = tensor
-    first, training = model_state(parts.pop("first_stage_model", {}), config.tokenizer, where=where)
-    result = {f"tokenizer.{name}": tensor for name, tensor in first.items()}
-    if isinstance(config.conditioner, TokenizedImageConfig):
-        described = config.conditioner.tokenizer
-        own, _ = model_state(parts.pop("cond_stage_model", {}), described or config.tokenizer, where=where)
-        if described is None:
-            _check_copy(own, first, where)
-        else:
-            result |= {f"conditioner.tokenizer.{name}": tensor for name, tensor in own.items()}
     names = model_names(config, where)
-    prior = PRIOR.rename(parts.pop("transformer", {}), below("prior.", names), where=where)
+    if isinstance(config, TokenizerConfig):
+        return _first_stage(state, names, where)
+    tokenizer = below("tokenizer.", names)
+    first, training = _first_stage(below("first_stage_model.", state), tokenizer, where)
+    result = {f"tokenizer.{name}": tensor for name, tensor in first.items()}
+    parts = {"first_stage_model", "transformer", "permuter"}
+    if isinstance(config.conditioner, TokenizedImageConfig):
+        parts.add("cond_stage_model")
+        own = below("conditioner.tokenizer.", names)
+        condition, _ = _first_stage(below("cond_stage_model.", state), own or tokenizer, where)
+        if config.conditioner.tokenizer is None:
+            _check_copy(condition, first, where)
+        else:
+            result |= {f"conditioner.tokenizer.{name}": tensor for name, tensor in condition.items()}
+    prior = PRIOR.rename(below("transformer.", state), below("prior.", names), where=where)
     result |= {f"prior.{name}": tensor for name, tensor in prior.items()}
-    _check_order(parts.pop("permuter", {}).get("forward_shuffle_idx"), config, where)
-    if parts:
-        shown = ", ".join(f"`{part}`" for part in parts)
+    _check_order(state.get("permuter.forward_shuffle_idx"), config, where)
+    if unknown := sorted({key.partition(".")[0] for key in state} - parts):
+        shown = ", ".join(f"`{part}`" for part in unknown)
         raise CheckpointError(f"{where} holds unknown parts: {shown}", hint=_OF_ANOTHER)
     return result, training
+
+
+def _first_stage(
+    state: Mapping[str, Tensor], names: Iterable[str], where: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of a first stage under our names, and those of its training networks."""
+    training = {key: tensor for key, tensor in state.items() if key.startswith("loss.")}
+    own = {key: tensor for key, tensor in state.items() if key not in training}
+    return TOKENIZER.rename(own, names, where=where), training
 
 
 def _check_copy(copy: Mapping[str, Tensor], first: Mapping[str, Tensor], where: str) -> None:

@@ -11,7 +11,7 @@ from vqgan.cache import cache_folder
 from vqgan.checkpoints.downloads import download
 from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, shapes_of
 from vqgan.checkpoints.key_maps import PERCEPTUAL, VGG16
-from vqgan.checkpoints.pickles import read_pickle
+from vqgan.checkpoints.pickles import read_checkpoint
 from vqgan.checkpoints.tensors import below, is_safetensors, read_tensors, write_tensors
 from vqgan.errors import CheckpointError
 from vqgan.nn.perceptual import PerceptualNetwork
@@ -65,7 +65,7 @@ def read_perceptual(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
         return below(f"{TRAINING_PREFIX}perceptual.", state) or state
     if not path.is_file():
         raise CheckpointError(f"`{path}` does not exist", hint="give the file with the weights of LPIPS")
-    found = below(_ORIGINAL_PREFIX, read_pickle(path))
+    found = below(_ORIGINAL_PREFIX, read_checkpoint(path).tensors)
     if not found:
         raise CheckpointError(
             f"`{path}` has no keys `{_ORIGINAL_PREFIX}*`",
@@ -87,7 +87,7 @@ def _download(folder: Path, network: PerceptualNetwork) -> dict[str, Tensor]:
         ):
             file = Path(temporary) / f"{digest[:8]}.pth"
             fetch(address, file, digest)
-            found = keys.rename(read_pickle(file), network.state_dict())
+            found = keys.rename(read_checkpoint(file).tensors, network.state_dict())
             state |= {name: tensor.clone() for name, tensor in found.items()}
             file.unlink()
     return state

@@ -79,11 +79,6 @@ def is_pickle(path: Path) -> bool:
     return start == ZIP_START or start[:1] == b"\x80"
 
 
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a PyTorch checkpoint, as :func:`read_checkpoint` finds them."""
-    return read_checkpoint(path).tensors
-
-
 def read_checkpoint(path: Path) -> Pickled:
     """A PyTorch checkpoint: the tensors under ``state_dict``, ``ema`` or ``model``, or all of a plain mapping of them.
 

@@ -239,9 +239,6 @@ def _keep_rows(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
 
 def find_weights(path: Path) -> Path | None:
     """The model's file of a run folder, or of its ``prior`` or ``tokenizer`` run below it; None if there is none."""
-    for folder in (path, path / "prior", path / "tokenizer"):
-        for stage in ("prior", "tokenizer"):
-            file = folder / f"{stage}.safetensors"
-            if file.is_file():
-                return file
-    return None
+    folders = (path, path / "prior", path / "tokenizer")
+    files = (folder / f"{stage}.safetensors" for folder in folders for stage in ("prior", "tokenizer"))
+    return next((file for file in files if file.is_file()), None)

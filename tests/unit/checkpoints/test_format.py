@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 import tiny
-from vqgan.checkpoints import format
+from vqgan.checkpoints import format, renamed
 from vqgan.checkpoints.format import (
     build_model,
     digest_of,
@@ -239,3 +239,11 @@ def test_a_file_cut_off_anywhere_is_refused(saved):
 def test_a_model_is_described_without_memory_for_it():
     model = build_model("tokenizer", json.loads(canonical_json(tiny.tokenizer_config())), where="here")
     assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_a_file_with_an_old_name_of_a_field_still_opens(saved, monkeypatch):
+    monkeypatch.setitem(renamed.RENAMED, ("autoencoder", "old_channels"), "base_channels")
+    config = json.loads(canonical_json(tiny.tokenizer_config()))
+    config["autoencoder"]["old_channels"] = config["autoencoder"].pop("base_channels")
+    rewrite(saved, config=json.dumps(config))
+    assert load_model(saved)[0].config == tiny.tokenizer_config()
