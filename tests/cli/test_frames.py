@@ -337,7 +337,7 @@ def test_texts_are_escaped(tmp_path):
 
 
 def test_large_frames_are_smaller_in_the_page_and_the_animation_only(tmp_path, monkeypatch):
-    for name, side in (("PAGE_SIDE", 12), ("ANIMATION_SIDE", 8), ("SMALL_SIDE", 0)):
+    for name, side in (("MAX_PAGE_SIDE", 12), ("MAX_ANIMATION_SIDE", 8), ("SMALL_SIDE", 0)):
         monkeypatch.setattr(frames_module, name, side)
     *_, paths = grow(tmp_path, channels=1)
     assert {pixels(path).shape for path in paths} == {(16, 24)}
@@ -354,11 +354,11 @@ def test_a_page_of_many_frames_stays_below_its_limit(shape, count):
     side = page_side(shape, count)
     scale = min(1, side / max(height, width))
     assert side <= 1024
-    assert count * channels * height * width * scale**2 * 4 / 3 <= frames_module.PAGE_BYTES
+    assert count * channels * height * width * scale**2 * 4 / 3 <= frames_module.MAX_PAGE_BYTES
 
 
 def test_many_frames_are_smaller_in_the_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(frames_module, "PAGE_BYTES", 5 * 3 * 12 * 8 * 4 // 3)
+    monkeypatch.setattr(frames_module, "MAX_PAGE_BYTES", 5 * 3 * 12 * 8 * 4 // 3)
     grow(tmp_path)
     shown = [Image.open(io.BytesIO(each)).size for each in Page(tmp_path / "growth.html").pictures]
     assert shown == [(12, 8)] * 5

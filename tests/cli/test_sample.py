@@ -108,7 +108,7 @@ def test_large_images_are_completed_in_bands(trained, tmp_path, run):
 
 
 def test_large_images_are_small_in_the_overview(trained, tmp_path, monkeypatch, run):
-    monkeypatch.setattr(drawing, "GRID_SIDE", 8)
+    monkeypatch.setattr(drawing, "MAX_GRID_SIDE", 8)
     words = ["--out", tmp_path, "--count", 2, "--size", "20x16"]
     assert run("sample", trained.prior, *words).code == 0
     assert pixels(tmp_path / "000000.png").shape == (20, 16, 3)

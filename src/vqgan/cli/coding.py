@@ -23,7 +23,7 @@ from vqgan.types import Progress
 
 logger = logging.getLogger(__name__)
 
-SHEET_IMAGES, SHEET_SIDE = 32, 256
+MAX_SHEET_IMAGES, MAX_SHEET_SIDE = 32, 256
 """The comparison sheet shows at most this many images, with a longer side of at most this many pixels."""
 
 
@@ -97,8 +97,8 @@ def reconstruct(flags: commands.Reconstruct) -> None:
             decibels.append(pixels_psnr(before, after))
             text = {**info, "psnr": f"{decibels[-1]:.2f}"}
             paths.append(save_png(result, out / f"{each.name}.png", text))
-            if flags.compare and len(shown) < 2 * SHEET_IMAGES:
-                shown += [smaller(before, SHEET_SIDE), smaller(after, SHEET_SIDE)]
+            if flags.compare and len(shown) < 2 * MAX_SHEET_IMAGES:
+                shown += [smaller(before, MAX_SHEET_SIDE), smaller(after, MAX_SHEET_SIDE)]
             bar(Progress("reconstruct", len(paths), len(found)))
             logger.info("`%s`: PSNR %.2f dB", printable(each.path), decibels[-1])
     logger.info("PSNR %.2f dB in the mean of %d", sum(decibels) / len(decibels), len(decibels))

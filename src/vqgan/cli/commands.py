@@ -83,7 +83,7 @@ class Drawing(Use):
     temperature: float = flag("T", 1.0)
     top_k: int | None = flag("K", None)
     top_p: float | None = flag("P", None)
-    batch_size: int = flag("N", 16, least=1)
+    batch_size: int = flag("N", 16, minimum=1)
     jacobi: int | None = flag("N", None)
     frames: int | None = flag("N", None)
 
@@ -100,7 +100,7 @@ class Sample(Drawing):
         classes: Classes by number or name: `9,232`.
     """
 
-    count: int = flag("N", 8, least=1)
+    count: int = flag("N", 8, minimum=1)
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
     classes: str | None = flag("CLASS[,CLASS...]", None, name="class")
 
@@ -168,7 +168,7 @@ class Decode(Use):
     """
 
     codes: str = argument("CODES")
-    batch_size: int = flag("N", 16, least=1)
+    batch_size: int = flag("N", 16, minimum=1)
 
 
 @command

@@ -31,7 +31,7 @@ from vqgan.types import DrawnTokens, Images, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
 
-GRID_IMAGES, GRID_SIDE = 64, 512
+MAX_GRID_IMAGES, MAX_GRID_SIDE = 64, 512
 """The overview shows at most this many images, with a longer side of at most this many pixels: all of thousands would
 be larger than what can be looked at, and than the memory."""
 
@@ -183,8 +183,8 @@ def _draw(
                 paths.append(save_png(image, out / name, {**text, **info}))
                 if frames is not None and len(paths) == 1:
                     grown = frames.finish(image)
-                if len(shown) < GRID_IMAGES:
-                    shown.append(smaller(to_uint8(image).numpy(), GRID_SIDE))
+                if len(shown) < MAX_GRID_IMAGES:
+                    shown.append(smaller(to_uint8(image).numpy(), MAX_GRID_SIDE))
     if overview is not None:
         sheet = grid(to_float(np.stack(shown)), columns=min(8, len(shown)))
         paths.append(save_png(sheet, out / "grid.png", {**text, "seed": str(flags.seed), **overview}))

@@ -34,16 +34,16 @@ def argument(metavar: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"metavar": metavar})
 
 
-def flag(metavar: str, default: Any = MISSING, *, name: str = "", least: int | None = None) -> Any:
+def flag(metavar: str, default: Any = MISSING, *, name: str = "", minimum: int | None = None) -> Any:
     """Declares a field of a command as a flag; its annotation says which values are allowed.
 
     Args:
         metavar: Stands for the value in the help; not shown for a switch (``bool``).
         default: Without it the flag is required; with ``()`` it may be repeated.
         name: The flag without its dashes, where the field cannot be called so.
-        least: The lowest number allowed.
+        minimum: The lowest number allowed.
     """
-    return field(default=default, metadata={"metavar": metavar, "name": name, "least": least})
+    return field(default=default, metadata={"metavar": metavar, "name": name, "minimum": minimum})
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(argument, flag))
@@ -148,7 +148,7 @@ def _help(each: Field[Any], text: str) -> str:
 
 def _value(spelling: str, each: Field[Any], text: str, hint: str) -> Any:
     """What a text means as a value of the field's type."""
-    kinds, least = get_args(each.type) or (each.type,), each.metadata.get("least")
+    kinds, minimum = get_args(each.type) or (each.type,), each.metadata.get("minimum")
     if str in kinds or text in kinds:
         return text
     if Size in kinds:
@@ -156,10 +156,10 @@ def _value(spelling: str, each: Field[Any], text: str, hint: str) -> Any:
     expected = ", ".join(f"`{kind}`" for kind in kinds)
     for kind, name in ((int, "a whole number"), (float, "a number")):
         if kind in kinds:
-            expected = name if least is None else f"{name} of at least {least}"
+            expected = name if minimum is None else f"{name} of at least {minimum}"
             with contextlib.suppress(ValueError):
                 value = kind(text)
-                if least is None or value >= least:
+                if minimum is None or value >= minimum:
                     return value
     raise ConfigError(f"`{spelling}` is `{text}`, expected {expected}", hint=hint)
 

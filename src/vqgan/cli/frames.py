@@ -27,8 +27,8 @@ from vqgan.types import DrawnTokens, Progress
 MAX_FRAMES = 200
 """Each frame costs a decoding of the whole grid, and the animation is put together in memory."""
 
-ANIMATION_SIDE = 512
-"""Frames whose longer side has more pixels are made smaller in the animation; small ones are made larger, else the
+MAX_ANIMATION_SIDE = 512
+"""Frames whose longer side has more pixels are made smaller in the animation; small ones are made larger, or the
 outline would cover what it frames. Their files keep the image's own size."""
 
 GREYS = -0.35, -0.25
@@ -40,11 +40,11 @@ Picture = Float[Tensor, "c H W"]
 Grid = Int[Tensor, "h w"]
 Mask = Bool[Tensor, "h w"]
 
-PAGE_SIDE, SMALL_SIDE = 1024, 256
+MAX_PAGE_SIDE, SMALL_SIDE = 1024, 256
 """Frames whose longer side has more pixels than the first are made smaller in the page. Those with fewer than the
 second keep sharp pixels there, and are made larger in the animation."""
 
-PAGE_BYTES = 100_000_000
+MAX_PAGE_BYTES = 100_000_000
 """Browsers become slow with larger pages: the more frames, the smaller they are."""
 
 Boxes = Sequence[tuple[int, int, int, int]]
@@ -111,7 +111,7 @@ class Frames:
         if not isinstance(progress, DrawnTokens) or 0 not in progress.images:
             return
         grid = progress.indices[progress.images.index(0)]
-        # Steps would not do: they count the tokens of all images of the call.
+        # Not `progress.step`: it counts the tokens of all images of the call.
         drawn, tokens = int((grid >= 0).sum()), grid.numel()
         self._first = drawn if self._first is None else self._first
         due = (drawn - self._first) * (self._count - 1) // max(1, tokens - self._first)
@@ -166,7 +166,7 @@ class Frames:
 
 
 def check_frames(count: int) -> None:
-    """Raises ConfigError unless so many frames can be made."""
+    """Raises ConfigError unless this many frames can be made."""
     require(
         2 <= count <= MAX_FRAMES,
         f"`--frames` is {count}, expected 2 to {MAX_FRAMES}",
@@ -202,12 +202,12 @@ def cover(image: Picture, hidden: Mask) -> Picture:
 
 
 def earlier_files(folder: Path) -> list[Path]:
-    """What stands in a folder under the names of frames, of the animation and of the page."""
+    """The files in a folder that have the names of frames, of the animation or of the page."""
     return sorted(path for name in _NAMES for path in folder.glob(name))
 
 
 def _remove_frames(folder: Path, overwrite: bool) -> None:
-    """So that a folder never holds pictures of two drawings."""
+    """Removes earlier frames, so that a folder never holds pictures of two drawings."""
     check_targets(folder, [path.name for path in earlier_files(folder)], overwrite=overwrite)
     with output_errors(folder):
         for path in filter(is_ours, earlier_files(folder)):
@@ -216,7 +216,7 @@ def _remove_frames(folder: Path, overwrite: bool) -> None:
 
 def _outlined(frame: Frame, grid: tuple[int, int]) -> Pixels:
     """The frame as the animation shows it: with its windows and its newest tokens, in colour."""
-    pixels = smaller(read_pixels(frame.path, 3), ANIMATION_SIDE)
+    pixels = smaller(read_pixels(frame.path, 3), MAX_ANIMATION_SIDE)
     times = max(1, SMALL_SIDE // max(pixels.shape[:2]))
     pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
     height, width = pixels.shape[:2]
@@ -261,7 +261,7 @@ def write_page(
 
 
 def page_side(shape: tuple[int, int, int], count: int) -> int:
-    """The longest side that ``count`` pictures of an image (c, H, W) may have in a page of ``PAGE_BYTES``.
+    """The longest side that ``count`` pictures of an image (c, H, W) may have in a page of ``MAX_PAGE_BYTES``.
 
     Example:
         >>> [page_side((3, 1024, 1024), count) for count in (20, 50, 200)]
@@ -269,8 +269,8 @@ def page_side(shape: tuple[int, int, int], count: int) -> int:
     """
     channels, height, width = shape
     # A picture that cannot be packed has a byte for each channel of a pixel; base64 makes four bytes of three.
-    pixels = PAGE_BYTES * 3 / 4 / (channels * count)
-    return min(PAGE_SIDE, int(max(height, width) * math.sqrt(pixels / (height * width))))
+    pixels = MAX_PAGE_BYTES * 3 / 4 / (channels * count)
+    return min(MAX_PAGE_SIDE, int(max(height, width) * math.sqrt(pixels / (height * width))))
 
 
 def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
