@@ -87,10 +87,6 @@ class ItemSource(Source):
         except Exception as error:
             raise DataError(f"cannot read `{self.label(index)}`: {type(error).__name__}: {error}") from error
 
-    def label(self, index: int) -> str:
-        """The source's name and the number of the item."""
-        return f"{self.name}[{index}]"
-
     def fingerprint(self) -> str:
         """A hash of the number of images, their classes, and of 64 images if they are equal when read again."""
         return self._fingerprint

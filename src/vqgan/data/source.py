@@ -68,9 +68,9 @@ class Source(ABC):
             DataError: If the image cannot be read.
         """
 
-    @abstractmethod
     def label(self, index: int) -> str:
-        """The path or name of image ``index``, for messages."""
+        """The path or name of image ``index``, for messages; by default the source's name and the number."""
+        return f"{self.name}[{index}]"
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -147,10 +147,6 @@ class ArraySource(Source):
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         """The image and its class; cannot fail."""
         return Item(self.images[index], None if self.classes is None else int(self.classes[index]))
-
-    def label(self, index: int) -> str:
-        """The source's name and the number of the image."""
-        return f"{self.name}[{index}]"
 
     def fingerprint(self) -> str:
         """A hash of the pixels and classes."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.evaluation.report import Curves, Row, read_curves, render_report
+from vqgan.evaluation.report import Curves, read_curves, render_report
 from vqgan.output_files import write_text
 
 CURVES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -16,6 +16,35 @@ CURVES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
     "prior": {"Prior: loss": ("nats per token", ("loss", "heldout_loss"))},
 }
+
+
+ROWS = [
+    (
+        "reconstruction (PSNR)",
+        "{reconstruction_psnr:.1f} dB",
+        "nearest of all training frames {nearest_frame_psnr:.1f} dB, mean of the room {room_mean_psnr:.1f} dB, "
+        "mean image {mean_image_psnr:.1f} dB",
+    ),
+    (
+        "moving pixels (PSNR)",
+        "{moving_psnr:.1f} dB",
+        "the room's median {background_moving_psnr:.1f} dB; {moving_share:.1%} of all pixels",
+    ),
+    (
+        "codebook in use",
+        "{codebook_usage:.0%}",
+        "of {codebook_size} codes, one for {downsample_factor} x {downsample_factor} pixels",
+    ),
+    (
+        "prior, per token",
+        "{prior_loss:.3f} nats",
+        "previous token {previous_token_loss:.3f} nats, frequency at the position {position_frequency_loss:.3f} nats, "
+        "uniform {uniform_loss:.3f} nats",
+    ),
+    ("time", "{seconds_total:.0f} s", "{phases}"),
+    ("memory", "{gigabytes:.2f} GB", "the most of one process"),
+]
+"""The numbers of the report: what, the value, and what it is to be compared with."""
 
 
 def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
@@ -43,47 +72,13 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
     curves: list[Curves] = []
     for stage, charts in CURVES.items():
         curves += read_curves(RunFolder(folder / stage).metrics, charts)
+    phases = ", ".join(f"{phase} {value:.0f} s" for phase, value in numbers["seconds"].items())
+    shown = {**numbers, "phases": phases, "gigabytes": numbers["peak_memory_bytes"] / 1e9}
     text = render_report(
         "vqgan demo",
         paragraphs=paragraphs,
-        rows=_rows(numbers),
+        rows=[(what, value.format_map(shown), compared.format_map(shown)) for what, value, compared in ROWS],
         pictures={folder / name: caption for name, caption in pictures.items()},
         curves=curves,
     )
     write_text(folder / "report.html", text)
-
-
-def _rows(numbers: Mapping[str, Any]) -> list[Row]:
-    shown = {name: f"{value:.1f} dB" for name, value in numbers.items() if name.endswith("psnr")}
-    shown |= {name: f"{value:.3f} nats" for name, value in numbers.items() if name.endswith("loss")}
-    side = numbers["downsample_factor"]
-    return [
-        (
-            "reconstruction (PSNR)",
-            shown["reconstruction_psnr"],
-            f"nearest of all training frames {shown['nearest_frame_psnr']}, mean of the room "
-            f"{shown['room_mean_psnr']}, mean image {shown['mean_image_psnr']}",
-        ),
-        (
-            "moving pixels (PSNR)",
-            shown["moving_psnr"],
-            f"the room's median {shown['background_moving_psnr']}; {numbers['moving_share']:.1%} of all pixels",
-        ),
-        (
-            "codebook in use",
-            f"{numbers['codebook_usage']:.0%}",
-            f"of {numbers['codebook_size']} codes, one for {side} x {side} pixels",
-        ),
-        (
-            "prior, per token",
-            shown["prior_loss"],
-            f"previous token {shown['previous_token_loss']}, frequency at the position "
-            f"{shown['position_frequency_loss']}, uniform {shown['uniform_loss']}",
-        ),
-        (
-            "time",
-            f"{numbers['seconds_total']:.0f} s",
-            ", ".join(f"{phase} {value:.0f} s" for phase, value in numbers["seconds"].items()),
-        ),
-        ("memory", f"{numbers['peak_memory_bytes'] / 1e9:.2f} GB", "the most of one process"),
-    ]
