@@ -5,11 +5,14 @@ converted strictly at the end, so that one place reports every mistake.
 """
 
 import json
+import math
 import re
+import typing
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import yaml
@@ -22,11 +25,45 @@ MAX_YAML_BYTES = 200_000
 """Run files are a page long; a larger file is a mistake or an attack (alias bombs)."""
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every configuration: immutable, keyword-only, unknown fields refused.
+class Bounds(NamedTuple):
+    """What the value of a field must satisfy; it stands in the field's type, as ``Annotated[int, Bounds(...)]``."""
 
-    Members of a union add ``tag_field="kind", tag="name"``. Validate in ``__post_init__``.
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+Count = Annotated[int, Bounds("at least 1", lambda value: value >= 1)]
+Natural = Annotated[int, Bounds("at least 0", lambda value: value >= 0)]
+Positive = Annotated[float, Bounds("a number above 0", lambda value: 0 < value < math.inf)]
+Weight = Annotated[float, Bounds("a number of at least 0", lambda value: 0 <= value < math.inf)]
+Share = Annotated[float, Bounds("0 to 1", lambda value: 0 <= value <= 1)]
+Probability = Annotated[float, Bounds("a number from 0 to below 1", lambda value: 0 <= value < 1)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every configuration: immutable, keyword-only, unknown fields refused, bounds of fields checked.
+
+    Members of a union add ``tag_field="kind", tag="name"``. Validate what bounds cannot say in ``__post_init__``, after
+    ``super().__post_init__()``.
     """
+
+    def __post_init__(self) -> None:
+        for name, bounds, may_be_none in _bounds(type(self)):
+            value = getattr(self, name)
+            if not (value is None and may_be_none) and not bounds.holds(value):
+                expected = bounds.expected + (", or none" if may_be_none else "")
+                raise ConfigError(f"`{name}` is {value}, expected {expected}")
+
+
+@cache
+def _bounds(kind: type) -> list[tuple[str, Bounds, bool]]:
+    found = []
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        members = typing.get_args(hint)
+        for member in (hint, *members):
+            notes = [note for note in getattr(member, "__metadata__", ()) if isinstance(note, Bounds)]
+            found += [(name, bounds, type(None) in members) for bounds in notes]
+    return found
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -69,7 +106,11 @@ def convert(mapping: Any, kind: Any, *, where: str = "config") -> Any:
 def _misnamed(value: Any, kind: inspect.Type, path: tuple[str, ...]) -> tuple[str, str, str] | None:
     """The first key, kind or word that is unknown or missing: its path, the reason and a hint; or None."""
     members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    here = ".".join(path)
+    here = ".".join(path).replace(".[", "[")
+    for each in members:
+        if isinstance(each, inspect.VarTupleType | inspect.ListType) and isinstance(value, Sequence):
+            items = (_misnamed(item, each.item_type, (*path, f"[{i}]")) for i, item in enumerate(value))
+            return next((found for found in items if found is not None), None)
     words = [word for each in members if isinstance(each, inspect.LiteralType) for word in each.values]
     if words and isinstance(value, str) and value not in words:
         return here, f"unknown word `{value}`", closest(value, [str(word) for word in words])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.config import Config, require
+from vqgan.config import Config, Natural, require
 from vqgan.errors import ConfigError, closest
 from vqgan.types import Condition, ConditionTokens
 
@@ -24,12 +24,12 @@ class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label")
             starts. A conditioner without either cannot be built.
     """
 
-    num_classes: int = 0
+    num_classes: Natural = 0
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         count, names = self.num_classes, len(self.class_names)
-        require(count >= 0, f"`num_classes` is {count}, expected at least 0")
         require(
             0 in (count, names) or count == names,
             f"`class_names` has {names} names, expected `num_classes` = {count}",

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.config import Config, require
+from vqgan.config import Config, Count
 from vqgan.errors import ConfigError
 from vqgan.types import Condition, ConditionTokens
 
@@ -18,12 +18,8 @@ class CoordinatesConfig(Config, frozen=True, tag_field="kind", tag="coordinates"
         downsample_factor: Pixels per token side, as the tokenizer has it.
     """
 
-    num_values: int
-    downsample_factor: int
-
-    def __post_init__(self) -> None:
-        for name in ("num_values", "downsample_factor"):
-            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+    num_values: Count
+    downsample_factor: Count
 
     @property
     def vocabulary_size(self) -> int:

@@ -1,6 +1,6 @@
 """What a scene layout is: objects, each a class and a box, and the part of the picture that is looked at."""
 
-from vqgan.config import Config, require
+from vqgan.config import Config, Natural, require
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height as shares of the picture, 0 to 1."""
@@ -24,7 +24,7 @@ class SceneObject(Config, frozen=True):
         is_inside: It is seen from inside.
     """
 
-    class_number: int
+    class_number: Natural
     box: Box
     is_group: bool = False
     is_occluded: bool = False
@@ -32,7 +32,7 @@ class SceneObject(Config, frozen=True):
     is_inside: bool = False
 
     def __post_init__(self) -> None:
-        require(self.class_number >= 0, f"`class_number` is {self.class_number}, expected at least 0")
+        super().__post_init__()
         check_box(self.box, "box")
 
 

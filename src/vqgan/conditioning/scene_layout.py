@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from vqgan.conditioning.base import Conditioner, Grid
 from vqgan.conditioning.layout import WHOLE, Box, Layout, SceneObject, mirrored, overlaps, within
-from vqgan.config import Config, convert, require
+from vqgan.config import Bounds, Config, Count, convert, require
 from vqgan.errors import ConfigError
 from vqgan.types import Condition, ConditionTokens
 
@@ -32,19 +32,16 @@ class SceneLayoutConfig(Config, frozen=True, tag_field="kind", tag="scene_layout
         boxes: Whether a place is a box (two positions) or its centre (one).
     """
 
-    num_classes: int
-    max_objects: int
-    vocabulary_size: int
+    num_classes: Count
+    max_objects: Count
+    vocabulary_size: Annotated[int, Bounds("at least 4", lambda value: value >= 4)]
     encode_crop: bool
     use_group: bool
     use_additional: bool
     boxes: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("num_classes", 1), ("max_objects", 1), ("vocabulary_size", 4)):
-            require(
-                getattr(self, name) >= least, f"`{name}` is {getattr(self, name)}, expected at least {least}"
-            )
+        super().__post_init__()
         require(
             self.num_classes < self.vocabulary_size,
             f"`num_classes` is {self.num_classes}, expected less than `vocabulary_size` = {self.vocabulary_size}",

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.config import Config, require
+from vqgan.config import Config, Count, require
 from vqgan.errors import ConfigError
 from vqgan.tokenizer import (
     Tokenizer,
@@ -28,16 +28,16 @@ class TokenizedImageConfig(Config, frozen=True, tag_field="kind", tag="tokenized
             stored once, and the pictures are of the kind that it was trained on.
     """
 
-    codebook_size: int
+    codebook_size: Count
     image: str = "image"
     tokenizer: TokenizerConfig | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.image.isidentifier(),
             f"`image` is `{self.image}`, expected a name of letters, digits and underscores",
         )
-        require(self.codebook_size >= 1, f"`codebook_size` is {self.codebook_size}, expected at least 1")
 
     @property
     def vocabulary_size(self) -> int:

@@ -3,7 +3,7 @@
 import torch
 
 from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.config import Config, require
+from vqgan.config import Config, Natural
 from vqgan.types import Condition, ConditionTokens
 
 
@@ -15,10 +15,7 @@ class UnconditionalConfig(Config, frozen=True, tag_field="kind", tag="unconditio
             another than 0.
     """
 
-    start_token: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.start_token >= 0, f"`start_token` is {self.start_token}, expected at least 0")
+    start_token: Natural = 0
 
     @property
     def vocabulary_size(self) -> int:

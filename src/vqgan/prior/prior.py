@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqgan.config import Config, require
+from vqgan.config import Config, Count, Probability, require
 from vqgan.errors import ConfigError
 from vqgan.prior.transformer import Group, KVCache, Transformer
 from vqgan.types import ConditionTokens, Logits, Tokens
@@ -30,17 +30,15 @@ class PriorShape(Config, frozen=True):
             ``shared`` is the published models' single table, in which class 3 and code 3 are one vector.
     """
 
-    depth: int
-    width: int
-    num_heads: int
-    dropout: float = 0.0
+    depth: Count
+    width: Count
+    num_heads: Count
+    dropout: Probability = 0.0
     vocabulary: Literal["separate", "shared"] = "separate"
 
     def __post_init__(self) -> None:
-        for name in ("depth", "width", "num_heads"):
-            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        super().__post_init__()
         require(self.depth <= MAX_DEPTH, f"`depth` is {self.depth}, expected at most {MAX_DEPTH}")
-        require(0 <= self.dropout < 1, f"`dropout` is {self.dropout}, expected 0 <= dropout < 1")
         require(
             self.width % self.num_heads == 0,
             f"`width` is {self.width}, expected a multiple of `num_heads` = {self.num_heads}",
@@ -56,14 +54,12 @@ class PriorConfig(PriorShape, frozen=True, kw_only=True):
         context_length: Most tokens that are fed: ``m + n - 1`` for ``m`` condition and ``n`` image tokens.
     """
 
-    codebook_size: int
-    condition_size: int
-    context_length: int
+    codebook_size: Count
+    condition_size: Count
+    context_length: Count
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("codebook_size", "condition_size", "context_length"):
-            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
         require(
             self.vocabulary == "separate" or self.condition_size <= self.codebook_size,
             f"`condition_size` is {self.condition_size}, "

@@ -40,7 +40,9 @@ def make_reader(prior: Prior, *, has_single_rows: bool = False) -> Prior:
         attention, (widen, gelu, narrow, _) = block.attention, block.feed_forward
         parts = (attention.query, attention.key, attention.value)
         weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-        fused = FusedAttention(attention.num_heads, fast(weight, bias), fast_layer(attention.output))
+        fused = FusedAttention(
+            attention.num_heads, joint=fast(weight, bias), output=fast_layer(attention.output)
+        )
         block.attention, block.feed_forward = (
             fused,
             nn.Sequential(fast_layer(widen), gelu, fast_layer(narrow)),
@@ -65,7 +67,7 @@ class FusedAttention(Attention):
 
     asked: nn.ModuleList
 
-    def __init__(self, num_heads: int, joint: FastLinear, output: FastLinear) -> None:
+    def __init__(self, num_heads: int, *, joint: FastLinear, output: FastLinear) -> None:
         nn.Module.__init__(self)
         self.num_heads, self.dropout, self.joint, self.output = num_heads, 0.0, joint, output
 

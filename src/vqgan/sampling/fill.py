@@ -1,48 +1,24 @@
 """Fills token grids of any size, in batches as large as the memory allows."""
 
-import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool
-from numpy import ndarray
 
 from vqgan.config import require
 from vqgan.prior import Prior, TokenOrder, to_tokens
 from vqgan.sampling.jacobi import sample_grid_jacobi
-from vqgan.sampling.plan import Plan, plan_windows
+from vqgan.sampling.plan import Costs, plan_within
 from vqgan.sampling.random import NOISE_BYTES, check_seed
 from vqgan.sampling.sampler import sample_grid, undrawn
 from vqgan.sampling.settings import SamplingSettings
 from vqgan.sampling.sliding_window import sample_sliding
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress, Progress
 
-logger = logging.getLogger(__name__)
-
 _VECTORS_AT_WORK = 16
 """Vectors of the prior's width that a token takes while it is read: queries, keys, values, twice 4 widened, ..."""
 
 _ROWS_OF_LOGITS = 8
 """Tensors of 8 bytes for each code that exist while a token is drawn."""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Bytes that one token takes.
-
-    Attributes:
-        kept: Its keys and values.
-        read: While it is read.
-        drawn: While the next one is drawn.
-    """
-
-    kept: int
-    read: int
-    drawn: int
-
-    def of(self, *, kept: int, read: int, drawn: int) -> int:
-        """Bytes of so many tokens."""
-        return kept * self.kept + read * self.read + drawn * self.drawn
 
 
 def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
@@ -110,45 +86,7 @@ def images_within(memory: int, costs: Costs, *, prefix: int, last: int, block: i
         last: Tokens that are read in all, condition included.
         block: Tokens of an image that are drawn in one pass.
     """
-    return memory // costs.of(kept=last, read=max(prefix, block), drawn=block)
-
-
-def plan_within(
-    given: Bool[ndarray, "h w"], window: tuple[int, int], *, condition: int, costs: Costs, memory: int
-) -> tuple[Plan, int]:
-    """Plans the drawing of grids within a budget of memory; also gives how many images fit at the same time.
-
-    Keys and values come first: it is as many images as fit with all that their windows need again, or one image with
-    as much of it as fits. What one image needs at the least is always taken.
-
-    Args:
-        given: As in :func:`plan_windows`.
-        window: As there.
-        condition: As there.
-        costs: Bytes that a token takes.
-        memory: Bytes in all.
-    """
-    whole = plan = plan_windows(given, window, condition=condition)
-    if (images := memory // max(1, _plan_memory(plan, costs))) >= 1:
-        return plan, images
-    most_kept = memory // costs.kept
-    while True:
-        plan = plan_windows(given, window, condition=condition, most_kept=most_kept)
-        if not most_kept or _plan_memory(plan, costs) <= memory:
-            break
-        most_kept //= (
-            2  # what is not kept is read again, which takes memory too: how much, only the plan shows
-        )
-    if plan.passes > whole.passes:
-        numbers = f"{plan.passes:,} token passes for each image instead of {whole.passes:,}"
-        logger.info("the memory does not hold all that windows share: %s", numbers)
-    return plan, 1
-
-
-def _plan_memory(plan: Plan, costs: Costs) -> int:
-    """Bytes that one image takes at the most."""
-    reads = (costs.of(kept=0, read=sum(r.passes for r in step), drawn=len(step)) for step in plan.steps)
-    return costs.of(kept=plan.most_kept, read=0, drawn=0) + max(reads, default=0)
+    return memory // (last * costs.kept + max(prefix, block) * costs.read + block * costs.drawn)
 
 
 def check_jacobi(settings: SamplingSettings, window: tuple[int, int], grid: tuple[int, int]) -> None:

@@ -5,6 +5,7 @@ borders it does not move) share a sequence, which is read once. A token depends 
 window, so rows follow each other at a window's width, and all tokens that are ready are read together.
 """
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from vqgan.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 Window = tuple[int, int]
 """First row and first column."""
@@ -42,6 +45,21 @@ class Reading:
     def passes(self) -> int:
         """Tokens that go through the prior."""
         return self.length - self.past
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Bytes that one token takes.
+
+    Attributes:
+        kept: Its keys and values.
+        read: While it is read.
+        drawn: While the next one is drawn.
+    """
+
+    kept: int
+    read: int
+    drawn: int
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,44 @@ def plan_windows(
         planned.append(tuple(readings))
         reserved -= ended  # only now: until then the step holds what it has read
     return Plan(tuple(planned), passes, most)
+
+
+def plan_within(
+    given: Bool[ndarray, "h w"], window: tuple[int, int], *, condition: int, costs: Costs, memory: int
+) -> tuple[Plan, int]:
+    """Plans the drawing of grids within a budget of memory; also gives how many images fit at the same time.
+
+    Keys and values come first: it is as many images as fit with all that their windows need again, or one image with
+    as much of it as fits. What one image needs at the least is always taken.
+
+    Args:
+        given: As in :func:`plan_windows`.
+        window: As there.
+        condition: As there.
+        costs: Bytes that a token takes.
+        memory: Bytes in all.
+    """
+    whole = plan = plan_windows(given, window, condition=condition)
+    if (images := memory // max(1, _plan_memory(plan, costs))) >= 1:
+        return plan, images
+    most_kept = memory // costs.kept
+    while True:
+        plan = plan_windows(given, window, condition=condition, most_kept=most_kept)
+        if not most_kept or _plan_memory(plan, costs) <= memory:
+            break
+        most_kept //= (
+            2  # what is not kept is read again, which takes memory too: how much, only the plan shows
+        )
+    if plan.passes > whole.passes:
+        numbers = f"{plan.passes:,} token passes for each image instead of {whole.passes:,}"
+        logger.info("the memory does not hold all that windows share: %s", numbers)
+    return plan, 1
+
+
+def _plan_memory(plan: Plan, costs: Costs) -> int:
+    """Bytes that one image takes at the most."""
+    reads = (sum(reading.passes * costs.read + costs.drawn for reading in step) for step in plan.steps)
+    return plan.most_kept * costs.kept + max(reads, default=0)
 
 
 def _ready(

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqgan.config import Config, require
+from vqgan.config import Config, Count, Probability, require
 from vqgan.nn.convolution import NORM_GROUPS, Downsample, GroupNorm, Level, Upsample, middle
 from vqgan.types import Images, Latents
 
@@ -30,26 +30,19 @@ class AutoencoderConfig(Config, frozen=True):
         middle_attention: Whether attention stands between the two blocks at the lowest resolution.
     """
 
-    image_channels: int
-    base_channels: int
+    image_channels: Count
+    base_channels: Count
     channel_multipliers: tuple[int, ...]
-    num_residual_blocks: int
-    latent_channels: int
+    num_residual_blocks: Count
+    latent_channels: Count
     resolution: int
     attention_resolutions: tuple[int, ...]
-    dropout: float = 0.0
-    patch_size: int = 1
+    dropout: Probability = 0.0
+    patch_size: Count = 1
     middle_attention: bool = True
 
     def __post_init__(self) -> None:
-        for name in (
-            "image_channels",
-            "base_channels",
-            "num_residual_blocks",
-            "latent_channels",
-            "patch_size",
-        ):
-            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        super().__post_init__()
         blocks, levels = self.num_residual_blocks, len(self.channel_multipliers)
         require(blocks <= MAX_BLOCKS, f"`num_residual_blocks` is {blocks}, expected at most {MAX_BLOCKS}")
         require(
@@ -60,7 +53,6 @@ class AutoencoderConfig(Config, frozen=True):
             self.base_channels % NORM_GROUPS == 0,
             f"`base_channels` is {self.base_channels}, expected a multiple of {NORM_GROUPS}",
         )
-        require(0 <= self.dropout < 1, f"`dropout` is {self.dropout}, expected a number from 0 to below 1")
         require(len(self.channel_multipliers) >= 1, "`channel_multipliers` is empty, expected one per level")
         for multiplier in self.channel_multipliers:
             width = self.base_channels * multiplier

@@ -1,4 +1,4 @@
-"""Encoding and decoding within a budget of memory: whole where that fits, else in bands of rows."""
+"""How many images pass through a tokenizer at the same time, within a budget of memory."""
 
 import math
 from collections.abc import Iterable
@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Integer
-from torch import Tensor, nn
+from torch import nn
 
 from vqgan.errors import ConfigError, require
 from vqgan.nn.convolution import Downsample, ResidualBlock, SpatialAttention, Upsample
 from vqgan.tokenizer.tokenizer import Tokenizer
-from vqgan.types import Images, Indices, OnProgress, check_grids, check_indices, check_values, is_number
+from vqgan.types import is_number
 
 DEFAULT_MEMORY = 4 * 2**30
 """Bytes on a CPU and on MPS. Fixed: what else runs on the machine must not change how images are batched."""
@@ -128,72 +127,3 @@ def _passage(
         maps.append(Map(layer, channels, side))
     im2col = 9 if first.weight.device.type == "cpu" and element < 4 else 0
     return Passage(tuple(maps), size, count, element, image_bytes, im2col)
-
-
-@torch.no_grad()
-def encode_within(
-    tokenizer: Tokenizer, images: Images, memory: int, on_progress: OnProgress | None = None
-) -> Indices:
-    """The images as grids of codebook indices, within a budget of memory.
-
-    What fits passes whole, with the result of ``tokenizer.encode``: all images, else fewer at a time. An image that
-    does not fit streams, with the same result but for rounding. By itself or in a batch, it passes in the same way.
-
-    Args:
-        tokenizer: In evaluation mode; its weights decide about precision and device.
-        images: As :meth:`Tokenizer.encode` takes them.
-        memory: Bytes beside the weights, the images included; an estimate is kept to it (:class:`Passage`).
-        on_progress: Where images stream, told after each band of rows how much is done.
-
-    Raises:
-        ConfigError: If ``memory`` is too little even so, and as :meth:`Tokenizer.encode`.
-        OutputError: If the maps that memory does not hold find no room in the folder for temporary files.
-    """
-    tokenizer.check(images)
-    check_values(images)
-    size = (images.shape[2], images.shape[3])
-    passage = encoding(tokenizer, size, count=len(images), element=images.element_size())
-    if batch_size := passage.batch_size(memory):
-        parts = [tokenizer.encode(part) for part in images.split(batch_size)]
-    else:
-        from vqgan.tokenizer.streaming import Stream
-
-        stream = Stream(tokenizer, passage, doing="encoding", memory=memory, on_progress=on_progress)
-        parts = [tokenizer.quantizer.encode(stream.encode(image)) for image in images.split(1)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-@torch.no_grad()
-def decode_within(
-    tokenizer: Tokenizer,
-    indices: Integer[Tensor, "b h w"],
-    memory: int,
-    on_progress: OnProgress | None = None,
-) -> Images:
-    """The images of grids of codebook indices, not clamped; arguments and errors as in :func:`encode_within`."""
-    check_grids(indices)
-    passage = decoding(tokenizer, (indices.shape[1], indices.shape[2]), count=len(indices))
-    batch_size = passage.batch_size(memory)
-    if batch_size == len(indices):
-        return tokenizer.decode(indices)
-    check_indices(indices.to(torch.int64), tokenizer.codebook_size)
-    images = tokenizer.to_codebook.weight.new_empty(len(indices), tokenizer.image_channels, *passage.size)
-    if batch_size:
-        for image, grids in zip(images.split(batch_size), indices.split(batch_size), strict=True):
-            image.copy_(tokenizer.decode(grids))
-    else:
-        from vqgan.tokenizer.streaming import Stream
-
-        stream = Stream(tokenizer, passage, doing="decoding", memory=memory, on_progress=on_progress)
-        for image, grids in zip(images.split(1), indices.split(1), strict=True):
-            stream.decode(grids, image)
-    return images
-
-
-def check_decoding(tokenizer: Tokenizer, grid: tuple[int, int], memory: int) -> None:
-    """Raises ConfigError if images of this token grid, however many, cannot be decoded within ``memory`` bytes."""
-    passage = decoding(tokenizer, grid, count=1)
-    if not passage.batch_size(memory):
-        from vqgan.tokenizer.streaming import plan_bands
-
-        plan_bands(passage, memory)

@@ -12,7 +12,8 @@ from vqgan.errors import ConfigError
 from vqgan.prior import KVCache, Prior, PriorConfig
 from vqgan.prior import prior as prior_module
 from vqgan.sampling import SamplingSettings, fill_grids
-from vqgan.sampling.fill import images_within, memory_costs, plan_within
+from vqgan.sampling.fill import images_within, memory_costs
+from vqgan.sampling.plan import plan_within
 from vqgan.sampling.random import NOISE_BYTES
 
 CODES = 7

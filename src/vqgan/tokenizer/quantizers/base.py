@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vqgan.config import Config, require
+from vqgan.config import Config, Count, require
 from vqgan.errors import ConfigError
 from vqgan.tokenizer.quantizers.remap import RemapConfig, check_used, to_all
 from vqgan.types import Indices, Latents
@@ -41,13 +41,12 @@ class CodebookConfig(Config, frozen=True):
         remap: Numbers the codes in use anew and leaves the others out, or none.
     """
 
-    codebook_size: int
-    codebook_dim: int
+    codebook_size: Count
+    codebook_dim: Count
     remap: RemapConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in ("codebook_size", "codebook_dim"):
-            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
+        super().__post_init__()
         if self.remap is not None:
             require(
                 self.remap.num_used <= self.codebook_size,

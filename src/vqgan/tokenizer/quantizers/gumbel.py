@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqgan.config import require
+from vqgan.config import Positive, Weight
 from vqgan.tokenizer.quantizers.base import CodebookConfig, Quantized, Quantizer
 from vqgan.types import Indices, Latents
 
@@ -21,13 +21,8 @@ class GumbelQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="
         temperature: Softness of the choice that the gradient sees; the choice itself does not depend on it.
     """
 
-    kl_weight: float = 1e-8
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.kl_weight >= 0, f"`kl_weight` is {self.kl_weight}, expected a number of at least 0")
-        require(self.temperature > 0, f"`temperature` is {self.temperature}, expected a number above 0")
+    kl_weight: Weight = 1e-8
+    temperature: Positive = 1.0
 
 
 class GumbelQuantizer(Quantizer):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vqgan.config import Config, require
+from vqgan.config import Config, Count, require
 from vqgan.errors import CheckpointError
 from vqgan.types import Indices
 
@@ -23,11 +23,11 @@ class RemapConfig(Config, frozen=True):
             row and its column alone, so that the same latents always get the same indices.
     """
 
-    num_used: int
+    num_used: Count
     unknown: Literal["random", "extra"] | int = "random"
 
     def __post_init__(self) -> None:
-        require(self.num_used >= 1, f"`num_used` is {self.num_used}, expected at least 1")
+        super().__post_init__()
         if isinstance(self.unknown, int):
             require(
                 0 <= self.unknown < self.num_used,

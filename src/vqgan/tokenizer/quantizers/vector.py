@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vqgan.config import require
+from vqgan.config import Weight
 from vqgan.tokenizer.quantizers.base import CodebookConfig, Quantized, Quantizer
 from vqgan.tokenizer.quantizers.remap import to_used
 from vqgan.types import Indices, Latents
@@ -28,14 +28,9 @@ class VectorQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="
         normalize: Whether latents and codes are compared, and codes returned, at length 1.
     """
 
-    commitment_weight: float = 0.25
+    commitment_weight: Weight = 0.25
     loss_convention: Literal["paper", "original"] = "paper"
     normalize: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        weight = self.commitment_weight
-        require(weight >= 0, f"`commitment_weight` is {weight}, expected a number of at least 0")
 
 
 class VectorQuantizer(Quantizer):
