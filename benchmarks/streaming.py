@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from timing import compare, environment, parse_arguments
-from vqgan.checkpoints.architectures import model_config
+from vqgan.checkpoints.zoo import model_config
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, decode_within, encode_within
 
 MEGABYTE = 1_000_000

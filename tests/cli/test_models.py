@@ -8,7 +8,7 @@ import pytest
 
 import vqgan
 from reference import store
-from vqgan.checkpoints.zoo import ENTRIES, Entry, TokenizerSizes
+from vqgan.checkpoints.zoo import ENTRIES, Entry
 
 WITHOUT_TORCH = """
 import sys
@@ -35,7 +35,10 @@ def tiny(tmp_path, monkeypatch):
         page="https://publisher.invalid/tiny",
         checkpoint=addresses[0],
         config=addresses[1],
-        tokenizer=TokenizerSizes(codes=64, multipliers=(1, 2, 2)),
+        tokenizer={
+            "autoencoder": {"channel_multipliers": [1, 2, 2]},
+            "quantizer": {"codebook_size": 64},
+        },
     )
     monkeypatch.setitem(ENTRIES, "tiny", entry)
     return folder
@@ -70,7 +73,7 @@ def test_one_model_is_shown_in_full(run, name):
     for text in (name, f"{entry.parameters:,}", entry.page, entry.checkpoint, entry.config_sha256):
         assert text in result.out
     assert "config:\n" in result.out
-    assert f"codebook_size: {entry.tokenizer.codes}" in result.out
+    assert f"codebook_size: {entry.codes}" in result.out
     assert ("no address that one plain request can fetch is known" in result.out) == (not entry.checkpoint)
     assert "sha256      not known" in result.out
 

@@ -8,8 +8,8 @@ import torch
 
 import tiny
 from vqgan import presets
-from vqgan.checkpoints.architectures import model_config
 from vqgan.checkpoints.load import load
+from vqgan.checkpoints.zoo import model_config
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.config import dump_yaml, parse_yaml, to_mapping
 from vqgan.data import FolderConfig, IdxConfig

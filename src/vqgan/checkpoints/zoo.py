@@ -1,50 +1,33 @@
 """The published models: what they are, what was published about them, and where they lie (read from ``zoo.toml``).
 
-Nothing here needs PyTorch; :mod:`vqgan.checkpoints.architectures` turns an entry into a configuration.
+Only :func:`model_config` needs PyTorch, and imports it: the table is shown without.
 """
 
 from importlib.resources import files
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from vqgan.config import Config
+from vqgan.config import Config, convert, merge
 from vqgan.errors import ConfigError, closest
+
+if TYPE_CHECKING:
+    from vqgan.synthesizer import SynthesizerConfig
+    from vqgan.tokenizer import TokenizerConfig
 
 NOT_STATED = "not stated"
 
-
-class TokenizerSizes(Config, frozen=True):
-    """What distinguishes the published tokenizers.
-
-    Attributes:
-        codes: Size of the codebook.
-        multipliers: Widths of the levels, in multiples of 128 channels.
-        channels: Of the images; label maps have one for each label, depth has one.
-        latent_channels: Width of the encoder's output.
-        codebook_dim: Width of a code.
-        attention: Whether the lowest level has attention.
-        gumbel: Whether codes are drawn by Gumbel noise in training.
-        normalize: Whether codes are compared at length 1.
-    """
-
-    codes: int
-    multipliers: tuple[int, ...]
-    channels: int = 3
-    latent_channels: int = 256
-    codebook_dim: int = 256
-    attention: bool = True
-    gumbel: bool = False
-    normalize: bool = False
-
-
-class PriorSizes(Config, frozen=True):
-    """What distinguishes the published priors: transformer blocks, their width, their heads, dropout."""
-
-    depth: int
-    width: int
-    num_heads: int
-    dropout: float = 0.0
+_TOKENIZER = {
+    "autoencoder": {
+        "image_channels": 3,
+        "base_channels": 128,
+        "num_residual_blocks": 2,
+        "latent_channels": 256,
+        "resolution": 256,
+    },
+    "quantizer": {"kind": "vector", "codebook_dim": 256, "loss_convention": "original"},
+}
+"""What the published tokenizers have in common, where the table does not say otherwise."""
 
 
 class Entry(Config, frozen=True):
@@ -54,10 +37,9 @@ class Entry(Config, frozen=True):
         data: What it was trained on.
         parameters: Of all networks that are kept, a condition's tokenizer included.
         page: The page that links to it.
-        tokenizer: Its first stage.
-        prior: Its second stage, if it has one.
-        condition: The configuration of the second stage's condition.
-        condition_tokenizer: The tokenizer of the condition, if that is an image.
+        tokenizer: How the configuration of its first stage differs from the others.
+        prior: The configuration of its second stage, if it has one.
+        conditioner: The configuration of the second stage's condition.
         name: What its publishers call it.
         fid: As published, and against which images; rFID for reconstructions. Empty if not published.
         checkpoint: Address of the file, or of a zip archive that holds it; empty if one plain request cannot get it.
@@ -71,10 +53,9 @@ class Entry(Config, frozen=True):
     data: str
     parameters: int
     page: str
-    tokenizer: TokenizerSizes
-    prior: PriorSizes | None = None
-    condition: dict[str, Any] = msgspec.field(default_factory=dict)
-    condition_tokenizer: TokenizerSizes | None = None
+    tokenizer: dict[str, Any]
+    prior: dict[str, Any] = msgspec.field(default_factory=dict)
+    conditioner: dict[str, Any] = msgspec.field(default_factory=dict)
     name: str = ""
     fid: str = ""
     checkpoint: str = ""
@@ -87,12 +68,17 @@ class Entry(Config, frozen=True):
     @property
     def holds(self) -> Literal["tokenizer", "synthesizer"]:
         """What the file holds: a synthesizer is a prior with its tokenizer."""
-        return "synthesizer" if self.prior is not None else "tokenizer"
+        return "synthesizer" if self.prior else "tokenizer"
 
     @property
     def factor(self) -> int:
         """Pixels per token side."""
-        return 2 ** (len(self.tokenizer.multipliers) - 1)
+        return 2 ** (len(self.tokenizer["autoencoder"]["channel_multipliers"]) - 1)
+
+    @property
+    def codes(self) -> int:
+        """Size of the codebook."""
+        return int(self.tokenizer["quantizer"]["codebook_size"])
 
 
 def _read() -> dict[str, Entry]:
@@ -114,3 +100,27 @@ def find_entry(name: str) -> Entry:
     if name not in ENTRIES:
         raise ConfigError(f"unknown published model `{name}`", hint=closest(name, ENTRIES))
     return ENTRIES[name]
+
+
+def model_config(name: str) -> "TokenizerConfig | SynthesizerConfig":
+    """The configuration of a published model: it can be built, and its key list checked, without its weights.
+
+    Raises:
+        ConfigError: If there is no published model of that name.
+    """
+    from vqgan.synthesizer import SynthesizerConfig
+    from vqgan.tokenizer import TokenizerConfig
+
+    entry = find_entry(name)
+    tokenizer, conditioner = merge(_TOKENIZER, entry.tokenizer), entry.conditioner
+    if not entry.prior:
+        return convert(tokenizer, TokenizerConfig, where=name)
+    if "tokenizer" in conditioner:
+        conditioner = {**conditioner, "tokenizer": merge(_TOKENIZER, conditioner["tokenizer"])}
+    model = {
+        "tokenizer": tokenizer,
+        "conditioner": conditioner,
+        "prior": {"vocabulary": "shared", **entry.prior},
+        "window": (16, 16),
+    }
+    return convert(model, SynthesizerConfig, where=name)

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-from vqgan.checkpoints.zoo import ENTRIES, NOT_STATED, Entry, find_entry
+from vqgan.checkpoints.zoo import ENTRIES, NOT_STATED, Entry, find_entry, model_config
 from vqgan.cli import commands
 from vqgan.config import Config, dump_yaml
 from vqgan.presets import PRESETS, find_preset
@@ -47,7 +47,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     return (
         entry.name,
         str(entry.factor),
-        str(entry.tokenizer.codes),
+        str(entry.codes),
         f"{entry.parameters / 1e6:.1f}M",
         entry.data,
         entry.fid or "-",
@@ -61,14 +61,12 @@ def _size(entry: Entry) -> str:
 
 
 def _show(entry: Entry) -> None:
-    from vqgan.checkpoints.architectures import model_config
-
     nowhere = "no address that one plain request can fetch is known"
     rows = (
         ("name", entry.name),
         ("holds", entry.holds),
         ("factor", f"{entry.factor} pixels per token side"),
-        ("codes", f"{entry.tokenizer.codes:,}"),
+        ("codes", f"{entry.codes:,}"),
         ("parameters", f"{entry.parameters:,}"),
         ("trained on", entry.data),
         ("FID", entry.fid or NOT_STATED),

@@ -13,10 +13,9 @@ import torch
 import vqgan
 from reference import store
 from vqgan.checkpoints import downloads
-from vqgan.checkpoints.architectures import model_config
 from vqgan.checkpoints.downloads import by_hand, default_path, download, download_model
 from vqgan.checkpoints.format import build_model, read_header
-from vqgan.checkpoints.zoo import ENTRIES, NOT_STATED, Entry, TokenizerSizes, find_entry
+from vqgan.checkpoints.zoo import ENTRIES, NOT_STATED, Entry, find_entry, model_config
 from vqgan.config import to_mapping
 from vqgan.errors import CheckpointError, ConfigError, OutputError
 
@@ -45,7 +44,7 @@ def test_every_model_can_be_built_and_is_as_the_table_says(name):
     entry, config = ENTRIES[name], model_config(name)
     model = build_model(entry.holds, to_mapping(config), where=name)
     tokenizer = model.tokenizer if entry.holds == "synthesizer" else model
-    assert (tokenizer.downsample_factor, tokenizer.codebook_size) == (entry.factor, entry.tokenizer.codes)
+    assert (tokenizer.downsample_factor, tokenizer.codebook_size) == (entry.factor, entry.codes)
     assert sum(parameter.numel() for parameter in model.parameters()) == entry.parameters
     if name in STATED:
         assert entry.parameters / 1e6 == pytest.approx(STATED[name], abs=0.5 if name[:3] == "vq_" else 0.11)
@@ -86,7 +85,10 @@ def published(tmp_path, monkeypatch):
         name="tiny",
         data="noise",
         parameters=1,
-        tokenizer=TokenizerSizes(codes=64, multipliers=(1, 2, 2)),
+        tokenizer={
+            "autoencoder": {"channel_multipliers": [1, 2, 2]},
+            "quantizer": {"codebook_size": 64},
+        },
         page="https://publisher.invalid/tiny",
         checkpoint=(folder / "last.ckpt").as_uri(),
         config=(folder / "model.yaml").as_uri(),
