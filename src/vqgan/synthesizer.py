@@ -197,7 +197,7 @@ class Synthesizer(nn.Module):
     ) -> Images:
         """Everything is checked before anything is computed: large images take minutes to encode."""
         count, grid, budget = len(known), (known.shape[1], known.shape[2]), self._budget(memory)
-        window = self._window(grid)
+        window = self.usable_window(grid)
         check_seed(settings.seed, count)
         check_jacobi(settings, window, grid)
         check_decoding(self.tokenizer, grid, budget)
@@ -249,7 +249,7 @@ class Synthesizer(nn.Module):
         budget = self._budget(memory)
         indices = encode_within(self.tokenizer, images, budget)
         grid = (indices.shape[1], indices.shape[2])
-        window = self._window(grid)
+        window = self.usable_window(grid)
         if window != grid:
             raise ConfigError(
                 f"{grid[0]} x {grid[1]} tokens are more than the prior's window of {window[0]} x {window[1]}",
@@ -260,10 +260,36 @@ class Synthesizer(nn.Module):
         scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens)
         return to_indices(scores, grid, order).flatten(1)
 
-    def _window(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """The part of the prior's window that this grid can use (see :func:`usable_window`)."""
-        config, is_spatial = self.config, self.conditioner.is_spatial
-        return usable_window(grid, config, is_spatial=is_spatial)
+    def usable_window(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """The window in which the prior can sample ``grid`` with every token at a position that it has learned.
+
+        That is the prior's window itself on a grid at least as large. The prior knows a token by its place in raster
+        order, so on a grid of fewer rows the first rows of the window are used; fewer columns would put every
+        row after the first at places that mean another column. Spatial conditions stand in front of the image,
+        so with them fewer rows would move all image tokens. In another order than raster only the window itself
+        will do.
+
+        Raises:
+            ConfigError: If no window fits.
+        """
+        window, order, is_spatial = self.config.window, self.config.token_order, self.conditioner.is_spatial
+        (rows, columns), (height, width) = (
+            window,
+            (side * self.tokenizer.downsample_factor for side in window),
+        )
+        if order != "raster" and grid != window:
+            raise ConfigError(
+                f"a prior trained on {rows} x {columns} tokens in the order `{order}` "
+                f"cannot work on {grid[0]} x {grid[1]}",
+                hint=f"use {height} x {width} pixels; other sizes need a prior in raster order",
+            )
+        if grid[1] < columns or (is_spatial and grid[0] < rows):
+            least = f"{height} x {width}" if is_spatial else f"a width of {width}"
+            raise ConfigError(
+                f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on {rows} x {columns}",
+                hint=f"use at least {least} pixels and crop the result",
+            )
+        return min(grid[0], rows), columns
 
     def _condition_tokens(
         self, condition: Condition | None, count: int, grid: tuple[int, int], memory: int
@@ -287,37 +313,3 @@ class Synthesizer(nn.Module):
     @property
     def _device(self) -> torch.device:
         return self.prior.head.weight.device
-
-
-def usable_window(grid: tuple[int, int], config: SynthesizerConfig, *, is_spatial: bool) -> tuple[int, int]:
-    """The window in which the prior can sample ``grid`` with every token at a position that it has learned.
-
-    That is the prior's window itself on a grid at least as large. The prior knows a token by its place in raster
-    order, so on a grid of fewer rows the first rows of the window are used; fewer columns would put every
-    row after the first at places that mean another column. Spatial conditions stand in front of the image,
-    so with them fewer rows would move all image tokens. In another order than raster only the window itself
-    will do.
-
-    Args:
-        grid: Rows and columns to sample.
-        config: The model.
-        is_spatial: Whether the condition has a token for each cell.
-
-    Raises:
-        ConfigError: If no window fits.
-    """
-    (rows, columns), order = config.window, config.token_order
-    height, width = (side * config.tokenizer.autoencoder.downsample_factor for side in config.window)
-    if order != "raster" and grid != config.window:
-        raise ConfigError(
-            f"a prior trained on {rows} x {columns} tokens in the order `{order}` "
-            f"cannot work on {grid[0]} x {grid[1]}",
-            hint=f"use {height} x {width} pixels; other sizes need a prior in raster order",
-        )
-    if grid[1] < columns or (is_spatial and grid[0] < rows):
-        least = f"{height} x {width}" if is_spatial else f"a width of {width}"
-        raise ConfigError(
-            f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on {rows} x {columns}",
-            hint=f"use at least {least} pixels and crop the result",
-        )
-    return min(grid[0], rows), columns

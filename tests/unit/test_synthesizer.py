@@ -15,7 +15,7 @@ from vqgan.conditioning import (
 )
 from vqgan.errors import ConfigError
 from vqgan.prior import PriorConfig
-from vqgan.synthesizer import Synthesizer, SynthesizerConfig, usable_window
+from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 
 TOKENIZER = TokenizerConfig(
@@ -352,7 +352,7 @@ def test_images_beyond_the_window_are_not_scored(model):
     ],
 )
 def test_usable_window_keeps_every_token_at_a_learned_place(grid, is_spatial, expected):
-    assert usable_window(grid, make_config(), is_spatial=is_spatial) == expected
+    assert make(COORDINATES if is_spatial else CLASSES).usable_window(grid) == expected
 
 
 @pytest.mark.parametrize(
@@ -370,16 +370,18 @@ def test_grids_without_a_window_are_refused(grid, is_spatial, least):
         f"hint: use at least {least} pixels and crop the result"
     )
     with pytest.raises(ConfigError, match=message):
-        usable_window(grid, make_config(), is_spatial=is_spatial)
+        make(COORDINATES if is_spatial else CLASSES).usable_window(grid)
 
 
 @pytest.mark.parametrize("grid", [(4, 5), (8, 8), (3, 4), (4, 3)])
 @pytest.mark.parametrize("is_spatial", [True, False])
 def test_another_order_than_raster_has_one_size(grid, is_spatial):
-    config = msgspec.structs.replace(make_config(), token_order="z_curve")
-    assert usable_window((4, 4), config, is_spatial=is_spatial) == (4, 4)
+    conditioner = COORDINATES if is_spatial else CLASSES
+    config = msgspec.structs.replace(make_config(conditioner), token_order="z_curve")
+    model = Synthesizer(config)
+    assert model.usable_window((4, 4)) == (4, 4)
     message = (
         f"4 x 4 tokens in the order `z_curve` cannot work on {grid[0]} x {grid[1]}\nhint: use 8 x 8 pixels"
     )
     with pytest.raises(ConfigError, match=message):
-        usable_window(grid, config, is_spatial=is_spatial)
+        model.usable_window(grid)
