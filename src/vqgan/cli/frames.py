@@ -6,7 +6,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -241,6 +241,8 @@ def write_page(
 ) -> None:
     """Writes the page, frame by frame: together they can be more than the memory should hold.
 
+    It needs nothing else, and its policy forbids it to ask for anything.
+
     Args:
         path: Where it appears complete or not at all.
         frames: What it shows; their files are read now.
@@ -252,38 +254,6 @@ def write_page(
     Raises:
         OutputError: If it cannot be written.
     """
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(_page(frames, shape, grid, info, pause))
-
-    replace_file(path, write)
-
-
-def page_side(shape: tuple[int, int, int], count: int) -> int:
-    """The longest side that ``count`` pictures of an image (c, H, W) may have in a page of ``MAX_PAGE_BYTES``.
-
-    Example:
-        >>> [page_side((3, 1024, 1024), count) for count in (20, 50, 200)]
-        [1024, 707, 353]
-    """
-    channels, height, width = shape
-    # A picture that cannot be packed has a byte for each channel of a pixel; base64 makes four bytes of three.
-    pixels = MAX_PAGE_BYTES * 3 / 4 / (channels * count)
-    return min(MAX_PAGE_SIDE, int(max(height, width) * math.sqrt(pixels / (height * width))))
-
-
-def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
-    """The image with its longer side at most ``longest``."""
-    scale = longest / max(pixels.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    return fit(pixels, (height, width)) if scale < 1 else pixels
-
-
-def _page(
-    frames: Sequence[Frame], shape: tuple[int, int, int], grid: tuple[int, int], info: Info, pause: int
-) -> Iterator[str]:
-    """The page, piece by piece. It needs nothing else, and its policy forbids it to ask for anything."""
     (channels, height, width), last = shape, frames[-1]
     steps = [{"caption": each.caption, "windows": each.windows, "newest": each.newest} for each in frames]
     terms = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in info.items())
@@ -306,13 +276,38 @@ def _page(
         re.sub(r"\{\{(\w+)\}\}", lambda found: str(values[found[1]]), part)
         for part in template.split("{{pictures}}")
     )
-    yield before
-    longest = page_side(shape, len(frames))
-    for frame in frames:
-        png = base64.b64encode(_page_png(frame.path, channels, longest)).decode("ascii")
-        shown = ' class="shown"' * (frame is last)
-        yield f'<img{shown} alt="{html.escape(frame.caption)}" decoding="sync" src="data:image/png;base64,{png}">\n'
-    yield after
+    side = page_side(shape, len(frames))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(before)
+            for each in frames:
+                png = base64.b64encode(_page_png(each.path, channels, side)).decode("ascii")
+                shown, alt = ' class="shown"' * (each is last), html.escape(each.caption)
+                file.write(f'<img{shown} alt="{alt}" decoding="sync" src="data:image/png;base64,{png}">\n')
+            file.write(after)
+
+    replace_file(path, write)
+
+
+def page_side(shape: tuple[int, int, int], count: int) -> int:
+    """The longest side that ``count`` pictures of an image (c, H, W) may have in a page of ``MAX_PAGE_BYTES``.
+
+    Example:
+        >>> [page_side((3, 1024, 1024), count) for count in (20, 50, 200)]
+        [1024, 707, 353]
+    """
+    channels, height, width = shape
+    # A picture that cannot be packed has a byte for each channel of a pixel; base64 makes four bytes of three.
+    pixels = MAX_PAGE_BYTES * 3 / 4 / (channels * count)
+    return min(MAX_PAGE_SIDE, int(max(height, width) * math.sqrt(pixels / (height * width))))
+
+
+def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
+    """The image with its longer side at most ``longest``."""
+    scale = longest / max(pixels.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return fit(pixels, (height, width)) if scale < 1 else pixels
 
 
 def _page_png(path: Path, channels: int, longest: int) -> bytes:
