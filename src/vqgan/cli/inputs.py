@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,7 +17,7 @@ from vqgan.cli.commands import Use
 from vqgan.cli.flags import Size
 from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, DataError
-from vqgan.images import fit, list_images, printable, read_images, read_pixels
+from vqgan.images import fit, list_images, printable, read_images, read_pixels, with_channels
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, crop_to_multiple, memory_budget, pad_to_multiple
 from vqgan.types import Images
@@ -168,7 +169,9 @@ def known_tokens(spec: str, grid: tuple[int, int], factor: int = 1) -> Bool[Tens
         DataError: If the picture is missing or cannot be read.
     """
     if Path(spec).is_file():
-        picture, size = read_pixels(spec, 1, "black"), [side * factor for side in grid]
+        pixels, size = read_pixels(spec, 4), [side * factor for side in grid]
+        light = with_channels(pixels[:, :, :3], 1) * (pixels[:, :, 3:] / 255)  # over black
+        picture = np.rint(light).astype(np.uint8)
         if [*picture.shape[:2]] != size:
             what = "the mask `%s` has %dx%d pixels: resized to %dx%d, the centre of another shape"
             logger.info(what, printable(spec), *picture.shape[:2], *size)

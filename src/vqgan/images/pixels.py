@@ -1,7 +1,6 @@
 """Pixels: between files and tensors, between grey and colour, from one size to another."""
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,8 +15,6 @@ Pixels = UInt8[np.ndarray, "H W c"]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Numbers of channels that a picture can have, and Pillow's names for them; other numbers come only from arrays."""
-
-Background = Literal["white", "black"]
 
 
 def from_array(array: np.ndarray, name: str) -> Pixels:
@@ -91,7 +88,7 @@ def with_channels(pixels: Pixels, channels: int, name: str = "it") -> UInt8[np.n
     if count not in MODES or channels not in MODES:
         raise DataError(f"{name} has {count} channels, expected {channels}")
     picture = to_picture(pixels)
-    return to_array(in_mode(opaque(picture, "white") if count == 4 else picture, MODES[channels]))
+    return to_array(in_mode(opaque(picture) if count == 4 else picture, MODES[channels]))
 
 
 def fit(
@@ -127,9 +124,9 @@ def in_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def opaque(picture: Image.Image, background: Background) -> Image.Image:
-    """The picture in RGB, with ``background`` where it is transparent."""
-    canvas = Image.new("RGB", picture.size, background)
+def opaque(picture: Image.Image) -> Image.Image:
+    """The picture in RGB, over white where it is transparent."""
+    canvas = Image.new("RGB", picture.size, "white")
     coloured = in_mode(picture, "RGBA")
     canvas.paste(coloured, mask=coloured)
     return canvas

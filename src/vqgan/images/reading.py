@@ -19,7 +19,6 @@ from vqgan.errors import ConfigError, DataError, printable
 from vqgan.images.paths import list_images
 from vqgan.images.pixels import (
     MODES,
-    Background,
     Pixels,
     fit,
     from_array,
@@ -119,7 +118,7 @@ def pixels_of(
         DataError: As :func:`from_picture` and :func:`from_array`; or if it is neither, but not what is ``expected``.
     """
     if isinstance(picture, Image.Image):
-        return from_picture(in_mode(picture, "LA") if picture.mode == "La" else picture, channels)
+        return from_picture(picture, channels)
     if not isinstance(picture, np.ndarray):
         raise DataError(f"{name} is {describe(picture)}, expected {expected}")
     return with_channels(from_array(picture, name), channels, name)
@@ -128,20 +127,18 @@ def pixels_of(
 def read_pixels(
     source: str | Path | bytes,
     channels: int,
-    background: Background = "white",
     smallest_side: int | None = None,
     frame: int | None = None,
 ) -> Pixels:
     """Reads one image file as a person would see it, or an array (``.npy``) as ``from_array`` does.
 
-    The EXIF orientation is applied, transparency is laid over ``background``, 16-bit and float values are scaled to
+    The EXIF orientation is applied, transparency is laid over white, 16-bit and float values are scaled to
     the full range, and palettes, CMYK and LAB become RGB. Colour profiles are not applied.
 
     Args:
         source: A path, or the bytes of a file.
         channels: 1 for grey (luma of a colour image), 3 for RGB (a grey image three times), 4 for RGBA (opaque where
             the file has no transparency); any other number is that of an array.
-        background: What shows where the image is transparent, unless ``channels`` is 4.
         smallest_side: A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its shorter
             side keeps this length; by default it is decoded whole.
         frame: Of an animation; by default the first, with a warning.
@@ -160,10 +157,10 @@ def read_pixels(
         if smallest_side is not None:
             scale = smallest_side / min(image.size)
             image.draft(None, (math.ceil(scale * image.width), math.ceil(scale * image.height)))
-        return from_picture(image, channels, background)
+        return from_picture(image, channels)
 
 
-def from_picture(image: Image.Image, channels: int, background: Background = "white") -> Pixels:
+def from_picture(image: Image.Image, channels: int) -> Pixels:
     """The pixels of a picture that Pillow opened or made, as ``read_pixels`` gives those of a file.
 
     Raises:
@@ -171,7 +168,8 @@ def from_picture(image: Image.Image, channels: int, background: Background = "wh
     """
     image.load()
     turn = _UPRIGHT.get(_orientation(image))
-    plain = _eight_bit(image, None if channels == 4 else background)
+    plain = _eight_bit(image)
+    plain = opaque(plain) if channels != 4 and plain.has_transparency_data else plain
     upright = in_mode(plain if turn is None else plain.transpose(turn), MODES.get(channels, "RGB"))
     return with_channels(to_array(upright), channels, "the picture")
 
@@ -260,12 +258,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _eight_bit(image: Image.Image, background: Background | None) -> Image.Image:
-    """An image of any mode in 8 bits a channel, and without transparency unless there is no background."""
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """An image of any mode in 8 bits a channel, with its transparency: grey (with LA), RGB or RGBA."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _scaled(image, background)
+        return _scaled(image)
     if image.has_transparency_data:
-        return in_mode(image, "RGBA") if background is None else opaque(image, background)
+        return in_mode(in_mode(image, "LA") if image.mode == "La" else image, "RGBA")
     if image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
@@ -274,12 +272,12 @@ def _eight_bit(image: Image.Image, background: Background | None) -> Image.Image
     return image if image.mode == "L" else in_mode(image, "RGB")
 
 
-def _scaled(image: Image.Image, background: Background | None) -> Image.Image:
+def _scaled(image: Image.Image) -> Image.Image:
     """Values of more than 8 bits, rounded to 8: the value range of the file becomes 0 to 255."""
     black, white = _value_range(image)
     transparent = image.info.get("transparency")
     width, height = image.size
-    result = Image.new("L", image.size)
+    result = Image.new("LA" if isinstance(transparent, int) else "L", image.size)
     rows = max(1, (1 << 20) // width)  # in strips: as floats, a large image would be larger still
     for top in range(0, height, rows):
         values = np.asarray(image.crop((0, top, width, min(height, top + rows)))).astype(np.float64)
@@ -287,7 +285,7 @@ def _scaled(image: Image.Image, background: Background | None) -> Image.Image:
             raise DataError("it holds values that are not finite")
         scaled = np.rint((values - black) * (255 / (white - black))).astype(np.uint8)
         if isinstance(transparent, int):
-            scaled[values == transparent] = 0 if background == "black" else 255
+            scaled = np.stack([scaled, np.where(values == transparent, 0, 255).astype(np.uint8)], axis=-1)
         result.paste(Image.fromarray(scaled), (0, top))
     return result
 

@@ -269,6 +269,14 @@ def test_grey_is_the_luma_of_what_is_seen(name: str) -> None:
     assert np.abs(pixels[:, :, 0] - luma).max() <= 2  # a rounding of ±1 before and one after
 
 
+@pytest.mark.parametrize("name", [name for name in ACCEPTED if "key" in name or "transparent" in name])
+def test_transparency_is_kept_where_it_is_wanted(name: str) -> None:
+    data, over_white_seen = ACCEPTED[name]
+    pixels = read_pixels(data, 4)
+    assert pixels[:, :, 3].min() < 255
+    assert np.abs(over_white(pixels[:, :, :3], pixels[:, :, 3]) - over_white_seen).max() <= 1
+
+
 @pytest.mark.parametrize("name", REJECTED)
 def test_a_rejected_file_says_why(name: str, tmp_path: Path) -> None:
     data, words = REJECTED[name]
