@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.config import Config, require
+from vqgan.config import Config, Count, require
 from vqgan.images import Pixels, fit, to_float, with_channels
 
 Resize = int | tuple[int, int] | Literal["cover"] | None
@@ -33,6 +33,7 @@ class Framing(Config, frozen=True):
     flip: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(min(self.image_size) >= 1, f"`image_size` is {self.image_size}, expected at least (1, 1)")
         lengths = self.lengths() or (1, 1)
         require(
@@ -54,11 +55,7 @@ class TransformConfig(Framing, frozen=True, kw_only=True):
         image_channels: 1 (grey), 3 (RGB) or 4 (RGBA), to which images are converted; others only arrays have.
     """
 
-    image_channels: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.image_channels >= 1, f"`image_channels` is {self.image_channels}, expected at least 1")
+    image_channels: Count
 
     def without_chance(self) -> "TransformConfig":
         """The same for images that are looked at, not trained on: the centre at the middle of the lengths."""

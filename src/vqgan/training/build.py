@@ -179,18 +179,24 @@ def build_prior_task(
             hint="set `conditioner.kind` to `unconditional`, `class_label` or `coordinates`",
         )
     torch.manual_seed(seed)
-    if start_from is not None:
+    file = find_file(Path(start_from)) if start_from is not None else None
+    if file is not None:
         what = "a prior that starts from a file brings its tokenizer along"
         require(tokenizer is None, what, hint="omit `tokenizer=`")
-        run, synthesizer = _start_synthesizer(run, start_from, class_names)
+        synthesizer = _started_synthesizer(run, file, class_names)
     elif tokenizer is None:
         raise ConfigError("a prior is trained on a tokenizer's codes", hint='give `tokenizer="FILE|RUN"`')
     else:
         codes = load_tokenizer(tokenizer)
         _warn_of_other_size(run, find_file(Path(tokenizer)))
-        run = msgspec.structs.replace(run, conditioner=_with_classes(run.conditioner, class_names))
-        synthesizer = Synthesizer(synthesizer_config(run, codes))
+        named = msgspec.structs.replace(run, conditioner=_with_classes(run.conditioner, class_names))
+        synthesizer = Synthesizer(synthesizer_config(named, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)
+    config = synthesizer.config
+    shape, order = config.prior.shape(), config.token_order
+    if (shape, order) != (run.prior, run.token_order):
+        logger.info("the model is that of `%s`, not that of the run's configuration", file)
+    run = msgspec.structs.replace(run, conditioner=config.conditioner, prior=shape, token_order=order)
     return run, PriorTask(
         synthesizer.to(engine.device), run.task, loop=run.training, engine=engine, seed=seed
     )
@@ -216,11 +222,8 @@ def _warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:
         )
 
 
-def _start_synthesizer(
-    run: PriorRun, start_from: str | Path, class_names: tuple[str, ...]
-) -> tuple[PriorRun, Synthesizer]:
-    """The model of a file, and the run with that model's configuration; only dropout is the run's."""
-    file = find_file(Path(start_from))
+def _started_synthesizer(run: PriorRun, file: Path, class_names: tuple[str, ...]) -> Synthesizer:
+    """The model of a file with the run's dropout, which has no weights; refused if it does not fit the run."""
     model = _synthesizer(file)
     kind, wanted = (each.__struct_config__.tag for each in (model.config.conditioner, run.conditioner))
     require(
@@ -245,12 +248,7 @@ def _start_synthesizer(
             f"the images have {named.vocabulary_size} classes, the prior {config.conditioner.vocabulary_size}",
             hint="give images of the classes that it was trained on",
         )
-    started = msgspec.structs.replace(
-        run, conditioner=config.conditioner, prior=config.prior.shape(), token_order=config.token_order
-    )
-    if (started.prior, started.token_order) != (run.prior, run.token_order):
-        logger.info("the model is that of `%s`, not that of the run's configuration", file)
-    return started, synthesizer
+    return synthesizer
 
 
 def _synthesizer(file: Path) -> Synthesizer:

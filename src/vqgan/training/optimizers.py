@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vqgan.checkpoints.format import Model, check_keys, save_model, shapes_of
 from vqgan.checkpoints.tensors import below
-from vqgan.config import Config, require
+from vqgan.config import Config, Natural, Positive, Share, Weight, require
 from vqgan.errors import CheckpointError
 from vqgan.training.engine import Engine
 
@@ -29,25 +29,17 @@ class OptimizerConfig(Config, frozen=True):
         clip_norm: Upper bound of the norm of all gradients, or none.
     """
 
-    learning_rate: float
+    learning_rate: Positive
     betas: tuple[float, float]
-    weight_decay: float = 0.0
-    warmup_steps: int = 0
+    weight_decay: Weight = 0.0
+    warmup_steps: Natural = 0
     decay: Literal["constant", "cosine"] = "constant"
-    final_share: float = 0.0
-    clip_norm: float | None = None
+    final_share: Share = 0.0
+    clip_norm: Positive | None = None
 
     def __post_init__(self) -> None:
-        rate, clip = self.learning_rate, self.clip_norm
-        require(0 < rate < math.inf, f"`learning_rate` is {rate}, expected a number above 0")
+        super().__post_init__()
         require(all(0 <= b < 1 for b in self.betas), f"`betas` are {self.betas}, expected 0 <= beta < 1")
-        require(
-            0 <= self.weight_decay < math.inf,
-            f"`weight_decay` is {self.weight_decay}, expected a number of at least 0",
-        )
-        require(self.warmup_steps >= 0, f"`warmup_steps` is {self.warmup_steps}, expected at least 0")
-        require(0 <= self.final_share <= 1, f"`final_share` is {self.final_share}, expected 0 to 1")
-        require(clip is None or clip > 0, f"`clip_norm` is {clip}, expected a number above 0, or none")
 
 
 def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:

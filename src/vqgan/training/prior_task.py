@@ -1,13 +1,14 @@
 """Training of the second stage: the prior learns the token grids of a frozen tokenizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.config import Config, require
+from vqgan.config import Bounds, Config
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.engine import Engine
@@ -29,11 +30,9 @@ class PriorTaskConfig(Config, frozen=True):
     """
 
     optimizer: OptimizerConfig
-    token_keep_probability: float = 1.0
-
-    def __post_init__(self) -> None:
-        share = self.token_keep_probability
-        require(0 < share <= 1, f"`token_keep_probability` is {share}, expected more than 0 and at most 1")
+    token_keep_probability: Annotated[
+        float, Bounds("more than 0 and at most 1", lambda value: 0 < value <= 1)
+    ] = 1.0
 
 
 class PriorTask:

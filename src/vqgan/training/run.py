@@ -7,7 +7,7 @@ from typing import Any
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
-from vqgan.config import Config, convert, read_yaml, require, to_mapping
+from vqgan.config import Config, Natural, convert, read_yaml, require, to_mapping
 from vqgan.data import SourceConfig, open_source
 from vqgan.data.given import MemoryConfig
 from vqgan.data.image_files import WhichFrames
@@ -39,11 +39,7 @@ class DataConfig(Framing, frozen=True, kw_only=True):
     source: SourceConfig | MemoryConfig | None = None
     eval_source: SourceConfig | MemoryConfig | None = None
     frames: WhichFrames = "first"
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.workers >= 0, f"`workers` is {self.workers}, expected at least 0")
+    workers: Natural = 0
 
     def transform(self, channels: int) -> TransformConfig:
         """How an image becomes a tensor of this number of channels."""
@@ -106,6 +102,7 @@ class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):
     token_order: TokenOrder = "raster"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_token_order(self.token_order)
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.config import Config, require
+from vqgan.config import Bounds, Config, Count, Natural, require
 from vqgan.training.engine import Engine
 from vqgan.training.optimizers import TrainingState
 from vqgan.types import Batch, Images, OnProgress
@@ -28,31 +28,22 @@ class LoopConfig(Config, frozen=True):
         pictures: Images on each picture; 0 writes none.
     """
 
-    steps: int
-    batch_size: int
-    accumulate: int = 1
-    ema_decay: float | None = None
-    log_every: int = 10
-    evaluate_every: int = 500
-    evaluate_images: int = 256
-    save_every: int = 500
-    pictures: int = 8
+    steps: Count
+    batch_size: Count
+    accumulate: Count = 1
+    ema_decay: Annotated[float, Bounds("a number between 0 and 1", lambda value: 0 < value < 1)] | None = None
+    log_every: Count = 10
+    evaluate_every: Count = 500
+    evaluate_images: Count = 256
+    save_every: Count = 500
+    pictures: Natural = 8
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if name not in ("pictures", "ema_decay"):
-                require(value >= 1, f"`{name}` is {value}, expected at least 1")
-        require(self.pictures >= 0, f"`pictures` is {self.pictures}, expected at least 0")
+        super().__post_init__()
         require(
             self.batch_size % self.accumulate == 0,
             f"`batch_size` {self.batch_size} cannot be cut into {self.accumulate} equal micro-batches",
             hint="make it a multiple of `accumulate`",
-        )
-        decay = self.ema_decay
-        require(
-            decay is None or 0 < decay < 1,
-            f"`ema_decay` is {decay}, expected a number between 0 and 1, or none",
         )
 
     def share(self, processes: int) -> int:

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.config import Config, require
+from vqgan.config import Config, Count, Natural, Positive, Probability, Share, Weight, require
 from vqgan.evaluation.psnr import psnr
 from vqgan.images import to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator
@@ -44,11 +44,8 @@ class PerceptualConfig(Config, frozen=True):
         weights: File with the network's weights; empty: the cache, else a download.
     """
 
-    weight: float = 1.0
+    weight: Positive = 1.0
     weights: str = ""
-
-    def __post_init__(self) -> None:
-        require(self.weight > 0, f"`weight` is {self.weight}, expected a number above 0")
 
 
 class DiscriminatorConfig(Config, frozen=True):
@@ -68,20 +65,16 @@ class DiscriminatorConfig(Config, frozen=True):
     """
 
     loss: AdversarialLoss = "hinge"
-    weight: float = 0.8
-    start: int = 0
+    weight: Positive = 0.8
+    start: Natural = 0
     discriminator_start: int | None = None
-    base_channels: int = 64
-    num_layers: int = 3
-    learning_rate_share: float = 1.0
+    base_channels: Count = 64
+    num_layers: Count = 3
+    learning_rate_share: Positive = 1.0
     reconstruction: Literal["same", "updated"] = "same"
 
     def __post_init__(self) -> None:
-        for name in ("base_channels", "num_layers"):
-            require(getattr(self, name) >= 1, f"`{name}` is {getattr(self, name)}, expected at least 1")
-        for name in ("weight", "learning_rate_share"):
-            require(getattr(self, name) > 0, f"`{name}` is {getattr(self, name)}, expected a number above 0")
-        require(self.start >= 0, f"`start` is {self.start}, expected at least 0")
+        super().__post_init__()
         first = self.discriminator_start
         require(
             first is None or 0 <= first <= self.start,
@@ -110,20 +103,13 @@ class TokenizerTaskConfig(Config, frozen=True):
 
     optimizer: OptimizerConfig
     pixels: PixelLoss = "l1"
-    hard_share: float = 0.0
+    hard_share: Probability = 0.0
     hard_pixels: PixelLoss = "l2"
-    codebook_weight: float = 1.0
+    codebook_weight: Weight = 1.0
     perceptual: PerceptualConfig | None = None
     discriminator: DiscriminatorConfig | None = None
-    reseed_after: int | None = None
-    reseed_until: float = 0.8
-
-    def __post_init__(self) -> None:
-        share, weight, after = self.hard_share, self.codebook_weight, self.reseed_after
-        require(0 <= share < 1, f"`hard_share` is {share}, expected 0 <= hard_share < 1")
-        require(weight >= 0, f"`codebook_weight` is {weight}, expected a number of at least 0")
-        require(0 <= self.reseed_until <= 1, f"`reseed_until` is {self.reseed_until}, expected 0 to 1")
-        require(after is None or after >= 1, f"`reseed_after` is {after}, expected at least 1, or none")
+    reseed_after: Count | None = None
+    reseed_until: Share = 0.8
 
 
 class TokenizerTask:
