@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from vqgan.checkpoints.diffusers import CONFIG_FILE, WEIGHTS_FILE, write_diffusers
 from vqgan.checkpoints.finding import find_file
@@ -52,11 +51,11 @@ def convert(
     model = foreign.model(copy=False)
     with output_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    weights: Literal["ema", "raw"] = "ema" if foreign.averaged else "raw"
-    save_model(model, out, weights=weights, step=foreign.step, training=networks)
-    left_out = ", ".join(sorted({key.split(".")[1] for key in foreign.training}))
-    if left_out and not keep_training:
-        logger.info("omitted, for training only: %s (kept with `keep_training_state=`)", left_out)
+    header = foreign.header()
+    save_model(model, out, weights=header.weights, step=header.step, training=networks)
+    if header.training and not keep_training:
+        omitted = ", ".join(sorted(header.training))
+        logger.info("omitted, for training only: %s (kept with `keep_training_state=`)", omitted)
     if file.is_file():
         before, after = file.stat().st_size, out.stat().st_size
         less = f" ({100 * (1 - after / before):.0f} % less)" if after < before else ""

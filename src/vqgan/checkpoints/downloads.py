@@ -107,34 +107,36 @@ def download_model(
         OutputError: If ``out`` exists, or the disk refuses.
     """
     entry = find_entry(name)
-    path = out or default_path(name, keep_training=keep_training)
+    hint, path = by_hand(entry), out or default_path(name, keep_training=keep_training)
     if out is None and path.exists():
         logger.info("`%s` already exists", path)
         return path
     refuse_existing(path)
     if not entry.checkpoint:
-        raise CheckpointError(
-            f"`{name}` cannot be fetched by one plain request: it is behind a web page",
-            hint=by_hand(entry),
-        )
+        what = f"`{name}` cannot be fetched by one plain request: it is behind a web page"
+        raise CheckpointError(what, hint=hint)
     with output_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside the result: the download may be too large for the system's temporary folder.
         temporary = tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent)
     with temporary as place:
-        folder = Path(place)
-        config = folder / "model.yaml" if entry.config else None
-        if config is not None:
-            download(entry.config, config, sha256=entry.config_sha256, hint=by_hand(entry))
-        checkpoint = _checkpoint(entry, folder, on_progress)
+        config, checkpoint, archive = (
+            Path(place, file) for file in ("model.yaml", "last.ckpt", "archive.zip")
+        )
+        if entry.config:
+            download(entry.config, config, sha256=entry.config_sha256, hint=hint)
+        fetched = archive if entry.checkpoint.endswith(".zip") else checkpoint
+        sha256 = entry.checkpoint_sha256
+        download(entry.checkpoint, fetched, sha256=sha256, hint=hint, on_progress=on_progress)
+        if fetched == archive:
+            _extract(archive, checkpoint, entry)
+            archive.unlink()
         try:
-            convert(checkpoint, path, config, keep_training=keep_training)
+            convert(checkpoint, path, config if entry.config else None, keep_training=keep_training)
         except CheckpointError as error:
-            message = error.message.replace(f"{folder}/", "")
-            raise CheckpointError(
-                f"`{entry.checkpoint}` gave a file that is not the model: {message}",
-                hint=by_hand(entry),
-            ) from None
+            message = error.message.replace(f"{place}/", "")
+            what = f"`{entry.checkpoint}` gave a file that is not the model: {message}"
+            raise CheckpointError(what, hint=hint) from None
     return path
 
 
@@ -151,19 +153,6 @@ def by_hand(entry: Entry) -> str:
         f"open {entry.page} in a browser, put {files} into one folder, and run "
         f"`vqgan convert FOLDER --out {entry.name}.safetensors`"
     )
-
-
-def _checkpoint(entry: Entry, folder: Path, on_progress: OnProgress | None) -> Path:
-    """The checkpoint, taken out of its archive where it lies in one."""
-    path = folder / "last.ckpt"
-    archived = entry.checkpoint.endswith(".zip")
-    fetched = folder / "archive.zip" if archived else path
-    sha256, hint = entry.checkpoint_sha256, by_hand(entry)
-    download(entry.checkpoint, fetched, sha256=sha256, hint=hint, on_progress=on_progress)
-    if archived:
-        _extract(fetched, path, entry)
-        fetched.unlink()
-    return path
 
 
 def _extract(archive: Path, path: Path, entry: Entry) -> None:

@@ -68,15 +68,15 @@ class Foreign:
     inferred: bool = False
     averaged: bool = False
 
-    def header(self, digest: str = "") -> Header:
-        """The header that a file of ours would have."""
+    def header(self, *, hashed: bool = False) -> Header:
+        """The header that a file of ours would have; its digest is empty unless the tensors are ``hashed``."""
         return Header(
             kind=kind_of(self.config),
             config=to_mapping(self.config),
             shapes=shapes_of(self.tensors),
             weights="ema" if self.averaged else "raw",
             step=self.step,
-            digest=digest,
+            digest=digest_of(self.tensors) if hashed else "",
             version=self.family,
             inferred=self.inferred,
             training={key.split(".")[1]: {} for key in self.training},
@@ -103,14 +103,6 @@ class Foreign:
             what, hint = f"{what} that `{self.yaml}` describes", _OF_ANOTHER
         check_keys(shapes_of(model.state_dict()), shapes_of(self.tensors), where=where, what=what, hint=hint)
         return model
-
-
-def load_foreign(
-    path: Path, config: Path | None = None, overrides: Sequence[str] = ()
-) -> tuple[Model, Header]:
-    """The model of another program's checkpoint, on the CPU in fp32. Raises as :func:`read_foreign`."""
-    foreign = read_foreign(path, config, overrides)
-    return foreign.model(), foreign.header(digest_of(foreign.tensors))
 
 
 def read_foreign(path: Path, config: Path | None = None, overrides: Sequence[str] = ()) -> Foreign:

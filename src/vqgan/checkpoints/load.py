@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vqgan.checkpoints.finding import find_file
-from vqgan.checkpoints.foreign import load_foreign, read_foreign
+from vqgan.checkpoints.foreign import read_foreign
 from vqgan.checkpoints.format import Header, Model, empty_model, load_model, read_header
 from vqgan.checkpoints.tensors import is_safetensors, read_description
 from vqgan.errors import ConfigError, closest
@@ -89,7 +89,8 @@ def read_model(
     if is_own(file):
         _refuse_config(file, config, overrides)
         return load_model(file)
-    return load_foreign(file, Path(config) if config is not None else None, overrides)
+    foreign = read_foreign(file, Path(config) if config is not None else None, overrides)
+    return foreign.model(), foreign.header(hashed=True)
 
 
 def find_header(

@@ -290,15 +290,13 @@ def _synthesizer(
             f"only priors over the {codes} codes of their first stage that are purely causal can be built"
         )
     conditioner = _conditioner(stage, tokenizer, sizes, data, shapes, where)
-    order: TokenOrder = "raster"
-    window = None
-    if stage.permuter_config is not None:
-        if stage.permuter_config.target not in ORDERS:
-            raise _unknown(stage.permuter_config.target, ORDERS, where)
-        order = ORDERS[stage.permuter_config.target]
-        if order != "raster":
-            window = (_number(stage.permuter_config, "H", where), _number(stage.permuter_config, "W", where))
-    side = _side(conditioner, sizes.block_size)
+    permuter = stage.permuter_config or Node(target="taming.modules.transformer.permuter.Identity")
+    if permuter.target not in ORDERS:
+        raise _unknown(permuter.target, ORDERS, where)
+    order = ORDERS[permuter.target]
+    window = (_side(conditioner, sizes.block_size),) * 2
+    if order != "raster":
+        window = (_number(permuter, "H", where), _number(permuter, "W", where))
     return SynthesizerConfig(
         tokenizer=tokenizer,
         conditioner=conditioner,
@@ -312,7 +310,7 @@ def _synthesizer(
             dropout=sizes.resid_pdrop,
             vocabulary="shared",
         ),
-        window=window or (side, side),
+        window=window,
         token_order=order,
     )
 

@@ -86,7 +86,7 @@ BASE_LEARNING_RATE, LOSS = 4.5e-6, Loss(disc_start=10_000, disc_weight=0.8)
 """Used where a file sets none: the values of the original's file for custom images."""
 
 
-class Images(msgspec.Struct):
+class ImageArguments(msgspec.Struct):
     """Arguments of the training images that decide how they are resized, cropped and flipped."""
 
     size: int | None = None
@@ -102,14 +102,14 @@ class Images(msgspec.Struct):
         return (size, size) if isinstance(size, int) else size
 
 
-class _Stage(msgspec.Struct):
+class _Parameters(msgspec.Struct):
     lossconfig: Node | None = None
     pkeep: float = 1.0
 
 
-class _Model(msgspec.Struct):
+class _ModelPart(msgspec.Struct):
     target: str
-    params: _Stage
+    params: _Parameters
     base_learning_rate: float | None = None
 
 
@@ -135,7 +135,7 @@ class _Lightning(msgspec.Struct):
 class OriginalRun(msgspec.Struct):
     """The training settings of a file, under its own keys."""
 
-    model: _Model
+    model: _ModelPart
     data: _Loader = msgspec.field(default_factory=_Loader)
     lightning: _Lightning = msgspec.field(default_factory=_Lightning)
 
@@ -149,7 +149,7 @@ _READ = {
     *(f"{_PARAMS}ddconfig.{each}" for each in Sizes.__struct_fields__),
     *(f"{_PARAMS}lossconfig.params.{each}" for each in Loss.__struct_fields__),
     *(f"{_PARAMS}transformer_config.params.{each}" for each in Transformer.__struct_fields__),
-    *(f"{_TRAIN}{part}{each}" for part in ("", "config.") for each in Images.__struct_fields__),
+    *(f"{_TRAIN}{part}{each}" for part in ("", "config.") for each in ImageArguments.__struct_fields__),
     *(f"{_TRAIN}{each}" for each in SceneData.__struct_fields__),
 } - {f"{_PARAMS}{branch}" for branch in ("ddconfig", "transformer_config", "first_stage_config", "remap")}
 """Keys that are read; whole branches under their first key."""
@@ -343,7 +343,7 @@ def _data(found: OriginalRun, default: tuple[int, int], where: str, given: Conta
     train = data.train or Node(target="")
     nested = train.params.get("config")
     named = {**train.params, **(nested if isinstance(nested, Mapping) else {})}
-    images: Images = convert(named, Images, where=f"the training images of {where}")
+    images: ImageArguments = convert(named, ImageArguments, where=f"the training images of {where}")
     crop, flip = IMAGES.get(train.target, ("random", False))
     if train.target and train.target not in IMAGES:
         logger.warning("the images' class `%s` is unknown: random crops", printable(train.target))
