@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reference import store
-from vqgan.checkpoints.convert import convert
+from vqgan.checkpoints.published import convert
 
 
 def refused(result, message, hint, code=5):

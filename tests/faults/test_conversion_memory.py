@@ -45,7 +45,7 @@ MEASURED = """
 import json, sys, threading, time
 from pathlib import Path
 import torch
-from vqgan.checkpoints.convert import convert
+from vqgan.checkpoints.published import convert
 
 def anonymous():
     rows = Path("/proc/self/status").read_text().splitlines()

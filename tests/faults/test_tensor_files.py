@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from reference import store
-from vqgan.checkpoints.convert import convert
+from vqgan.checkpoints.published import convert
 from vqgan.cli.main import main
 
 TENSOR = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}

@@ -7,11 +7,11 @@ import torch
 
 from parity import original
 from reference import store
+from vqgan.checkpoints.foreign import model_state
 from vqgan.checkpoints.format import build_model
 from vqgan.checkpoints.inference import inferred
 from vqgan.checkpoints.key_maps import DISCRIMINATOR, PERCEPTUAL, TOKENIZER
 from vqgan.checkpoints.original_config import model_config as taming_config
-from vqgan.checkpoints.original_weights import model_state
 from vqgan.checkpoints.zoo import ENTRIES, model_config
 from vqgan.config import convert, merge, to_mapping
 from vqgan.errors import CheckpointError

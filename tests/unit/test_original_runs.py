@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 import vqgan
 from reference import store
-from vqgan.checkpoints.convert import convert
+from vqgan.checkpoints.published import convert
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli.main import main
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig

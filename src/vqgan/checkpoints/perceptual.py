@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from vqgan.cache import cache_folder
-from vqgan.checkpoints.downloads import download
 from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, shapes_of
 from vqgan.checkpoints.key_maps import PERCEPTUAL, VGG16
 from vqgan.checkpoints.pickles import read_checkpoint
+from vqgan.checkpoints.published import download
 from vqgan.checkpoints.tensors import below, is_safetensors, read_tensors, write_tensors
 from vqgan.errors import CheckpointError
 from vqgan.nn.perceptual import PerceptualNetwork
@@ -94,7 +94,7 @@ def _download(folder: Path, network: PerceptualNetwork) -> dict[str, Tensor]:
 
 
 def fetch(address: str, path: Path, sha256: str) -> None:
-    """Downloads one of the two files; raises as :func:`vqgan.checkpoints.downloads.download`."""
+    """Downloads one of the two files; raises as :func:`vqgan.checkpoints.published.download`."""
     hint = (
         'train without it (`overrides=["task.perceptual=null"]`), give `overrides=["task.perceptual.weights=FILE"]`, '
         f"or put `{_FILE}` into `{cache_folder()}`"

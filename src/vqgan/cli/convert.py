@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from vqgan.checkpoints.convert import convert as convert_checkpoint
-from vqgan.checkpoints.convert import convert_to_diffusers
-from vqgan.checkpoints.downloads import download_model
+from vqgan.checkpoints.published import convert as convert_checkpoint
+from vqgan.checkpoints.published import convert_to_diffusers, download_model
 from vqgan.cli import commands
 from vqgan.cli.progress import ProgressBar
 from vqgan.config import require

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from reference import store
+from vqgan.checkpoints.foreign import model_state
 from vqgan.checkpoints.original_config import model_config
-from vqgan.checkpoints.original_weights import model_state
 from vqgan.conditioning import (
     ClassLabelConfig,
     CoordinatesConfig,

@@ -12,9 +12,9 @@ import torch
 
 import vqgan
 from reference import store
-from vqgan.checkpoints import downloads
-from vqgan.checkpoints.downloads import by_hand, default_path, download, download_model
+from vqgan.checkpoints import published as downloads
 from vqgan.checkpoints.format import build_model, read_header
+from vqgan.checkpoints.published import by_hand, default_path, download, download_model
 from vqgan.checkpoints.zoo import ENTRIES, NOT_STATED, Entry, find_entry, model_config
 from vqgan.config import to_mapping
 from vqgan.errors import CheckpointError, ConfigError, OutputError
@@ -186,7 +186,7 @@ def test_archives_without_the_checkpoint_are_refused(published, tmp_path, how, s
 
 
 def test_archives_that_promise_too_much_are_refused(published, tmp_path, monkeypatch):
-    monkeypatch.setattr("vqgan.checkpoints.downloads.MAX_BYTES", 99)
+    monkeypatch.setattr("vqgan.checkpoints.published.MAX_BYTES", 99)
     archive = tmp_path / "published" / "tiny.zip"
     folder = published(checkpoint=archive.as_uri())
     broken_archive(folder, ("last.ckpt",))
