@@ -20,6 +20,7 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     UnconditionalConfig,
 )
+from vqgan.config import require
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.prior import PriorConfig
 from vqgan.prior.token_order import TokenOrder
@@ -178,16 +179,16 @@ def model_config(
         CheckpointError: If it names an unknown class, lacks a key, or asks for something that no
             published model has.
     """
-    node = _convert(mapping.get("model", mapping), Node, where)
-    data = _data_params(mapping.get("data"))
     try:
+        node: Node = _convert(mapping.get("model", mapping), Node)
+        if "AutoencoderKL" in node.target:
+            raise without_codes(node.target, f"the model that {where} describes")
         if node.target == PRIOR:
-            return _synthesizer(_convert(node.params, SecondStage, where), data, shapes, where)
-        return _tokenizer(node, shapes, where)
+            return _synthesizer(_convert(node.params, SecondStage), _data_params(mapping.get("data")), shapes)
+        return _tokenizer(node, shapes)
     except ConfigError as error:
-        raise CheckpointError(
-            f"{where} describes an impossible model: {error.message}", hint=error.hint
-        ) from None
+        message = f"{where} describes a model that cannot be built: {error.message}"
+        raise CheckpointError(message, hint=error.hint) from None
 
 
 def first_stage_of(mapping: Mapping[str, Any]) -> Any:
@@ -199,38 +200,34 @@ def first_stage_of(mapping: Mapping[str, Any]) -> Any:
     return params.get("first_stage_config") if isinstance(params, Mapping) else None
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
+def _convert(value: Any, kind: Any) -> Any:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        reason = f"{str(error)[:1].lower()}{str(error)[1:]}{unresolved(value)}"
-        raise CheckpointError(
-            f"{where} is not a configuration of the original: {reason}",
+        raise ConfigError(
+            f"{str(error)[:1].lower()}{str(error)[1:]}{unresolved(value)}",
             hint="give the file that was published with the checkpoint (`model.yaml`, `...-project.yaml`)",
         ) from None
 
 
-def _unknown(target: str, known: Iterable[str], where: str) -> CheckpointError:
-    return CheckpointError(
-        f"{where} names the unknown class `{printable(target[:100])}`",
-        hint=closest(target[:100], list(known)),
-    )
+def _known(word: str, known: Iterable[str]) -> str:
+    """The word. Raises ConfigError if it is none of those that are known."""
+    known = tuple(known)
+    require(word in known, f"unknown class `{printable(word[:100])}`", hint=closest(word[:100], known))
+    return word
 
 
 def without_codes(name: str, where: str) -> CheckpointError:
-    """Why an autoencoder of the class ``name``, with continuous latents, is no tokenizer."""
+    """Why an autoencoder of the class ``name``, with continuous latents, is not a tokenizer."""
     return CheckpointError(
         f"{where} is an `{printable(name[:100])}`: its latents are continuous, it has no codes",
         hint="give a model with a codebook (`VQModel`); `vqgan models` lists published ones",
     )
 
 
-def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) -> TokenizerConfig:
-    if "AutoencoderKL" in node.target:
-        raise without_codes(node.target, f"the model that {where} describes")
-    if node.target not in TOKENIZERS:
-        raise _unknown(node.target, (*TOKENIZERS, PRIOR), where)
-    stage: FirstStage = _convert(node.params, FirstStage, where)
+def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> TokenizerConfig:
+    is_gumbel = _known(node.target, (*TOKENIZERS, PRIOR)).endswith(".GumbelVQ")
+    stage: FirstStage = _convert(node.params, FirstStage)
     sizes = stage.ddconfig
     attends = sizes.attn_type != "none"
     for key, value, wanted in (
@@ -240,8 +237,7 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) ->
         ("attn_type", sizes.attn_type, "vanilla" if attends else "none"),
         ("out_ch", sizes.out_ch, sizes.in_channels),
     ):
-        if value != wanted:
-            raise CheckpointError(f"`{key}` of {where} is {value}; only models with {wanted} can be built")
+        require(value == wanted, f"`{key}` is {value}, only {wanted} is supported")
     reached = {sizes.resolution // 2**level for level in range(len(sizes.ch_mult))}
     autoencoder = AutoencoderConfig(
         image_channels=sizes.in_channels,
@@ -256,11 +252,10 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) ->
         middle_attention=attends,
     )
     used = shapes.get("quantize.used")
-    if used is not None and len(used) != 1:
-        raise CheckpointError(f"`quantize.used` beside {where} has the shape {used}, expected one dimension")
+    require(used is None or len(used) == 1, f"`quantize.used` has the shape {used}, expected one dimension")
     remap = RemapConfig(num_used=used[0]) if used is not None else None
     quantizer: QuantizerConfig
-    if node.target.endswith(".GumbelVQ"):
+    if is_gumbel:
         quantizer = GumbelQuantizerConfig(
             codebook_size=stage.n_embed, codebook_dim=stage.embed_dim, kl_weight=stage.kl_weight, remap=remap
         )
@@ -272,31 +267,27 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]], where: str) ->
 
 
 def _synthesizer(
-    stage: SecondStage, data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str
+    stage: SecondStage, data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> SynthesizerConfig:
-    if stage.downsample_cond_size > -1:
-        raise CheckpointError(
-            f"`downsample_cond_size` of {where} is {stage.downsample_cond_size}; only conditions of the image's "
-            "own size can be built"
-        )
-    tokenizer = _tokenizer(stage.first_stage_config, below("first_stage_model.", shapes), where)
-    if stage.transformer_config.target != TRANSFORMER:
-        raise _unknown(stage.transformer_config.target, [TRANSFORMER], where)
-    sizes: Transformer = _convert(stage.transformer_config.params, Transformer, where)
+    size = stage.downsample_cond_size
+    require(
+        size < 0, f"`downsample_cond_size` is {size}, only conditions of the image's own size are supported"
+    )
+    tokenizer = _tokenizer(stage.first_stage_config, below("first_stage_model.", shapes))
+    _known(stage.transformer_config.target, [TRANSFORMER])
+    sizes: Transformer = _convert(stage.transformer_config.params, Transformer)
     codes = tokenizer.quantizer.num_codes
-    if sizes.vocab_size != codes or sizes.n_unmasked:
-        raise CheckpointError(
-            f"{where} has `vocab_size` {sizes.vocab_size} and `n_unmasked` {sizes.n_unmasked}; "
-            f"only priors over the {codes} codes of their first stage that are purely causal can be built"
-        )
-    conditioner = _conditioner(stage, tokenizer, sizes, data, shapes, where)
+    require(
+        sizes.vocab_size == codes and not sizes.n_unmasked,
+        f"`vocab_size` is {sizes.vocab_size} and `n_unmasked` {sizes.n_unmasked}, only purely causal priors over "
+        f"the {codes} codes of their first stage are supported",
+    )
+    conditioner = _conditioner(stage, tokenizer, sizes, data, shapes)
     permuter = stage.permuter_config or Node(target="taming.modules.transformer.permuter.Identity")
-    if permuter.target not in ORDERS:
-        raise _unknown(permuter.target, ORDERS, where)
-    order = ORDERS[permuter.target]
+    order = ORDERS[_known(permuter.target, ORDERS)]
     window = (_side(conditioner, sizes.block_size),) * 2
     if order != "raster":
-        window = (_number(permuter, "H", where), _number(permuter, "W", where))
+        window = (_number(permuter, "H"), _number(permuter, "W"))
     return SynthesizerConfig(
         tokenizer=tokenizer,
         conditioner=conditioner,
@@ -328,7 +319,6 @@ def _conditioner(
     sizes: Transformer,
     data: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
-    where: str,
 ) -> ConditionerConfig:
     given, codes = stage.cond_stage_config, tokenizer.quantizer.num_codes
     if given == "__is_first_stage__":
@@ -336,40 +326,39 @@ def _conditioner(
     if stage.unconditional or given == "__is_unconditional__":
         return UnconditionalConfig(start_token=stage.sos_token)
     if isinstance(given, str):
-        raise _unknown(given, ("__is_unconditional__", "__is_first_stage__"), where)
+        given = Node(target=_known(given, ("__is_unconditional__", "__is_first_stage__")))
     match given.target:
         case "taming.modules.util.SOSProvider":
-            return UnconditionalConfig(start_token=_number(given, "sos_token", where))
+            return UnconditionalConfig(start_token=_number(given, "sos_token"))
         case "taming.modules.util.Labelator":
-            return ClassLabelConfig(num_classes=_number(given, "n_classes", where))
+            return ClassLabelConfig(num_classes=_number(given, "n_classes"))
         case "taming.modules.misc.coord.CoordStage":
             return CoordinatesConfig(
-                num_values=_number(given, "n_embed", where),
-                downsample_factor=_number(given, "down_factor", where),
+                num_values=_number(given, "n_embed"),
+                downsample_factor=_number(given, "down_factor"),
             )
         case _ if given.target == SCENE:
             full = tokenizer.autoencoder.resolution // tokenizer.autoencoder.downsample_factor
             key = given.params.get("conditional_key", stage.cond_stage_key)
-            return _scene(str(key), sizes, _convert(data, SceneData, where), full, where)
+            return _scene(str(key), sizes, _convert(data, SceneData), full)
         case _:
-            own = _tokenizer(given, below("cond_stage_model.", shapes), where)
+            own = _tokenizer(given, below("cond_stage_model.", shapes))
             return TokenizedImageConfig(
                 image=stage.cond_stage_key, tokenizer=own, codebook_size=own.quantizer.num_codes
             )
 
 
-def _number(node: Node, key: str, where: str) -> int:
+def _number(node: Node, key: str) -> int:
     value = node.params.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise CheckpointError(f"`{key}` of `{node.target}` in {where} is {value}, expected a whole number")
-    return value
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    require(is_whole, f"`{key}` of `{node.target}` is {value}, expected a whole number")
+    return int(value or 0)
 
 
-def _scene(key: str, sizes: Transformer, data: SceneData, full: int, where: str) -> SceneLayoutConfig:
+def _scene(key: str, sizes: Transformer, data: SceneData, full: int) -> SceneLayoutConfig:
     """Layouts of objects: their maximum number follows from the context length, the rest from the data section."""
-    if key not in ("objects_bbox", "objects_center_points"):
-        raise _unknown(key, ("objects_bbox", "objects_center_points"), where)
-    boxes, length = key == "objects_bbox", sizes.block_size - full * full
+    boxes = _known(key, ("objects_bbox", "objects_center_points")) == "objects_bbox"
+    length = sizes.block_size - full * full
     vocabulary = data.no_tokens or sizes.vocab_size
     each = 3 if boxes else 2
     crop = length % each == 2 if boxes else data.encode_crop is not False

@@ -224,7 +224,7 @@ def test_the_layout_above_has_as_many_parameters_as_the_published_ones(name, mil
         ),
         ({"encoder.conv_in.weight": (0,)}, r"the channels of the images: .* has the shape \(0,\)"),
         ({"encoder.conv_blocks.1.res.0.conv1.weight": (48, 32, 3, 3)}, "a level is 48 channels wide"),
-        ({"encoder.conv_in.weight": (16, 3, 3, 3)}, "an impossible model: `base_channels` is 16"),
+        ({"encoder.conv_in.weight": (16, 3, 3, 3)}, "that cannot be built: `base_channels` is 16"),
     ],
 )
 def test_other_tensors_are_told_apart_and_refused(changed, message):

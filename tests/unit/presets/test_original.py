@@ -324,7 +324,7 @@ def test_overrides_change_the_run_that_came_out(resolved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"target": "os.system"}}, "names the unknown class `os.system`"),
+        ({"model": {"target": "os.system"}}, "unknown class `os.system`"),
         (
             {"model": {"params": {"lossconfig": {"target": "os.system"}}}},
             "names the unsupported loss `os.system`",
