@@ -85,6 +85,6 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(tog
     for note in notes:
         assert note["odd"] == [
             2,
-            "`batch_size` 3 cannot be shared by 2 processes with 1 micro-batches each",
+            "`batch_size` 3 cannot be divided into 2 equal micro-batches (`accumulate` = 1, processes: 2)",
         ]
     assert not (folder / "odd").exists()

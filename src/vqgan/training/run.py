@@ -135,15 +135,14 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
     try:
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         begun = {name: environment[name] for name in ("precision", "seed")}
+        return convert_run(with_new_names(read_yaml(folder.config)), where=f"`{folder.config}`"), begun
+    except ConfigError as error:
+        raise CheckpointError(error.message, hint=error.hint) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
             f"`{folder.environment}` is damaged: {type(error).__name__} {error}",
             hint="write `precision` and `seed` into it as they were when the run began",
         ) from None
-    try:
-        return convert_run(with_new_names(read_yaml(folder.config)), where=f"`{folder.config}`"), begun
-    except ConfigError as error:
-        raise CheckpointError(error.message, hint=error.hint) from None
 
 
 _MAY_DIFFER = ("data.workers", "data.source", "data.eval_source", "task.perceptual.weights")

@@ -40,23 +40,19 @@ class LoopConfig(Config, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.batch_size % self.accumulate == 0,
-            f"`batch_size` {self.batch_size} cannot be cut into {self.accumulate} equal micro-batches",
-            hint="make it a multiple of `accumulate`",
-        )
+        self.share(1)
 
     def share(self, processes: int) -> int:
         """Images of one process's micro-batch.
 
         Raises:
-            ConfigError: If the batch cannot be shared equally.
+            ConfigError: If the batch cannot be divided equally.
         """
         parts = self.accumulate * processes
         require(
             self.batch_size % parts == 0,
-            f"`batch_size` {self.batch_size} cannot be shared by {processes} processes with "
-            f"{self.accumulate} micro-batches each",
+            f"`batch_size` {self.batch_size} cannot be divided into {parts} equal micro-batches "
+            f"(`accumulate` = {self.accumulate}, processes: {processes})",
             hint=f"make it a multiple of {parts}",
         )
         return self.batch_size // parts
