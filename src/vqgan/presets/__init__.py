@@ -1,4 +1,4 @@
-"""Named runs: each is a run file beside this one. To add one, write ``NAME.yaml`` and a line here."""
+"""Named runs: each is a run file beside this one. To add one, write ``NAME.yaml`` with a summary in its first line."""
 
 import logging
 from collections.abc import Mapping
@@ -17,40 +17,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Preset:
-    """A named run, with one line for ``vqgan presets``."""
+    """A run file with a name."""
 
-    name: str
-    summary: str
+    path: Path
+
+    @property
+    def summary(self) -> str:
+        """The comment in its first line."""
+        return self.path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
     def mapping(self) -> dict[str, Any]:
         """Its file as plain mappings, on top of the preset that it names, if it names one."""
-        own = read_yaml(Path(__file__).parent / f"{self.name}.yaml")
+        own = read_yaml(self.path)
         return merge(PRESETS[own.pop("preset")].mapping(), own) if "preset" in own else own
 
     def make(self) -> "Run":
         """Its typed run; only now PyTorch is imported."""
         from vqgan.training.run import convert_run
 
-        return convert_run(self.mapping(), where=f"preset `{self.name}`")
+        return convert_run(self.mapping(), where=f"preset `{self.path.stem}`")
 
 
-_SUMMARIES = {
-    "demo-tokenizer": "Atari frames 96x80, factor 8: the demo's first stage, 6 minutes on 2 cores",
-    "demo-prior": "the demo's second stage, 2 minutes on 2 cores",
-    "digits-tokenizer": "grey 8x8 digits, factor 2: minutes on a CPU",
-    "digits-prior": "classes of 8x8 digits: minutes on a CPU",
-    "mnist-tokenizer": "grey 28x28 digits, factor 4, 49 tokens",
-    "mnist-prior": "classes of 28x28 digits",
-    "laptop-tokenizer": "colour 128x128, factor 8, no downloads: 8 minutes on 2 cores",
-    "laptop-prior": "256 tokens without condition, on laptop-tokenizer: 8 minutes on 2 cores",
-    "small-tokenizer": "colour 128x128, factor 8, no perceptual loss: one small GPU, or a patient CPU",
-    "small-prior": "256 tokens without condition, on small-tokenizer",
-    "f16-tokenizer": "colour 256x256, factor 16, 1024 codes, perceptual loss and discriminator: the paper's model",
-    "f16-prior": "256 tokens without condition, 24 layers of width 1024: the paper's model",
-    "half-prior": "256 tokens of f16-tokenizer, 12 layers of width 832: the COCO prior halved, one small card",
+def _family_then_stage(path: Path) -> tuple[str, bool]:
+    family, _, stage = path.stem.partition("-")
+    return family, stage == "prior"
+
+
+PRESETS = {
+    path.stem: Preset(path) for path in sorted(Path(__file__).parent.glob("*.yaml"), key=_family_then_stage)
 }
-
-PRESETS = {name: Preset(name, summary) for name, summary in _SUMMARIES.items()}
 
 
 def find_preset(name: str, where: str = ", and no YAML file of that name") -> Preset:
