@@ -1,7 +1,7 @@
 """Typed configurations, and the reading and merging of the files and flags that fill them.
 
 A configuration is a frozen :class:`Config`. Plain mappings are merged first (preset < YAML < ``--set``) and
-converted strictly at the end, so that one place reports every mistake.
+turned into it strictly at the end, so that one place reports every mistake.
 """
 
 import json
@@ -76,7 +76,7 @@ def canonical_json(config: Any) -> str:
     return json.dumps(to_mapping(config), sort_keys=True, separators=(",", ":"))
 
 
-def convert(mapping: Any, kind: Any, *, where: str = "config") -> Any:
+def from_mapping(mapping: Any, kind: Any, *, where: str = "config") -> Any:
     """Builds the typed configuration ``kind`` from plain mappings.
 
     Args:

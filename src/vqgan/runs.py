@@ -33,10 +33,10 @@ from vqgan.training.run import (
     PriorRun,
     Run,
     TokenizerRun,
-    convert_run,
     open_sources,
     read_run,
     refuse_changes,
+    run_from_mapping,
 )
 from vqgan.training.task import Session, Task
 from vqgan.types import OnProgress
@@ -292,7 +292,7 @@ def resolve(
         for key, each in sources.items()
         if each is not None
     }
-    return convert_run(merge(*layers, changes, {"data": given_data}), where=where)
+    return run_from_mapping(merge(*layers, changes, {"data": given_data}), where=where)
 
 
 def _environment(engine: Engine, sources: tuple[Source, Source]) -> dict[str, Any]:

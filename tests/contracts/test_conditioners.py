@@ -7,7 +7,7 @@ import torch
 
 from examples import example
 from vqgan.conditioning import Conditioner, ConditionerConfig, Layout, build_conditioner
-from vqgan.config import Config, convert, to_mapping
+from vqgan.config import Config, from_mapping, to_mapping
 from vqgan.errors import ConfigError
 
 CONFIGS = typing.get_args(ConditionerConfig)
@@ -49,12 +49,12 @@ def test_names_tell_the_members_apart(tmp_path):
 
 
 def test_the_config_survives_plain_mappings(config):
-    assert convert({"conditioner": to_mapping(config)}, Holder).conditioner == config
+    assert from_mapping({"conditioner": to_mapping(config)}, Holder).conditioner == config
 
 
 def test_an_unknown_key_is_refused(config):
     with pytest.raises(ConfigError, match="`conditioner` of config: unknown key `colour`"):
-        convert({"conditioner": {**to_mapping(config), "colour": 1}}, Holder)
+        from_mapping({"conditioner": {**to_mapping(config), "colour": 1}}, Holder)
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (4, 6), (5, 3)])

@@ -11,7 +11,7 @@ import tiny
 from examples import example
 from vqgan.checkpoints.format import load_model, save_model
 from vqgan.cli.main import main
-from vqgan.config import convert, to_mapping
+from vqgan.config import from_mapping, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
@@ -41,7 +41,7 @@ def latents(config):
 def test_its_configuration_names_its_kind_and_survives_plain_mappings(config):
     mapping = to_mapping(config)
     assert mapping["kind"] == type(config).__struct_config__.tag
-    assert convert(mapping, QuantizerConfig) == config
+    assert from_mapping(mapping, QuantizerConfig) == config
 
 
 def test_encoding_is_repeatable_and_within_the_codebook(quantizer, latents):
@@ -121,7 +121,7 @@ def test_a_remapped_codebook_is_as_large_as_its_indices(config, latents, unknown
     assert torch.equal(few(latents).indices, indices)
     assert few.lookup(indices).shape == latents.shape
     mapping = to_mapping(few.config)
-    assert convert(mapping, QuantizerConfig) == few.config
+    assert from_mapping(mapping, QuantizerConfig) == few.config
 
 
 def test_a_remap_that_keeps_all_codes_changes_nothing(config, latents):

@@ -18,7 +18,7 @@ from vqgan.runs import resolve, train
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.build import synthesizer_config
-from vqgan.training.run import PriorRun, TokenizerRun, convert_run, refuse_changes
+from vqgan.training.run import PriorRun, TokenizerRun, refuse_changes, run_from_mapping
 
 TOKENIZERS = [name for name in PRESETS if isinstance(PRESETS[name].make(), TokenizerRun)]
 PRIORS = [name for name in PRESETS if isinstance(PRESETS[name].make(), PriorRun)]
@@ -37,7 +37,7 @@ def refused(*arguments, **keywords):
 def test_a_preset_comes_back_from_its_yaml(name):
     run = resolve(name)
     assert run == PRESETS[name].make()
-    assert convert_run(parse_yaml(dump_yaml(run)), where="here") == run
+    assert run_from_mapping(parse_yaml(dump_yaml(run)), where="here") == run
     assert PRESETS[name].path.read_text().startswith(f"# {PRESETS[name].summary}\n")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqgan.config import Config, convert, to_mapping
+from vqgan.config import Config, from_mapping, to_mapping
 from vqgan.data import DigitsConfig, Source, SourceConfig, open_source
 from vqgan.data.loader import evaluation_batches, training_batches
 from vqgan.data.transforms import TransformConfig
@@ -52,7 +52,7 @@ def labels(source: Source) -> list[str]:
 
 
 def test_the_config_survives_the_way_through_a_file(config: SourceConfig) -> None:
-    assert convert({"source": to_mapping(config)}, Holder).source == config
+    assert from_mapping({"source": to_mapping(config)}, Holder).source == config
 
 
 def contents(source: Source) -> list[tuple[int | None, bytes]]:

@@ -13,7 +13,7 @@ from vqgan.checkpoints.inference import inferred
 from vqgan.checkpoints.key_maps import DISCRIMINATOR, PERCEPTUAL, TOKENIZER
 from vqgan.checkpoints.original_config import model_config as taming_config
 from vqgan.checkpoints.zoo import ENTRIES, model_config
-from vqgan.config import convert, merge, to_mapping
+from vqgan.config import from_mapping, merge, to_mapping
 from vqgan.errors import CheckpointError
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
@@ -170,7 +170,7 @@ def test_published_layouts_tell_their_configurations(name, layout):
     else:
         told = {}
     model = taming_config(inferred(state, told, where="it"), shapes(state), where="it")
-    whole = convert(merge(to_mapping(model), known), type(model), where="it")
+    whole = from_mapping(merge(to_mapping(model), known), type(model), where="it")
     assert whole == model_config(name)
     if not known:
         assert model == whole

@@ -7,8 +7,8 @@ from vqgan.config import (
     MAX_YAML_BYTES,
     Config,
     canonical_json,
-    convert,
     dump_yaml,
+    from_mapping,
     merge,
     parse_overrides,
     parse_yaml,
@@ -40,14 +40,14 @@ class Basket(Config, frozen=True):
 
 def message(mapping):
     with pytest.raises(ConfigError) as caught:
-        convert(mapping, Basket, where="`basket.yaml`")
+        from_mapping(mapping, Basket, where="`basket.yaml`")
     return str(caught.value)
 
 
 def test_mappings_become_the_member_of_the_union_that_their_kind_names():
-    basket = convert({"fruit": {"kind": "pear", "sides": [3, 4]}, "scale": 2}, Basket)
+    basket = from_mapping({"fruit": {"kind": "pear", "sides": [3, 4]}, "scale": 2}, Basket)
     assert basket == Basket(fruit=Pear(sides=(3, 4)), scale=2.0)
-    assert convert(to_mapping(basket), Basket) == basket
+    assert from_mapping(to_mapping(basket), Basket) == basket
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,9 @@ def test_configurations_cannot_be_changed():
 
 def test_equal_configurations_have_one_json_text_in_ascii():
     one = canonical_json(Basket(fruit=Apple(size=2), owner="Åse"))
-    assert one == canonical_json(convert({"owner": "Åse", "fruit": {"size": 2, "kind": "apple"}}, Basket))
+    assert one == canonical_json(
+        from_mapping({"owner": "Åse", "fruit": {"size": 2, "kind": "apple"}}, Basket)
+    )
     assert one.isascii()
     assert " " not in one
 
@@ -207,7 +209,7 @@ def test_a_configuration_comes_back_from_its_yaml():
         other: Pear
 
     pair = Pair(one=Pear(sides=sides, width=1e-7), other=Pear(sides=sides, width=float("inf")))
-    assert convert(parse_yaml(dump_yaml(pair)), Pair) == pair
+    assert from_mapping(parse_yaml(dump_yaml(pair)), Pair) == pair
 
 
 def test_files_are_read_with_their_name_in_every_complaint(tmp_path):

@@ -14,7 +14,7 @@ from vqgan.checkpoints.key_maps import DIFFUSERS
 from vqgan.checkpoints.original_config import without_codes
 from vqgan.checkpoints.pickles import read_checkpoint
 from vqgan.checkpoints.tensors import COPY_AGAIN, read_tensors, write_tensors
-from vqgan.config import Config, convert, require, to_mapping
+from vqgan.config import Config, from_mapping, require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, printable
 from vqgan.nn.convolution import NORM_GROUPS
 from vqgan.output_files import output_errors, write_json
@@ -200,7 +200,7 @@ def _read_config(file: Path) -> TokenizerConfig:
         )
     arguments = {key: value for key, value in values.items() if not key.startswith("_")}
     try:
-        theirs: VQModelConfig = convert(arguments, VQModelConfig, where=f"`{file}`")
+        theirs: VQModelConfig = from_mapping(arguments, VQModelConfig, where=f"`{file}`")
         ours = _to_ours(theirs)
         built = to_mapping(_to_theirs(ours))
         for key, value in to_mapping(theirs).items():

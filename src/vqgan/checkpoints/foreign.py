@@ -30,7 +30,7 @@ from vqgan.checkpoints.original_config import first_stage_of, interpolated, mode
 from vqgan.checkpoints.pickles import Pickled, read_checkpoint
 from vqgan.checkpoints.tensors import below, is_safetensors, read_tensors
 from vqgan.conditioning import TokenizedImageConfig
-from vqgan.config import convert, merge, parse_overrides, read_yaml, to_mapping
+from vqgan.config import from_mapping, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
@@ -125,7 +125,9 @@ def read_foreign(path: Path, config: Path | None = None, overrides: Sequence[str
     changes = parse_overrides(overrides)
     found = _read(path, config, changes)
     kind = type(found.config)
-    changed = convert(merge(to_mapping(found.config), changes), kind, where=f"the configuration of `{path}`")
+    changed = from_mapping(
+        merge(to_mapping(found.config), changes), kind, where=f"the configuration of `{path}`"
+    )
     if found.inferred:
         logger.info("`%s` has no configuration: it is inferred from the tensors", path)
     return replace(found, config=changed)

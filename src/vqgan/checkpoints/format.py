@@ -27,7 +27,7 @@ from vqgan.checkpoints.tensors import (
     read_tensors,
     write_tensors,
 )
-from vqgan.config import canonical_json, convert, to_mapping
+from vqgan.config import canonical_json, from_mapping, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, printable
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer, TokenizerConfig
@@ -158,7 +158,7 @@ def read_header(path: Path) -> Header:
             )
         texts = {"config": values["config"], "training": values.get("training", "{}")}
         values |= {name: json.loads(text) for name, text in texts.items()}
-        header: Header = convert(values | {"shapes": shapes}, Header, where=f"the metadata of `{path}`")
+        header: Header = from_mapping(values | {"shapes": shapes}, Header, where=f"the metadata of `{path}`")
         return msgspec.structs.replace(header, config=with_new_names(header.config))
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint or COPY_AGAIN) from None
@@ -187,8 +187,8 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
     try:
         with torch.device("meta"), WithoutRandomNumbers():
             if kind == "tokenizer":
-                return Tokenizer(convert(config, TokenizerConfig, where=where))
-            return Synthesizer(convert(config, SynthesizerConfig, where=where))
+                return Tokenizer(from_mapping(config, TokenizerConfig, where=where))
+            return Synthesizer(from_mapping(config, SynthesizerConfig, where=where))
     except ConfigError as error:
         raise CheckpointError(
             f"{where} holds an invalid configuration: {error.message}", hint=error.hint

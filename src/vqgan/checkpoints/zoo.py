@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from vqgan.config import Config, convert, merge
+from vqgan.config import Config, from_mapping, merge
 from vqgan.errors import ConfigError, closest
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def model_config(name: str) -> "TokenizerConfig | SynthesizerConfig":
     entry = find_entry(name)
     tokenizer, conditioner = merge(_TOKENIZER, entry.tokenizer), entry.conditioner
     if not entry.prior:
-        return convert(tokenizer, TokenizerConfig, where=name)
+        return from_mapping(tokenizer, TokenizerConfig, where=name)
     if "tokenizer" in conditioner:
         conditioner = {**conditioner, "tokenizer": merge(_TOKENIZER, conditioner["tokenizer"])}
     model = {
@@ -123,4 +123,4 @@ def model_config(name: str) -> "TokenizerConfig | SynthesizerConfig":
         "prior": {"vocabulary": "shared", **entry.prior},
         "window": (16, 16),
     }
-    return convert(model, SynthesizerConfig, where=name)
+    return from_mapping(model, SynthesizerConfig, where=name)

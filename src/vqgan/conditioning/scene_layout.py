@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqgan.conditioning.base import Conditioner, Grid
 from vqgan.conditioning.layout import WHOLE, Box, Layout, SceneObject, mirrored, overlaps, within
-from vqgan.config import Bounds, Config, Count, convert, require
+from vqgan.config import Bounds, Config, Count, from_mapping, require
 from vqgan.errors import ConfigError
 from vqgan.types import Condition, ConditionTokens
 
@@ -151,7 +151,7 @@ class SceneLayout(Conditioner):
                     f"`layout` holds a `{type(each).__name__}`, expected layouts or a tensor of their tokens",
                     hint="`vqgan.conditioning.Layout` is one",
                 )
-            layouts.append(each if isinstance(each, Layout) else convert(each, Layout, where="layout"))
+            layouts.append(each if isinstance(each, Layout) else from_mapping(each, Layout, where="layout"))
         require(
             bool(layouts), "`layout` is an empty list, expected one layout for all images or one per image"
         )

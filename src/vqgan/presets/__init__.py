@@ -33,9 +33,9 @@ class Preset:
 
     def make(self) -> "Run":
         """Its typed run; only now PyTorch is imported."""
-        from vqgan.training.run import convert_run
+        from vqgan.training.run import run_from_mapping
 
-        return convert_run(self.mapping(), where=f"preset `{self.path.stem}`")
+        return run_from_mapping(self.mapping(), where=f"preset `{self.path.stem}`")
 
 
 def _family_then_stage(path: Path) -> tuple[str, bool]:

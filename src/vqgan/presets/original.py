@@ -22,7 +22,7 @@ from vqgan.checkpoints.original_config import (
     unresolved,
 )
 from vqgan.conditioning import ClassLabelConfig
-from vqgan.config import convert, require
+from vqgan.config import from_mapping, require
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
@@ -192,7 +192,7 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
     except CheckpointError as error:
         raise ConfigError(error.message, hint=error.hint) from None
     try:
-        found: OriginalRun = convert(mapping, OriginalRun, where=where)
+        found: OriginalRun = from_mapping(mapping, OriginalRun, where=where)
     except ConfigError as error:
         raise ConfigError(f"{error.message}{unresolved(mapping)}", hint=error.hint) from None
     accumulate, given_size = found.lightning.trainer.accumulate_grad_batches, found.data.params.batch_size
@@ -273,7 +273,7 @@ def _tokenizer_run(
             if node.target.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
             else closest(node.target, LOSSES),
         )
-    loss: Loss = convert(node.params, Loss, where=f"the loss of {where}")
+    loss: Loss = from_mapping(node.params, Loss, where=f"the loss of {where}")
     if kind == "none":
         logger.info("the loss is a placeholder that cannot train: only pixels and quantizer count here")
         loss = Loss(disc_weight=0.0, perceptual_weight=0.0)
@@ -343,7 +343,7 @@ def _data(found: OriginalRun, default: tuple[int, int], where: str, given: Conta
     train = data.train or Node(target="")
     nested = train.params.get("config")
     named = {**train.params, **(nested if isinstance(nested, Mapping) else {})}
-    images: ImageArguments = convert(named, ImageArguments, where=f"the training images of {where}")
+    images: ImageArguments = from_mapping(named, ImageArguments, where=f"the training images of {where}")
     crop, flip = IMAGES.get(train.target, ("random", False))
     if train.target and train.target not in IMAGES:
         logger.warning("the images' class `%s` is unknown: random crops", printable(train.target))

@@ -7,7 +7,7 @@ from typing import Any
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
-from vqgan.config import Config, Natural, convert, read_yaml, require, to_mapping
+from vqgan.config import Config, Natural, from_mapping, read_yaml, require, to_mapping
 from vqgan.data import SourceConfig, open_source
 from vqgan.data.given import MemoryConfig
 from vqgan.data.image_files import WhichFrames
@@ -109,7 +109,7 @@ class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):
 Run = TokenizerRun | PriorRun
 
 
-def convert_run(mapping: Mapping[str, Any], *, where: str) -> Run:
+def run_from_mapping(mapping: Mapping[str, Any], *, where: str) -> Run:
     """The typed run of plain mappings.
 
     Raises:
@@ -118,7 +118,7 @@ def convert_run(mapping: Mapping[str, Any], *, where: str) -> Run:
     if "kind" not in mapping:
         hint = "write `kind: tokenizer`, `kind: prior` or `preset: NAME`"
         raise ConfigError(f"{where} has no `kind`", hint=hint)
-    run: Run = convert(mapping, Run, where=where)
+    run: Run = from_mapping(mapping, Run, where=where)
     return run
 
 
@@ -135,7 +135,7 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
     try:
         environment = json.loads(folder.environment.read_text(encoding="utf-8"))
         begun = {name: environment[name] for name in ("precision", "seed")}
-        return convert_run(with_new_names(read_yaml(folder.config)), where=f"`{folder.config}`"), begun
+        return run_from_mapping(with_new_names(read_yaml(folder.config)), where=f"`{folder.config}`"), begun
     except ConfigError as error:
         raise CheckpointError(error.message, hint=error.hint) from None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import tiny
 from vqgan import read_images
-from vqgan.config import convert, merge, to_mapping
+from vqgan.config import from_mapping, merge, to_mapping
 from vqgan.data import FolderConfig, ListConfig, Source, open_source
 from vqgan.data.loader import evaluation_batches
 from vqgan.data.transforms import TransformConfig
@@ -130,7 +130,9 @@ def test_any_number_of_channels_is_trained_and_pictured(channels, tmp_path, monk
         to_mapping(tiny.tokenizer_run(steps=1, pictures=2)),
         {"tokenizer": {"autoencoder": {"image_channels": channels}}},
     )
-    folder = train(convert(run, TokenizerRun), data=tmp_path / "files", out=tmp_path / "run", device="cpu")
+    folder = train(
+        from_mapping(run, TokenizerRun), data=tmp_path / "files", out=tmp_path / "run", device="cpu"
+    )
     mode = {2: "L", 4: "RGBA", 5: "RGB"}[channels]
     with Image.open(folder / "images" / "reconstructions-00000001.png") as picture:
         assert picture.mode == mode
@@ -149,7 +151,7 @@ def test_the_perceptual_loss_asks_for_grey_or_colour(tmp_path):
     with pytest.raises(
         ConfigError, match="16 x 16 pixels and 4 channels do not fit the perceptual loss"
     ) as caught:
-        train(convert(run, TokenizerRun), data=tmp_path, out=tmp_path / "run", device="cpu")
+        train(from_mapping(run, TokenizerRun), data=tmp_path, out=tmp_path / "run", device="cpu")
     assert "task.perceptual=null" in caught.value.hint
     assert not (tmp_path / "run").exists()
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vqgan.config import convert
+from vqgan.config import from_mapping
 from vqgan.data.transforms import TransformConfig, transform
 from vqgan.errors import ConfigError
 from vqgan.images import to_float
@@ -68,9 +68,9 @@ def test_the_generator_alone_decides() -> None:
 def test_impossible_sizes_are_refused_with_their_place() -> None:
     values = {"image_size": [0, 6], "image_channels": 3, "crop": "random", "flip": False}
     with pytest.raises(ConfigError, match="`image_size` is"):
-        convert(values, TransformConfig)
+        from_mapping(values, TransformConfig)
     with pytest.raises(ConfigError, match="`image_channels` is 0, expected at least 1"):
-        convert(values | {"image_size": [4, 6], "image_channels": 0}, TransformConfig)
+        from_mapping(values | {"image_size": [4, 6], "image_channels": 0}, TransformConfig)
 
 
 def ramp(rows: int, columns: int) -> np.ndarray:

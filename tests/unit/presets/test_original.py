@@ -16,7 +16,7 @@ from vqgan.prior import Prior
 from vqgan.runs import resolve
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.build import synthesizer_config
-from vqgan.training.run import PriorRun, TokenizerRun, convert_run
+from vqgan.training.run import PriorRun, TokenizerRun, run_from_mapping
 from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig
 
 SIZES = """\
@@ -216,7 +216,7 @@ def test_the_loss_of_the_recorded_training(resolved):
 @pytest.mark.parametrize("path", sorted(store.ROOT.glob("*/model.yaml")), ids=lambda path: path.parent.name)
 def test_every_recorded_configuration_can_be_a_run(resolved, path):
     run, _ = resolved(path.read_text(), {"data": {"params": {"batch_size": 3}}})
-    assert convert_run(parse_yaml(dump_yaml(run)), where="here") == run
+    assert run_from_mapping(parse_yaml(dump_yaml(run)), where="here") == run
     assert run.training.batch_size == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import tiny
-from vqgan.config import convert, to_mapping
+from vqgan.config import from_mapping, to_mapping
 from vqgan.errors import ConfigError
 from vqgan.prior import to_tokens
 from vqgan.sampling import SamplingSettings, sample_grid
@@ -98,7 +98,7 @@ def test_training_reads_and_scores_the_tokens_in_the_models_order(monkeypatch):
 def test_a_configuration_from_before_orders_existed_is_in_raster_order():
     old = to_mapping(tiny.synthesizer_config())
     old.pop("token_order", None)
-    config = convert(old, SynthesizerConfig)
+    config = from_mapping(old, SynthesizerConfig)
     assert config.token_order == "raster"
     assert config == tiny.synthesizer_config()
 
@@ -107,4 +107,4 @@ def test_an_unknown_order_is_refused():
     with pytest.raises(ConfigError, match="`token_order` is `zigzag`"):
         msgspec.structs.replace(tiny.synthesizer_config(), token_order="zigzag")
     with pytest.raises(ConfigError, match="token_order"):
-        convert({**to_mapping(tiny.synthesizer_config()), "token_order": "zigzag"}, SynthesizerConfig)
+        from_mapping({**to_mapping(tiny.synthesizer_config()), "token_order": "zigzag"}, SynthesizerConfig)

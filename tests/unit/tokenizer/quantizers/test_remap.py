@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vqgan.config import convert
+from vqgan.config import from_mapping
 from vqgan.errors import ConfigError
 from vqgan.tokenizer.quantizers.remap import RemapConfig, to_used
 
@@ -57,4 +57,4 @@ def test_random_indices_are_spread_evenly_and_differ_between_neighbours():
 )
 def test_values_that_make_no_sense_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
-        convert(values, RemapConfig)
+        from_mapping(values, RemapConfig)
