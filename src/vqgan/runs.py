@@ -245,7 +245,7 @@ def _continue(
 
 
 def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
-    return {"fingerprint": sources[0].fingerprint(), "heldout_fingerprint": sources[1].fingerprint()}
+    return {"fingerprint": sources[0].fingerprint, "heldout_fingerprint": sources[1].fingerprint}
 
 
 def _sources(settings: Run, given: Given) -> tuple[Source, Source]:

@@ -98,8 +98,8 @@ def test_both_parts_number_the_classes_alike(opened: Opener) -> None:
 
 def test_opening_again_gives_the_same_images_and_fingerprint(opened: Opener) -> None:
     one, other = opened("train"), opened("train")
-    assert one.fingerprint() == other.fingerprint()
-    assert one.fingerprint() != opened("heldout").fingerprint()
+    assert one.fingerprint == other.fingerprint
+    assert one.fingerprint != opened("heldout").fingerprint
     assert labels(one) == labels(other)
     last = len(one) - 1
     assert np.array_equal(one.read(last).pixels, other.read(last).pixels)
@@ -109,7 +109,7 @@ def test_opening_again_gives_the_same_images_and_fingerprint(opened: Opener) -> 
 def test_a_source_can_be_sent_to_another_process(opened: Opener) -> None:
     source = opened("train")
     copy = pickle.loads(pickle.dumps(source))
-    assert copy.fingerprint() == source.fingerprint()
+    assert copy.fingerprint == source.fingerprint
     assert np.array_equal(copy.read(0).pixels, source.read(0).pixels)
 
 

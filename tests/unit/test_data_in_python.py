@@ -74,7 +74,7 @@ def test_every_form_holds_the_same_images(form, tmp_path):
     assert source.class_names == NAMES.get(form, ())
     classes = [source.read(index).class_index for index in range(10)]
     assert classes == (LABELS if form in NAMES else [None] * 10)
-    assert source_of(FORMS[form](tmp_path)).fingerprint() == source.fingerprint()
+    assert source_of(FORMS[form](tmp_path)).fingerprint == source.fingerprint
     check_source(source, 3)
     train_part, held_out = source.part("train"), source.part("heldout")
     assert len(train_part) + len(held_out) == 10
@@ -122,9 +122,9 @@ def test_the_fingerprint_follows_the_images_unless_they_vary_by_chance(caplog):
     other = PIXELS.copy()
     other[3, 0, 0] += 1
     for form in (list, np.asarray):
-        assert source_of(form(PIXELS)).fingerprint() != source_of(form(other)).fingerprint()
+        assert source_of(form(PIXELS)).fingerprint != source_of(form(other)).fingerprint
     assert caplog.messages == []
-    assert source_of(Varied()).fingerprint() == source_of(Varied()).fingerprint()
+    assert source_of(Varied()).fingerprint == source_of(Varied()).fingerprint
     assert "`the Varied` varies its images" in caplog.text
 
 

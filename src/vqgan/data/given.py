@@ -87,12 +87,9 @@ class ItemSource(Source):
         except Exception as error:
             raise DataError(f"cannot read `{self.label(index)}`: {type(error).__name__}: {error}") from error
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the number of images, their classes, and of 64 images if they are equal when read again."""
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
         digest = hashlib.sha256(repr((len(self), self.class_names)).encode())
         count = min(64, len(self))
         first, again = ([self._hash(i * len(self) // count) for i in range(count)] for _ in range(2))

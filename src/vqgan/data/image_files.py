@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -92,6 +93,7 @@ class FileSource(Source):
         """What identifies each file, wherever the folder is: its relative path, the same for all frames."""
         return [os.fsencode(path) for path in self._paths]
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the relative paths, sizes and classes, not of the contents."""
         digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))

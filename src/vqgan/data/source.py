@@ -4,6 +4,7 @@ import hashlib
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -72,6 +73,7 @@ class Source(ABC):
         """The path or name of image ``index``, for messages; by default the source's name and the number."""
         return f"{self.name}[{index}]"
 
+    @property
     @abstractmethod
     def fingerprint(self) -> str:
         """Equal for equal data, wherever it is stored; a run continues only with equal data."""
@@ -148,6 +150,7 @@ class ArraySource(Source):
         """The image and its class; cannot fail."""
         return Item(self.images[index], None if self.classes is None else int(self.classes[index]))
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the pixels and classes."""
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
@@ -187,9 +190,10 @@ class Part(Source):
         """The image's label in the whole."""
         return self._source.label(int(self._indices[index]))
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the whole's fingerprint and of the choice."""
-        return hashlib.sha256(self._source.fingerprint().encode() + self._indices.tobytes()).hexdigest()
+        return hashlib.sha256(self._source.fingerprint.encode() + self._indices.tobytes()).hexdigest()
 
 
 def _hash(key: bytes) -> int:

@@ -85,7 +85,7 @@ def test_a_folder_around_the_classes_is_looked_through(
     assert source.label(2) == str(tmp_path / "data/images/b/3.png")
     assert caplog.messages == [f"`{tmp_path / 'data/images'}`: 3 images in 2 classes"]
     inner = opened(FolderConfig(path=str(tmp_path / "data/images")))
-    assert source.fingerprint() == inner.fingerprint()
+    assert source.fingerprint == inner.fingerprint
 
 
 def test_the_two_parts_are_found_in_a_folder_around_them(tmp_path: Path) -> None:
@@ -108,7 +108,5 @@ def test_the_fingerprint_of_a_plain_folder_stays(tmp_path: Path) -> None:
     for number, name in enumerate(("a/1.png", "a/2.png", "b/3.png")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * number)
-    prints = [
-        opened(FolderConfig(path=str(tmp_path)), split).fingerprint()[:16] for split in ("all", "train")
-    ]
+    prints = [opened(FolderConfig(path=str(tmp_path)), split).fingerprint[:16] for split in ("all", "train")]
     assert prints == ["e59e92fc3d5ebe96", "0fbaf15b3b90d8c6"]

@@ -56,7 +56,7 @@ def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert names(tmp_path) == ["a.png", "loop.png"]
     source = opened(tmp_path)
-    assert len(source.fingerprint()) == 64
+    assert len(source.fingerprint) == 64
     with pytest.raises(DataError, match="too many levels of symbolic links"):
         source.read(1)
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_read_is_listed_and_refused_when_read(tmp_path: Path) -> 
         with pytest.raises(DataError, match=reason):
             source.read(index)
     assert source.read(3).pixels.shape == (4, 5, 3)
-    assert len(source.fingerprint()) == 64
+    assert len(source.fingerprint) == 64
 
 
 def test_the_first_folder_is_the_class_when_every_image_has_one(tmp_path: Path) -> None:
@@ -99,19 +99,19 @@ def test_a_name_that_is_not_utf8_is_read_and_can_be_printed(tmp_path: Path) -> N
     source = opened(tmp_path)
     assert source.read(0).pixels.shape == (4, 5, 3)
     assert source.label(0).encode() == os.fsencode(tmp_path) + rb"/caf\xe9.png"
-    assert len(source.fingerprint()) == 64
+    assert len(source.fingerprint) == 64
 
 
 def test_the_fingerprint_follows_the_list_of_files_and_not_the_place(tmp_path: Path) -> None:
     for name in ("a/1.png", "a/2.png", "b/3.png"):
         picture(tmp_path / "one" / name)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
-    first = opened(tmp_path / "one").fingerprint()
-    assert opened(tmp_path / "two").fingerprint() == first
+    first = opened(tmp_path / "one").fingerprint
+    assert opened(tmp_path / "two").fingerprint == first
     os.rename(tmp_path / "two" / "a" / "1.png", tmp_path / "two" / "a" / "0.png")
-    renamed = opened(tmp_path / "two").fingerprint()
+    renamed = opened(tmp_path / "two").fingerprint
     picture(tmp_path / "one" / "b" / "4.png")
-    assert len({first, renamed, opened(tmp_path / "one").fingerprint()}) == 3
+    assert len({first, renamed, opened(tmp_path / "one").fingerprint}) == 3
 
 
 def test_held_out_files_stay_held_out_when_files_are_added(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_class_may_follow_after_a_tab(tmp_path: Path) -> None:
     assert source.class_names == ("cat", "red fox")
     assert [source.read(i).class_index for i in range(3)] == [1, 0, 1]
     other = opened(tmp_path, "p/0.png\tcat\np/1.png\tcat\np/2.png\tred fox\n")
-    assert other.fingerprint() != source.fingerprint()
+    assert other.fingerprint != source.fingerprint
 
 
 def test_a_name_that_is_not_utf8_is_found(tmp_path: Path) -> None:

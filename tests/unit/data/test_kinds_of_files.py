@@ -178,7 +178,7 @@ def test_all_frames_of_an_animation_are_images(ending, opened, tmp_path):
     assert values == pytest.approx([0, 40, 80, 255], abs=2)
     assert source.label(1).endswith(f"a.{ending}[1]")
     assert source.label(4).endswith("z.png")
-    assert source.fingerprint() != opened().fingerprint()
+    assert source.fingerprint != opened().fingerprint
 
 
 def test_frames_of_a_file_are_on_one_side(opened, tmp_path):

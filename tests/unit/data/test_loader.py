@@ -48,6 +48,7 @@ class Watched(Source):
     reads: list[int] = field(default_factory=list)
     name: str = "watched"
     class_names: tuple[str, ...] = ()
+    fingerprint: str = "0"
 
     def __len__(self) -> int:
         return self.size
@@ -60,9 +61,6 @@ class Watched(Source):
 
     def label(self, index: int) -> str:
         return f"file {index}"
-
-    def fingerprint(self) -> str:
-        return "0"
 
 
 def first(batches: Iterator[Batch], count: int) -> list[Batch]:

@@ -81,7 +81,7 @@ def test_the_hash_of_a_key_never_changes() -> None:
 def test_fingerprints_differ_by_part_and_by_content_and_survive_pickling() -> None:
     source = numbered(30)
     parts = [source.part(split) for split in ("train", "heldout", "all")]
-    prints = [part.fingerprint() for part in parts]
-    assert len({*prints, numbered(31).fingerprint()}) == 4
-    assert [pickle.loads(pickle.dumps(part)).fingerprint() for part in parts] == prints
+    prints = [part.fingerprint for part in parts]
+    assert len({*prints, numbered(31).fingerprint}) == 4
+    assert [pickle.loads(pickle.dumps(part)).fingerprint for part in parts] == prints
     assert parts[1].label(0) == f"n[{contents(parts[1])[0]}]"

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -115,5 +116,9 @@ def test_files_that_arrive_while_a_run_begins_are_in_neither_part(tmp_path, monk
     train, held_out = open_sources(config)
     assert folders == [tmp_path]
     assert sorted(headers) == sorted(f"{number}.gif" for number in range(40))
+    stat, sizes = Path.stat, []
+    monkeypatch.setattr(Path, "stat", lambda path, **options: sizes.append(path) or stat(path, **options))
+    assert train.fingerprint != held_out.fingerprint
+    assert len(sizes) == 40  # of the whole, once
     labels = [source.label(index) for source in (train, held_out) for index in range(len(source))]
     assert sorted(labels) == sorted(str(tmp_path / f"{number}.gif") for number in range(40))
