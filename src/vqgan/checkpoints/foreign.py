@@ -41,8 +41,6 @@ from vqgan.tokenizer import TokenizerConfig
 logger = logging.getLogger(__name__)
 
 _OF_ANOTHER = "the configuration may belong to another checkpoint; give the right one with `config=`"
-
-
 _FIRST_STAGE, _AVERAGE = "first_stage_model.", "model_ema."
 
 

@@ -238,7 +238,7 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> TokenizerCo
         ("out_ch", sizes.out_ch, sizes.in_channels),
     ):
         require(value == wanted, f"`{key}` is {value}, only {wanted} is supported")
-    reached = {sizes.resolution // 2**level for level in range(len(sizes.ch_mult))}
+    sides = {sizes.resolution // 2**level for level in range(len(sizes.ch_mult))}
     autoencoder = AutoencoderConfig(
         image_channels=sizes.in_channels,
         base_channels=sizes.ch,
@@ -247,7 +247,7 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> TokenizerCo
         latent_channels=sizes.z_channels,
         resolution=sizes.resolution,
         # The original ignores resolutions that no level has.
-        attention_resolutions=tuple(side for side in sizes.attn_resolutions if attends and side in reached),
+        attention_resolutions=tuple(side for side in sizes.attn_resolutions if attends and side in sides),
         dropout=sizes.dropout,
         middle_attention=attends,
     )

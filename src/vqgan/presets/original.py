@@ -34,9 +34,9 @@ from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig,
 
 logger = logging.getLogger(__name__)
 
-LOSSES: dict[str, Literal["adversarial", "none"]] = {
-    "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "adversarial",
-    "ldm.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "adversarial",
+LOSSES: dict[str, Literal["discriminator", "none"]] = {
+    "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "discriminator",
+    "ldm.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "discriminator",
     "taming.modules.losses.DummyLoss": "none",
     "taming.modules.losses.vqperceptual.DummyLoss": "none",
     "torch.nn.Identity": "none",
@@ -265,7 +265,7 @@ def _tokenizer_run(
     given: Container[str],
 ) -> TokenizerRun:
     node = found.model.params.lossconfig or Node(target="")
-    kind = LOSSES.get(node.target) if node.target else "adversarial"
+    kind = LOSSES.get(node.target) if node.target else "discriminator"
     if kind is None:
         raise ConfigError(
             f"{where} names the unsupported loss `{printable(node.target)}`",
