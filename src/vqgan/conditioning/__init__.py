@@ -39,22 +39,3 @@ def build_conditioner(config: ConditionerConfig, tokenizer: Tokenizer | None = N
             return SceneLayout(config)
         case _:
             assert_never(config)
-
-
-__all__ = [
-    "ClassLabel",
-    "ClassLabelConfig",
-    "Conditioner",
-    "ConditionerConfig",
-    "Coordinates",
-    "CoordinatesConfig",
-    "Layout",
-    "SceneLayout",
-    "SceneLayoutConfig",
-    "SceneObject",
-    "TokenizedImage",
-    "TokenizedImageConfig",
-    "Unconditional",
-    "UnconditionalConfig",
-    "build_conditioner",
-]

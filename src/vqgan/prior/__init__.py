@@ -8,18 +8,3 @@ from vqgan.prior.reader import make_reader
 from vqgan.prior.recorded import record
 from vqgan.prior.token_order import TokenOrder, check_token_order, to_indices, to_tokens, token_positions
 from vqgan.prior.transformer import Group, KVCache
-
-__all__ = [
-    "Group",
-    "KVCache",
-    "Prior",
-    "PriorConfig",
-    "PriorShape",
-    "TokenOrder",
-    "check_token_order",
-    "make_reader",
-    "record",
-    "to_indices",
-    "to_tokens",
-    "token_positions",
-]

@@ -6,16 +6,3 @@ from vqgan.sampling.random import GridNoise, check_seed
 from vqgan.sampling.sampler import sample_grid
 from vqgan.sampling.settings import SamplingSettings
 from vqgan.sampling.sliding_window import sample_sliding
-
-__all__ = [
-    "GridNoise",
-    "Plan",
-    "SamplingSettings",
-    "check_jacobi",
-    "check_seed",
-    "fill_grids",
-    "plan_windows",
-    "sample_grid",
-    "sample_sliding",
-    "window_start",
-]

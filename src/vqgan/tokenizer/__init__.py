@@ -7,20 +7,3 @@ from vqgan.tokenizer.quantizers.base import Quantized, codebook_usage
 from vqgan.tokenizer.sizes import crop_to_multiple, pad_to_multiple
 from vqgan.tokenizer.tokenizer import Reconstruction, Tokenizer, TokenizerConfig
 from vqgan.tokenizer.within import check_decoding, decode_within, encode_within
-
-__all__ = [
-    "AutoencoderConfig",
-    "Quantized",
-    "QuantizerConfig",
-    "Reconstruction",
-    "Tokenizer",
-    "TokenizerConfig",
-    "VectorQuantizerConfig",
-    "check_decoding",
-    "codebook_usage",
-    "crop_to_multiple",
-    "decode_within",
-    "encode_within",
-    "memory_budget",
-    "pad_to_multiple",
-]

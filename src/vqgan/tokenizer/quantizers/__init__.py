@@ -10,17 +10,6 @@ from vqgan.tokenizer.quantizers.vector import VectorQuantizer, VectorQuantizerCo
 QuantizerConfig = VectorQuantizerConfig | GumbelQuantizerConfig
 """The configuration of any quantizer."""
 
-__all__ = [
-    "GumbelQuantizer",
-    "GumbelQuantizerConfig",
-    "Quantizer",
-    "QuantizerConfig",
-    "RemapConfig",
-    "VectorQuantizer",
-    "VectorQuantizerConfig",
-    "build_quantizer",
-]
-
 
 def build_quantizer(config: QuantizerConfig) -> Quantizer:
     """The quantizer that ``config`` describes, freshly initialised."""
