@@ -210,6 +210,7 @@ def test_what_diffusers_cannot_express_is_not_written(tmp_path, changes, message
         ({"out_channels": 4}, "out_channels"),
         ({"block_out_channels": [32, 48, 64]}, "block_out_channels"),
         ({"block_out_channels": []}, "block_out_channels"),
+        ({"block_out_channels": [0, 32, 32]}, "block_out_channels"),
         ({"block_out_channels": [32, 64]}, "down_block_types"),
         ({"down_block_types": ["DownBlock2D"] * 3}, "down_block_types"),
         ({"up_block_types": ["AttnUpDecoderBlock2D"] * 3}, "up_block_types"),
