@@ -1,6 +1,6 @@
 """VQGAN: images to a grid of codes and back, and a transformer that draws new grids.
 
-Names are imported when they are first used, so that ``import vqgan`` is quick and needs no PyTorch.
+Names are imported when they are first used, so that ``import vqgan`` is fast and needs no PyTorch.
 """
 
 import importlib

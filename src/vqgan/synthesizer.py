@@ -1,4 +1,4 @@
-"""The whole line from image to image: tokenizer, conditioner and prior at work together."""
+"""The whole path from image to image: tokenizer, conditioner and prior."""
 
 from collections.abc import Mapping
 
@@ -128,11 +128,11 @@ class Synthesizer(nn.Module):
             top_k: Draw from the ``top_k`` most probable codes only.
             top_p: Draw from the most probable codes that together have this probability.
             seed: Image ``i`` is the image of seed ``seed + i``.
-            jacobi: Guess so many tokens ahead and read them at once: the same tokens in fewer passes, for images of the
-                prior's own size. Pays where much of an image is easy to guess; None draws token by token.
-            memory: Bytes beside the weights and the copies of the prior's that are made to draw: they decide how many
-                images are drawn together, how much is kept of what a window has read, and whether images are decoded
-                in bands of rows. By default as in :meth:`reconstruct`.
+            jacobi: Guess this many tokens ahead and read them in one pass: the same tokens in fewer passes, for images
+                of the prior's own size. Pays where much of an image is easy to guess; None draws token by token.
+            memory: Bytes beside the weights and the prepared copy of the prior: they decide how many images are drawn
+                in one batch, how much is kept of what a window has read, and whether images are decoded in bands of
+                rows. By default as in :meth:`reconstruct`.
             on_progress: Called with :class:`~vqgan.types.DrawnTokens` after each step, and as in :meth:`reconstruct`.
 
         Raises:

@@ -190,7 +190,7 @@ def check_indices(indices: Integer[Tensor, "b h w"], codebook_size: int) -> None
     low, high = (int(bound) for bound in indices.aminmax())
     if low < 0 or high >= codebook_size:
         raise ConfigError(
-            f"indices reach from {low} to {high}; the codebook has 0 to {codebook_size - 1}",
+            f"indices range from {low} to {high}; the codebook has 0 to {codebook_size - 1}",
             hint="decode with the tokenizer that encoded them",
         )
 

@@ -87,7 +87,7 @@ def test_guessing_ahead_and_little_memory_do_not_change_the_images(trained, tmp_
             "not even row by row\nhint: allow at least 0.07",
         ),
         (("--jacobi", 1), "`jacobi` is 1, expected at least 2 tokens\nhint: omit it"),
-        (("--jacobi", 4, "--size", "24x20"), "`jacobi` works on grids that the prior sees at once"),
+        (("--jacobi", 4, "--size", "24x20"), "`jacobi` works on grids that the prior sees whole"),
         (("--frames", 1), "hint"),
     ],
 )

@@ -300,7 +300,7 @@ def test_spatial_conditions_need_the_whole_window():
         ((8, 6), {}, "a grid of 4 x 3 tokens is too small"),
         ((9, 8), {}, "must be multiples of 2"),
         ((8, 8), {"jacobi": 1}, "`jacobi` is 1, expected at least 2"),
-        ((8, 12), {"jacobi": 4}, "`jacobi` works on grids that the prior sees at once"),
+        ((8, 12), {"jacobi": 4}, "`jacobi` works on grids that the prior sees whole"),
         ((8, 8), {"memory": 1000}, "images of 8x8 pixels do not fit in"),
         ((8, 8), {"seed": -1}, "`seed` is -1"),
         ((8, 8), {"condition": {"class": "cow"}}, "unknown class `cow`"),

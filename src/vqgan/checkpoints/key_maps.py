@@ -57,7 +57,7 @@ class KeyMap:
 
         Args:
             state: Tensors by their published names, without the prefix of the part they belong to.
-            names: The tensors of our model. Those that ``state`` lacks are no error here.
+            names: The tensors of our model. A tensor that ``state`` lacks is not an error here.
             where: What the tensors come from, for messages.
 
         Raises:

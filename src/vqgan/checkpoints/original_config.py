@@ -211,7 +211,7 @@ def _convert(value: Any, kind: Any) -> Any:
 
 
 def _known(word: str, known: Iterable[str]) -> str:
-    """The word. Raises ConfigError if it is none of those that are known."""
+    """The word. Raises ConfigError if it is unknown."""
     known = tuple(known)
     require(word in known, f"unknown class `{printable(word[:100])}`", hint=closest(word[:100], known))
     return word

@@ -55,7 +55,7 @@ class Coordinates(Conditioner):
         Give a map where an image is a part of a larger one; one map serves all images, or one each.
 
         Raises:
-            ConfigError: If the map is no tensor of that shape or leaves [0, 1].
+            ConfigError: If the map is not a tensor of that shape or leaves [0, 1].
         """
         height, width = (side * self.config.downsample_factor for side in grid)
         pixels = condition.get(self.name) if condition is not None else None

@@ -9,7 +9,7 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 """The whole picture."""
 
 _ROUNDING = 1e-6
-"""By how much a box may reach over the border: shares of pixels do not add up exactly."""
+"""How far a box may extend over the border: shares of pixels do not add up exactly."""
 
 
 class SceneObject(Config, frozen=True):

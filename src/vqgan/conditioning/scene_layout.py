@@ -201,7 +201,7 @@ class SceneLayout(Conditioner):
 
     def _point(self, token: int) -> tuple[float, float]:
         side = self.positions_per_side
-        require(0 <= token < side * side, f"token {token} is no position, expected 0 to {side * side - 1}")
+        require(0 <= token < side * side, f"token {token} is not a position, expected 0 to {side * side - 1}")
         y, x = divmod(token, side)
         return x / (side - 1), y / (side - 1)
 

@@ -69,7 +69,7 @@ class TokenizedImage(Conditioner):
         self.config = config
         self.name = config.image
         self.tokenizer = None if config.tokenizer is None else Tokenizer(config.tokenizer)
-        # In a tuple, where it is no submodule: its weights would be stored twice.
+        # In a tuple, so that it is not a submodule: its weights would be stored twice.
         self._shared: tuple[Tokenizer, ...] = () if shared is None else (shared,)
         require(
             self.tokenizer is not None or shared is not None,
@@ -161,6 +161,6 @@ class TokenizedImage(Conditioner):
         low, high = (int(bound) for bound in labels.aminmax()) if labels.numel() else (0, 0)
         require(
             low >= 0 and high < channels,
-            f"the labels of `{self.name}` reach from {low} to {high}, expected 0 to {channels - 1}",
+            f"the labels of `{self.name}` range from {low} to {high}, expected 0 to {channels - 1}",
         )
         return F.one_hot(labels.to(torch.int64), channels).movedim(-1, 1).to(torch.float32)

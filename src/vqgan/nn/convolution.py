@@ -29,7 +29,7 @@ class ChannelStatistics:
         """Takes some rows into account (Chan, Golub and LeVeque 1979)."""
         for part in band.split(max(1, EXACT_POSITIONS // band.shape[3]), dim=2):
             exact = part.to(torch.promote_types(part.dtype, torch.float32))
-            if exact.device.type == "cpu":  # ten times as quick as `var_mean` on channels-last data
+            if exact.device.type == "cpu":  # ten times as fast as `var_mean` on channels-last data
                 mean, variance = torch.batch_norm_update_stats(exact, None, None, 0.0)
             else:
                 variance, mean = torch.var_mean(exact, dim=(0, 2, 3), correction=0)

@@ -60,7 +60,7 @@ class FastLinear(nn.Linear):
 
 
 def is_split(tensor: Tensor) -> bool:
-    """Whether products of one row, of this type and on this device, are quickest split among threads."""
+    """Whether products of one row, of this type and on this device, are fastest when split among threads."""
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 

@@ -27,8 +27,8 @@ def check_token_order(order: str) -> None:
     """Raises ConfigError unless ``order`` is a :data:`TokenOrder`."""
     require(
         order in get_args(TokenOrder),
-        f"`token_order` is `{order}`, which is none",
-        hint="there are " + ", ".join(f"`{name}`" for name in get_args(TokenOrder)),
+        f"`token_order` is `{order}`, expected a known order",
+        hint="the orders are " + ", ".join(f"`{name}`" for name in get_args(TokenOrder)),
     )
 
 

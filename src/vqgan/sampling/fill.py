@@ -34,7 +34,7 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     memory: int,
     on_progress: OnProgress | None = None,
 ) -> Indices:
-    """Samples the unknown tokens of grids: at once where the prior can see all, else window by window.
+    """Samples the unknown tokens of grids: whole where the prior can see all, else window by window.
 
     Args:
         window: Rows and columns that the prior sees.
@@ -90,10 +90,10 @@ def images_within(memory: int, costs: Costs, *, prefix: int, last: int, block: i
 
 
 def check_jacobi(settings: SamplingSettings, window: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Raises ConfigError if blocks are to be guessed where the prior does not see the whole grid at once."""
+    """Raises ConfigError if blocks are to be guessed where the prior does not see the whole grid."""
     require(
         settings.jacobi is None or window == grid,
-        f"`jacobi` works on grids that the prior sees at once, {window[0]} x {window[1]} tokens",
+        f"`jacobi` works on grids that the prior sees whole, {window[0]} x {window[1]} tokens",
         hint="omit it",
     )
 

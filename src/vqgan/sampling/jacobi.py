@@ -1,4 +1,4 @@
-"""Fills a token grid in fewer passes: a block of guesses is read at once, and what was guessed right is kept.
+"""Fills a token grid in fewer passes: a block of guesses is read in one pass, and correct guesses are kept.
 
 With the noise of every token fixed, sampling is a function of the tokens before: iterating it over a block of guesses
 (Jacobi's method) reaches the one grid that token-by-token sampling gives (Song et al. 2021, "Accelerating Feedforward
@@ -86,7 +86,7 @@ class _Image:
         fixed: Which of them are given.
         above: For each token the place of the one above it in the image, or -1.
         condition: Rows of the embedding table that stand in front.
-        block: How many tokens are guessed at once.
+        block: How many tokens are guessed in one pass.
         place: How many tokens are certain.
         cache: What was read of tokens that are certain.
         noise: That of this image.

@@ -89,7 +89,7 @@ def window_start(position: int, size: int, window: int) -> int:
         window: Rows (or columns) the prior was trained on.
 
     Raises:
-        ConfigError: If the grid is smaller than the window; sample the whole grid at once instead.
+        ConfigError: If the grid is smaller than the window; sample the whole grid in one window instead.
 
     Example:
         >>> [window_start(i, size=32, window=16) for i in (0, 8, 20, 31)]
@@ -98,7 +98,7 @@ def window_start(position: int, size: int, window: int) -> int:
     if size < window:
         raise ConfigError(
             f"a grid side of {size} tokens is smaller than the window's {window}",
-            hint="sample the whole grid at once",
+            hint="sample the whole grid in one window",
         )
     return min(max(position - window // 2, 0), size - window)
 

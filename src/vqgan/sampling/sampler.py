@@ -1,4 +1,4 @@
-"""Fills a token grid that the prior can see at once: read what is given, then one token after the other."""
+"""Fills a token grid that the prior sees whole: reads what is given, then draws one token after the other."""
 
 from collections.abc import Mapping
 from itertools import repeat
@@ -29,8 +29,8 @@ def sample_grid(
 ) -> Indices:
     """Samples the unknown tokens of a grid, each given the condition and all tokens before it.
 
-    Every token that one to be drawn depends on is read once, those given in all images without a gap together; the keys
-    and values of all tokens read are kept.
+    Every token that a later one depends on is read once; consecutive tokens that are given in all images are read in
+    one pass. The keys and values of all tokens read are kept.
 
     Args:
         prior: The distribution.
@@ -78,7 +78,7 @@ def sample_grid(
 
 
 def whole_grid(grid: Indices, step: int, values: Mapping[str, float | str] | None = None) -> DrawnTokens:
-    """The report that ``step`` tokens of grids which the prior sees at once are there."""
+    """The report that ``step`` tokens of grids which the prior sees whole are there."""
     batch, rows, columns = grid.shape
     windows, total = ((0, 0, rows, columns),), rows * columns
     return DrawnTokens(

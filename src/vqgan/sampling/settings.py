@@ -30,7 +30,7 @@ class SamplingSettings:
         top_p: Keep the fewest most probable codes that together have at least this probability; None or 1
             keeps all. After ``top_k``, of what it left.
         seed: Image ``i`` takes the noise of ``seed + i``, ``0 <= seed + i < 2**63``.
-        jacobi: Guess blocks of so many tokens and read them in one pass (see :mod:`~vqgan.sampling.jacobi`); None
+        jacobi: Guess blocks of this many tokens and read them in one pass (see :mod:`~vqgan.sampling.jacobi`); None
             draws one by one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Fills a token grid larger than the prior can see at once: a window follows the token being sampled."""
+"""Fills a token grid larger than the prior can see: a window follows the token being sampled."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -60,8 +60,8 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     cells_of = torch.tensor(numbers, device=grid.device).split([len(step) for step in plan.steps])
     flat, fixed = grid.view(batch, -1), known.reshape(batch, -1)
     done, passes = rows * columns - len(numbers), 0
-    for step, together, cells in zip(plan.steps, steps, cells_of, strict=True):
-        logits = windows.read(together)
+    for step, batches, cells in zip(plan.steps, steps, cells_of, strict=True):
+        logits = windows.read(batches)
         drawn = None if settings.is_greedy else noise.at_cells(cells).flatten(0, 1)
         chosen = choose_tokens(logits, settings, drawn).view(len(step), batch).t()
         flat[:, cells] = torch.where(fixed[:, cells], flat[:, cells], chosen)
@@ -75,13 +75,13 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
 
 def _alike(step: tuple[Reading, ...]) -> list[list[Reading]]:
     """The readings of a step: those that use a cache one by one, the others with all of their length."""
-    alone, alike = [], defaultdict(list)
+    cached, alike = [], defaultdict(list)
     for reading in step:
         if reading.past or reading.is_kept:
-            alone.append([reading])
+            cached.append([reading])
         else:
             alike[reading.length].append(reading)
-    return [*alone, *alike.values()]
+    return [*cached, *alike.values()]
 
 
 @dataclass
@@ -105,7 +105,7 @@ class _Windows:
     caches: dict[Window, KVCache] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # The longest sequence of each window: a cache is made for it at once.
+        # The longest sequence of each window: its cache is made for all of it.
         self._needed = {reading.window: reading.length for step in self.plan.steps for reading in step}
 
     def read(self, step: list[list[Reading]]) -> Float[Tensor, "b K"]:

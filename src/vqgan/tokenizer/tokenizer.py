@@ -129,7 +129,7 @@ class Tokenizer(nn.Module):
         """The images of grids of codebook indices of any integer type, not clamped to [-1, 1].
 
         Raises:
-            ConfigError: If they are no batch of grids, or an index is negative or not below ``codebook_size``.
+            ConfigError: If they are not a batch of grids, or an index is negative or not below ``codebook_size``.
         """
         check_grids(indices)
         indices = indices.to(self.from_codebook.weight.device, torch.int64)

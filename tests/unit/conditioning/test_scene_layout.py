@@ -122,7 +122,7 @@ def test_a_class_may_not_take_the_token_of_an_empty_place():
     ("tokens", "message"),
     [
         ([9] * 5, "a layout of 5 tokens, expected 6"),
-        ([0, 9, 9, 9, 9, 9], "token 9 is no position, expected 0 to 8"),
+        ([0, 9, 9, 9, 9, 9], "token 9 is not a position, expected 0 to 8"),
     ],
 )
 def test_tokens_that_are_no_layout_are_named(tokens, message):

@@ -142,9 +142,9 @@ def test_pictures_are_encoded_within_the_memory(tmp_path):
         (
             segmentation,
             torch.full((1, 4, 4), 3),
-            "the labels of `segmentation` reach from 3 to 3, expected 0 to 2",
+            "the labels of `segmentation` range from 3 to 3, expected 0 to 2",
         ),
-        (segmentation, torch.full((1, 4, 4), -1), "reach from -1 to -1"),
+        (segmentation, torch.full((1, 4, 4), -1), "range from -1 to -1"),
     ],
 )
 def test_pictures_that_do_not_fit_are_named(make, value, message):

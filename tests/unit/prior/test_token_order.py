@@ -85,5 +85,7 @@ def test_the_random_order_leaves_numpys_own_numbers_alone():
 
 
 def test_an_unknown_order_is_refused_with_those_that_there_are():
-    with pytest.raises(ConfigError, match=r"`token_order` is `zigzag`, .*\nhint: there are `raster`, `subs"):
+    with pytest.raises(
+        ConfigError, match=r"`token_order` is `zigzag`, .*\nhint: the orders are `raster`, `subs"
+    ):
         check_token_order("zigzag")

@@ -93,7 +93,7 @@ def test_grids_beyond_the_window_are_refused():
         "settings": SamplingSettings(jacobi=4),
         "memory": 10**9,
     }
-    with pytest.raises(ConfigError, match="`jacobi` works on grids that the prior sees at once, 3 x 3"):
+    with pytest.raises(ConfigError, match="`jacobi` works on grids that the prior sees whole, 3 x 3"):
         fill_grids(PRIORS[0.3], *problem(1, (4, 4), 0.0, 0), **arguments)
     found = fill_grids(PRIORS[0.3], *problem(1, (3, 3), 0.0, 0), **arguments)
     assert torch.equal(

@@ -211,5 +211,5 @@ def test_the_order_of_the_tokens_is_that_of_the_run_and_from_a_file_that_of_the_
         recorded, task = prior_task(engine, msgspec.structs.replace(run, prior=shape), start_from=prior_file)
     assert task.synthesizer.config.token_order == recorded.token_order == "raster"
     assert f"the model is that of `{prior_file}`, not that of the run's configuration" in caplog.text
-    with pytest.raises(ConfigError, match="`token_order` is `zigzag`, which is none"):
+    with pytest.raises(ConfigError, match="`token_order` is `zigzag`, expected a known order"):
         msgspec.structs.replace(run, token_order="zigzag")

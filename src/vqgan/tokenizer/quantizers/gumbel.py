@@ -10,7 +10,7 @@ from vqgan.tokenizer.quantizers.base import CodebookConfig, Quantized, Quantizer
 from vqgan.types import Indices, Latents
 
 MAX_SCORES = 4_000_000
-"""Scores that ``encode`` holds at once, about 16 MB."""
+"""Scores that ``encode`` holds at the same time, about 16 MB."""
 
 
 class GumbelQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="gumbel"):
@@ -65,7 +65,7 @@ class GumbelQuantizer(Quantizer):
         Args:
             latents: What is quantized.
             generator: Draws each code with the softmax of its score as probability instead, as the original does
-                even in evaluation: on the CPU with the same seed the same codes. Holds all scores at once.
+                even in evaluation: on the CPU with the same seed the same codes. Holds all scores in memory.
         """
         if generator is not None:
             scores = self.scores(latents)

@@ -20,7 +20,7 @@ class RemapConfig(Config, frozen=True):
         num_used: Number of codes in use.
         unknown: What a latent is called whose code is not in use: ``"extra"``, one index more, which reads as
             the first code in use; the number of an index; or ``"random"``, an index that depends on the code, its
-            row and its column alone, so that the same latents always get the same indices.
+            row and its column only, so that the same latents always get the same indices.
     """
 
     num_used: Count

@@ -13,7 +13,7 @@ from vqgan.tokenizer.quantizers.remap import to_used
 from vqgan.types import Indices, Latents
 
 MAX_DISTANCES = 4_000_000
-"""Distances held at once, about 16 MB: 8 grids of 32x32 against 16,384 codes would be 537 MB."""
+"""Distances held at the same time, about 16 MB: 8 grids of 32x32 against 16,384 codes would be 537 MB."""
 
 
 class VectorQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="vector"):
@@ -126,7 +126,7 @@ def nearest(
     Args:
         points: The points to look up.
         vectors: The candidates.
-        max_distances: Distances held at once: points are taken in chunks of that many over ``K``.
+        max_distances: Distances held at the same time: points are taken in chunks of that many over ``K``.
 
     Example:
         >>> nearest(torch.tensor([[0.9], [0.1]]), torch.tensor([[0.0], [1.0]])).tolist()
