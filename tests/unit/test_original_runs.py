@@ -61,7 +61,7 @@ def assert_near(state, wanted, *, names=None):
         assert_close(state[name], wanted[name], rtol=0, atol=1e-7)
 
 
-def judge_of(folder):
+def discriminator_of(folder):
     model = RunFolder(folder).newest().tensors["model"]
     return {
         name.removeprefix("discriminator."): t
@@ -70,7 +70,7 @@ def judge_of(folder):
     }
 
 
-def recorded_judge(reference):
+def recorded_discriminator(reference):
     prefix = "loss.discriminator.main."
     state = {k.removeprefix(prefix): t for k, t in reference("train3").state.items() if k.startswith(prefix)}
     return {f"layers.{key}": t for key, t in state.items() if key.endswith(("weight", "bias"))}
@@ -86,15 +86,15 @@ def test_a_tokenizer_goes_on_from_a_converted_one_with_its_discriminator(
     assert ended.config == begun.config
     assert_near(ended.state_dict(), begun.state_dict())
     assert any(not torch.equal(t, begun.state_dict()[name]) for name, t in ended.state_dict().items())
-    assert_near(judge_of(out), recorded_judge(reference))
+    assert_near(discriminator_of(out), recorded_discriminator(reference))
     assert resolve(out / "config.yaml").task.discriminator.reconstruction == "updated"
 
 
 def test_without_its_training_state_the_discriminator_is_a_new_one(original, images, tmp_path, reference):
     file, config = original("train3")
     out = train(config, data=images, out=tmp_path / "run", start_from=file, overrides=STILL, device="cpu")
-    recorded = recorded_judge(reference)["layers.0.weight"]
-    assert not torch.allclose(judge_of(out)["layers.0.weight"], recorded, atol=1e-3)
+    recorded = recorded_discriminator(reference)["layers.0.weight"]
+    assert not torch.allclose(discriminator_of(out)["layers.0.weight"], recorded, atol=1e-3)
 
 
 def test_a_published_file_itself_is_a_beginning_too(original, images, tmp_path, reference):
@@ -105,7 +105,7 @@ def test_a_published_file_itself_is_a_beginning_too(original, images, tmp_path, 
     out = train(
         config, data=images, out=tmp_path / "run", start_from=checkpoint, overrides=STILL, device="cpu"
     )
-    assert_near(judge_of(out), recorded_judge(reference))
+    assert_near(discriminator_of(out), recorded_discriminator(reference))
     begun = vqgan.load(checkpoint, tmp_path / "model.yaml", device="cpu")
     assert_near(vqgan.load(out, device="cpu").state_dict(), begun.state_dict())
 

@@ -40,7 +40,7 @@ def prior_file(tmp_path):
     return path
 
 
-def judge(seed=7, layers=1):
+def patch_discriminator(seed=7, layers=1):
     torch.manual_seed(seed)
     return PatchDiscriminator(image_channels=1, base_channels=4, num_layers=layers)
 
@@ -77,22 +77,23 @@ def test_a_run_from_a_file_takes_its_model_and_says_so(engine, file, caplog):
 
 
 def test_a_discriminator_in_the_file_goes_on(engine, file):
-    save_model(tiny.tokenizer(), file, training={"discriminator": ({}, judge())})
+    save_model(tiny.tokenizer(), file, training={"discriminator": ({}, patch_discriminator())})
     assert_equal(
-        tokenizer_task(engine, start_from=file)[1].state.modules["discriminator"], judge().state_dict()
+        tokenizer_task(engine, start_from=file)[1].state.modules["discriminator"],
+        patch_discriminator().state_dict(),
     )
 
 
 def test_a_run_from_a_run_takes_the_discriminator_of_its_newest_step(engine, file):
     folder = RunFolder(file.parent)
-    state = {f"discriminator.{name}": tensor for name, tensor in judge().state_dict().items()}
+    state = {f"discriminator.{name}": tensor for name, tensor in patch_discriminator().state_dict().items()}
     folder.commit(5, {"model": {"tokenizer.x": torch.zeros(1), **state}, "optimizer": {}}, {})
     _, task = tokenizer_task(engine, start_from=file.parent)
-    assert_equal(task.state.modules["discriminator"], judge().state_dict())
+    assert_equal(task.state.modules["discriminator"], patch_discriminator().state_dict())
 
 
 def test_a_discriminator_of_other_sizes_is_refused(engine, file):
-    save_model(tiny.tokenizer(), file, training={"discriminator": ({}, judge(layers=2))})
+    save_model(tiny.tokenizer(), file, training={"discriminator": ({}, patch_discriminator(layers=2))})
     with pytest.raises(CheckpointError, match=r"does not fit the discriminator of `task\.discriminator`"):
         tokenizer_task(engine, start_from=file)
 
