@@ -22,6 +22,7 @@ from vqgan.cli.main import main
 from vqgan.config import merge, parse_yaml
 from vqgan.presets import PRESETS, Preset
 from vqgan.prior import Prior, PriorConfig
+from vqgan.runs import resolve
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.run import PriorRun, TokenizerRun
 
@@ -166,7 +167,7 @@ def test_the_parameters_in_the_table_of_presets_are_right():
     )
     assert len(rows) == 12
     for family, stage, millions, height, width, steps, batch in rows:
-        first, second = (PRESETS[f"{family}-{each}"].make() for each in ("tokenizer", "prior"))
+        first, second = (resolve(f"{family}-{each}") for each in ("tokenizer", "prior"))
         assert isinstance(first, TokenizerRun)
         assert isinstance(second, PriorRun)
         run = first if stage == "tokenizer" else second

@@ -20,12 +20,12 @@ def presets(flags: commands.Presets) -> None:
         width = max(map(len, PRESETS))
         for name, preset in PRESETS.items():
             print(f"{name:<{width}}  {preset.summary}")
-    elif Path(flags.name).suffix in (".yaml", ".yml"):
+    else:
+        if Path(flags.name).suffix not in (".yaml", ".yml"):
+            find_preset(flags.name, "")  # a wrong name is refused before PyTorch is imported
         from vqgan.runs import resolve
 
         print(dump_yaml(resolve(flags.name)), end="")
-    else:
-        print(dump_yaml(find_preset(flags.name, "").make()), end="")
 
 
 def models(flags: commands.Models) -> None:

@@ -4,13 +4,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vqgan.config import merge, read_yaml
 from vqgan.errors import ConfigError, closest
-
-if TYPE_CHECKING:
-    from vqgan.training.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +27,6 @@ class Preset:
         """Its file as plain mappings, on top of the preset that it names, if it names one."""
         own = read_yaml(self.path)
         return merge(PRESETS[own.pop("preset")].mapping(), own) if "preset" in own else own
-
-    def make(self) -> "Run":
-        """Its typed run; only now PyTorch is imported."""
-        from vqgan.training.run import run_from_mapping
-
-        return run_from_mapping(self.mapping(), where=f"preset `{self.path.stem}`")
 
 
 def _family_then_stage(path: Path) -> tuple[str, bool]:

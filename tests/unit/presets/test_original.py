@@ -11,7 +11,6 @@ from reference import store
 from vqgan.conditioning import CoordinatesConfig, UnconditionalConfig
 from vqgan.config import dump_yaml, merge, parse_yaml
 from vqgan.errors import ConfigError
-from vqgan.presets import PRESETS
 from vqgan.prior import Prior
 from vqgan.runs import resolve
 from vqgan.tokenizer import Tokenizer
@@ -153,7 +152,7 @@ def loss(**params):
 
 def test_the_first_stage_of_imagenet(resolved):
     run, lines = resolved(IMAGENET)
-    paper = PRESETS["f16-tokenizer"].make()
+    paper = resolve("f16-tokenizer")
     assert isinstance(run, TokenizerRun)
     assert run.tokenizer.autoencoder == paper.tokenizer.autoencoder
     assert run.tokenizer.quantizer.codebook_size == 1024
@@ -198,7 +197,7 @@ def test_the_second_stage_of_faces(resolved):
     assert run.task.optimizer.learning_rate == pytest.approx(2 * 4.5e-6)
     assert (run.data.image_size, run.data.crop) == ((256, 256), "random")
     with torch.device("meta"):
-        config = synthesizer_config(run, Tokenizer(PRESETS["f16-tokenizer"].make().tokenizer))
+        config = synthesizer_config(run, Tokenizer(resolve("f16-tokenizer").tokenizer))
         count = sum(parameter.numel() for parameter in Prior(config.prior).parameters())
     assert count / 1e6 == pytest.approx(304.9, abs=0.1)
     assert instead(lines, "model.params.first_stage_config") == "the tokenizer is that of `tokenizer=`"
@@ -411,8 +410,8 @@ def test_the_classes_are_those_of_the_images(resolved):
 
 
 def test_the_halved_prior_has_the_size_that_its_page_names():
-    run = PRESETS["half-prior"].make()
-    first = PRESETS["f16-tokenizer"].make()
+    run = resolve("half-prior")
+    first = resolve("f16-tokenizer")
     with torch.device("meta"):
         prior = Prior(synthesizer_config(run, Tokenizer(first.tokenizer)).prior)
     assert (run.prior.depth, run.prior.width, run.prior.num_heads) == (12, 832, 16)
