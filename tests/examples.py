@@ -3,9 +3,13 @@
 A member that is missing here fails them: add a line with it.
 """
 
+import gzip
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vqgan.conditioning import (
     ClassLabelConfig,
@@ -14,6 +18,8 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     UnconditionalConfig,
 )
+from vqgan.data import AtariConfig, DigitsConfig, FolderConfig, IdxConfig, ListConfig
+from vqgan.images import save_png, to_float
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
 
@@ -32,6 +38,41 @@ DEPTH_TOKENIZER = TokenizerConfig(
 )
 """Pictures of one channel, two pixels for each side of a token."""
 
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    """Writes an array as an IDX file; gzipped if the path ends in ``.gz``."""
+    data = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def _idx(folder: Path) -> IdxConfig:
+    """Twelve noise images for training and four held out, of three classes."""
+    for part, count in (("train", 12), ("t10k", 4)):
+        write_idx(folder / f"{part}-images-idx3-ubyte.gz", _noise(count, 6, 7))
+        write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(count, dtype=np.uint8) % 3)
+    return IdxConfig(path=str(folder))
+
+
+def _folder(folder: Path) -> FolderConfig:
+    """Two classes of four noise images."""
+    for number, image in enumerate(to_float(_noise(8, 10, 12, 3))):
+        save_png(image, folder / "pictures" / f"class {number % 2}" / f"{number}.png")
+    return FolderConfig(path=str(folder / "pictures"))
+
+
+def _list(folder: Path) -> ListConfig:
+    """The eight images of the folder, with their classes."""
+    _folder(folder)
+    lines = [f"pictures/class {number % 2}/{number}.png\tclass {number % 2}" for number in range(8)]
+    (folder / "list.txt").write_text("\n".join(["# path, class", "", *lines, ""]), encoding="utf-8")
+    return ListConfig(path=str(folder / "list.txt"))
+
+
+def _noise(*shape: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(0)).integers(0, 256, shape, np.uint8)
+
+
 EXAMPLES: dict[type, Callable[[Path], Any]] = {
     VectorQuantizerConfig: lambda folder: VectorQuantizerConfig(codebook_size=16, codebook_dim=4),
     GumbelQuantizerConfig: lambda folder: GumbelQuantizerConfig(codebook_size=16, codebook_dim=4),
@@ -47,6 +88,11 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
         use_group=True,
         use_additional=False,
     ),
+    IdxConfig: _idx,
+    FolderConfig: _folder,
+    ListConfig: _list,
+    DigitsConfig: lambda folder: DigitsConfig(),
+    AtariConfig: lambda folder: AtariConfig(games=("MontezumaRevenge",), frames=400, max_frames=20),
 }
 """By class; what a source reads may be written into the folder."""
 

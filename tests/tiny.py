@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from examples import write_idx
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.data import IdxConfig
-from vqgan.data.idx import write_idx
 from vqgan.prior import PriorConfig, PriorShape
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig

@@ -17,8 +17,7 @@ from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
 from vqgan.data import Data, source_of
 from vqgan.data.given import MemoryConfig
-from vqgan.data.loader import evaluation_batches, training_batches
-from vqgan.data.skipping import check_source
+from vqgan.data.loader import check_source, evaluation_batches, training_batches
 from vqgan.data.source import Source
 from vqgan.errors import ConfigError
 from vqgan.output_files import write_json, write_text

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples import example
 from vqgan.config import Config, from_mapping, to_mapping
 from vqgan.data import DigitsConfig, Source, SourceConfig, open_source
 from vqgan.data.loader import evaluation_batches, training_batches
@@ -39,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(params=MEMBERS, ids=lambda member: member.__struct_config__.tag)
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> SourceConfig:
-    return request.param.example(tmp_path)
+    return example(request.param, tmp_path)
 
 
 @pytest.fixture

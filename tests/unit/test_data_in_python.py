@@ -12,7 +12,7 @@ import tiny
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli.main import main
 from vqgan.data import MemoryConfig, source_of
-from vqgan.data.skipping import check_source
+from vqgan.data.loader import check_source
 from vqgan.errors import ConfigError, DataError
 from vqgan.runs import read_run, train
 

@@ -14,13 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
 
 from vqgan.cache import cache_folder
-from vqgan.config import Config, require
+from vqgan.config import Bounds, Config, Count, Natural, require
 from vqgan.data import atari_explorer
 from vqgan.data.atari_explorer import Played
 from vqgan.data.source import ArraySource, Source, Split
@@ -47,31 +47,23 @@ class AtariConfig(Config, frozen=True, tag_field="kind", tag="atari"):
 
     games: tuple[str, ...]
     player: Literal["explorer", "random"] = "explorer"
-    frames: int = 400_000
-    seed: int = 7
-    heldout_seed: int = 2
+    frames: Annotated[int, Bounds("at least 4", lambda value: value >= atari_explorer.SKIP)] = 400_000
+    seed: Natural = 7
+    heldout_seed: Natural = 2
     scale: Literal[1, 2, 4] = 2
     rows: tuple[int, int] = (3, 99)
-    max_frames: int = 3_000
+    max_frames: Count = 3_000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(len(self.games) > 0, "`games` is empty, expected at least one game")
         require(len(set(map(_plain, self.games))) == len(self.games), "`games` names a game twice")
-        require(self.frames >= atari_explorer.SKIP, f"`frames` is {self.frames}, expected at least 4")
-        require(self.seed >= 0, f"`seed` is {self.seed}, expected 0 or more")
-        require(self.heldout_seed >= 0, f"`heldout_seed` is {self.heldout_seed}, expected 0 or more")
         require(
             self.seed != self.heldout_seed,
             f"`seed` and `heldout_seed` are both {self.seed}",
             hint="held-out frames must come from another seed",
         )
         require(0 <= self.rows[0] < self.rows[1], f"`rows` is {self.rows}, expected first < end")
-        require(self.max_frames >= 1, f"`max_frames` is {self.max_frames}, expected at least 1")
-
-    @classmethod
-    def example(cls, folder: Path) -> "AtariConfig":
-        """Half a second of play; nothing is written into ``folder``."""
-        return cls(games=("MontezumaRevenge",), frames=400, max_frames=20)
 
 
 @dataclass(eq=False, kw_only=True)

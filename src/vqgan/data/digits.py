@@ -1,7 +1,5 @@
 """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels: real images that need no download."""
 
-from pathlib import Path
-
 import numpy as np
 
 from vqgan.config import Config
@@ -11,11 +9,6 @@ from vqgan.errors import ConfigError
 
 class DigitsConfig(Config, frozen=True, tag_field="kind", tag="digits"):
     """Handwritten digits, 8 x 8 pixels, grey; ten classes, "0" to "9"."""
-
-    @classmethod
-    def example(cls, folder: Path) -> "DigitsConfig":
-        """The digits; nothing is written."""
-        return cls()
 
 
 def open_digits() -> ArraySource:

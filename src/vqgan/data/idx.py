@@ -15,8 +15,7 @@ from jaxtyping import UInt8
 
 from vqgan.config import Config
 from vqgan.data.source import ArraySource
-from vqgan.errors import DataError
-from vqgan.images import printable
+from vqgan.errors import DataError, printable
 
 MAX_BYTES = 1 << 32
 """Larger files are refused: the values are held in memory."""
@@ -32,16 +31,6 @@ class IdxConfig(Config, frozen=True, tag_field="kind", tag="idx"):
     """
 
     path: str
-
-    @classmethod
-    def example(cls, folder: Path) -> "IdxConfig":
-        """Twelve noise images for training and four held out, of three classes."""
-        noise = np.random.Generator(np.random.Philox(0))
-        for part, count in (("train", 12), ("t10k", 4)):
-            images = noise.integers(0, 256, (count, 6, 7), np.uint8)
-            write_idx(folder / f"{part}-images-idx3-ubyte.gz", images)
-            write_idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(count, dtype=np.uint8) % 3)
-        return cls(path=str(folder))
 
 
 def open_idx(config: IdxConfig) -> ArraySource:
@@ -138,11 +127,3 @@ def read_idx(path: Path, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
         found = "more" if len(data) > size else f"{len(data):,}"
         raise DataError(f"`{name}` should hold {size:,} values, it has {found}", hint="fetch it again")
     return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-def write_idx(path: Path, values: UInt8[np.ndarray, "..."]) -> None:
-    """Writes an array as an IDX file; gzipped if the path ends in ``.gz``."""
-    header = bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = header + values.tobytes()
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)

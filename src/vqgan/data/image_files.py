@@ -12,8 +12,8 @@ import numpy as np
 
 from vqgan.config import Config
 from vqgan.data.source import Item, Source
-from vqgan.errors import DataError
-from vqgan.images import check_image, list_images, printable, read_pixels, save_png, to_float
+from vqgan.errors import DataError, printable
+from vqgan.images import check_image, list_images, read_pixels
 from vqgan.images.paths import natural
 
 logger = logging.getLogger(__name__)
@@ -126,14 +126,6 @@ class FolderConfig(Config, frozen=True, tag_field="kind", tag="folder"):
 
     path: str
 
-    @classmethod
-    def example(cls, folder: Path) -> "FolderConfig":
-        """Two classes of four noise images."""
-        pixels = np.random.Generator(np.random.Philox(0)).integers(0, 256, (8, 10, 12, 3), np.uint8)
-        for number, image in enumerate(to_float(pixels)):
-            save_png(image, folder / "pictures" / f"class {number % 2}" / f"{number}.png")
-        return cls(path=str(folder / "pictures"))
-
 
 def open_folder(config: FolderConfig, frames: WhichFrames = "first") -> FileSource:
     """Lists the folder and understands its sub-folders.
@@ -183,14 +175,6 @@ class ListConfig(Config, frozen=True, tag_field="kind", tag="list"):
     """
 
     path: str
-
-    @classmethod
-    def example(cls, folder: Path) -> "ListConfig":
-        """Eight noise images of two classes."""
-        paths = list_images(Path(FolderConfig.example(folder).path))
-        lines = [f"pictures/{path}\t{path.split('/')[0]}" for path in paths]
-        (folder / "list.txt").write_text("# path, class\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        return cls(path=str(folder / "list.txt"))
 
 
 def open_list(config: ListConfig, frames: WhichFrames = "first") -> FileSource:

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples import write_idx
 from vqgan.data import IdxConfig, Source, open_source
-from vqgan.data.idx import read_idx, write_idx
+from vqgan.data.idx import read_idx
 from vqgan.errors import DataError
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vqgan.data import FolderConfig, open_source
 from vqgan.data.image_files import FileSource
-from vqgan.data.skipping import check_source
+from vqgan.data.loader import check_source
 from vqgan.data.source import ArraySource
 from vqgan.errors import DataError
 from vqgan.images import check_image
