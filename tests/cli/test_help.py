@@ -1,7 +1,6 @@
 """Help and version: quick, without PyTorch, on stdout."""
 
 import dataclasses
-import importlib
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import typing
 import pytest
 
 from vqgan.cli.flags import explanations
-from vqgan.cli.main import COMMANDS, main
+from vqgan.cli.main import COMMANDS, flags_of, function_of, main
 from vqgan.version import __version__
 
 WITHOUT_TORCH = """
@@ -36,24 +35,22 @@ def test_every_command_explains_itself(name, run):
     assert result.code == 0
     assert result.err == ""
     assert result.out.startswith(f"usage: vqgan {name} ")
-    summary = (COMMANDS[name].flags.__doc__ or "").splitlines()[0]
+    summary = (flags_of(name).__doc__ or "").splitlines()[0]
     assert summary in " ".join(result.out.split())
 
 
 def test_every_flag_is_described_and_every_description_has_a_flag():
     checked = 0
-    for command in COMMANDS.values():
-        names = {each.name for each in dataclasses.fields(command.flags)}
-        assert explanations(command.flags)[1].keys() == names
+    for flags in map(flags_of, COMMANDS):
+        names = {each.name for each in dataclasses.fields(flags)}
+        assert explanations(flags)[1].keys() == names
         checked += len(names)
     assert checked > 40
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_function_that_takes_its_flags(name):
-    command = COMMANDS[name]
-    function = getattr(importlib.import_module(command.module), name.split()[0])
-    assert issubclass(command.flags, typing.get_type_hints(function)["flags"])
+    assert issubclass(flags_of(name), typing.get_type_hints(function_of(name))["flags"])
 
 
 def test_the_overview_lists_every_command(run):

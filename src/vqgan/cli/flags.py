@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform, get_args
 
-from vqgan.errors import ConfigError, closest
+from vqgan.errors import ConfigError, closest, require
 
 C = TypeVar("C")
 
@@ -65,7 +65,7 @@ def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
         SystemExit: After printing the help, if the words ask for it.
     """
     see_help = f"`{program} --help` explains all flags"
-    known = {spelling_of(each): each for each in fields(command)}  # type: ignore[arg-type]
+    known = spellings(command)
     words = [re.sub(r"^--[\w-]+", lambda found: found[0].replace("_", "-"), word) for word in words]
     try:
         # Intermixed: flags may stand between the values that are given by their place.
@@ -77,21 +77,23 @@ def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
         near = f"{closest(word, flags)}; " if word.startswith("-") else ""
         raise ConfigError(f"unrecognized options: {', '.join(unknown)}", hint=near + see_help)
     given = vars(found)
-    needed = {spelling: each.name for spelling, each in known.items() if each.default is MISSING}
-    missing = [f"`{spelling}`" for spelling, name in needed.items() if name not in given]
-    if missing:
-        raise ConfigError(f"missing from `{program}`: {', '.join(missing)}", hint=see_help)
+    required = {spelling: each.name for spelling, each in known.items() if each.default is MISSING}
+    missing = ", ".join(f"`{spelling}`" for spelling, name in required.items() if name not in given)
+    require(not missing, f"missing from `{program}`: {missing}", hint=see_help)
     for spelling, each in known.items():
         if isinstance(given.get(each.name), str):
             given[each.name] = _value(spelling, each, given[each.name], see_help)
     return command(**given)
 
 
-def spelling_of(each: Field[Any]) -> str:
-    """How a user writes it: ``--batch-size``, or ``MODEL``."""
-    if "name" not in each.metadata:
-        return each.metadata["metavar"]
-    return "--" + (each.metadata["name"] or each.name.replace("_", "-"))
+def spellings(command: type) -> dict[str, Field[Any]]:
+    """The fields of a command by how a user writes them: ``--batch-size``, or ``MODEL``."""
+    return {
+        "--" + (each.metadata["name"] or each.name.replace("_", "-"))
+        if "name" in each.metadata
+        else each.metadata["metavar"]: each
+        for each in fields(command)
+    }
 
 
 def _parser(command: type, known: dict[str, Field[Any]], program: str) -> argparse.ArgumentParser:

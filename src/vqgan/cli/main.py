@@ -6,50 +6,46 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from vqgan.cli import commands
-from vqgan.cli.flags import read_flags, spelling_of
 from vqgan.errors import ConfigError, OutputError, VqganError, closest
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
-class Command(NamedTuple):
-    """Its flags, the module with the function that takes them (of the same name), and its line in the overview."""
-
-    flags: type[Any]
-    module: str
-    summary: str
-
-
 COMMANDS = {
-    "demo": Command(
-        commands.Demo, "vqgan.cli.train", "train both stages on embedded real images in minutes, and report"
-    ),
-    "train tokenizer": Command(
-        commands.TrainTokenizer, "vqgan.cli.train", "train the first stage on your images"
-    ),
-    "train prior": Command(
-        commands.TrainPrior, "vqgan.cli.train", "train the second stage on a tokenizer's codes"
-    ),
-    "reconstruct": Command(commands.Reconstruct, "vqgan.cli.coding", "images -> images, through the codes"),
-    "encode": Command(commands.Encode, "vqgan.cli.coding", "images -> codes"),
-    "decode": Command(commands.Decode, "vqgan.cli.coding", "codes -> images"),
-    "sample": Command(commands.Sample, "vqgan.cli.drawing", "new images"),
-    "complete": Command(commands.Complete, "vqgan.cli.drawing", "the rest of given images"),
-    "convert": Command(commands.Convert, "vqgan.cli.convert", "published checkpoints -> one file of ours"),
-    "models": Command(commands.Models, "vqgan.cli.lists", "list the published models, or show one"),
-    "download": Command(commands.Download, "vqgan.cli.convert", "fetch and convert a published model"),
-    "info": Command(commands.Info, "vqgan.cli.info", "what a file or run folder holds"),
-    "presets": Command(commands.Presets, "vqgan.cli.lists", "list the named runs, or print one as YAML"),
-    "doctor": Command(commands.Doctor, "vqgan.cli.doctor", "check the environment"),
+    "demo": ("vqgan.cli.train", "train both stages on embedded real images in minutes, and report"),
+    "train tokenizer": ("vqgan.cli.train", "train the first stage on your images"),
+    "train prior": ("vqgan.cli.train", "train the second stage on a tokenizer's codes"),
+    "reconstruct": ("vqgan.cli.coding", "images -> images, through the codes"),
+    "encode": ("vqgan.cli.coding", "images -> codes"),
+    "decode": ("vqgan.cli.coding", "codes -> images"),
+    "sample": ("vqgan.cli.drawing", "new images"),
+    "complete": ("vqgan.cli.drawing", "the rest of given images"),
+    "convert": ("vqgan.cli.convert", "published checkpoints -> one file of ours"),
+    "models": ("vqgan.cli.lists", "list the published models, or show one"),
+    "download": ("vqgan.cli.convert", "fetch and convert a published model"),
+    "info": ("vqgan.cli.info", "what a file or run folder holds"),
+    "presets": ("vqgan.cli.lists", "list the named runs, or print one as YAML"),
+    "doctor": ("vqgan.cli.doctor", "check the environment"),
 }
+"""For each command the module with its function, and its line in the overview."""
+
+
+def flags_of(name: str) -> type[Any]:
+    """The flags of a command: ``train prior`` has those of ``commands.TrainPrior``."""
+    from vqgan.cli import commands
+
+    return getattr(commands, name.title().replace(" ", ""))
+
+
+def function_of(name: str) -> Callable[[Any], None]:
+    """The function that takes the flags of a command: ``train.train`` for ``train prior``."""
+    return getattr(importlib.import_module(COMMANDS[name][0]), name.partition(" ")[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,19 +82,17 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, str(error) or "interrupted"
     if isinstance(error, OSError):
-        place = f" `{error.filename}`" if error.filename else ""
-        reason = (error.strerror or str(error)).lower()
-        return (
-            OutputError.exit_code,
-            f"cannot use{place}: {reason}\nhint: check the path, its rights and the disk",
+        place, reason = (
+            f" `{error.filename}`" if error.filename else "",
+            (error.strerror or str(error)).lower(),
         )
+        message = f"cannot use{place}: {reason}\nhint: check the path, its rights and the disk"
+        return OutputError.exit_code, message
     reason = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(error, MemoryError) or "out of memory" in reason or "can't allocate memory" in reason:
-        hint = (
-            "lower `--batch-size`, `--memory` or the size of the images; "
-            "`train` also knows `--set training.accumulate=2`"
-        )
-        return ConfigError.exit_code, f"out of memory: {reason}\nhint: {hint}"
+        hint = "lower `--batch-size`, `--memory` or the size of the images"
+        more = "`train` also knows `--set training.accumulate=2`"
+        return ConfigError.exit_code, f"out of memory: {reason}\nhint: {hint}; {more}"
     return None
 
 
@@ -129,45 +123,42 @@ def _dispatch(words: list[str]) -> None:
     rest = words[1:] if group else words
     if not rest or rest[0] in ("-h", "--help"):
         _overview(group, asked=bool(rest))
-        return
-    if words[0] == "--version":
+    elif words[0] == "--version":
         from vqgan.version import __version__
 
         print(f"vqgan {__version__}")
-        return
-    if words[0] == "--completion":
+    elif words[0] == "--completion":
         print(_completion())
-        return
-    name = f"{group} {rest[0]}".strip()
-    if name not in COMMANDS:
-        raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS))
-    flags: Any = read_flags(COMMANDS[name].flags, rest[1:], program=f"vqgan {name}")
-    # Imported only now, so that help needs no torch.
-    work = getattr(importlib.import_module(COMMANDS[name].module), name.partition(" ")[0])
-    with _log_to_stderr(), _no_empty_folders(getattr(flags, "out", None)):
-        work(flags)
+    else:
+        name = f"{group} {rest[0]}".strip()
+        if name not in COMMANDS:
+            raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS))
+        from vqgan.cli.flags import read_flags
+
+        flags: Any = read_flags(flags_of(name), rest[1:], program=f"vqgan {name}")
+        work = function_of(name)  # imported only now: help needs no torch
+        with _log_to_stderr(), _no_empty_folders(getattr(flags, "out", None)):
+            work(flags)
 
 
-_COMPLETION = """\
+def _completion() -> str:
+    """A script for bash: it completes commands, flags after a dash, and otherwise files."""
+    from vqgan.cli.flags import spellings
+
+    first, cases = " ".join(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS)), ""
+    for name in COMMANDS:
+        flags = " ".join(word for word in spellings(flags_of(name)) if word.startswith("-"))
+        cases += f'    "{name}"*) [[ $2 == -* ]] && words="{flags} --help --debug" ;;\n'
+    return f"""\
 _vqgan() {{
   local words=
   case "${{COMP_WORDS[*]:1:COMP_CWORD-1}}" in
     "") words="{first} --help --version --completion" ;;
     train) words="tokenizer prior --help" ;;
-{cases}
-  esac
+{cases}  esac
   COMPREPLY=($(compgen -W "$words" -- "$2"))
 }}
 complete -o default -F _vqgan vqgan"""
-
-
-def _completion() -> str:
-    """A script for bash: it completes commands, flags after a dash, and otherwise files."""
-    first, cases = " ".join(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS)), []
-    for name, command in COMMANDS.items():
-        flags = [word for word in map(spelling_of, fields(command.flags)) if word.startswith("-")]
-        cases.append(f'    "{name}"*) [[ $2 == -* ]] && words="{" ".join(flags)} --help --debug" ;;')
-    return _COMPLETION.format(first=first, cases="\n".join(cases))
 
 
 @contextmanager
@@ -202,24 +193,23 @@ def _no_empty_folders(out: str | None) -> Iterator[None]:
 
 def _overview(group: str, *, asked: bool) -> None:
     """Prints the commands, or those of a group; without having been asked for it, that is a mistake."""
-    shown = {name: each for name, each in COMMANDS.items() if name.startswith(group)}
+    shown = {name: summary for name, (_, summary) in COMMANDS.items() if name.startswith(group)}
     width = max(map(len, shown))
-    text = "\n".join(
-        [
-            f"usage: vqgan {f'{group} STAGE' if group else 'COMMAND'} [FLAGS]",
-            "",
-            "Images to a grid of codes and back, and a transformer that draws new grids.",
-            "",
-            "commands:",
-            *(f"  {name:<{width}}  {each.summary}" for name, each in shown.items()),
-            "",
-            "  --help        after a command shows its flags",
-            "  --version     shows the version",
-            "  --debug       shows the traceback of an error",
-            '  --completion  completes commands and flags in bash: eval "$(vqgan --completion)"',
-        ]
-    )
+    lines = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in shown.items())
+    text = f"""\
+usage: vqgan {f"{group} STAGE" if group else "COMMAND"} [FLAGS]
+
+Images to a grid of codes and back, and a transformer that draws new grids.
+
+commands:
+{lines}
+
+  --help        after a command shows its flags
+  --version     shows the version
+  --debug       shows the traceback of an error
+  --completion  completes commands and flags in bash: eval "$(vqgan --completion)"
+"""
     if not asked:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(text)
         raise SystemExit(ConfigError.exit_code)
-    print(text)
+    print(text, end="")

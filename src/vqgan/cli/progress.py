@@ -1,7 +1,7 @@
 """The only place with a progress bar: draws what ``on_progress`` reports."""
 
 import sys
-from types import TracebackType
+from contextlib import ExitStack
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -14,31 +14,25 @@ _SECONDS_IN_FILES = 30.0
 """A bar that is redrawn twice a second is a nuisance in a log file."""
 
 
-class ProgressBar:
+class ProgressBar(ExitStack):
     """One bar per phase on stderr, with the rate, the time left and a few values; use it in a ``with`` block."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._bar: tqdm[None] | None = None
         self._phase = ""
         self._values: dict[str, float | str] = {}
-        self._redirect = logging_redirect_tqdm()
+        self.enter_context(logging_redirect_tqdm())
+        self.callback(self._close)
 
-    def __enter__(self) -> "ProgressBar":
-        self._redirect.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-        self._redirect.__exit__(kind, error, trace)
 
     def __call__(self, progress: Progress) -> None:
         """Draws one report."""
         if self._bar is None or progress.phase != self._phase or progress.step < self._bar.n:
-            if self._bar is not None:
-                self._bar.close()
+            self._close()
             self._bar = tqdm(
                 total=progress.total,
                 desc=progress.phase,
