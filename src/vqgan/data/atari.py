@@ -157,21 +157,15 @@ def _job(config: AtariConfig, rom: str, seed: int, version: str) -> dict[str, An
 def _cached(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> list[Played]:
     """What the players of one game kept: from the cache, or played now where a file is missing or damaged."""
     found: dict[str, Played] = {}
-    for path in (Path(job["path"]) for job in jobs):
+    for path in (job["path"] for job in jobs):
         try:
-            if path.exists():
-                found[str(path)] = _load(path)
+            if Path(path).exists():
+                found[path] = _load(path)
         except DataError as error:
             logger.warning("%s; these frames are played again", error.message)
     if missing := [job for job in jobs if job["path"] not in found]:
-        folder = Path(missing[0]["path"]).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            hint = "set `VQGAN_CACHE` to a folder that is yours"
-            raise OutputError(f"cannot write `{folder}`: {error.strerror}", hint=hint) from None
         _play(missing, on_progress)
-    return [found.get(job["path"]) or _load(Path(job["path"])) for job in jobs]
+    return [found.get(job["path"]) or _load(job["path"]) for job in jobs]
 
 
 def _play(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> None:
@@ -205,9 +199,9 @@ def _play(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> Non
                 raise DataError(f"a player of `{job['rom']}` failed: {reason}")
 
 
-def _load(path: Path) -> Played:
+def _load(path: str) -> Played:
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             return Played(arrays["frames"], arrays["rooms"])
     except Exception as error:
         # A damaged file raises anything: EOFError, BadZipFile, zlib.error, ValueError, KeyError, ...

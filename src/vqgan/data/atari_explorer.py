@@ -11,6 +11,7 @@ import json
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
@@ -54,22 +55,20 @@ class Played(NamedTuple):
     rooms: Int64[np.ndarray, " n"]
 
 
-class Cell:
-    """What makes two screens the same: the room, and the grey screen in 10 x 10 blocks, coarsely.
+def cells(emulator: Any) -> tuple[bytes, bytes]:
+    """What makes two screens of a room the same, for the archive and for keeping: grey in 10 x 10 blocks, coarsely.
 
     The score (the top rows) does not count, nor do the last rows. Sums are integers, so that rounding does
     not depend on the machine.
     """
-
-    def __init__(self, emulator: Any, room_byte: int | None) -> None:
-        grey = emulator.getScreenGrayscale()[20:200].reshape(10, 18, 160)
-        rows = grey.sum(axis=1, dtype=np.uint16)  # one axis at a time is three times faster
-        self._sums = rows.reshape(10, 10, 16).sum(axis=2, dtype=np.int32)
-        self.room = 0 if room_byte is None else int(emulator.getRAM()[room_byte])
-
-    def key(self, levels: int) -> tuple[int, bytes]:
-        """The cell with that many levels of grey."""
-        return self.room, (self._sums * levels // (18 * 16 * 256)).astype(np.uint8).tobytes()
+    grey = emulator.getScreenGrayscale()[20:200].reshape(10, 18, 160)
+    rows = grey.sum(axis=1, dtype=np.uint16)  # one axis at a time is three times faster
+    sums = rows.reshape(10, 10, 16).sum(axis=2, dtype=np.int32)
+    coarse, fine = (
+        (sums * levels // (18 * 16 * 256)).astype(np.uint8).tobytes()
+        for levels in (ARCHIVE_LEVELS, FRAME_LEVELS)
+    )
+    return coarse, fine
 
 
 def play(
@@ -97,14 +96,15 @@ def play(
     known, archive = set[tuple[int, bytes]](), dict[int, list[list[Any]]]()
 
     def look() -> None:
-        cell = Cell(emulator, room_byte)
-        if (key := cell.key(FRAME_LEVELS)) not in kept:
-            kept.add(key)
+        room = 0 if room_byte is None else int(emulator.getRAM()[room_byte])
+        coarse, fine = cells(emulator)
+        if (room, fine) not in kept:
+            kept.add((room, fine))
             pictures.append(_picture(emulator, scale))
-            rooms.append(cell.room)
-        if player == "explorer" and (key := cell.key(ARCHIVE_LEVELS)) not in known:
-            known.add(key)
-            archive.setdefault(cell.room, []).append([0, emulator.cloneState()])
+            rooms.append(room)
+        if player == "explorer" and (room, coarse) not in known:
+            known.add((room, coarse))
+            archive.setdefault(room, []).append([0, emulator.cloneState()])
 
     look()
     used = reported = 0
@@ -164,27 +164,26 @@ def spread(rooms: Int64[np.ndarray, " n"], count: int) -> Int64[np.ndarray, " m"
         >>> spread(np.array([1, 1, 1, 1, 2, 1, 7]), 4).tolist()
         [0, 2, 4, 6]
     """
-    members = [np.flatnonzero(rooms == room) for room in np.unique(rooms)]
-    shares = [0] * len(members)
-    left = min(count, len(rooms))
-    while left:
-        for number in [i for i, own in enumerate(members) if shares[i] < len(own)][:left]:
-            shares[number] += 1
-            left -= 1
-    chosen = [own[np.arange(share) * len(own) // share] for own, share in zip(members, shares, strict=True)]
+    members = {room: np.flatnonzero(rooms == room) for room in np.unique(rooms)}
+    turns = sorted((turn, room) for room, own in members.items() for turn in range(len(own)))
+    shares = Counter(room for _, room in turns[:count])
+    chosen = [members[room][np.arange(share) * len(members[room]) // share] for room, share in shares.items()]
     return np.sort(np.concatenate(chosen))
 
 
 def main() -> None:
     """Plays as the JSON of the first argument says and writes an ``.npz``; reports progress to stdout.
 
-    Exits with :data:`CANNOT_WRITE` and the reason on stderr if the file cannot be written.
+    Exits with :data:`CANNOT_WRITE` and the reason on stderr if the file, or its folder, cannot be written.
     """
     order = json.loads(sys.argv[1])
     path, (first, end), most = Path(order.pop("path")), order.pop("rows"), order.pop("max_frames")
-    frames, rooms = play(**order, on_frames=lambda used: sys.stdout.write(f"{used}\n"))
-    chosen = spread(rooms, most)
     try:
+        path.parent.mkdir(
+            parents=True, exist_ok=True
+        )  # before the game: a cache that is refused costs no minute
+        frames, rooms = play(**order, on_frames=lambda used: sys.stdout.write(f"{used}\n"))
+        chosen = spread(rooms, most)
         _save(path, Played(frames[chosen, first:end], rooms[chosen]))
     except OSError as error:
         sys.stderr.write(f"{error.strerror or error}\n")
