@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -51,20 +52,18 @@ class FileSource(Source):
         frames: WhichFrames = "first",
         heldout_folder: str = "",
     ) -> None:
-        self._frames, self._first_only = [0] * len(paths), frames == "first"
-        if frames == "all":
-            counts = [_num_frames(root / path) for path in paths]
-            paths = [path for path, count in zip(paths, counts, strict=True) for _ in range(count)]
-            classes = [name for name, count in zip(classes, counts, strict=False) for _ in range(count)]
-            self._frames = [frame for count in counts for frame in range(count)]
         self.name = name
         self.class_names = tuple(sorted(set(classes), key=natural))
-        if heldout_folder:
-            self.held_out = np.array([path.startswith(f"{heldout_folder}/") for path in paths])
-        self._root = root
-        self._paths = tuple(paths)
+        self._root, self._first_only = root, frames == "first"
         numbers = {class_name: number for number, class_name in enumerate(self.class_names)}
-        self._classes = tuple(numbers[class_name] for class_name in classes)
+        images = (
+            (path, numbers.get(class_name), frame)
+            for path, class_name in zip_longest(paths, classes)
+            for frame in range(1 if self._first_only else _num_frames(root / path))
+        )
+        self._paths, self._classes, self._frames = zip(*images, strict=True)
+        if heldout_folder:
+            self.held_out = np.array([path.startswith(f"{heldout_folder}/") for path in self._paths])
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -77,7 +76,7 @@ class FileSource(Source):
         """
         path = self._root / self._paths[index]
         pixels = read_pixels(path, channels, frame=self._frames[index], smallest_side=smallest_side)
-        return Item(pixels, self._classes[index] if self._classes else None)
+        return Item(pixels, self._classes[index])
 
     def check(self, index: int, channels: int) -> int:
         """Checks the header of a file."""
@@ -97,13 +96,13 @@ class FileSource(Source):
     def fingerprint(self) -> str:
         """A hash of the relative paths, sizes and classes, not of the contents."""
         digest = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
-        for number, path in enumerate(self._paths):
+        for path, class_index in zip(self._paths, self._classes, strict=True):
             try:
                 size = (self._root / path).stat().st_size
             except OSError:  # a broken link stays in the list; reading it gives the reason
                 size = -1
-            class_number = self._classes[number] if self._classes else -1
-            digest.update(b"%s\0%d\0%d\n" % (os.fsencode(path), size, class_number))
+            number = -1 if class_index is None else class_index
+            digest.update(b"%s\0%d\0%d\n" % (os.fsencode(path), size, number))
         return digest.hexdigest()
 
 

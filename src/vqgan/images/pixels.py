@@ -1,6 +1,7 @@
 """Pixels: between files and tensors, between grey and colour, from one size to another."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -141,12 +142,19 @@ def to_picture(pixels: Pixels) -> Image.Image:
 def to_array(picture: Image.Image) -> Pixels:
     """Inverts :func:`to_picture`, where it kept all channels."""
     width, height = picture.size
-    rows = max(1, (1 << 22) // width)
-    if height <= rows:
-        return np.array(picture).reshape(height, width, -1)
-    # A large picture is copied in strips: copied whole, Pillow would hold its pixels three times.
     pixels = np.empty((height, width, len(picture.getbands())), np.uint8)
-    for top in range(0, height, rows):
-        strip = np.asarray(picture.crop((0, top, width, min(height, top + rows))))
-        pixels[top : top + rows] = strip.reshape(-1, width, pixels.shape[2])
+    for top, strip in strips(picture):
+        pixels[top : top + len(strip)] = strip.reshape(len(strip), width, -1)
     return pixels
+
+
+def strips(picture: Image.Image) -> Iterator[tuple[int, np.ndarray]]:
+    """The values of a picture in groups of rows, each with the number of its first row.
+
+    Copied whole, Pillow would hold the values of a large picture three times.
+    """
+    width, height = picture.size
+    rows = max(1, (1 << 20) // width)
+    for top in range(0, height, rows):
+        whole = height <= rows
+        yield top, np.asarray(picture if whole else picture.crop((0, top, width, min(height, top + rows))))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from vqgan.errors import ConfigError, DataError, printable
@@ -24,6 +24,7 @@ from vqgan.images.pixels import (
     from_array,
     in_mode,
     opaque,
+    strips,
     to_array,
     to_float,
     with_channels,
@@ -264,11 +265,6 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         return _scaled(image)
     if image.has_transparency_data:
         return in_mode(in_mode(image, "LA") if image.mode == "La" else image, "RGBA")
-    if image.mode == "LAB":
-        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB"))
-        assert converted is not None, "only a conversion in place returns nothing"
-        return converted
     return image if image.mode == "L" else in_mode(image, "RGB")
 
 
@@ -276,11 +272,9 @@ def _scaled(image: Image.Image) -> Image.Image:
     """Values of more than 8 bits, rounded to 8: the value range of the file becomes 0 to 255."""
     black, white = _value_range(image)
     transparent = image.info.get("transparency")
-    width, height = image.size
     result = Image.new("LA" if isinstance(transparent, int) else "L", image.size)
-    rows = max(1, (1 << 20) // width)  # in strips: as floats, a large image would be larger still
-    for top in range(0, height, rows):
-        values = np.asarray(image.crop((0, top, width, min(height, top + rows)))).astype(np.float64)
+    for top, strip in strips(image):
+        values = strip.astype(np.float64)
         if not np.isfinite(values).all():
             raise DataError("it holds values that are not finite")
         scaled = np.rint((values - black) * (255 / (white - black))).astype(np.uint8)
