@@ -1,5 +1,6 @@
 """Codes on disk: ``codes.npy`` (images, rows, columns) and ``codes.json`` with names and the tokenizer's digest."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated
@@ -105,13 +106,14 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str], list[tup
             hint="copy both files that `vqgan encode` wrote; from Python, `tokenizer.decode` needs only codes",
         )
     try:
-        found = msgspec.json.decode(table.read_bytes(), type=_Description)
+        # Not by `msgspec.json`, which refuses names that are not UTF-8.
+        found = msgspec.convert(json.loads(table.read_bytes()), _Description)
         # Mapped first: a header that announces more than the file holds costs no memory.
         mapped = np.lib.format.open_memmap(array, mode="r")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"cannot read codes from `{folder}`: {reason}", hint=again) from None
-    except (msgspec.DecodeError, ValueError, EOFError, OverflowError, RecursionError) as error:
+    except (msgspec.ValidationError, ValueError, EOFError, OverflowError, RecursionError) as error:
         raise DataError(f"the codes in `{folder}` are damaged: {type(error).__name__} {error}") from None
     if found.tokenizer != digest:
         raise DataError(
