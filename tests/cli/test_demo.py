@@ -49,7 +49,7 @@ def test_quick_demo_writes_numbers_pictures_and_a_report_that_needs_nothing_else
     assert numbers["reconstruction_psnr"] > 10
     page = (demo / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 5
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 7
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     for name in ("reconstructions", "samples", "completions", "codes"):
         assert (demo / f"{name}.png").stat().st_size > 1000
@@ -75,3 +75,18 @@ def test_another_demo_in_the_same_folder_is_refused_before_anything_is_done(demo
     assert main(["demo", *words, "--out", str(demo)]) == 2
     assert "holds a run of another demo" in capsys.readouterr().err
     assert (demo / "report.json").read_bytes() == report
+
+
+def test_a_demo_of_an_earlier_version_continues_and_one_without_a_request_says_how_to_start_over(
+    demo, capsys, tmp_path, monkeypatch
+):
+    kept = json.loads((demo / "resources.json").read_text())
+    kept["request"]["version"] = "0.0.1"
+    (demo / "resources.json").write_text(json.dumps(kept))
+    monkeypatch.setenv("VQGAN_CACHE", str(demo.parent / "cache"))
+    assert main(["demo", "--quick", "--out", str(demo), "--device", "cpu"]) == 0
+    (tmp_path / "resources.json").write_text(json.dumps({"seconds": kept["seconds"]}))
+    assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "a demo of an earlier version" in said
+    assert "give another folder with `--out`, or remove this one to start over" in said

@@ -5,18 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.evaluation.report import Curves, read_curves, render_report
+from vqgan.evaluation.report import read_charts, render_report
 from vqgan.output_files import write_text
-
-CURVES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
-    "tokenizer": {
-        "Tokenizer: reconstruction loss": ("loss", ("reconstruction_loss",)),
-        "Tokenizer: PSNR on held-out frames": ("dB", ("heldout_psnr",)),
-        "Tokenizer: share of the codebook in use": ("share", ("usage",)),
-    },
-    "prior": {"Prior: loss": ("nats per token", ("loss", "heldout_loss"))},
-}
-
+from vqgan.training.report import CHARTS
 
 ROWS = [
     (
@@ -69,9 +60,11 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         "codes.png": "What each code stands for, the most frequent first",
         "tokenizer/images/training.png": "One reconstruction over the training",
     }
-    curves: list[Curves] = []
-    for stage, charts in CURVES.items():
-        curves += read_curves(RunFolder(folder / stage).metrics, charts)
+    charts = {
+        f"{stage.capitalize()}: {title}": chart
+        for stage in ("tokenizer", "prior")
+        for title, chart in read_charts(RunFolder(folder / stage).metrics, CHARTS).items()
+    }
     phases = ", ".join(f"{phase} {value:.0f} s" for phase, value in numbers["seconds"].items())
     shown = {**numbers, "phases": phases, "gigabytes": numbers["peak_memory_bytes"] / 1e9}
     text = render_report(
@@ -79,6 +72,6 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         paragraphs=paragraphs,
         rows=[(what, value.format_map(shown), compared.format_map(shown)) for what, value, compared in ROWS],
         pictures={folder / name: caption for name, caption in pictures.items()},
-        curves=curves,
+        charts=charts,
     )
     write_text(folder / "report.html", text)

@@ -35,7 +35,6 @@ from vqgan.output_files import make_folder, write_json
 from vqgan.runs import train
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import OnProgress
-from vqgan.version import __version__
 
 DEMO_PRECISION = "auto"
 """Of the training; everything is measured in fp32."""
@@ -77,8 +76,7 @@ def run_demo(
     """
     source = _source(quick)
     digits = isinstance(source, DigitsConfig)
-    request = {"quick": quick, "seed": seed, "digits": digits, "version": __version__}
-    meter = _Meter(folder, request)
+    meter = _Meter(folder, {"quick": quick, "seed": seed, "digits": digits})
     with meter("collection"):
         frames = _frames(source, on_progress)
     for stage, small in QUICK_STAGES.items():
@@ -145,10 +143,15 @@ class _Meter:
         self._path = folder / "resources.json"
         self.kept: dict[str, Any] = {"request": request, "seconds": {}, "peak_memory_bytes": 0}
         if self._path.exists():
-            self.kept = json.loads(self._path.read_text(encoding="utf-8"))
+            self.kept |= {"request": None} | json.loads(self._path.read_text(encoding="utf-8"))
         require(
-            self.kept.get("request") == request,
-            f"`{folder}` holds a run of another demo (quick or not, other images, seed or version)",
+            self.kept["request"] is not None,
+            f"`{folder}` holds a demo of an earlier version of vqgan, which did not record what it shows",
+            hint="give another folder with `out=`, or remove this one to start over",
+        )
+        require(
+            all(self.kept["request"].get(name) == value for name, value in request.items()),
+            f"`{folder}` holds a run of another demo (quick or not, other images or seed)",
             hint="give another folder with `out=`, or remove this one",
         )
         make_folder(folder)

@@ -5,7 +5,6 @@ import html
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 Points = Sequence[tuple[float, float]]
@@ -32,26 +31,22 @@ Row = tuple[str, str, str]
 """A number's name, the number, and how to read it: what it means, or what it is to be compared with."""
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Named lines over one axis of training steps; ``unit`` is what the other axis counts."""
-
-    title: str
-    unit: str
-    lines: Mapping[str, Points]
+Chart = tuple[str, Mapping[str, Points]]
+"""What the vertical axis counts, and named lines over the training steps."""
 
 
-def read_curves(metrics: Path, charts: Mapping[str, tuple[str, Sequence[str]]]) -> list[Curves]:
-    """Curves from a run's ``metrics.jsonl``: for each title the unit and the names of the numbers."""
+def read_charts(metrics: Path, charts: Mapping[str, tuple[str, Sequence[str]]]) -> dict[str, Chart]:
+    """Charts from a run's ``metrics.jsonl``: for each title the unit and the names of the numbers."""
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    curves = []
-    for title, (unit, names) in charts.items():
-        lines = {
-            name: [(float(row["step"]), row[name]) for row in rows if isinstance(row.get(name), float)]
-            for name in names
-        }
-        curves.append(Curves(title, unit, {name: line for name, line in lines.items() if line}))
-    return curves
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, float):  # what is not finite is a word
+                lines.setdefault(name, []).append((float(row["step"]), value))
+    return {
+        title: (unit, {name: lines[name] for name in names if name in lines})
+        for title, (unit, names) in charts.items()
+    }
 
 
 def render_report(
@@ -60,9 +55,9 @@ def render_report(
     paragraphs: Sequence[str],
     rows: Sequence[Row],
     pictures: Mapping[Path, str],
-    curves: Sequence[Curves],
+    charts: Mapping[str, Chart],
 ) -> str:
-    """The report as one HTML text; pictures (PNG files and what they show) are embedded, curves drawn as SVG."""
+    """The report as one HTML text; pictures (PNG files and what they show) are embedded, charts drawn as SVG."""
     table = "\n".join(
         f"<tr><td>{name}</td><td class=number>{value}</td><td>{comparison}</td></tr>"
         for name, value, comparison in (map(html.escape, row) for row in rows)
@@ -75,7 +70,7 @@ def render_report(
         "<h2>Pictures</h2>",
         *itertools.starmap(_figure, pictures.items()),
         "<h2>Curves</h2>",
-        *(_chart(each) for each in curves if any(each.lines.values())),
+        *(_chart(title, unit, lines) for title, (unit, lines) in charts.items() if any(lines.values())),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
@@ -96,9 +91,9 @@ def _figure(path: Path, caption: str) -> str:
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
-def _chart(curves: Curves) -> str:
+def _chart(title: str, unit: str, named: Mapping[str, Points]) -> str:
     """Lines with the smallest and largest value on each axis."""
-    xs, ys = zip(*(point for line in curves.lines.values() for point in line), strict=True)
+    xs, ys = zip(*(point for line in named.values() for point in line), strict=True)
     low_x, high_x, low_y, high_y = min(xs), max(xs), min(ys), max(ys)
     scale_x = (_WIDTH - _LEFT - 10) / ((high_x - low_x) or 1.0)
     bottom = _HEIGHT - 30
@@ -110,10 +105,10 @@ def _chart(curves: Curves) -> str:
         _text(_LEFT, bottom + 18, f"{low_x:.0f}", "start"),
         _text(_WIDTH - 10, bottom + 18, f"{high_x:.0f}", "end"),
         _text((_LEFT + _WIDTH) / 2, bottom + 18, "training step", "middle"),
-        _text(4.0, 12.0, curves.unit, "start"),
+        _text(4.0, 12.0, unit, "start"),
     ]
     lines, legend = [], []
-    for number, (name, line) in enumerate(curves.lines.items()):
+    for number, (name, line) in enumerate(named.items()):
         colour = f"var(--{number % _NUM_COLOURS})"
         path = " ".join(
             f"{_LEFT + (x - low_x) * scale_x:.1f},{bottom - (y - low_y) * scale_y:.1f}" for x, y in line
@@ -122,7 +117,7 @@ def _chart(curves: Curves) -> str:
         legend.append(f'<span style="color: {colour}">&#9632; {html.escape(name)}</span>')
     frame = f'<path d="M{_LEFT} {_TOP}V{bottom}H{_WIDTH - 10}" fill="none" stroke="#999"/>'
     return (
-        f"<figure><figcaption>{html.escape(curves.title)}{''.join(legend)}</figcaption>"
+        f"<figure><figcaption>{html.escape(title)}{''.join(legend)}</figcaption>"
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-size="12" role="img">{frame}{"".join(marks + lines)}</svg></figure>'
     )

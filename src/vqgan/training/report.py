@@ -6,10 +6,10 @@ from pathlib import Path
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import read_yaml
-from vqgan.evaluation.report import Row, read_curves, render_report
+from vqgan.evaluation.report import Row, read_charts, render_report
 from vqgan.output_files import write_text
 
-CURVES = {
+CHARTS = {
     "Loss": ("loss", ("loss", "reconstruction_loss", "heldout_loss")),
     "PSNR on held-out images": ("dB", ("heldout_psnr",)),
     "Share of the codebook in use": ("share", ("usage", "heldout_usage")),
@@ -52,7 +52,7 @@ def write_run_report(folder: RunFolder) -> None:
         ],
         rows=[_row(name, value, step) for name, (value, step) in sorted(last.items())],
         pictures=_newest_pictures(folder.images),
-        curves=read_curves(folder.metrics, CURVES),
+        charts=read_charts(folder.metrics, CHARTS),
     )
     write_text(folder.report, text)
 

@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from vqgan.evaluation.report import Curves, render_report
+from vqgan.evaluation.report import render_report
 from vqgan.images import save_png
 
 
@@ -15,11 +15,11 @@ def test_report_holds_numbers_pictures_and_curves_and_escapes_text(tmp_path):
         paragraphs=["one & two"],
         rows=[("loss", "0.5 nats", "uniform 1.0")],
         pictures={picture: "four pixels"},
-        curves=[
-            Curves("loss over steps", "nats", {"loss": [(1.0, 3.0), (2.0, 1.0)], "a < b": [(1.0, 2.0)]}),
-            Curves("one point", "dB", {"x": [(1.0, 1.0)]}),
-            Curves("nothing to draw", "dB", {"x": []}),
-        ],
+        charts={
+            "loss over steps": ("nats", {"loss": [(1.0, 3.0), (2.0, 1.0)], "a < b": [(1.0, 2.0)]}),
+            "one point": ("dB", {"x": [(1.0, 1.0)]}),
+            "nothing to draw": ("dB", {"x": []}),
+        },
     )
     assert "a &lt; b" in page
     assert "one &amp; two" in page
@@ -41,5 +41,5 @@ def test_report_holds_numbers_pictures_and_curves_and_escapes_text(tmp_path):
 @pytest.mark.parametrize(("side", "shown"), [(96, ' class="small" width="576"'), (330, ""), (1000, "")])
 def test_small_pictures_are_enlarged_by_whole_factors(tmp_path, side, shown):
     picture = save_png(torch.zeros(1, 4, side), tmp_path / "a.png")
-    page = render_report("a", paragraphs=[], rows=[], pictures={picture: "it"}, curves=[])
+    page = render_report("a", paragraphs=[], rows=[], pictures={picture: "it"}, charts={})
     assert f'<img{shown} alt="it"' in page
