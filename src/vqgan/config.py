@@ -162,6 +162,18 @@ def _is_other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "kind" in old and "kind" in new and old["kind"] != new["kind"]
 
 
+def value_at(mapping: Any, key: str) -> Any:
+    """The value at a dotted path in nested mappings; None if there is none.
+
+    Example:
+        >>> value_at({"a": {"b": 1}}, "a.b"), value_at({"a": 1}, "a.b")
+        (1, None)
+    """
+    for name in key.split("."):
+        mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
+    return mapping
+
+
 def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
     """Turns ``["a.b=1e-4", "c=on"]`` into nested mappings; values are read as YAML.
 

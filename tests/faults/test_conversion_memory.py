@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from vqgan.checkpoints.key_maps import PRIOR, TOKENIZER
-from vqgan.checkpoints.original_config import model_config
+from vqgan.checkpoints.original_config import translated
 from vqgan.synthesizer import Synthesizer
 
 MODEL = {
@@ -68,7 +68,7 @@ print(json.dumps(most[0] - before))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_converting_a_gigabyte_holds_less_than_1_3_times_what_is_kept(tmp_path):
-    model = Synthesizer(model_config(MODEL, {}, where="the test"))
+    model = Synthesizer(translated(MODEL, {}, where="the test"))
     state = {}
     for part, prefix, keys in (
         ("tokenizer", "first_stage_model", TOKENIZER),

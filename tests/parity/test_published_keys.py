@@ -11,7 +11,7 @@ from vqgan.checkpoints.foreign import model_state
 from vqgan.checkpoints.format import build_model
 from vqgan.checkpoints.inference import inferred
 from vqgan.checkpoints.key_maps import DISCRIMINATOR, PERCEPTUAL, TOKENIZER
-from vqgan.checkpoints.original_config import model_config as taming_config
+from vqgan.checkpoints.original_config import translated
 from vqgan.checkpoints.zoo import ENTRIES, model_config
 from vqgan.config import from_mapping, merge, to_mapping
 from vqgan.errors import CheckpointError
@@ -169,7 +169,7 @@ def test_published_layouts_tell_their_configurations(name, layout):
         }
     else:
         told = {}
-    model = taming_config(inferred(state, told, where="it"), shapes(state), where="it")
+    model = translated(inferred(state, told, where="it"), shapes(state), where="it")
     whole = from_mapping(merge(to_mapping(model), known), type(model), where="it")
     assert whole == model_config(name)
     if not known:
@@ -219,7 +219,7 @@ def test_a_permutation_that_is_no_order_is_named(reference):
 def test_attention_that_is_not_there_is_none():
     state = described("vqgan_f16_1024 (DummyLoss)", "")
     bare = {key: tensor for key, tensor in state.items() if "attn_1" not in key and ".attn." not in key}
-    model = taming_config(inferred(bare, {}, where="it"), shapes(bare), where="it")
+    model = translated(inferred(bare, {}, where="it"), shapes(bare), where="it")
     assert (model.autoencoder.attention_resolutions, model.autoencoder.middle_attention) == ((), False)
     found, _ = model_state(bare, model, where="it")
     assert shapes(found) == shapes(build_model("tokenizer", to_mapping(model), where="it").state_dict())

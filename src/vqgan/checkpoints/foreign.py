@@ -26,7 +26,7 @@ from vqgan.checkpoints.format import (
 )
 from vqgan.checkpoints.inference import inferred, is_llamagen, llamagen_config
 from vqgan.checkpoints.key_maps import DISCRIMINATOR, LLAMAGEN, PERCEPTUAL, PRIOR, TOKENIZER, KeyMap
-from vqgan.checkpoints.original_config import first_stage_of, interpolated, model_config
+from vqgan.checkpoints.original_config import first_stage_of, interpolated, translated
 from vqgan.checkpoints.pickles import Pickled, read_checkpoint
 from vqgan.checkpoints.tensors import below, is_safetensors, read_tensors
 from vqgan.conditioning import TokenizedImageConfig
@@ -152,7 +152,7 @@ def _read(path: Path, config: Path | None, changes: Mapping[str, Any]) -> Foreig
     if yaml is None:
         mapping = inferred(part, changes, where=where)
     source = where if yaml is None else f"`{yaml}`"
-    model = model_config(mapping if inner is None else {"model": inner}, shapes_of(part), where=source)
+    model = translated(mapping if inner is None else {"model": inner}, shapes_of(part), where=source)
     parts = {key.partition(".")[0] for key in part}
     kind = kind_of(model)
     held = "synthesizer" if "transformer" in parts else "tokenizer" if "encoder" in parts else kind

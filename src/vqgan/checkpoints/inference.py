@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqgan.checkpoints.format import shapes_of
-from vqgan.checkpoints.original_config import ORDERS, PRIOR, SCENE, TRANSFORMER, model_config
+from vqgan.checkpoints.original_config import ORDERS, PRIOR, SCENE, TRANSFORMER, translated
 from vqgan.checkpoints.tensors import Shapes, below
 from vqgan.errors import CheckpointError
 from vqgan.prior.token_order import token_positions
@@ -137,7 +137,7 @@ def llamagen_config(state: Mapping[str, Tensor], *, where: str = "the checkpoint
     shapes = shapes_of(state)
     for theirs, original in words.items():
         shapes = {key.replace(theirs, original): shape for key, shape in shapes.items()}
-    config = model_config(first_stage(shapes, where=where), {}, where=where)
+    config = translated(first_stage(shapes, where=where), {}, where=where)
     assert isinstance(config, TokenizerConfig)
     codes, width = config.quantizer.codebook_size, config.quantizer.codebook_dim
     quantizer = VectorQuantizerConfig(codebook_size=codes, codebook_dim=width, normalize=True)

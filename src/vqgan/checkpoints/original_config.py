@@ -20,7 +20,7 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     UnconditionalConfig,
 )
-from vqgan.config import require
+from vqgan.config import require, value_at
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.prior import PriorConfig
 from vqgan.prior.token_order import TokenOrder
@@ -161,11 +161,10 @@ def unresolved(value: Any) -> str:
 
 def is_original(mapping: Mapping[str, Any]) -> bool:
     """Whether a file is a configuration of the original: it has a `model` with a `target`."""
-    model = mapping.get("model")
-    return isinstance(model, Mapping) and "target" in model
+    return value_at(mapping, "model.target") is not None
 
 
-def model_config(
+def translated(
     mapping: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, where: str
 ) -> TokenizerConfig | SynthesizerConfig:
     """The configuration of the model that a configuration file of the original describes.
@@ -184,7 +183,8 @@ def model_config(
         if "AutoencoderKL" in node.target:
             raise without_codes(node.target, f"the model that {where} describes")
         if node.target == PRIOR:
-            return _synthesizer(_convert(node.params, SecondStage), _data_params(mapping.get("data")), shapes)
+            data = value_at(mapping, "data.params.train.params")
+            return _synthesizer(_convert(node.params, SecondStage), data or {}, shapes)
         return _tokenizer(node, shapes)
     except ConfigError as error:
         message = f"{where} describes a model that cannot be built: {error.message}"
@@ -193,11 +193,8 @@ def model_config(
 
 def first_stage_of(mapping: Mapping[str, Any]) -> Any:
     """The part of a configuration that describes the first stage inside another kind of model, or None."""
-    node = mapping.get("model")
-    if not isinstance(node, Mapping) or node.get("target") in (PRIOR, *TOKENIZERS):
-        return None
-    params = node.get("params")
-    return params.get("first_stage_config") if isinstance(params, Mapping) else None
+    is_known = value_at(mapping, "model.target") in (PRIOR, *TOKENIZERS)
+    return None if is_known else value_at(mapping, "model.params.first_stage_config")
 
 
 def _convert(value: Any, kind: Any) -> Any:
@@ -266,9 +263,7 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> TokenizerCo
     return TokenizerConfig(autoencoder=autoencoder, quantizer=quantizer)
 
 
-def _synthesizer(
-    stage: SecondStage, data: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
-) -> SynthesizerConfig:
+def _synthesizer(stage: SecondStage, data: Any, shapes: Mapping[str, tuple[int, ...]]) -> SynthesizerConfig:
     size = stage.downsample_cond_size
     require(
         size < 0, f"`downsample_cond_size` is {size}, only conditions of the image's own size are supported"
@@ -317,7 +312,7 @@ def _conditioner(
     stage: SecondStage,
     tokenizer: TokenizerConfig,
     sizes: Transformer,
-    data: Mapping[str, Any],
+    data: Any,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> ConditionerConfig:
     given, codes = stage.cond_stage_config, tokenizer.quantizer.num_codes
@@ -373,10 +368,3 @@ def _scene(key: str, sizes: Transformer, data: SceneData, full: int) -> SceneLay
         use_additional=bool(data.use_additional_parameters),
         boxes=boxes,
     )
-
-
-def _data_params(data: Any) -> Mapping[str, Any]:
-    """The arguments of the training data, if a configuration has them."""
-    for key in ("params", "train", "params"):
-        data = data.get(key) if isinstance(data, Mapping) else None
-    return data if isinstance(data, Mapping) else {}

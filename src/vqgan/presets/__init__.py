@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vqgan.config import merge, read_yaml
+from vqgan.config import merge, read_yaml, value_at
 from vqgan.errors import ConfigError, closest
 
 logger = logging.getLogger(__name__)
@@ -53,20 +53,14 @@ SCHEDULE = ("optimizer.warmup_steps", "discriminator.discriminator_start", "disc
 
 def shortened(preset: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The part of ``SCHEDULE`` that ``changes`` do not set, so that a shorter run keeps the preset's shares."""
-    whole, steps = preset["training"]["steps"], _at(changes, "training.steps")
+    whole, steps = preset["training"]["steps"], value_at(changes, "training.steps")
     task: dict[str, Any] = {}
     if isinstance(steps, int) and 0 < steps < whole:
         for key in SCHEDULE:
-            value, (section, name) = _at(preset, f"task.{key}"), key.split(".")
-            if value and _at(changes, f"task.{key}") is None:
+            value, (section, name) = value_at(preset, f"task.{key}"), key.split(".")
+            if value and value_at(changes, f"task.{key}") is None:
                 task = merge(task, {section: {name: value * steps // whole}})
                 logger.info(
                     "for %d of %d steps `task.%s` becomes %d", steps, whole, key, value * steps // whole
                 )
     return {"task": task}
-
-
-def _at(mapping: Any, key: str) -> Any:
-    for name in key.split("."):
-        mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
-    return mapping

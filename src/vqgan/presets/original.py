@@ -12,19 +12,17 @@ import msgspec
 
 from vqgan.checkpoints.original_config import (
     FirstStage,
-    Node,
     SceneData,
     SecondStage,
     Sizes,
     Transformer,
     interpolated,
-    model_config,
+    translated,
     unresolved,
 )
 from vqgan.conditioning import ClassLabelConfig
-from vqgan.config import from_mapping, require
+from vqgan.config import Config, Count, from_mapping, merge, value_at
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
-from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorTaskConfig
@@ -102,65 +100,38 @@ class ImageArguments(msgspec.Struct):
         return (size, size) if isinstance(size, int) else size
 
 
-class _Parameters(msgspec.Struct):
-    lossconfig: Node | None = None
-    pkeep: float = 1.0
+class OriginalRun(Config, frozen=True):
+    """The training settings of a file, by their paths in it."""
 
-
-class _ModelPart(msgspec.Struct):
-    target: str
-    params: _Parameters
-    base_learning_rate: float | None = None
-
-
-class _Data(msgspec.Struct):
-    batch_size: int | None = None
-    num_workers: int | None = None
-    train: Node | None = None
-
-
-class _Loader(msgspec.Struct):
-    params: _Data = msgspec.field(default_factory=_Data)
-
-
-class _Trainer(msgspec.Struct):
-    accumulate_grad_batches: int = 1
-    max_steps: int | None = None
-
-
-class _Lightning(msgspec.Struct):
-    trainer: _Trainer = msgspec.field(default_factory=_Trainer)
-
-
-class OriginalRun(msgspec.Struct):
-    """The training settings of a file, under its own keys."""
-
-    model: _ModelPart
-    data: _Loader = msgspec.field(default_factory=_Loader)
-    lightning: _Lightning = msgspec.field(default_factory=_Lightning)
+    loss: str = msgspec.field(default="", name="model.params.lossconfig.target")
+    keep_probability: float = msgspec.field(default=1.0, name="model.params.pkeep")
+    learning_rate: float | None = msgspec.field(default=None, name="model.base_learning_rate")
+    batch_size: Count | None = msgspec.field(default=None, name="data.params.batch_size")
+    workers: int = msgspec.field(default=MAX_WORKERS, name="data.params.num_workers")
+    images: str = msgspec.field(default="", name="data.params.train.target")
+    accumulate: Count = msgspec.field(default=1, name="lightning.trainer.accumulate_grad_batches")
+    steps: int = msgspec.field(default=-1, name="lightning.trainer.max_steps")
 
 
 _PARAMS, _TRAIN, _TRAINER = "model.params.", "data.params.train.params.", "lightning.trainer."
+_GPT, _LOSS = f"{_PARAMS}transformer_config.params.", f"{_PARAMS}lossconfig.params."
 _READ = {
-    *("model.target", "model.base_learning_rate", "data.params.batch_size", "data.params.num_workers"),
-    *("data.params.train.target", f"{_TRAINER}accumulate_grad_batches", f"{_TRAINER}max_steps"),
-    *(f"{_PARAMS}lossconfig.target", f"{_PARAMS}transformer_config.target", f"{_PARAMS}pkeep"),
+    *("model.target", f"{_PARAMS}transformer_config.target", *OriginalRun.__struct_encode_fields__),
     *(f"{_PARAMS}{each}" for each in (*FirstStage.__struct_fields__, *SecondStage.__struct_fields__)),
     *(f"{_PARAMS}ddconfig.{each}" for each in Sizes.__struct_fields__),
-    *(f"{_PARAMS}lossconfig.params.{each}" for each in Loss.__struct_fields__),
-    *(f"{_PARAMS}transformer_config.params.{each}" for each in Transformer.__struct_fields__),
+    *(f"{_LOSS}{each}" for each in Loss.__struct_fields__),
+    *(f"{_GPT}{each}" for each in Transformer.__struct_fields__),
     *(f"{_TRAIN}{part}{each}" for part in ("", "config.") for each in ImageArguments.__struct_fields__),
     *(f"{_TRAIN}{each}" for each in SceneData.__struct_fields__),
 } - {f"{_PARAMS}{branch}" for branch in ("ddconfig", "transformer_config", "first_stage_config", "remap")}
 """Keys that are read; whole branches under their first key."""
 
-_GPT = f"{_PARAMS}transformer_config.params."
 _INSTEAD = {
     f"{_PARAMS}ckpt_path": "give weights to begin with by `start_from=`",
     f"{_PARAMS}first_stage_config": "the tokenizer is that of `tokenizer=`",
     f"{_PARAMS}temperature_scheduler_config": "the temperature is constant, `tokenizer.quantizer.temperature`",
-    f"{_PARAMS}lossconfig.params.disc_conditional": "the discriminator sees only the image",
-    f"{_PARAMS}lossconfig.params.use_actnorm": "the discriminator has batch normalization",
+    f"{_LOSS}disc_conditional": "the discriminator sees only the image",
+    f"{_LOSS}use_actnorm": "the discriminator has batch normalization",
     f"{_GPT}embd_pdrop": "there is one dropout, `prior.dropout`",
     f"{_GPT}attn_pdrop": "there is one dropout, `prior.dropout`",
     f"{_TRAIN}training_images_list_file": "give this file by `data=`",
@@ -188,43 +159,71 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
     """
     mapping = interpolated(mapping)
     try:
-        model = model_config(mapping, {}, where=where)
+        model = translated(mapping, {}, where=where)
     except CheckpointError as error:
         raise ConfigError(error.message, hint=error.hint) from None
-    try:
-        found: OriginalRun = from_mapping(mapping, OriginalRun, where=where)
-    except ConfigError as error:
-        raise ConfigError(f"{error.message}{unresolved(mapping)}", hint=error.hint) from None
-    accumulate, given_size = found.lightning.trainer.accumulate_grad_batches, found.data.params.batch_size
-    size = BATCH_SIZE if given_size is None else given_size
-    for name, value in (("batch_size", size), ("accumulate", accumulate)):
-        require(value >= 1, f"`{name}` of {where} is {value}, expected at least 1")
+    paths = {path: value_at(mapping, path) for path in OriginalRun.__struct_encode_fields__}
+    told = {path: value for path, value in paths.items() if value is not None}
+    found: OriginalRun = _read(told, OriginalRun, where)
+    images: ImageArguments = _read(
+        _image_arguments(mapping), ImageArguments, f"the training images of {where}"
+    )
     processes = _processes()
-    batch = accumulate * processes * size
-    is_set = "task.optimizer.learning_rate" in given
-    told = found.model.base_learning_rate
-    base = BASE_LEARNING_RATE if is_set or told is None else told
-    rate = batch * base
+    batch = found.accumulate * processes * (found.batch_size or BATCH_SIZE)
+    rate = _learning_rate(found, processes, given)
     run: Run
     if isinstance(model, TokenizerConfig):
-        run = _tokenizer_run(model, found, rate, batch, where, given)
+        loss = _loss(found.loss, value_at(mapping, "model.params.lossconfig.params") or {}, where)
+        side = model.autoencoder.resolution
+        run = TokenizerRun(
+            tokenizer=model,
+            task=_tokenizer_task(loss, rate),
+            data=_data(found, images, (side, side), given),
+            training=_loop(found, batch, given, least=2 * loss.disc_start),
+        )
     else:
-        run = _prior_run(model, found, rate, batch, where, given)
+        if isinstance(model.conditioner, ClassLabelConfig):
+            classes = model.conditioner.num_classes
+            logger.info("`n_classes` = %d is not used: the classes are those of the images", classes)
+        (rows, columns), factor = model.window, model.tokenizer.autoencoder.downsample_factor
+        run = PriorRun(
+            conditioner=model.conditioner,
+            prior=model.prior.shape(),
+            task=PriorTaskConfig(
+                optimizer=OptimizerConfig(learning_rate=rate, betas=(0.9, 0.95), weight_decay=0.01),
+                token_keep_probability=found.keep_probability,
+            ),
+            data=_data(found, images, (rows * factor, columns * factor), given),
+            training=_loop(found, batch, given),
+            token_order=model.token_order,
+        )
     _log_unread(mapping, where)
+    return run
+
+
+def _read(value: Any, kind: Any, where: str) -> Any:
+    """As :func:`vqgan.config.from_mapping`; the message names references that lead nowhere."""
+    try:
+        return from_mapping(value, kind, where=where)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}{unresolved(value)}", hint=error.hint) from None
+
+
+def _learning_rate(found: OriginalRun, processes: int, given: Container[str]) -> float:
+    """The base learning rate times the batch size of the whole step."""
+    is_set, size = "task.optimizer.learning_rate" in given, found.batch_size or BATCH_SIZE
+    base = BASE_LEARNING_RATE if is_set or found.learning_rate is None else found.learning_rate
+    rate = found.accumulate * processes * size * base
     if not is_set:
         logger.info(
             "learning rate %.4g = %d accumulated x %d processes x %d images x %.4g%s; "
             "another batch size does not change it",
-            rate,
-            accumulate,
-            processes,
-            size,
-            base,
-            " (`base_learning_rate` is not set)" if told is None else "",
+            *(rate, found.accumulate, processes, size, base),
+            " (`base_learning_rate` is not set)" if found.learning_rate is None else "",
         )
-    if given_size is None:
+    if found.batch_size is None:
         logger.info("the batch size is not set: %d images; `data.params.batch_size` would set it", size)
-    return run
+    return rate
 
 
 def _log_unread(mapping: Mapping[str, Any], where: str) -> None:
@@ -256,124 +255,87 @@ def _processes() -> int:
     return int(count) if count.isdecimal() and int(count) else 1
 
 
-def _tokenizer_run(
-    model: TokenizerConfig,
-    found: OriginalRun,
-    rate: float,
-    batch: int,
-    where: str,
-    given: Container[str],
-) -> TokenizerRun:
-    node = found.model.params.lossconfig or Node(target="")
-    kind = LOSSES.get(node.target) if node.target else "discriminator"
-    if kind is None:
-        raise ConfigError(
-            f"{where} names the unsupported loss `{printable(node.target)}`",
-            hint="tokenizers of label maps are read, converted and used, but not trained"
-            if node.target.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
-            else closest(node.target, LOSSES),
-        )
-    loss: Loss = from_mapping(node.params, Loss, where=f"the loss of {where}")
-    if kind == "none":
-        logger.info("the loss is a placeholder that cannot train: only pixels and quantizer count here")
-        loss = Loss(disc_weight=0.0, perceptual_weight=0.0)
-    if not node.target:
-        loss = LOSS
+def _loss(name: str, arguments: Any, where: str) -> Loss:
+    """The loss of a first stage; the original's if none is named."""
+    if not name:
         text = "the loss is not set: pixels, perceptual network, a discriminator of weight %g from step %d"
         logger.info(text, LOSS.disc_weight, LOSS.disc_start)
-    size = (model.autoencoder.resolution, model.autoencoder.resolution)
-    return TokenizerRun(
-        tokenizer=model,
-        task=TokenizerTaskConfig(
-            optimizer=OptimizerConfig(learning_rate=rate, betas=(0.5, 0.9)),
-            pixels=loss.pixel_loss,
-            codebook_weight=loss.codebook_weight,
-            perceptual=PerceptualConfig(weight=loss.perceptual_weight) if loss.perceptual_weight else None,
-            discriminator=_discriminator(loss),
-        ),
-        data=_data(found, size, where, given),
-        training=_loop(found, batch, given, least=2 * loss.disc_start),
+        return LOSS
+    if name not in LOSSES:
+        raise ConfigError(
+            f"{where} names the unsupported loss `{printable(name)}`",
+            hint="tokenizers of label maps are read, converted and used, but not trained"
+            if name.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
+            else closest(name, LOSSES),
+        )
+    if LOSSES[name] == "none":
+        logger.info("the loss is a placeholder that cannot train: only pixels and quantizer count here")
+        return Loss(disc_weight=0.0, perceptual_weight=0.0)
+    loss: Loss = _read(arguments, Loss, f"the loss of {where}")
+    return loss
+
+
+def _tokenizer_task(loss: Loss, rate: float) -> TokenizerTaskConfig:
+    """The task with the discriminator in the original's order of steps, and none if its weight is 0."""
+    discriminator = None
+    if weight := loss.disc_weight * loss.disc_factor:
+        discriminator = DiscriminatorConfig(
+            loss=loss.disc_loss,
+            weight=weight,
+            start=loss.disc_start,
+            base_channels=loss.disc_ndf,
+            num_layers=loss.disc_num_layers,
+            reconstruction="updated",
+        )
+    return TokenizerTaskConfig(
+        optimizer=OptimizerConfig(learning_rate=rate, betas=(0.5, 0.9)),
+        pixels=loss.pixel_loss,
+        codebook_weight=loss.codebook_weight,
+        perceptual=PerceptualConfig(weight=loss.perceptual_weight) if loss.perceptual_weight else None,
+        discriminator=discriminator,
     )
 
 
-def _discriminator(loss: Loss) -> DiscriminatorConfig | None:
-    """The discriminator, in the original's order of steps; None if its weight is 0."""
-    weight = loss.disc_weight * loss.disc_factor
-    if not weight:
-        return None
-    return DiscriminatorConfig(
-        loss=loss.disc_loss,
-        weight=weight,
-        start=loss.disc_start,
-        base_channels=loss.disc_ndf,
-        num_layers=loss.disc_num_layers,
-        reconstruction="updated",
-    )
+def _image_arguments(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the training images, which may be one level deeper, in `config`."""
+    branches = (value_at(mapping, f"data.params.train.params{below}") for below in ("", ".config"))
+    return merge(*(branch for branch in branches if isinstance(branch, Mapping)))
 
 
-def _prior_run(
-    model: SynthesizerConfig,
-    found: OriginalRun,
-    rate: float,
-    batch: int,
-    where: str,
-    given: Container[str],
-) -> PriorRun:
-    if isinstance(model.conditioner, ClassLabelConfig):
-        classes = model.conditioner.num_classes
-        logger.info("`n_classes` = %d is not used: the classes are those of the images", classes)
-    rows, columns = model.window
-    factor = model.tokenizer.autoencoder.downsample_factor
-    return PriorRun(
-        conditioner=model.conditioner,
-        prior=model.prior.shape(),
-        task=PriorTaskConfig(
-            optimizer=OptimizerConfig(learning_rate=rate, betas=(0.9, 0.95), weight_decay=0.01),
-            token_keep_probability=found.model.params.pkeep,
-        ),
-        data=_data(found, (rows * factor, columns * factor), where, given),
-        training=_loop(found, batch, given),
-        token_order=model.token_order,
-    )
-
-
-def _data(found: OriginalRun, default: tuple[int, int], where: str, given: Container[str]) -> DataConfig:
+def _data(
+    found: OriginalRun, images: ImageArguments, default: tuple[int, int], given: Container[str]
+) -> DataConfig:
     """How images become samples; the original's classes crop and flip in different ways."""
-    data = found.data.params
-    train = data.train or Node(target="")
-    nested = train.params.get("config")
-    named = {**train.params, **(nested if isinstance(nested, Mapping) else {})}
-    images: ImageArguments = from_mapping(named, ImageArguments, where=f"the training images of {where}")
-    crop, flip = IMAGES.get(train.target, ("random", False))
-    if train.target and train.target not in IMAGES:
-        logger.warning("the images' class `%s` is unknown: random crops", printable(train.target))
+    crop, flip = IMAGES.get(found.images, ("random", False))
+    if found.images and found.images not in IMAGES:
+        logger.warning("the images' class `%s` is unknown: random crops", printable(found.images))
     if images.random_crop is not None:
         crop = "random" if images.random_crop else "center"
     if images.crop_method is not None:
         crop = "random" if images.crop_method.startswith("random") else "center"
-    wanted = MAX_WORKERS if data.num_workers is None else data.num_workers
-    if wanted > MAX_WORKERS and "data.workers" not in given:
-        logger.info("images are read by %d processes, not by %d; give `--workers N`", MAX_WORKERS, wanted)
+    if found.workers > MAX_WORKERS and "data.workers" not in given:
+        logger.info(
+            "images are read by %d processes, not by %d; give `--workers N`", MAX_WORKERS, found.workers
+        )
     return DataConfig(
         image_size=images.image_size() or default,
         crop=crop,
         resize=images.size if images.crop_size and images.size else "cover",
         flip=flip if images.random_flip is None else images.random_flip,
-        workers=min(wanted, MAX_WORKERS),
+        workers=min(found.workers, MAX_WORKERS),
     )
 
 
 def _loop(found: OriginalRun, batch: int, given: Container[str], least: int = 0) -> LoopConfig:
-    trainer = found.lightning.trainer
-    steps = trainer.max_steps
-    if steps is None or steps < 0:
+    steps = found.steps
+    if steps < 0:
         steps = max(STEPS, least)
         if "training.steps" not in given:
             logger.info("the length of the run is not set: %d steps; give `--steps N`", steps)
     return LoopConfig(
         steps=steps,
         batch_size=batch,
-        accumulate=trainer.accumulate_grad_batches,
+        accumulate=found.accumulate,
         evaluate_every=1000,
         save_every=1000,
     )

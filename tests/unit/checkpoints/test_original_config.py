@@ -5,7 +5,7 @@ import torch
 
 from reference import store
 from vqgan.checkpoints.foreign import model_state
-from vqgan.checkpoints.original_config import model_config
+from vqgan.checkpoints.original_config import translated
 from vqgan.conditioning import (
     ClassLabelConfig,
     CoordinatesConfig,
@@ -22,7 +22,7 @@ def config(name="net2net_class"):
 
 
 def read(mapping, shapes=None):
-    return model_config(mapping, shapes or {}, where="`model.yaml`")
+    return translated(mapping, shapes or {}, where="`model.yaml`")
 
 
 def refused(mapping):

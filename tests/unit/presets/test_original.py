@@ -330,12 +330,14 @@ def test_overrides_change_the_run_that_came_out(resolved):
         ),
         ({"model": {"base_learning_rate": "fast"}}, "expected `float | null`, got `str`"),
         ({"model": {"base_learning_rate": -1}}, "`learning_rate` is -12.0, expected a number above 0"),
-        ({"data": {"params": {"batch_size": 0}}}, "`batch_size` of `"),
-        ({"data": {"params": None}}, "expected a mapping, got `null`"),
+        ({"data": {"params": {"batch_size": 0}}}, "`batch_size` is 0, expected at least 1"),
         (loss(disc_loss="soft"), "unknown word `soft`"),
         (loss(disc_start=-1), "`start` is -1, expected at least 0"),
         ({"data": {"params": {"train": {"params": {"config": {"size": "big"}}}}}}, "got `str`"),
-        ({"lightning": {"trainer": {"accumulate_grad_batches": 0}}}, "`accumulate` of `"),
+        (
+            {"lightning": {"trainer": {"accumulate_grad_batches": 0}}},
+            "`accumulate` is 0, expected at least 1",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_reason(resolved, change, message):
@@ -395,6 +397,12 @@ def test_a_configuration_of_the_model_alone_trains_on_small_batches_of_its_size(
     run, lines = resolved((store.ROOT / "train3" / "model.yaml").read_text(), data)
     assert (run.training.batch_size, run.data.image_size, run.data.crop) == (4, (64, 64), "random")
     assert "the batch size is not set: 4 images; `data.params.batch_size` would set it" in lines
+
+
+def test_a_section_without_keys_is_one_that_is_absent(resolved):
+    run, lines = resolved(IMAGENET, {"data": {"params": None}})
+    assert (run.training.batch_size, run.data.crop) == (4, "random")
+    assert "data.params" in unread(lines)
 
 
 def test_of_what_is_refused_no_key_is_named(resolved, caplog):
