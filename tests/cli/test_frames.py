@@ -255,6 +255,17 @@ def test_the_animation_outlines_the_window_and_the_newest_token(tmp_path):
     assert not (finished == amber).all(axis=2).any()
 
 
+@pytest.mark.parametrize("side", range(1, 9))
+def test_an_outline_stays_within_tokens_of_few_pixels(side, tmp_path, monkeypatch):
+    monkeypatch.setattr(frames_module, "SMALL_SIDE", 0)
+    path = save_png(torch.full((3, 4 * side, 4 * side), 0.5), tmp_path / "frame.png")
+    outlined = frames_module._outlined(Frame(path, "", [(1, 2, 1, 1)], ()), (4, 4))
+    changed = (outlined != pixels(path)).any(axis=2)
+    assert changed[side, 2 * side]
+    changed[side : 2 * side, 2 * side : 3 * side] = False
+    assert not changed.any()
+
+
 def test_plain_frames_have_no_outline(tmp_path):
     *_, paths = grow(tmp_path, count=5, window=(2, 3))
     assert not any((pixels(path) == (255, 176, 0)).all(axis=2).any() for path in paths)
@@ -414,7 +425,7 @@ def test_a_file_of_the_name_that_is_none_of_ours_stays(name, tmp_path):
     ours = {path.name for path in tmp_path.iterdir()}
     Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG")
     with pytest.raises(ConfigError, match=f"`.*{name}` would replace a file that vqgan did not write") as e:
-        grow(tmp_path, count=9)
+        check_frames(tmp_path, 9)
     assert e.value.hint == "give another folder with `--out`, or add `--overwrite`"
     assert {path.name for path in tmp_path.iterdir()} == ours | {name}
     assert pixels(tmp_path / name).shape == (8, 8, 3)
@@ -452,9 +463,10 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path):
 @pytest.mark.parametrize("count", [-1, 0, 1, MAX_FRAMES + 1])
 def test_a_count_out_of_range_is_refused(count, tmp_path):
     with pytest.raises(ConfigError, match=f"`--frames` is {count}, expected 2 to 200") as refused:
-        Frames(tiny.tokenizer(), tmp_path, memory=MEMORY, count=count)
+        check_frames(tmp_path, count)
     assert refused.value.hint
-    check_frames(2)
+    check_frames(tmp_path, 2)
+    check_frames(tmp_path, None)
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,19 @@
 """``vqgan reconstruct``, ``encode`` and ``decode``: images to codes and back."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vqgan.checkpoints.codes import load_codes, save_codes
 from vqgan.cli import commands
-from vqgan.cli.frames import smaller
 from vqgan.cli.inputs import different, find_images, load_tokenizer, memory_of, read_named
-from vqgan.cli.outputs import check_targets, print_paths, settings_text
+from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side, smaller
 from vqgan.cli.progress import ProgressBar
 from vqgan.errors import DataError
 from vqgan.evaluation.psnr import pixels_psnr
-from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
+from vqgan.images import Pixels, printable, save_png, to_uint8
 from vqgan.tokenizer import check_decoding, decode_within, encode_within
 from vqgan.types import Progress
 
@@ -103,14 +99,5 @@ def reconstruct(flags: commands.Reconstruct) -> None:
             logger.info("`%s`: PSNR %.2f dB", printable(each.path), decibels[-1])
     logger.info("PSNR %.2f dB in the mean of %d", sum(decibels) / len(decibels), len(decibels))
     if flags.compare:
-        paths.append(save_png(_side_by_side(shown), out / targets[-1], info))
+        paths.append(save_png(side_by_side(shown), out / targets[-1], info))
     print_paths(paths)
-
-
-def _side_by_side(pictures: Sequence[np.ndarray]) -> Float[Tensor, "c R C"]:
-    """Pictures of any sizes, eight in a row, each in the top left of its cell."""
-    height, width = (max(each.shape[axis] for each in pictures) for axis in (0, 1))
-    cells = np.full((len(pictures), height, width, pictures[0].shape[2]), 255, np.uint8)
-    for cell, each in zip(cells, pictures, strict=True):
-        cell[: each.shape[0], : each.shape[1]] = each
-    return grid(to_float(cells), columns=8)

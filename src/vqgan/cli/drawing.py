@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from vqgan.checkpoints.format import Header
 from vqgan.cli import commands
-from vqgan.cli.frames import Frames, check_frames, earlier_files, smaller
+from vqgan.cli.frames import Frames, check_frames
 from vqgan.cli.inputs import (
     find_images,
     known_tokens,
@@ -19,14 +19,13 @@ from vqgan.cli.inputs import (
     memory_of,
     read_named,
 )
-from vqgan.cli.outputs import check_targets, print_paths, settings_text
+from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side, smaller
 from vqgan.cli.progress import ProgressBar
 from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.config import require
-from vqgan.images import Pixels, grid, printable, save_png, to_float, to_uint8
+from vqgan.images import Pixels, printable, save_png, to_uint8
 from vqgan.output_files import make_folder
 from vqgan.synthesizer import Synthesizer
-from vqgan.tokenizer import Tokenizer
 from vqgan.types import DrawnTokens, Images, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
@@ -41,14 +40,15 @@ Wanted = tuple[str, Mapping[str, str], Any]
 
 def sample(flags: commands.Sample) -> None:
     """Samples; prints the paths of the images."""
-    _check_frames(flags)
+    out = Path(flags.out)
+    check_frames(out / "frames", flags.frames, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
     values = _classes(flags.classes, model)
     if flags.size is not None:
         model.tokenizer.grid_size(flags.size)  # refused before anything is drawn
     wanted = [value for value in values for _ in range(flags.count)]
     names = [f"{number:06d}.png" for number in range(len(wanted))]
-    check_targets(Path(flags.out), [*names, "grid.png"], overwrite=flags.overwrite)
+    check_targets(out, [*names, "grid.png"], overwrite=flags.overwrite)
     if flags.temperature == 0 and flags.count > 1:
         of_class = " of a class" if flags.classes is not None else ""
         logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
@@ -67,8 +67,9 @@ def complete(flags: commands.Complete) -> None:
     """Completes; prints the paths of the results."""
     found = find_images(flags.images)
     inputs = [*(path for _, path in found), Path(flags.keep)]
-    _check_frames(flags, inputs)
-    check_targets(Path(flags.out), [f"{name}.png" for name, _ in found], inputs, overwrite=flags.overwrite)
+    out = Path(flags.out)
+    check_frames(out / "frames", flags.frames, inputs, overwrite=flags.overwrite)
+    check_targets(out, [f"{name}.png" for name, _ in found], inputs, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
     value, *more = _classes(flags.classes, model)
     require(not more, f"`--class` is `{flags.classes}`, expected one class for all images", hint="name one")
@@ -84,16 +85,6 @@ def complete(flags: commands.Complete) -> None:
     info = {"keep": printable(flags.keep)} | ({} if value is None else {"class": str(value)})
     images = ((f"{each.name}.png", info, each.images) for each in read_named(found, size, tokenizer))
     _draw(flags, model, header, images, count=len(found), draw=draw)
-
-
-def _check_frames(flags: commands.Drawing, inputs: Sequence[Path] = ()) -> None:
-    """Raises ConfigError if ``--frames`` is out of range, or frames would replace an input or a file of others."""
-    if flags.frames is not None:
-        check_frames(flags.frames)
-        folder = Path(flags.out) / "frames"
-        check_targets(
-            folder, [path.name for path in earlier_files(folder)], inputs, overwrite=flags.overwrite
-        )
 
 
 def _classes(text: str | None, model: Synthesizer) -> list[int | str | None]:
@@ -158,7 +149,8 @@ def _draw(
     Raises:
         OutputError: If the folder cannot be made or written to.
     """
-    out, tokenizer, text = Path(flags.out), model.tokenizer, settings_text(flags, header, model)
+    out, text = Path(flags.out), settings_text(flags, header, model)
+    tokenizer, memory = model.tokenizer, memory_of(flags, model.tokenizer)
     make_folder(out)  # now, not when everything is drawn
     settings = {name: getattr(flags, name) for name in ("temperature", "top_k", "top_p", "jacobi")}
     paths: list[Path] = []
@@ -168,52 +160,38 @@ def _draw(
     with ProgressBar() as bar:
         while part := list(islice(rest, flags.batch_size)):
             done = len(paths)
-            if not done:
-                frames = _frames(flags, tokenizer, {**text, "seed": str(flags.seed), **part[0][1]})
+            if flags.frames is not None and not done:
+                first = {**text, "seed": str(flags.seed), **part[0][1]}
+                frames = Frames(tokenizer, out / "frames", memory=memory, count=flags.frames, info=first)
             pictures = draw(
                 [given for _, _, given in part],
                 **settings,
                 seed=flags.seed + done,
-                memory=flags.memory_bytes,
-                on_progress=_reports(bar, None if done else frames, done, len(part), count),
+                memory=memory,
+                on_progress=partial(_report, bar, frames, done, len(part), count),
             )
             for picture, (name, info, _) in zip(pictures, part, strict=True):
                 image, (height, width) = picture.float().cpu(), picture.shape[1:]
                 text |= {"size": f"{height}x{width}", "seed": str(flags.seed + len(paths))}
                 paths.append(save_png(image, out / name, {**text, **info}))
-                if frames is not None and len(paths) == 1:
-                    grown = frames.finish(image)
+                if frames is not None:
+                    grown, frames = frames.finish(image), None
                 if len(shown) < MAX_GRID_IMAGES:
                     shown.append(smaller(to_uint8(image).numpy(), MAX_GRID_SIDE))
     if overview is not None:
-        sheet = grid(to_float(np.stack(shown)), columns=min(8, len(shown)))
-        paths.append(save_png(sheet, out / "grid.png", {**text, "seed": str(flags.seed), **overview}))
+        text.update(overview, seed=str(flags.seed))
+        paths.append(save_png(side_by_side(shown), out / "grid.png", text))
     print_paths([*paths, *grown])
 
 
-def _frames(flags: commands.Drawing, tokenizer: Tokenizer, info: Mapping[str, str]) -> Frames | None:
-    if flags.frames is None:
-        return None
-    return Frames(
-        tokenizer,
-        Path(flags.out) / "frames",
-        memory=memory_of(flags, tokenizer),
-        count=flags.frames,
-        info=info,
-        overwrite=flags.overwrite,
-    )
-
-
-def _reports(bar: OnProgress, frames: Frames | None, done: int, part: int, count: int) -> OnProgress:
-    """Reports the tokens of the next ``part`` images as a part of all ``count``; frames follow the first image."""
-
-    def report(progress: Progress) -> None:
-        if not isinstance(progress, DrawnTokens):
-            bar(progress)
-            return
-        of_each = progress.total // part
-        bar(Progress("tokens", done * of_each + progress.step, of_each * count))
-        if frames is not None:
-            frames(progress)
-
-    return report
+def _report(
+    bar: OnProgress, frames: Frames | None, done: int, part: int, count: int, progress: Progress
+) -> None:
+    """Shows the tokens of the next ``part`` images as a part of all ``count``; frames follow the first image."""
+    if not isinstance(progress, DrawnTokens):
+        bar(progress)
+        return
+    of_each = progress.total // part
+    bar(Progress("tokens", done * of_each + progress.step, of_each * count))
+    if frames is not None:
+        frames(progress)

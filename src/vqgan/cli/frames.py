@@ -7,17 +7,16 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vqgan.cli.outputs import PAGE_MARK, check_targets, is_ours
+from vqgan.cli.outputs import PAGE_MARK, check_targets, is_ours, smaller
 from vqgan.config import require
-from vqgan.images import Pixels, fit, read_pixels, save_apng, save_png
+from vqgan.images import Pixels, read_pixels, save_apng, save_png
 from vqgan.images.pixels import to_picture
 from vqgan.images.writing import Info
 from vqgan.output_files import output_errors, replace_file
@@ -27,35 +26,30 @@ from vqgan.types import DrawnTokens, Progress
 MAX_FRAMES = 200
 """Each frame costs a decoding of the whole grid, and the animation is put together in memory."""
 
-MAX_ANIMATION_SIDE = 512
-"""Frames whose longer side has more pixels are made smaller in the animation; small ones are made larger, or the
-outline would cover what it frames. Their files keep the image's own size."""
+MAX_ANIMATION_SIDE, MAX_PAGE_SIDE, SMALL_SIDE = 512, 1024, 256
+"""Pixels of the longer side. Larger frames are made smaller in the animation and in the page; their files keep the
+image's own size. In the page small ones keep sharp pixels; in the animation they are made larger, or the outline would
+cover what it frames."""
+
+MAX_PAGE_BYTES = 100_000_000
+"""Browsers become slow with larger pages: the more frames, the smaller they are."""
 
 GREYS = -0.35, -0.25
 """The squares of tokens that are not drawn yet."""
 
-_BLACK, _AMBER, _WHITE = (0, 0, 0), (255, 176, 0), (255, 255, 255)
+AMBER, WHITE = (255, 176, 0), (255, 255, 255)
+"""The outlines of what the prior sees are amber, those of the newest tokens white, both between black lines."""
 
 Picture = Float[Tensor, "c H W"]
 Grid = Int[Tensor, "h w"]
 Mask = Bool[Tensor, "h w"]
 
-MAX_PAGE_SIDE, SMALL_SIDE = 1024, 256
-"""Frames whose longer side has more pixels than the first are made smaller in the page. Those with fewer than the
-second keep sharp pixels there, and are made larger in the animation."""
-
-MAX_PAGE_BYTES = 100_000_000
-"""Browsers become slow with larger pages: the more frames, the smaller they are."""
-
 Boxes = Sequence[tuple[int, int, int, int]]
 """Top, left, rows and columns of each, in tokens."""
 
-_NAMES = "frame-[0-9][0-9][0-9][0-9].png", "growth.png", "growth.html"
 
-
-@dataclass(frozen=True)
-class Frame:
-    """A picture that was written, and what the pages say about it."""
+class Frame(NamedTuple):
+    """A picture that was written, and what the page says about it."""
 
     path: Path
     caption: str
@@ -67,35 +61,23 @@ class Frames:
     """Follows the first image of a call while it is drawn; give it to a sampling function as ``on_progress``.
 
     Each frame is a PNG that appears complete or not at all, of the image decoded with what is drawn so far; the
-    rest is chequered in grey. Interrupted sampling leaves the frames until then. Only what the pages say about
+    rest is chequered in grey. Interrupted sampling leaves the frames until then. Only what the page says about
     the frames is kept in memory, until :meth:`finish` joins them.
 
     Args:
         tokenizer: Decodes the grids.
-        folder: Made where it does not exist; the frames of an earlier drawing in it are removed.
+        folder: Made where it does not exist; frames of an earlier drawing are removed (see :func:`check_frames`).
         memory: Bytes beside the weights for decoding, as the image itself is decoded.
         count: Number of frames, evenly spaced over the image's tokens, from the first report to the finished
             image; fewer where there are fewer reports.
         info: Text chunks for every frame, also shown on the page.
-        overwrite: Whether files that vqgan did not write may be replaced.
-
-    Raises:
-        ConfigError: If ``count`` is out of range.
     """
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        folder: Path,
-        *,
-        memory: int,
-        count: int,
-        info: Info | None = None,
-        overwrite: bool = False,
+        self, tokenizer: Tokenizer, folder: Path, *, memory: int, count: int, info: Info | None = None
     ) -> None:
-        check_frames(count)
         self._tokenizer, self._folder, self._memory = tokenizer, folder, memory
-        self._count, self._info, self._overwrite = count, dict(info or {}), overwrite
+        self._count, self._info = count, dict(info or {})
         self._first: int | None = None
         self._next = 0
         self._before: Grid | None = None
@@ -105,7 +87,6 @@ class Frames:
         """Writes a frame if one is due. The finished image is left to :meth:`finish`.
 
         Raises:
-            ConfigError: If a file in the folder is in the way.
             OutputError: If it cannot be written.
         """
         if not isinstance(progress, DrawnTokens) or 0 not in progress.images:
@@ -132,8 +113,7 @@ class Frames:
         Raises:
             OutputError: If a file cannot be written.
         """
-        channels, height, width = image.shape
-        grid = self._tokenizer.grid_size((height, width))
+        grid = self._tokenizer.grid_size((image.shape[1], image.shape[2]))
         self._write(image, torch.ones(grid, dtype=torch.bool))
         # All together take six seconds, but none is too short or too long to be seen.
         pause = max(40, min(250, 6000 // len(self._frames)))
@@ -142,9 +122,7 @@ class Frames:
         # It stands still at its end: equal frames in a row become one that is shown longer.
         text = {"frames": str(len(pictures)), **self._info}
         save_apng([*pictures, *[pictures[-1]] * (1500 // pause)], animation, pause, text)
-        write_page(
-            page, self._frames, shape=(channels, height, width), grid=grid, info=self._info, pause=pause
-        )
+        write_page(page, self._frames, shape=image.shape, grid=grid, info=self._info, pause=pause)
         return [animation, page]
 
     @torch.no_grad()
@@ -156,8 +134,10 @@ class Frames:
         self._write(cover(image, ~is_drawn), is_drawn, windows, newest)
 
     def _write(self, image: Picture, is_drawn: Mask, windows: Boxes = (), newest: Boxes = ()) -> None:
-        if not self._frames:
-            _remove_frames(self._folder, self._overwrite)
+        if not self._frames:  # a folder never holds pictures of two drawings
+            with output_errors(self._folder):
+                for earlier in filter(is_ours, _earlier_files(self._folder)):
+                    earlier.unlink()
         path = self._folder / f"frame-{len(self._frames):04d}.png"
         step, total = int(is_drawn.sum()), is_drawn.numel()
         save_png(image, path, {"step": str(step), "total": str(total), **self._info})
@@ -165,13 +145,26 @@ class Frames:
         self._frames.append(Frame(path, f"{step} of {total} tokens drawn{seed}", windows, newest))
 
 
-def check_frames(count: int) -> None:
-    """Raises ConfigError unless this many frames can be made."""
+def check_frames(
+    folder: Path, count: int | None, inputs: Sequence[Path] = (), *, overwrite: bool = False
+) -> None:
+    """Raises ConfigError unless this many frames can be made, and may replace the earlier ones in the folder.
+
+    Arguments as of :class:`Frames` and :func:`~vqgan.cli.outputs.check_targets`; None stands for no frames.
+    """
+    if count is None:
+        return
     require(
         2 <= count <= MAX_FRAMES,
         f"`--frames` is {count}, expected 2 to {MAX_FRAMES}",
         hint="it is the number of pictures over the whole drawing, the first and the last included",
     )
+    check_targets(folder, [path.name for path in _earlier_files(folder)], inputs, overwrite=overwrite)
+
+
+def _earlier_files(folder: Path) -> list[Path]:
+    names = "frame-[0-9][0-9][0-9][0-9].png", "growth.png", "growth.html"
+    return sorted(path for name in names for path in folder.glob(name))
 
 
 def fill_undrawn(grid: Grid) -> Grid:
@@ -201,31 +194,18 @@ def cover(image: Picture, hidden: Mask) -> Picture:
     return torch.where(mask, squares, image)
 
 
-def earlier_files(folder: Path) -> list[Path]:
-    """The files in a folder that have the names of frames, of the animation or of the page."""
-    return sorted(path for name in _NAMES for path in folder.glob(name))
-
-
-def _remove_frames(folder: Path, overwrite: bool) -> None:
-    """Removes earlier frames, so that a folder never holds pictures of two drawings."""
-    check_targets(folder, [path.name for path in earlier_files(folder)], overwrite=overwrite)
-    with output_errors(folder):
-        for path in filter(is_ours, earlier_files(folder)):
-            path.unlink()
-
-
 def _outlined(frame: Frame, grid: tuple[int, int]) -> Pixels:
     """The frame as the animation shows it: with its windows and its newest tokens, in colour."""
     pixels = smaller(read_pixels(frame.path, 3), MAX_ANIMATION_SIDE)
     times = max(1, SMALL_SIDE // max(pixels.shape[:2]))
     pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
     height, width = pixels.shape[:2]
-    for boxes, colour in ((frame.windows, _AMBER), (frame.newest, _WHITE)):
+    for boxes, colour in ((frame.windows, AMBER), (frame.newest, WHITE)):
         for top, left, rows, columns in boxes:
             y, bottom = (round(row * height / grid[0]) for row in (top, top + rows))
             x, right = (round(column * width / grid[1]) for column in (left, left + columns))
             rings = [pixels[y + i : max(y, bottom - i), x + i : max(x, right - i)] for i in (0, 1, 3, 4)]
-            for ring, fill in zip(rings, (_BLACK, colour, _BLACK, rings[-1].copy()), strict=True):
+            for ring, fill in zip(rings, (0, colour, 0, rings[-1].copy()), strict=True):
                 ring[:] = fill
     return pixels
 
@@ -234,7 +214,7 @@ def write_page(
     path: Path,
     frames: Sequence[Frame],
     *,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     grid: tuple[int, int],
     info: Info,
     pause: int,
@@ -262,7 +242,6 @@ def write_page(
         "small": ' class="small"' * (max(height, width) < SMALL_SIDE),
         "width": width,
         "height": height,
-        "percent": f"{70 * width / height:.2f}",
         "rows": grid[0],
         "columns": grid[1],
         "caption": html.escape(last.caption),
@@ -290,7 +269,7 @@ def write_page(
     replace_file(path, write)
 
 
-def page_side(shape: tuple[int, int, int], count: int) -> int:
+def page_side(shape: tuple[int, ...], count: int) -> int:
     """The longest side that ``count`` pictures of an image (c, H, W) may have in a page of ``MAX_PAGE_BYTES``.
 
     Example:
@@ -301,13 +280,6 @@ def page_side(shape: tuple[int, int, int], count: int) -> int:
     # A picture that cannot be packed has a byte for each channel of a pixel; base64 makes four bytes of three.
     pixels = MAX_PAGE_BYTES * 3 / 4 / (channels * count)
     return min(MAX_PAGE_SIDE, int(max(height, width) * math.sqrt(pixels / (height * width))))
-
-
-def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
-    """The image with its longer side at most ``longest``."""
-    scale = longest / max(pixels.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    return fit(pixels, (height, width)) if scale < 1 else pixels
 
 
 def _page_png(path: Path, channels: int, longest: int) -> bytes:

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from torch import nn
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import precision_of
 from vqgan.cli.commands import Use
 from vqgan.errors import ConfigError
-from vqgan.images import printable
+from vqgan.images import Pixels, fit, grid, printable, to_float
 
 PAGE_MARK = '<meta name="generator" content="vqgan --frames">'
 """By this line a later drawing recognizes a page as ours."""
@@ -80,3 +82,19 @@ def print_paths(paths: Iterable[Path]) -> None:
     """Prints where the results are, one path per line."""
     for path in paths:
         print(printable(path))
+
+
+def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
+    """The image with its longer side at most ``longest``."""
+    scale = longest / max(pixels.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return fit(pixels, (height, width)) if scale < 1 else pixels
+
+
+def side_by_side(pictures: Sequence[Pixels]) -> Float[Tensor, "c R C"]:
+    """Pictures of any sizes, eight in a row, each in the top left of its cell."""
+    height, width = (max(each.shape[axis] for each in pictures) for axis in (0, 1))
+    cells = np.full((len(pictures), height, width, pictures[0].shape[2]), 255, np.uint8)
+    for cell, each in zip(cells, pictures, strict=True):
+        cell[: each.shape[0], : each.shape[1]] = each
+    return grid(to_float(cells), columns=8)
