@@ -18,7 +18,7 @@ import msgspec
 import yaml
 from msgspec import inspect
 
-from vqgan.errors import ConfigError, closest
+from vqgan.errors import ConfigError, closest, reason_of
 from vqgan.errors import require as require
 
 MAX_YAML_BYTES = 200_000
@@ -212,8 +212,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(MAX_YAML_BYTES + 1)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"cannot read `{path}`: {reason}", hint="check the path") from None
+        raise ConfigError(f"cannot read `{path}`: {reason_of(error)}", hint="check the path") from None
     if len(data) > MAX_YAML_BYTES:
         raise ConfigError(f"`{path}` has more than {MAX_YAML_BYTES:,} bytes", hint="give a run file")
     try:

@@ -90,6 +90,16 @@ def printable(text: object) -> str:
     return "".join(letter.replace(r"\udc", r"\x") for letter in shown)  # bytes of a path that is not UTF-8
 
 
+def reason_of(error: OSError) -> str:
+    """Why the operating system refused something: in its words if it has any, in lower case.
+
+    Example:
+        >>> reason_of(FileNotFoundError(2, "No such file or directory"))
+        'no such file or directory'
+    """
+    return (error.strerror or str(error)).lower()
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or lists them all when none is near.
 

@@ -150,7 +150,7 @@ def test_a_reference_that_leads_nowhere_is_named(published, run):
     path = published()
     config = path.with_name("model.yaml")
     config.write_text(config.read_text().replace("n_embed: 64", "n_embed: ${codes}"))
-    message = "expected `int`, got `str` - at `$.n_embed`; `${codes}` does not exist in the file"
+    message = "`n_embed` of the first stage: expected `int`, got `str`; `${codes}` does not exist in the file"
     refused(run("info", path), message, "give the file that was published with the checkpoint")
 
 

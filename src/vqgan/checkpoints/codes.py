@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from vqgan.checkpoints.format import digest_of
-from vqgan.errors import ConfigError, DataError, printable
+from vqgan.errors import ConfigError, DataError, printable, reason_of
 from vqgan.output_files import output_errors, replace_file, write_json
 from vqgan.tokenizer import Tokenizer
 
@@ -111,8 +111,7 @@ def load_codes(folder: Path, *, digest: str) -> tuple[Codes, list[str], list[tup
         # Mapped first: a header that announces more than the file holds costs no memory.
         mapped = np.lib.format.open_memmap(array, mode="r")
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"cannot read codes from `{folder}`: {reason}", hint=again) from None
+        raise DataError(f"cannot read codes from `{folder}`: {reason_of(error)}", hint=again) from None
     except (msgspec.ValidationError, ValueError, EOFError, OverflowError, RecursionError) as error:
         raise DataError(f"the codes in `{folder}` are damaged: {type(error).__name__} {error}") from None
     if found.tokenizer != digest:

@@ -15,7 +15,7 @@ from vqgan.checkpoints.original_config import without_codes
 from vqgan.checkpoints.pickles import read_checkpoint
 from vqgan.checkpoints.tensors import COPY_AGAIN, read_tensors, write_tensors
 from vqgan.config import Config, from_mapping, require, to_mapping
-from vqgan.errors import CheckpointError, ConfigError, printable
+from vqgan.errors import CheckpointError, ConfigError, printable, reason_of
 from vqgan.nn.convolution import NORM_GROUPS
 from vqgan.output_files import output_errors, write_json
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
@@ -182,9 +182,9 @@ def _read_json(file: Path) -> dict[str, Any]:
             raise ValueError(f"it holds {type(values).__name__}, expected an object")
         return values
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = reason_of(error) if isinstance(error, OSError) else str(error).lower()
         raise CheckpointError(
-            f"cannot read `{file}`: {reason.lower()}", hint="give a folder of diffusers' `VQModel`"
+            f"cannot read `{file}`: {reason}", hint="give a folder of diffusers' `VQModel`"
         ) from None
 
 

@@ -8,7 +8,7 @@ from vqgan.checkpoints.pickles import is_pickle
 from vqgan.checkpoints.run_folder import find_weights
 from vqgan.checkpoints.tensors import COPY_AGAIN, is_safetensors, refuse_pointer
 from vqgan.config import read_yaml
-from vqgan.errors import CheckpointError, ConfigError, printable
+from vqgan.errors import CheckpointError, ConfigError, printable, reason_of
 
 _ENDINGS = ((".ckpt", ".pt", ".pth"), (".safetensors",))
 
@@ -23,7 +23,7 @@ def find_file(path: Path) -> Path:
         path.stat()
     except OSError as error:  # absent, forbidden, or a name too long for the file system
         raise CheckpointError(
-            f"`{printable(path)}` cannot be read: {(error.strerror or str(error)).lower()}",
+            f"`{printable(path)}` cannot be read: {reason_of(error)}",
             hint="check the path",
         ) from None
     if path.is_dir():
@@ -59,8 +59,9 @@ def _no_model(path: Path) -> CheckpointError:
                 start = file.read(1000).lstrip().lower()
             refuse_pointer(path)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        return CheckpointError(f"`{path}` cannot be read: {reason}", hint="check its rights and the disk")
+        return CheckpointError(
+            f"`{path}` cannot be read: {reason_of(error)}", hint="check its rights and the disk"
+        )
     if not start:
         return CheckpointError(f"`{path}` is empty", hint=COPY_AGAIN)
     if start.startswith((b"<!doc", b"<html")):

@@ -107,7 +107,7 @@ class Foreign:
         return model
 
 
-def read_foreign(path: Path, config: Path | None = None, overrides: Sequence[str] = ()) -> Foreign:
+def read_foreign(path: Path, config: str | Path | None = None, overrides: Sequence[str] = ()) -> Foreign:
     """Reads a checkpoint of the original, of LlamaGen, or a folder of diffusers.
 
     Args:
@@ -121,7 +121,7 @@ def read_foreign(path: Path, config: Path | None = None, overrides: Sequence[str
         ConfigError: If a change is invalid.
     """
     changes = parse_overrides(overrides)
-    found = _read(path, config, changes)
+    found = _read(path, Path(config) if config is not None else None, changes)
     kind = type(found.config)
     changed = from_mapping(
         merge(to_mapping(found.config), changes), kind, where=f"the configuration of `{path}`"

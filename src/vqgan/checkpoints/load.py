@@ -86,10 +86,9 @@ def read_model(
 ) -> tuple[Model, Header]:
     """The model of any file that :func:`load` accepts, on the CPU in fp32, and its header."""
     file = find_file(path)
-    if is_own(file):
-        _refuse_config(file, config, overrides)
+    if _carries_config(file, config, overrides):
         return load_model(file)
-    foreign = read_foreign(file, Path(config) if config is not None else None, overrides)
+    foreign = read_foreign(file, config, overrides)
     return foreign.model(), foreign.header(hashed=True)
 
 
@@ -101,11 +100,10 @@ def find_header(
     Weights are neither read nor hashed.
     """
     file = find_file(path)
-    if is_own(file):
-        _refuse_config(file, config, overrides)
+    if _carries_config(file, config, overrides):
         header = read_header(file)
         return file, header, empty_model(file, header)
-    foreign = read_foreign(file, Path(config) if config is not None else None, overrides)
+    foreign = read_foreign(file, config, overrides)
     return file, foreign.header(), foreign.empty()
 
 
@@ -114,10 +112,12 @@ def is_own(path: Path) -> bool:
     return is_safetensors(path) and any(key.startswith("vqgan.") for key in read_description(path)[0])
 
 
-def _refuse_config(file: Path, config: str | Path | None, overrides: Sequence[str]) -> None:
-    """Raises ConfigError if a configuration, or a change of it, is given for a file that carries its own."""
-    if config is not None or overrides:
+def _carries_config(file: Path, config: str | Path | None, overrides: Sequence[str]) -> bool:
+    """As :func:`is_own`. Raises ConfigError if a configuration, or a change of it, is given for such a file."""
+    own = is_own(file)
+    if own and (config is not None or overrides):
         raise ConfigError(f"`{file}` carries its own configuration", hint="omit the configuration")
+    return own
 
 
 def place(model: M, device: torch.device, precision: str) -> M:

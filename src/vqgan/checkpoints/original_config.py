@@ -20,7 +20,7 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     UnconditionalConfig,
 )
-from vqgan.config import require, value_at
+from vqgan.config import from_mapping, require, value_at
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.prior import PriorConfig
 from vqgan.prior.token_order import TokenOrder
@@ -126,6 +126,7 @@ class SceneData(msgspec.Struct):
 
 _REFERENCE = re.compile(r"\$\{(\.*)([^${}]*)\}")
 _MAX_REFERENCES = 100
+_PUBLISHED = "give the file that was published with the checkpoint (`model.yaml`, `...-project.yaml`)"
 
 
 def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def interpolated(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def unresolved(value: Any) -> str:
+def _unresolved(value: Any) -> str:
     """The end of a message that names the references in a value that lead nowhere; empty without."""
     names = sorted({f"`{found[0]}`" for found in _REFERENCE.finditer(str(value))})
     return f"; {', '.join(names[:3])} does not exist in the file" if names else ""
@@ -179,12 +180,12 @@ def translated(
             published model has.
     """
     try:
-        node: Node = _convert(mapping.get("model", mapping), Node)
+        node: Node = read_part(mapping.get("model", mapping), Node, "the model")
         if "AutoencoderKL" in node.target:
             raise without_codes(node.target, f"the model that {where} describes")
         if node.target == PRIOR:
             data = value_at(mapping, "data.params.train.params")
-            return _synthesizer(_convert(node.params, SecondStage), data or {}, shapes)
+            return _synthesizer(read_part(node.params, SecondStage, "the second stage"), data or {}, shapes)
         return _tokenizer(node, shapes)
     except ConfigError as error:
         message = f"{where} describes a model that cannot be built: {error.message}"
@@ -197,14 +198,12 @@ def first_stage_of(mapping: Mapping[str, Any]) -> Any:
     return None if is_known else value_at(mapping, "model.params.first_stage_config")
 
 
-def _convert(value: Any, kind: Any) -> Any:
+def read_part(value: Any, kind: Any, where: str, *, hint: str = _PUBLISHED) -> Any:
+    """As :func:`vqgan.config.from_mapping`; the message names references that lead nowhere."""
     try:
-        return msgspec.convert(value, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise ConfigError(
-            f"{str(error)[:1].lower()}{str(error)[1:]}{unresolved(value)}",
-            hint="give the file that was published with the checkpoint (`model.yaml`, `...-project.yaml`)",
-        ) from None
+        return from_mapping(value, kind, where=where)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}{_unresolved(value)}", hint=error.hint or hint) from None
 
 
 def _known(word: str, known: Iterable[str]) -> str:
@@ -224,7 +223,7 @@ def without_codes(name: str, where: str) -> CheckpointError:
 
 def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> TokenizerConfig:
     is_gumbel = _known(node.target, (*TOKENIZERS, PRIOR)).endswith(".GumbelVQ")
-    stage: FirstStage = _convert(node.params, FirstStage)
+    stage: FirstStage = read_part(node.params, FirstStage, "the first stage")
     sizes = stage.ddconfig
     attends = sizes.attn_type != "none"
     for key, value, wanted in (
@@ -270,7 +269,7 @@ def _synthesizer(stage: SecondStage, data: Any, shapes: Mapping[str, tuple[int, 
     )
     tokenizer = _tokenizer(stage.first_stage_config, below("first_stage_model.", shapes))
     _known(stage.transformer_config.target, [TRANSFORMER])
-    sizes: Transformer = _convert(stage.transformer_config.params, Transformer)
+    sizes: Transformer = read_part(stage.transformer_config.params, Transformer, "the transformer")
     codes = tokenizer.quantizer.num_codes
     require(
         sizes.vocab_size == codes and not sizes.n_unmasked,
@@ -335,7 +334,7 @@ def _conditioner(
         case _ if given.target == SCENE:
             full = tokenizer.autoencoder.resolution // tokenizer.autoencoder.downsample_factor
             key = given.params.get("conditional_key", stage.cond_stage_key)
-            return _scene(str(key), sizes, _convert(data, SceneData), full)
+            return _scene(str(key), sizes, read_part(data, SceneData, "the training data"), full)
         case _:
             own = _tokenizer(given, below("cond_stage_model.", shapes))
             return TokenizedImageConfig(

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vqgan.errors import CheckpointError, printable
+from vqgan.errors import CheckpointError, printable, reason_of
 from vqgan.output_files import replace_file
 
 MAX_HEADER_BYTES = 100_000_000
@@ -163,8 +163,7 @@ def check_safetensors(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(8)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CheckpointError(f"cannot read `{path}`: {reason}", hint="check the path") from None
+        raise CheckpointError(f"cannot read `{path}`: {reason_of(error)}", hint="check the path") from None
     refuse_pointer(path)
     size, length = state.st_size, int.from_bytes(start, "little")
     if length > MAX_HEADER_BYTES:

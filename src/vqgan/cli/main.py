@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vqgan.errors import ConfigError, OutputError, VqganError, closest
+from vqgan.errors import ConfigError, OutputError, VqganError, closest, reason_of
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -84,7 +84,7 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OSError):
         place, reason = (
             f" `{error.filename}`" if error.filename else "",
-            (error.strerror or str(error)).lower(),
+            reason_of(error),
         )
         message = f"cannot use{place}: {reason}\nhint: check the path, its rights and the disk"
         return OutputError.exit_code, message

@@ -13,7 +13,7 @@ import numpy as np
 
 from vqgan.config import Config
 from vqgan.data.source import Item, Source
-from vqgan.errors import DataError, printable
+from vqgan.errors import DataError, printable, reason_of
 from vqgan.images import check_image, list_images, read_pixels
 from vqgan.images.paths import natural
 
@@ -208,8 +208,7 @@ def _lines(file: Path, name: str) -> list[str]:
     try:
         data = file.read_bytes()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"cannot read list `{name}`: {reason}", hint="check the path") from None
+        raise DataError(f"cannot read list `{name}`: {reason_of(error)}", hint="check the path") from None
     if b"\0" in data:
         hint = "a list is a text file with one path a line; to use images themselves, give their folder"
         raise DataError(f"list `{name}` is not a text file", hint=hint)

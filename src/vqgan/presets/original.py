@@ -17,11 +17,11 @@ from vqgan.checkpoints.original_config import (
     Sizes,
     Transformer,
     interpolated,
+    read_part,
     translated,
-    unresolved,
 )
 from vqgan.conditioning import ClassLabelConfig
-from vqgan.config import Config, Count, from_mapping, merge, value_at
+from vqgan.config import Config, Count, merge, value_at
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.optimizers import OptimizerConfig
@@ -164,9 +164,9 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
         raise ConfigError(error.message, hint=error.hint) from None
     paths = {path: value_at(mapping, path) for path in OriginalRun.__struct_encode_fields__}
     told = {path: value for path, value in paths.items() if value is not None}
-    found: OriginalRun = _read(told, OriginalRun, where)
-    images: ImageArguments = _read(
-        _image_arguments(mapping), ImageArguments, f"the training images of {where}"
+    found: OriginalRun = read_part(told, OriginalRun, where, hint="")
+    images: ImageArguments = read_part(
+        _image_arguments(mapping), ImageArguments, f"the training images of {where}", hint=""
     )
     processes = _processes()
     batch = found.accumulate * processes * (found.batch_size or BATCH_SIZE)
@@ -199,14 +199,6 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
         )
     _log_unread(mapping, where)
     return run
-
-
-def _read(value: Any, kind: Any, where: str) -> Any:
-    """As :func:`vqgan.config.from_mapping`; the message names references that lead nowhere."""
-    try:
-        return from_mapping(value, kind, where=where)
-    except ConfigError as error:
-        raise ConfigError(f"{error.message}{unresolved(value)}", hint=error.hint) from None
 
 
 def _learning_rate(found: OriginalRun, processes: int, given: Container[str]) -> float:
@@ -271,7 +263,7 @@ def _loss(name: str, arguments: Any, where: str) -> Loss:
     if LOSSES[name] == "none":
         logger.info("the loss is a placeholder that cannot train: only pixels and quantizer count here")
         return Loss(disc_weight=0.0, perceptual_weight=0.0)
-    loss: Loss = _read(arguments, Loss, f"the loss of {where}")
+    loss: Loss = read_part(arguments, Loss, f"the loss of {where}", hint="")
     return loss
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from vqgan.errors import ConfigError, OutputError
+from vqgan.errors import ConfigError, OutputError, reason_of
 from vqgan.nn.convolution import ChannelStatistics, Downsample, ResidualBlock, SpatialAttention, Upsample
 from vqgan.tokenizer.memory import RESERVE, Passage
 from vqgan.tokenizer.tokenizer import Tokenizer
@@ -248,8 +248,7 @@ def _mapped_file(size: int) -> mmap.mmap:
                 file.flush()
             return mmap.mmap(file.fileno(), size)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise OutputError(
-            f"temporary files of 2 x {size / 2**30:.3g} GB do not fit into `{folder}`: {reason}",
+            f"temporary files of 2 x {size / 2**30:.3g} GB do not fit into `{folder}`: {reason_of(error)}",
             hint="set TMPDIR to a folder with more room, or allow more memory",
         ) from error

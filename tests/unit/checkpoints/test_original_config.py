@@ -148,7 +148,7 @@ def changed(name, path, value):
             "vqmodel_tiny",
             ["params", "ddconfig", "ch"],
             48.5,
-            "cannot be built: expected `int`",
+            "cannot be built: `ddconfig.ch` of the first stage: expected `int`",
         ),
         (
             "vqmodel_tiny",
@@ -156,7 +156,7 @@ def changed(name, path, value):
             48,
             "describes a model that cannot be built: `base_channels` is 48",
         ),
-        ("vqmodel_tiny", ["params"], 3, "cannot be built: expected `object`"),
+        ("vqmodel_tiny", ["params"], 3, "cannot be built: `params` of the model: expected a mapping"),
     ],
 )
 def test_what_no_published_model_has_is_refused(name, path, value, message):
@@ -167,7 +167,7 @@ def test_what_no_published_model_has_is_refused(name, path, value, message):
 def test_a_missing_key_is_named():
     mapping = config("vqmodel_tiny")
     del mapping["model"]["params"]["n_embed"]
-    assert "missing required field `n_embed`" in refused(mapping).message
+    assert "cannot be built: the first stage: missing key `n_embed`" in refused(mapping).message
     assert "the file that was published with the checkpoint" in refused(mapping).hint
 
 
@@ -222,7 +222,7 @@ def test_a_shared_first_stage_comes_before_unconditional_as_in_the_original():
 def test_a_data_part_that_says_something_else_is_refused(value):
     mapping = config("net2net_scene")
     mapping["data"] = {"params": {"train": {"params": {"no_object_classes": value}}}}
-    assert "cannot be built: expected `int | null`" in refused(mapping).message
+    assert "`no_object_classes` of the training data: expected `int | null`" in refused(mapping).message
     mapping["data"]["params"]["train"]["params"] = {"no_object_classes": None, "no_tokens": None}
     assert read(mapping).conditioner.num_classes == 63
 
