@@ -1,7 +1,7 @@
 """Frames of Atari games through ale-py: real pictures that need no download, class = game.
 
-Frames that were played once are kept in the cache folder. Training and held-out frames come from two seeds,
-played side by side by :mod:`vqgan.data.atari_explorer`.
+Played frames are kept in the cache folder. Training and held-out frames come from two seeds, played in
+parallel by :mod:`vqgan.data.atari_explorer`.
 """
 
 import hashlib
@@ -35,13 +35,13 @@ class AtariConfig(Config, frozen=True, tag_field="kind", tag="atari"):
 
     Attributes:
         games: Names as in ``MontezumaRevenge``; each is a class.
-        player: ``"explorer"`` returns to what it has seen and continues from there, so that it leaves the first
-            room; ``"random"`` does not. Both keep only frames that differ from all kept before.
+        player: ``"explorer"`` goes back to states that it has seen and continues from there, so that it leaves the
+            first room; ``"random"`` does not. Both keep only frames that differ from all kept before.
         frames: Emulator frames to play for each game and seed; some 7,000 a second on one core.
         seed: Of the player of the training frames.
         heldout_seed: Of the player of the held-out frames.
         scale: Side of the blocks of pixels that are averaged; the screen is 210 x 160.
-        rows: First row that stays, and the first below that does not, after scaling.
+        rows: First row to keep, and the first below that is cut off, after scaling.
         max_frames: Maximum of frames to keep of each game and seed, shared equally by the rooms of a game.
     """
 
@@ -77,7 +77,7 @@ class AtariSource(ArraySource):
     rooms: Int64[np.ndarray, " n"]
 
     def part(self, split: Split) -> Source:
-        """The frames of one seed as a source like the whole, so that its fingerprint is that of its frames only."""
+        """The frames of one seed; their fingerprint does not depend on those of the other seed."""
         if split == "all" or self.classes is None:
             return self
         own = self.held_out == (split == "heldout")

@@ -27,13 +27,13 @@ SKIP = 4
 """Emulator frames for which an action is held before the next look at the screen."""
 
 WALK = 40
-"""Looks at the screen before another archived state is taken up."""
+"""Number of looks at the screen before play continues from another archived state."""
 
 CHANGE = 0.1
 """Probability of a new action after each look."""
 
 CANDIDATES = 12
-"""Archived states of which the least chosen one is taken up."""
+"""Number of archived states drawn; play continues from the one chosen least often."""
 
 ARCHIVE_LEVELS, FRAME_LEVELS = 8, 16
 """Levels of grey that tell two screens apart: for the archive, and for keeping the picture."""
@@ -91,8 +91,8 @@ def play(
     emulator, room_byte, draw = _emulator(rom), ROOM_BYTE.get(rom), random.Random(seed)
     actions = emulator.getMinimalActionSet()
     kept, pictures, rooms = set[tuple[int, bytes]](), list[UInt8[np.ndarray, "H W 3"]](), list[int]()
-    # The emulator's states by room, one for each cell, each with the number of times that it was taken up. A room just
-    # found gets as many visits as all of the first one, whose cells are many.
+    # The emulator's states by room, one for each cell, each with the number of times that it was chosen. Rooms are
+    # chosen equally often: a new room gets as many visits as the first one with its many cells.
     known, archive = set[tuple[int, bytes]](), dict[int, list[list[Any]]]()
 
     def look() -> None:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class MemoryConfig(Config, frozen=True, tag_field="kind", tag="memory"):
-    """Stands in a run's file for images that were given in Python, which no file can name."""
+    """Placeholder in a run's file for images that were given in Python."""
 
 
 @runtime_checkable
@@ -62,15 +62,15 @@ class ItemSource(Source):
         return len(self._items)
 
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
-        """Takes an item in this number of channels.
+        """Reads an item in this number of channels.
 
         Raises:
-            DataError: If it raises an error, or is not an image or has an unknown class.
+            DataError: If reading raises an error, the item is not an image, or its class is unknown.
         """
         image, label = self._item(index)
         count = len(self.class_names)
         if label not in (range(count) if count else (None,)):
-            expected = f"0 to {count - 1}" if count else "none, as that of the first image"
+            expected = f"0 to {count - 1}" if count else "none, like the first image"
             raise DataError(f"its class is {label}, expected {expected}")
         if isinstance(image, Tensor):
             image = (image.movedim(-3, -1) if image.ndim > 2 else image).numpy(force=True)
@@ -96,7 +96,7 @@ class ItemSource(Source):
         if first == again:
             digest.update(b"".join(first))
         else:
-            what = "`%s` varies its images: `data.crop` and `data.flip` do so in a way that can be repeated"
+            what = "`%s` gives other images when read again; use `data.crop` and `data.flip`, which can be repeated"
             logger.warning(what, self.name)
         return digest.hexdigest()
 

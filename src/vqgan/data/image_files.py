@@ -27,9 +27,7 @@ WhichFrames = Literal["first", "all"]
 
 
 class FileSource(Source):
-    """Images in files.
-
-    Of at most 2,000 of them, evenly spread, the headers are checked before a training.
+    """Images in files. Before a training, the headers of at most 2,000 files are checked, evenly spread.
 
     Args:
         name: What the source is.
@@ -127,9 +125,9 @@ class FolderConfig(Config, frozen=True, tag_field="kind", tag="folder"):
 
 
 def open_folder(config: FolderConfig, frames: WhichFrames = "first") -> FileSource:
-    """Lists the folder and understands its sub-folders.
+    """Lists a folder; its sub-folders are classes or the two parts.
 
-    What has an image's ending but cannot be read stays in the list: the loader reports it.
+    A file with an image's ending that cannot be read stays in the list: the loader reports it.
 
     Raises:
         DataError: As :func:`list_images`; or if a class is held out that is not trained on.
@@ -206,12 +204,11 @@ def open_list(config: ListConfig, frames: WhichFrames = "first") -> FileSource:
 
 def _lines(file: Path, name: str) -> list[str]:
     try:
-        data = file.read_bytes()
+        # Paths are bytes on most systems; what is not UTF-8 survives this way.
+        text = file.read_text("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise DataError(f"cannot read list `{name}`: {reason_of(error)}", hint="check the path") from None
-    if b"\0" in data:
+    if "\0" in text:
         hint = "a list is a text file with one path a line; to use images themselves, give their folder"
         raise DataError(f"list `{name}` is not a text file", hint=hint)
-    # Paths are bytes on most systems; what is not UTF-8 survives this way.
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    return text.replace("\r\n", "\n").split("\n")
+    return text.split("\n")

@@ -29,13 +29,13 @@ from vqgan.types import Batch
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 100
-"""How many images are tried in the place of one that cannot be read."""
+"""How many images are tried for one sample."""
 
 MAX_SHARE = 0.05
 """Tolerated share of images that cannot be read."""
 
 MIN_TRIED = 100
-"""Before this many images (or all there are) were tried, nothing is said about the share."""
+"""The share is not judged before this many images, or all, were tried."""
 
 MIN_BAD = 5
 """Fewer bad images are always tolerated: in a small folder, a single one can be more than the share."""
@@ -60,7 +60,7 @@ def permutation(size: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
 def candidates(sample: int, size: int, seed: int) -> Iterator[int]:
     """The image of a sample, then those that take its place if it cannot be read.
 
-    They are the images that follow in the epoch's order (after the last comes the first), at most ``MAX_TRIES``.
+    Those follow in the epoch's order, the first after the last. At most ``MAX_TRIES`` images are yielded.
 
     Example:
         >>> sorted(next(candidates(sample, size=5, seed=7)) for sample in range(5))
@@ -72,7 +72,7 @@ def candidates(sample: int, size: int, seed: int) -> Iterator[int]:
 
 
 def augmentation(sample: int, seed: int) -> np.random.Generator:
-    """Chance for the augmentation of one sample, whichever image it shows in the end."""
+    """The random numbers of one sample's augmentation, whichever image it shows in the end."""
     return np.random.Generator(_bits(seed, sample, _AUGMENTATION))
 
 
@@ -160,12 +160,9 @@ class _Reader(Dataset[Batch | VqganError]):
 
     def _read(self, samples: Sequence[int]) -> Batch:
         wanted = self.transform
-        channels = (
-            3 if wanted.image_channels == 1 else wanted.image_channels
-        )  # colour is resized, then made grey
-        images: list[Tensor] = []
-        classes: list[int] = []
-        numbers: list[int] = []
+        # For grey images, colour is resized, then made grey.
+        channels = 3 if wanted.image_channels == 1 else wanted.image_channels
+        good: list[tuple[Tensor, int, int | None]] = []
         bad: dict[str, str] = {}
         for sample in samples:
             one = (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
@@ -173,18 +170,15 @@ class _Reader(Dataset[Batch | VqganError]):
                 try:
                     item = self.source.read(index, channels, wanted.smallest_side())
                     image = transform(item.pixels, wanted, augmentation(sample, self.seed or 0))
+                    good.append((image, sample, item.class_index))
+                    break
                 except DataError as error:
                     label = self.source.label(index)
                     bad[label] = _reason(error, label)
-                    continue
-                images.append(image)
-                numbers.append(sample)
-                if item.class_index is not None:
-                    classes.append(item.class_index)
-                break
-        shape = (0, wanted.image_channels, *wanted.image_size)
+        images, numbers, classes = zip(*good, strict=True) if good else ((), (), ())
+        nothing = torch.empty(0, wanted.image_channels, *wanted.image_size)
         return Batch(
-            images=torch.stack(images) if images else torch.empty(shape),
+            images=torch.stack(images) if images else nothing,
             condition={"class": torch.tensor(classes, dtype=torch.int64)} if self.source.class_names else {},
             sample=torch.tensor(numbers, dtype=torch.int64),
             skipped=tuple(bad.items()),
@@ -247,7 +241,9 @@ def check_source(source: Source, channels: int) -> None:
             bad[label] = _reason(error, label)
     refuse_too_many(bad, count, count)
     if animated:
-        what = "of %d files with several frames the first is taken (as of `%s`); `data.frames: all` takes all"
+        what = (
+            "%d files have several frames (for example `%s`): the first is used; `data.frames: all` uses all"
+        )
         logger.warning(what, len(animated), animated[0])
 
 

@@ -94,12 +94,12 @@ class Source(ABC):
     def part(self, split: Split) -> "Source":
         """The images to train on, those held out, or all; which part an image is in depends only on its key.
 
-        Held out are the source's own held-out images, else every image whose key's hash falls into the lowest
-        5 %, so that images added later move no other image from one part to the other. Small sources are the
-        exception, since both parts always hold something: where no hash falls there (in one of three sources of
-        20 images, one of 170 with 100) the image with the smallest is held out, where every hash does that with
-        the largest is not, and either may change sides when images are added. A single image (or file, with its
-        frames) is in both parts. Taking ``"heldout"`` logs a warning then.
+        Held out are the source's own held-out images, else every image whose key's hash is in the lowest 5 %:
+        images added later never move another image to the other part. Small sources are an exception, because
+        neither part may be empty. If no hash is in the lowest 5 % (in one of three sources of 20 images, in one
+        of 170 with 100), the image with the smallest is held out; if all are, the one with the largest is not.
+        Such an image may change sides when images are added. A single image (or file, with its frames) is in both
+        parts. In these cases ``"heldout"`` logs a warning.
         """
         if split == "all":
             return self

@@ -1,6 +1,6 @@
-"""The numbers of a tokenizer and a prior on held-out frames, each beside the answer it has to beat.
+"""The numbers of a tokenizer and a prior on held-out frames, each beside the baselines it has to beat.
 
-Answers that need no network: for pictures the mean training frame, the mean and the median of the room and the nearest
+The baselines need no network: for pictures the mean training frame, the mean and the median of the room and the nearest
 training frame; for tokens, in nats each, uniform, frequencies at each position, and which code follows which.
 """
 
@@ -57,11 +57,13 @@ class RoomFrames:
         dropped = int(np.count_nonzero(~new))
         return RoomFrames(self.train, self.train_rooms, self.heldout[new], self.heldout_rooms[new], dropped)
 
-    def answers(self, answer: Callable[[TrainFrames], UInt8[np.ndarray, "H W c"]], unknown: Frames) -> Frames:
-        """For each held-out frame the answer of its room's training frames, or ``unknown`` where there are none."""
+    def baseline(
+        self, of_room: Callable[[TrainFrames], UInt8[np.ndarray, "H W c"]], unknown: Frames
+    ) -> Frames:
+        """For each held-out frame a frame made of its room's training frames, or ``unknown`` where there are none."""
         result = unknown.copy()
         for room in np.intersect1d(self.train_rooms, self.heldout_rooms):
-            result[self.heldout_rooms == room] = answer(self.train[self.train_rooms == room])
+            result[self.heldout_rooms == room] = of_room(self.train[self.train_rooms == room])
         return result
 
 
@@ -121,12 +123,12 @@ def reconstruction_numbers(
     heldout = frames.heldout
     mean = np.broadcast_to(mean_frame(frames.train), heldout.shape)
     # Where training never saw a room, the frame itself is the background: nothing moves.
-    background = frames.answers(median_frame, heldout)
+    background = frames.baseline(median_frame, heldout)
     moving = moving_pixels(heldout, background)
     return {
         "reconstruction_psnr": pixels_psnr(heldout, reconstructions),
         "mean_image_psnr": pixels_psnr(heldout, mean),
-        "room_mean_psnr": pixels_psnr(heldout, frames.answers(mean_frame, mean)),
+        "room_mean_psnr": pixels_psnr(heldout, frames.baseline(mean_frame, mean)),
         "nearest_frame_psnr": pixels_psnr(heldout, frames.train[nearest_frames(frames.train, heldout)]),
         "moving_psnr": pixels_psnr(heldout[moving], reconstructions[moving]),
         "background_moving_psnr": pixels_psnr(heldout[moving], background[moving]),

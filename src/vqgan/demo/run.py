@@ -40,7 +40,7 @@ DEMO_PRECISION = "auto"
 """Of the training; everything is measured in fp32."""
 
 SAMPLE_TOP_P = 0.95
-"""Samples and completions leave out the least probable codes, which together have 5 %."""
+"""Samples and completions omit the least probable codes, which together have 5 %."""
 
 SCALE = 3
 """Pictures of small frames are enlarged this many times, pixel by pixel."""
@@ -182,7 +182,7 @@ def _measure(
     reconstructions = decode_grids(tokenizer, grids, on_progress)
     classes = frames.heldout_rooms if digits else None
     numbers, moving = reconstruction_numbers(frames, reconstructions, grids, tokenizer.codebook_size)
-    chosen = telling_frames(frames.heldout_rooms, moving.mean(axis=(1, 2)))
+    chosen = busy_frames(frames.heldout_rooms, moving.mean(axis=(1, 2)))
     labels = None if classes is None else classes[chosen].tolist()
     _draw(folder, synthesizer, frames.heldout[chosen], reconstructions[chosen], labels, seed)
     _save(folder / "codes.png", codebook_mosaic(reconstructions, grids, tokenizer.codebook_size), columns=32)
@@ -200,7 +200,7 @@ def _measure(
     }
 
 
-def telling_frames(rooms: Int[np.ndarray, " n"], moving_share: Float[np.ndarray, " n"]) -> list[int]:
+def busy_frames(rooms: Int[np.ndarray, " n"], moving_share: Float[np.ndarray, " n"]) -> list[int]:
     """Four frames with much that moves, each from another room as far as there are rooms.
 
     Of each room it is the frame whose share of moving pixels is the room's ninth decile: busy, but not a

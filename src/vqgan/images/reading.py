@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from vqgan.errors import ConfigError, DataError, printable
@@ -46,8 +46,6 @@ Picture = str | Path | Image.Image | np.ndarray
 """What ``read_images`` reads."""
 
 _ARRAY = b"\x93NUMPY"
-_ORIENTATION = 0x0112  # EXIF and TIFF
-_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -153,7 +151,7 @@ def read_pixels(
             return with_channels(from_array(image, "the array"), channels, "the array")
         if frame is None and _num_frames(image) > 1:
             name = "the image" if isinstance(source, bytes) else printable(source)
-            logger.warning("`%s` holds several frames: the first is taken", name)
+            logger.warning("`%s` has several frames: the first is used", name)
         image.seek(frame or 0)
         if smallest_side is not None:
             scale = smallest_side / min(image.size)
@@ -228,7 +226,7 @@ def _open(source: str | Path | bytes) -> io.BytesIO | io.BufferedReader:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     status = os.stat(source)
-    # Asked before opening: opening a pipe waits for its writer, possibly for ever.
+    # Checked before opening: opening a pipe waits for its writer, possibly forever.
     if not stat.S_ISREG(status.st_mode):
         raise DataError("not a regular file")
     if status.st_size == 0:
@@ -250,9 +248,9 @@ def _reason(error: Exception) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Asked after loading: the TIFF decoder turns the image itself and drops the tag."""
+    """Call it after loading: the TIFF decoder rotates the image itself and drops the tag."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:
         # Many photographs carry broken metadata around good pixels.
         logger.debug("unreadable EXIF is ignored: %s", _reason(error))
@@ -292,9 +290,9 @@ def _value_range(image: Image.Image) -> tuple[float, float]:
     """
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
     if image.mode.startswith("I;16"):
-        full = float(2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1)
+        full = float(2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1)
         # TIFF's "white is zero", which the decoder heeds for 8 bits only.
-        return (full, 0.0) if tags.get(_PHOTOMETRIC) == 0 else (0.0, full)
+        return (full, 0.0) if tags.get(ExifTags.Base.PhotometricInterpretation) == 0 else (0.0, full)
     low, high = np.array(image.getextrema(), dtype=np.float64).tolist()
     for full in (65535.0,) if image.mode == "I" else (1.0, 255.0, 65535.0):
         if low >= 0 and high <= full:

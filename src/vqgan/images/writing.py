@@ -74,7 +74,7 @@ def write_images(
         if ending != ".png":
             hint = "give `NAME.png` or a folder, or save what `vqgan.to_pictures` gives"
             raise ConfigError(
-                f"`{printable(folder)}` is not a PNG file, and others are not written", hint=hint
+                f"`{printable(folder)}` is not a PNG file; no other format is written", hint=hint
             )
         if len(images) != 1:
             raise ConfigError(

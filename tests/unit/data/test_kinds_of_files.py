@@ -198,4 +198,4 @@ def test_the_first_frame_is_taken_with_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         first = read_images([tmp_path / "a.gif", tmp_path / "b.gif"])
     assert torch.all(first == -1)
-    assert caplog.messages == [f"`{tmp_path / 'a.gif'}` holds several frames: the first is taken"]
+    assert caplog.messages == [f"`{tmp_path / 'a.gif'}` has several frames: the first is used"]

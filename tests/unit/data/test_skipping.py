@@ -69,8 +69,8 @@ def test_animations_are_named_once_unless_all_frames_are_taken(tmp_path: Path, c
         assert caplog.messages == []
         check_source(open_source(config), 3)
     assert caplog.messages == [
-        f"of 2 files with several frames the first is taken (as of `{tmp_path / 'a.gif'}`); "
-        "`data.frames: all` takes all"
+        f"2 files have several frames (for example `{tmp_path / 'a.gif'}`): the first is used; "
+        "`data.frames: all` uses all"
     ]
 
 

@@ -38,7 +38,7 @@ def test_the_median_frame_ignores_what_passes_through_and_is_a_value_that_occurr
 
 def test_answers_are_of_the_own_room_and_the_given_one_for_an_unknown_room():
     frames = room_frames(frames_of(10, 20, 100), [1, 1, 2], frames_of(0, 0, 0), [2, 1, 9])
-    answers = frames.answers(mean_frame, frames_of(1, 2, 43))
+    answers = frames.baseline(mean_frame, frames_of(1, 2, 43))
     np.testing.assert_array_equal(answers, frames_of(100, 15, 43))
 
 
