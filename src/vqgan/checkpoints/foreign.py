@@ -15,6 +15,7 @@ from vqgan.checkpoints.finding import find_config
 from vqgan.checkpoints.format import (
     Header,
     Model,
+    ModelConfig,
     WithoutRandomNumbers,
     build_model,
     check_keys,
@@ -62,7 +63,7 @@ class Foreign:
 
     file: Path
     family: str
-    config: TokenizerConfig | SynthesizerConfig
+    config: ModelConfig
     tensors: dict[str, Tensor]
     training: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
@@ -225,7 +226,7 @@ def _shown(names: list[str]) -> str:
 
 
 def model_state(
-    state: Mapping[str, Tensor], config: TokenizerConfig | SynthesizerConfig, *, where: str
+    state: Mapping[str, Tensor], config: ModelConfig, *, where: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The weights of a checkpoint of the original under our names, and those of its training networks.
 

@@ -40,6 +40,7 @@ TRAINING_PREFIX = "training."
 """Tensors of networks that only training needs (discriminator, perceptual network)."""
 
 Model = Tokenizer | Synthesizer
+ModelConfig = TokenizerConfig | SynthesizerConfig
 Kind = Literal["tokenizer", "synthesizer"]
 N = TypeVar("N", bound=nn.Module)
 
@@ -168,12 +169,12 @@ def read_header(path: Path) -> Header:
         ) from None
 
 
-def kind_of(config: TokenizerConfig | SynthesizerConfig) -> Kind:
+def kind_of(config: ModelConfig) -> Kind:
     """Which class a configuration belongs to."""
     return "tokenizer" if isinstance(config, TokenizerConfig) else "synthesizer"
 
 
-def model_names(config: TokenizerConfig | SynthesizerConfig, where: str) -> dict[str, Tensor]:
+def model_names(config: ModelConfig, where: str) -> dict[str, Tensor]:
     """The tensors of a model by name, without memory. Raises as :func:`build_model`."""
     return build_model(kind_of(config), to_mapping(config), where=where).state_dict()
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from vqgan.checkpoints.tensors import below
+from vqgan.checkpoints.format import ModelConfig
+from vqgan.checkpoints.tensors import Shapes, below
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
@@ -165,9 +166,7 @@ def is_original(mapping: Mapping[str, Any]) -> bool:
     return value_at(mapping, "model.target") is not None
 
 
-def translated(
-    mapping: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, where: str
-) -> TokenizerConfig | SynthesizerConfig:
+def translated(mapping: Mapping[str, Any], shapes: Shapes, *, where: str) -> ModelConfig:
     """The configuration of the model that a configuration file of the original describes.
 
     Args:
@@ -221,7 +220,7 @@ def without_codes(name: str, where: str) -> CheckpointError:
     )
 
 
-def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> TokenizerConfig:
+def _tokenizer(node: Node, shapes: Shapes) -> TokenizerConfig:
     is_gumbel = _known(node.target, (*TOKENIZERS, PRIOR)).endswith(".GumbelVQ")
     stage: FirstStage = read_part(node.params, FirstStage, "the first stage")
     sizes = stage.ddconfig
@@ -262,7 +261,7 @@ def _tokenizer(node: Node, shapes: Mapping[str, tuple[int, ...]]) -> TokenizerCo
     return TokenizerConfig(autoencoder=autoencoder, quantizer=quantizer)
 
 
-def _synthesizer(stage: SecondStage, data: Any, shapes: Mapping[str, tuple[int, ...]]) -> SynthesizerConfig:
+def _synthesizer(stage: SecondStage, data: Any, shapes: Shapes) -> SynthesizerConfig:
     size = stage.downsample_cond_size
     require(
         size < 0, f"`downsample_cond_size` is {size}, only conditions of the image's own size are supported"
@@ -312,7 +311,7 @@ def _conditioner(
     tokenizer: TokenizerConfig,
     sizes: Transformer,
     data: Any,
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Shapes,
 ) -> ConditionerConfig:
     given, codes = stage.cond_stage_config, tokenizer.quantizer.num_codes
     if given == "__is_first_stage__":

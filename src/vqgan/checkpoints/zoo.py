@@ -17,18 +17,6 @@ if TYPE_CHECKING:
 
 NOT_STATED = "not stated"
 
-_TOKENIZER = {
-    "autoencoder": {
-        "image_channels": 3,
-        "base_channels": 128,
-        "num_residual_blocks": 2,
-        "latent_channels": 256,
-        "resolution": 256,
-    },
-    "quantizer": {"kind": "vector", "codebook_dim": 256, "loss_convention": "original"},
-}
-"""What the published tokenizers have in common, where the table does not say otherwise."""
-
 
 class Entry(Config, frozen=True):
     """One published model.
@@ -37,7 +25,7 @@ class Entry(Config, frozen=True):
         data: What it was trained on.
         parameters: Of all networks that are kept, a condition's tokenizer included.
         page: The page that links to it.
-        tokenizer: How the configuration of its first stage differs from the others.
+        tokenizer: The configuration of its first stage.
         prior: The configuration of its second stage, if it has one.
         conditioner: The configuration of the second stage's condition.
         name: What its publishers call it.
@@ -83,8 +71,14 @@ class Entry(Config, frozen=True):
 
 def _read() -> dict[str, Entry]:
     text = files(__package__).joinpath("zoo.toml").read_text(encoding="utf-8")
-    entries = msgspec.toml.decode(text, type=dict[str, Entry])
-    return {name: msgspec.structs.replace(entry, name=name) for name, entry in entries.items()}
+    tables: dict[str, Any] = msgspec.toml.decode(text)
+    common = tables.pop("common")
+    for name, table in tables.items():
+        table["name"] = name
+        for part in (table, table.get("conditioner", {})):
+            if "tokenizer" in part:
+                part["tokenizer"] = merge(common, part["tokenizer"])
+    return msgspec.convert(tables, dict[str, Entry])
 
 
 ENTRIES = _read()
@@ -112,14 +106,11 @@ def model_config(name: str) -> "TokenizerConfig | SynthesizerConfig":
     from vqgan.tokenizer import TokenizerConfig
 
     entry = find_entry(name)
-    tokenizer, conditioner = merge(_TOKENIZER, entry.tokenizer), entry.conditioner
     if not entry.prior:
-        return from_mapping(tokenizer, TokenizerConfig, where=name)
-    if "tokenizer" in conditioner:
-        conditioner = {**conditioner, "tokenizer": merge(_TOKENIZER, conditioner["tokenizer"])}
+        return from_mapping(entry.tokenizer, TokenizerConfig, where=name)
     model = {
-        "tokenizer": tokenizer,
-        "conditioner": conditioner,
+        "tokenizer": entry.tokenizer,
+        "conditioner": entry.conditioner,
         "prior": {"vocabulary": "shared", **entry.prior},
         "window": (16, 16),
     }
