@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from vqgan.cli.flags import argument, command, flag
-from vqgan.errors import ConfigError
+from vqgan.errors import require
 
 
 @command
@@ -53,11 +53,11 @@ class Use(Published, Compute):
     overwrite: bool = flag("", False)
 
     def __post_init__(self) -> None:
-        if self.memory is not None and not 0 < self.memory < 2**20:
-            raise ConfigError(
-                f"`--memory` is {self.memory}, expected a number above 0 and below {2**20}",
-                hint="it counts GB of 2^30 bytes: `--memory 4`",
-            )
+        require(
+            self.memory is None or 0 < self.memory < 2**20,
+            f"`--memory` is {self.memory}, expected a number above 0 and below {2**20}",
+            hint="it counts GB of 2^30 bytes: `--memory 4`",
+        )
 
     @property
     def memory_bytes(self) -> int | None:
@@ -97,12 +97,12 @@ class Sample(Drawing):
     Attributes:
         count: Number of images; with `--class` the number of each class, class after class.
         size: By default the size it was trained on. On larger ones its window slides over the image.
-        classes: Classes by number or name: `9,232`.
+        class_: Classes by number or name: `9,232`.
     """
 
     count: int = flag("N", 8, minimum=1)
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
-    classes: str | None = flag("CLASS[,CLASS...]", None, name="class")
+    class_: str | None = flag("CLASS[,CLASS...]", None)
 
 
 @command
@@ -115,13 +115,13 @@ class Complete(Drawing):
         images: Image files, or folders of them (read with their sub-folders).
         keep: What is kept: `top`, `bottom`, `left` or `right` with a share, or a picture file that is white there.
         size: Resize and crop to this size first; by default the size the prior was trained on.
-        classes: The class of all images, by number or name.
+        class_: The class of all images, by number or name.
     """
 
     images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
     keep: str = flag("PART", "top=0.5")
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
-    classes: str | None = flag("CLASS", None, name="class")
+    class_: str | None = flag("CLASS", None)
 
 
 @command
@@ -199,7 +199,7 @@ class TrainTokenizer(Compute):
         eval_data: Held-out images; by default a fixed 5 % of the data.
         out: The run's folder; new or empty.
         resume: A run folder to continue, in place of `--out`; the run keeps its configuration.
-        start_from: Begin with the weights of this file or run.
+        from_: Begin with the weights of this file or run.
         steps: Short for `--set training.steps=N`.
         batch_size: Short for `--set training.batch_size=N`.
         image_size: Short for `--set data.image_size=[HEIGHT,WIDTH]`.
@@ -214,7 +214,7 @@ class TrainTokenizer(Compute):
     eval_data: str | None = flag("SOURCE", None)
     out: str | None = flag("RUN", None)
     resume: str | None = flag("RUN", None)
-    start_from: str | None = flag("FILE|RUN", None, name="from")
+    from_: str | None = flag("FILE|RUN", None)
     steps: int | None = flag("N", None)
     batch_size: int | None = flag("N", None)
     image_size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
@@ -224,12 +224,6 @@ class TrainTokenizer(Compute):
     seed: int | None = flag("N", None)
 
     stage: ClassVar[Literal["tokenizer", "prior"]] = "tokenizer"
-
-    def __post_init__(self) -> None:
-        if self.preset is not None and not self.preset.lower().endswith((".yaml", ".yml")):
-            from vqgan.presets import find_preset
-
-            find_preset(self.preset)  # an unknown name is refused before PyTorch is imported
 
 
 @command

@@ -43,23 +43,23 @@ def sample(flags: commands.Sample) -> None:
     out = Path(flags.out)
     check_frames(out / "frames", flags.frames, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    values = _classes(flags.classes, model)
+    values = _classes(flags.class_, model)
     if flags.size is not None:
         model.tokenizer.grid_size(flags.size)  # refused before anything is drawn
     wanted = [value for value in values for _ in range(flags.count)]
     names = [f"{number:06d}.png" for number in range(len(wanted))]
     check_targets(out, [*names, "grid.png"], overwrite=flags.overwrite)
     if flags.temperature == 0 and flags.count > 1:
-        of_class = " of a class" if flags.classes is not None else ""
+        of_class = " of a class" if flags.class_ is not None else ""
         logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
 
     def draw(part: Sequence[Any], **settings: Any) -> Images:
-        condition = None if flags.classes is None else {"class": part}
+        condition = None if flags.class_ is None else {"class": part}
         return model.sample(len(part), flags.size, condition, **settings)
 
     infos = ({} if value is None else {"class": str(value)} for value in wanted)
     images = zip(names, infos, wanted, strict=True)
-    overview = {} if flags.classes is None else {"class": flags.classes}
+    overview = {} if flags.class_ is None else {"class": flags.class_}
     _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview)
 
 
@@ -71,8 +71,8 @@ def complete(flags: commands.Complete) -> None:
     check_frames(out / "frames", flags.frames, inputs, overwrite=flags.overwrite)
     check_targets(out, [f"{name}.png" for name, _ in found], inputs, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    value, *more = _classes(flags.classes, model)
-    require(not more, f"`--class` is `{flags.classes}`, expected one class for all images", hint="name one")
+    value, *more = _classes(flags.class_, model)
+    require(not more, f"`--class` is `{flags.class_}`, expected one class for all images", hint="name one")
     tokenizer, (rows, columns) = model.tokenizer, model.config.window
     factor = tokenizer.downsample_factor
     size = flags.size or (rows * factor, columns * factor)

@@ -31,19 +31,18 @@ def argument(metavar: str, default: Any = MISSING) -> Any:
         metavar: Stands for the value in the help.
         default: Without it the value is required; with ``()`` any number of values may be given.
     """
-    return field(default=default, metadata={"metavar": metavar})
+    return field(default=default, metadata={"metavar": metavar, "is_flag": False})
 
 
-def flag(metavar: str, default: Any = MISSING, *, name: str = "", minimum: int | None = None) -> Any:
+def flag(metavar: str, default: Any = MISSING, *, minimum: int | None = None) -> Any:
     """Declares a field of a command as a flag; its annotation says which values are allowed.
 
     Args:
         metavar: Stands for the value in the help; not shown for a switch (``bool``).
         default: Without it the flag is required; with ``()`` it may be repeated.
-        name: The flag without its dashes, where the field cannot be called so.
         minimum: The lowest number allowed.
     """
-    return field(default=default, metadata={"metavar": metavar, "name": name, "minimum": minimum})
+    return field(default=default, metadata={"metavar": metavar, "is_flag": True, "minimum": minimum})
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(argument, flag))
@@ -87,10 +86,10 @@ def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
 
 
 def spellings(command: type) -> dict[str, Field[Any]]:
-    """The fields of a command by how a user writes them: ``--batch-size``, or ``MODEL``."""
+    """The fields of a command by how a user writes them: ``--batch-size``, ``--class`` (``class_``) or ``MODEL``."""
     return {
-        "--" + (each.metadata["name"] or each.name.replace("_", "-"))
-        if "name" in each.metadata
+        f"--{each.name.rstrip('_').replace('_', '-')}"
+        if each.metadata["is_flag"]
         else each.metadata["metavar"]: each
         for each in fields(command)
     }
@@ -99,9 +98,8 @@ def spellings(command: type) -> dict[str, Field[Any]]:
 def _parser(command: type, known: dict[str, Field[Any]], program: str) -> argparse.ArgumentParser:
     """It splits the words and explains; every value stays text, and what is not given is left out."""
     description, texts = explanations(command)
-    places = [spelling for spelling in known if not spelling.startswith("-")]
     parser = argparse.ArgumentParser(
-        usage=" ".join([program, "[FLAGS]", *places]),
+        usage=" ".join([program, "[FLAGS]", *(word for word in known if not word.startswith("-"))]),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
@@ -114,7 +112,7 @@ def _parser(command: type, known: dict[str, Field[Any]], program: str) -> argpar
     for spelling, each in known.items():
         many, text = each.default == (), _help(each, texts.get(each.name, ""))
         metavar = each.metadata["metavar"]
-        if spelling in places:
+        if not each.metadata["is_flag"]:
             arguments.add_argument(each.name, nargs="*" if many else "?", metavar=metavar, help=text)
         elif each.type is bool:
             flags.add_argument(spelling, dest=each.name, action="store_true", help=text)
@@ -141,7 +139,7 @@ def explanations(command: type) -> tuple[str, dict[str, str]]:
 def _help(each: Field[Any], text: str) -> str:
     if each.default is MISSING:
         text += " (required)"
-    elif each.default == () and "name" in each.metadata:
+    elif each.default == () and each.metadata["is_flag"]:
         text += " (repeatable)"
     elif each.type is not bool and isinstance(each.default, int | float | str):
         text += f" (default: {each.default})"

@@ -57,7 +57,9 @@ def _rows(file: Path, header: Header, model: Model) -> Iterator[tuple[str, str]]
 
 def _compute(model: Model) -> str:
     """Floating-point operations of each network for one image of the size it was made for, as PyTorch counts them."""
-    tokenizer, grid = model.tokenizer if isinstance(model, Synthesizer) else model, _grid(model)
+    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
+    side = tokenizer.config.autoencoder.resolution // tokenizer.downsample_factor
+    grid = model.config.window if isinstance(model, Synthesizer) else (side, side)
     size = [side * tokenizer.downsample_factor for side in grid]
     with torch.device("meta"):  # as the model itself: only shapes are computed
         images = torch.empty(1, tokenizer.image_channels, *size)
@@ -76,11 +78,3 @@ def _compute(model: Model) -> str:
             compute()
         counts.append(f"{name} {counter.get_total_flops() / 1e9:.3g}")
     return f"GFLOP for {size[0]}x{size[1]} pixels: {', '.join(counts)}"
-
-
-def _grid(model: Model) -> tuple[int, int]:
-    """Rows and columns of tokens of that image."""
-    if isinstance(model, Synthesizer):
-        return model.config.window
-    side = model.config.autoencoder.resolution // model.downsample_factor
-    return side, side

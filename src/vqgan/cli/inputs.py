@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from vqgan.checkpoints.load import load_with_header, pick_device, place, precisi
 from vqgan.cli.commands import Use
 from vqgan.cli.flags import Size
 from vqgan.config import require
-from vqgan.errors import CheckpointError, ConfigError, DataError
+from vqgan.errors import CheckpointError, DataError
 from vqgan.images import fit, list_images, printable, read_images, read_pixels, with_channels
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, crop_to_multiple, memory_budget, pad_to_multiple
@@ -51,14 +52,11 @@ def load_tokenizer(flags: Use) -> tuple[Tokenizer, Header, str]:
 
 def load_synthesizer(flags: Use) -> tuple[Synthesizer, Header]:
     """The synthesizer of a file or run. Raises CheckpointError if there is only a tokenizer."""
-    model, header = load_with_header(
-        Path(flags.model), flags.config, flags.set, device=flags.device, precision=flags.precision
-    )
+    path, how = Path(flags.model), {"device": flags.device, "precision": flags.precision}
+    model, header = load_with_header(path, flags.config, flags.set, **how)
     if not isinstance(model, Synthesizer):
-        raise CheckpointError(
-            f"`{flags.model}` holds a tokenizer; new images need a prior",
-            hint=f"train one: `vqgan train prior PRESET --tokenizer {flags.model} ...`",
-        )
+        hint = f"train one: `vqgan train prior PRESET --tokenizer {path} ...`"
+        raise CheckpointError(f"`{path}` holds a tokenizer; new images need a prior", hint=hint)
     return model, header
 
 
@@ -76,10 +74,8 @@ def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
         ConfigError: If no path is given.
         DataError: If a path does not exist or a folder holds no images.
     """
-    if not paths:
-        raise ConfigError(
-            "no images were given", hint="name image files, or folders of them, after the model"
-        )
+    hint = "name image files, or folders of them, after the model"
+    require(bool(paths), "no images were given", hint=hint)
     found: list[tuple[str, Path]] = []
     for given in map(Path, paths):
         if given.is_dir():
@@ -94,16 +90,12 @@ def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
 
 def different(names: Sequence[str]) -> list[str]:
     """The names, numbered where one came before; in capitals or not, as some file systems cannot tell."""
-    taken: set[str] = set()
-    result = []
+    taken: dict[str, str] = {}
     for name in names:
-        free, number = name, 1
-        while free.casefold() in taken:
-            number += 1
-            free = f"{name}-{number}"
-        taken.add(free.casefold())
-        result.append(free)
-    return result
+        numbered = chain([name], (f"{name}-{number}" for number in count(2)))
+        free = next(each for each in numbered if each.casefold() not in taken)
+        taken[free.casefold()] = free
+    return list(taken.values())
 
 
 def read_named(
@@ -121,20 +113,19 @@ def read_named(
         ConfigError: If the factor does not divide an image's size, and ``fit`` does not help.
         DataError: If none can be read.
     """
-    good = 0
+    can_read = False
     for name, path in found:
         try:
             images = read_images(path, size, channels=tokenizer.image_channels)
         except DataError as error:
             logger.warning("skipped `%s`: %s", printable(path), error.message)
             continue
-        good += 1
+        can_read = True
         height, width = images.shape[2:]
         yield Named(name, path, _fitted(images, path, fit, tokenizer.downsample_factor), (height, width))
-    if not good:
-        raise DataError(
-            f"none of the {len(found)} images can be read", hint="the reasons are in the lines above"
-        )
+    if not can_read:
+        problem = f"none of the {len(found)} images can be read"
+        raise DataError(problem, hint="the reasons are in the lines above")
 
 
 def _fitted(images: Images, path: Path, fit: str, factor: int) -> Float[Tensor, "b c H2 W2"]:

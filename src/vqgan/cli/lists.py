@@ -2,12 +2,11 @@
 
 import textwrap
 from collections.abc import Iterable
-from pathlib import Path
 
 from vqgan.checkpoints.zoo import ENTRIES, NOT_STATED, Entry, find_entry, model_config
 from vqgan.cli import commands
 from vqgan.config import Config, dump_yaml
-from vqgan.presets import PRESETS, find_preset
+from vqgan.presets import PRESETS
 
 _TITLES = ("name", "factor", "codes", "parameters", "trained on", "FID", "licence", "download")
 _NUMBERS = (1, 2, 3, 7)
@@ -21,8 +20,6 @@ def presets(flags: commands.Presets) -> None:
         for name, preset in PRESETS.items():
             print(f"{name:<{width}}  {preset.summary}")
     else:
-        if Path(flags.name).suffix not in (".yaml", ".yml"):
-            find_preset(flags.name, "")  # a wrong name is refused before PyTorch is imported
         from vqgan.runs import resolve
 
         print(dump_yaml(resolve(flags.name)), end="")

@@ -24,7 +24,7 @@ def train(flags: commands.TrainTokenizer) -> None:
                 eval_data=flags.eval_data,
                 out=flags.out,
                 tokenizer=flags.tokenizer if isinstance(flags, commands.TrainPrior) else None,
-                start_from=flags.start_from,
+                start_from=flags.from_,
                 resume=flags.resume,
                 overrides=[
                     *flags.set,
@@ -38,12 +38,8 @@ def train(flags: commands.TrainTokenizer) -> None:
             )
     except KeyboardInterrupt:  # the second Ctrl-C, which stops before anything is said
         place = RunFolder(Path(flags.resume or flags.out or ""))
-        hint = (
-            f"\nhint: continue with `vqgan train {flags.stage} --resume {place.path}`"
-            if place.numbers()
-            else ""
-        )
-        raise KeyboardInterrupt(f"interrupted{hint}") from None
+        hint = f"\nhint: continue with `vqgan train {flags.stage} --resume {place.path}`"
+        raise KeyboardInterrupt("interrupted" + hint * bool(place.numbers())) from None
     print(folder)
 
 
@@ -54,8 +50,6 @@ def demo(flags: commands.Demo) -> None:
     folder = Path(flags.out or ("runs/demo-quick" if flags.quick else "runs/demo"))
     with ProgressBar() as bar:
         numbers = run_demo(folder, quick=flags.quick, seed=flags.seed, device=flags.device, on_progress=bar)
-    print(
-        f"reconstruction {numbers['reconstruction_psnr']:.1f} dB, nearest training frame "
-        f"{numbers['nearest_frame_psnr']:.1f} dB"
-    )
+    ours, nearest = numbers["reconstruction_psnr"], numbers["nearest_frame_psnr"]
+    print(f"reconstruction {ours:.1f} dB, nearest training frame {nearest:.1f} dB")
     print(folder / "report.html")
