@@ -28,7 +28,7 @@ def replace_file(path: Path, write: Callable[[Path], object], *, durable: bool =
     """Calls ``write`` with a temporary file in the same folder and renames that to ``path``.
 
     Args:
-        path: The file.
+        path: The file; its folder is made if necessary.
         write: Gets the path of the temporary file.
         durable: Whether the file is synced to the disk before it is renamed.
 
@@ -37,6 +37,8 @@ def replace_file(path: Path, write: Callable[[Path], object], *, durable: bool =
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with output_errors(path):
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(temporary)
             if durable:

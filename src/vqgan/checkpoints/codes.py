@@ -65,7 +65,6 @@ def save_codes(
     dtype = np.uint16 if tokenizer.codebook_size <= 1 << 16 else np.uint32
     path = folder / "codes.npy"
     with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         # Written last: without it, codes are incomplete.
         (folder / "codes.json").unlink(missing_ok=True)
 

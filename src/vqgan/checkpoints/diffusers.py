@@ -17,7 +17,7 @@ from vqgan.checkpoints.tensors import COPY_AGAIN, read_tensors, write_tensors
 from vqgan.config import Config, from_mapping, require, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, printable, reason_of
 from vqgan.nn.convolution import NORM_GROUPS
-from vqgan.output_files import output_errors, write_json
+from vqgan.output_files import write_json
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
@@ -165,8 +165,6 @@ def write_diffusers(tokenizer: Tokenizer, folder: Path) -> None:
         key: state[name].flatten(1) if name.endswith(_ATTENTION) else state[name]
         for name, key in DIFFUSERS.published(state).items()
     }
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS_FILE, theirs, {"format": "pt"})
     write_json(folder / CONFIG_FILE, {"_class_name": _CLASS, **to_mapping(config)})
 

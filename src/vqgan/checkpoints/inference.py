@@ -52,15 +52,15 @@ def inferred(state: Mapping[str, Tensor], known: Mapping[str, Any], *, where: st
         for part in ("prior", "conditioner")
     )
     condition = _condition(state, first, conditioner, side, where)
-    is_told = {
+    is_known = {
         "prior.num_heads": "num_heads" in prior,
         "conditioner.kind": condition is not None,
         "conditioner.num_classes": conditioner.get("kind") != "class_label" or "num_classes" in conditioner,
     }
-    untold = [name for name, told in is_told.items() if not told]
-    if condition is None or untold:
-        hint = "set it, for example " + " ".join(_EXAMPLES[name] for name in untold)
-        raise _untold(" and ".join(f"`{name}`" for name in untold), where, hint)
+    unknown = [name for name, given in is_known.items() if not given]
+    if condition is None or unknown:
+        hint = "set it, for example " + " ".join(_EXAMPLES[name] for name in unknown)
+        raise _cannot_infer(" and ".join(f"`{name}`" for name in unknown), where, hint)
     sizes = {
         "vocab_size": codes,
         "block_size": length,
@@ -90,13 +90,13 @@ def first_stage(shapes: Shapes, *, side: int = 0, where: str) -> dict[str, Any]:
     widths = [_shape(shapes, f"encoder.down.{level}.{first}", 4, "the levels", where)[0] for level in levels]
     uneven = [width for width in widths if width % base]
     if uneven:
-        raise _untold(
+        raise _cannot_infer(
             f"the multipliers: a level is {uneven[0]} channels wide, not a multiple of {base}", where
         )
     quantizers = [name for name in ("embedding", "embed") if f"quantize.{name}.weight" in shapes]
     if len(quantizers) != 1:
         why = "both are there" if quantizers else "neither is there (an `AutoencoderKL` has no codes)"
-        raise _untold(f"the quantizer: of `quantize.embedding` and `quantize.embed` {why}", where)
+        raise _cannot_infer(f"the quantizer: of `quantize.embedding` and `quantize.embed` {why}", where)
     codes, width = _shape(shapes, f"quantize.{quantizers[0]}.weight", 2, "the codes", where)
     resolution = (side or max(1, _RESOLUTION >> levels[-1])) << levels[-1]
     attended = [level for level in levels if f"encoder.down.{level}.attn.0.q.weight" in shapes]
@@ -178,7 +178,7 @@ def _permuter(stored: Tensor, where: str) -> dict[str, Any]:
             if torch.equal(token_positions(order, (side, side)), stored):
                 return {"target": target, "params": {"H": side, "W": side}}
     what = f"`token_order`: `permuter.forward_shuffle_idx` is not an order of {side} x {side} tokens"
-    raise _untold(what, where)
+    raise _cannot_infer(what, where)
 
 
 def _shape(shapes: Shapes, name: str, dimensions: int, what: str, where: str) -> tuple[int, ...]:
@@ -186,11 +186,11 @@ def _shape(shapes: Shapes, name: str, dimensions: int, what: str, where: str) ->
     found = shapes.get(name)
     if found is None or len(found) != dimensions or min(found) < 1:
         reason = "is not there" if found is None else f"has the shape {found}"
-        raise _untold(f"{what}: `{name}` {reason}", where)
+        raise _cannot_infer(f"{what}: `{name}` {reason}", where)
     return found
 
 
-def _untold(what: str, where: str, hint: str = 'give it with `config="model.yaml"`') -> CheckpointError:
+def _cannot_infer(what: str, where: str, hint: str = 'give it with `config="model.yaml"`') -> CheckpointError:
     return CheckpointError(
         f"{where} needs the configuration that it was published with; there is none beside it or in `configs/`, "
         f"and its tensors do not show {what}",

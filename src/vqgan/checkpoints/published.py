@@ -65,8 +65,6 @@ def convert(
     foreign = read_foreign(file, config, overrides)
     networks = training_networks(foreign) if keep_training else {}
     model = foreign.model(copy=False)
-    with output_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
     header = foreign.header()
     save_model(model, out, weights=header.weights, step=header.step, training=networks)
     if header.training and not keep_training:
@@ -140,8 +138,8 @@ def _chunks(address: str, hint: str) -> Iterator[tuple[bytes, int]]:
     """
     try:
         with urllib.request.urlopen(address, timeout=60) as response:
-            told = response.headers.get("Content-Length", "")
-            size, received = int(told) if told.isdecimal() else 0, 0
+            announced = response.headers.get("Content-Length", "")
+            size, received = int(announced) if announced.isdecimal() else 0, 0
             while chunk := response.read(_CHUNK):
                 received += len(chunk)
                 yield chunk, math.ceil(size / _CHUNK)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqgan.errors import ConfigError, printable
 from vqgan.images.pixels import Pixels, to_picture, to_uint8
-from vqgan.output_files import output_errors, replace_file
+from vqgan.output_files import replace_file
 from vqgan.types import Images, check_images, is_whole
 
 Info = Mapping[str, str]
@@ -114,8 +114,6 @@ def _save_png(picture: Image.Image, path: str | Path, info: Info | None, **setti
     for keyword, text in (info or {}).items():
         chunks.add_text(keyword, text)
     picture.save(buffer, "PNG", pnginfo=chunks, **settings)
-    with output_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda temporary: temporary.write_bytes(buffer.getvalue()), durable=False)
     return path
 

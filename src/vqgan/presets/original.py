@@ -163,8 +163,8 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
     except CheckpointError as error:
         raise ConfigError(error.message, hint=error.hint) from None
     paths = {path: value_at(mapping, path) for path in OriginalRun.__struct_encode_fields__}
-    told = {path: value for path, value in paths.items() if value is not None}
-    found: OriginalRun = read_part(told, OriginalRun, where, hint="")
+    present = {path: value for path, value in paths.items() if value is not None}
+    found: OriginalRun = read_part(present, OriginalRun, where, hint="")
     images: ImageArguments = read_part(
         _image_arguments(mapping), ImageArguments, f"the training images of {where}", hint=""
     )

@@ -112,10 +112,12 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         read_tensors(tmp_path / "pipe")
 
 
-def test_a_folder_that_is_not_there_is_an_output_error_and_nothing_is_left(tmp_path):
-    with pytest.raises(OutputError, match="no such file or directory"):
-        write_tensors(tmp_path / "absent" / "a", {"a": torch.zeros(1)}, {})
-    assert list(tmp_path.iterdir()) == []
+def test_a_folder_that_is_missing_is_made_and_a_file_in_its_place_is_an_output_error(tmp_path):
+    write_tensors(tmp_path / "new" / "folder" / "a", {"a": torch.zeros(1)}, {})
+    for below in ("a", "a/b"):
+        with pytest.raises(OutputError, match="not a directory"):
+            write_tensors(tmp_path / "new" / "folder" / "a" / below, {"a": torch.zeros(1)}, {})
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(
