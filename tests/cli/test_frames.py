@@ -24,7 +24,6 @@ from vqgan.cli.frames import (
     cover,
     fill_undrawn,
     page_side,
-    write_page,
 )
 from vqgan.cli.outputs import PAGE_MARK
 from vqgan.errors import ConfigError, OutputError
@@ -378,9 +377,10 @@ def test_many_frames_are_smaller_in_the_page(tmp_path, monkeypatch):
 def test_the_page_is_written_piece_by_piece(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    frames = [Frame(tmp_path / "noise.png", "noise", (), ())] * 100
+    frames = Frames(tiny.tokenizer(), tmp_path, memory=MEMORY, count=100)
+    frames._frames = [Frame(tmp_path / "noise.png", "noise", (), ())] * 100
     tracemalloc.start()
-    write_page(tmp_path / "page.html", frames, shape=(3, 128, 128), grid=(2, 2), info={}, pause=40)
+    frames._write_page(tmp_path / "page.html", (3, 128, 128), (2, 2), 40)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     size = (tmp_path / "page.html").stat().st_size

@@ -8,7 +8,7 @@ import torch
 
 from vqgan.checkpoints.codes import load_codes, save_codes
 from vqgan.cli import commands
-from vqgan.cli.inputs import different, find_images, load_tokenizer, memory_of, read_named
+from vqgan.cli.inputs import different, find_images, load_tokenizer, read_named
 from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side, smaller
 from vqgan.cli.progress import ProgressBar
 from vqgan.errors import DataError
@@ -28,8 +28,7 @@ def encode(flags: commands.Encode) -> None:
     found, out = find_images(flags.images), Path(flags.out)
     inputs = [path for _, path in found]
     check_targets(out, ["codes.npy", "codes.json"], inputs, overwrite=flags.overwrite)
-    tokenizer, _, digest = load_tokenizer(flags)
-    memory = memory_of(flags, tokenizer)
+    tokenizer, _, digest, memory = load_tokenizer(flags)
     codes: dict[str, np.ndarray] = {}
     sizes: list[tuple[int, int]] = []
     with ProgressBar() as bar, torch.no_grad():
@@ -54,8 +53,7 @@ def encode(flags: commands.Encode) -> None:
 def decode(flags: commands.Decode) -> None:
     """Decodes; prints the paths of the results."""
     out = Path(flags.out)
-    tokenizer, header, digest = load_tokenizer(flags)
-    memory = memory_of(flags, tokenizer)
+    tokenizer, header, digest, memory = load_tokenizer(flags)
     codes, names, sizes = load_codes(Path(flags.codes), digest=digest)
     check_targets(out, [f"{name}.png" for name in names], overwrite=flags.overwrite)
     grids = torch.from_numpy(codes.astype("int64"))
@@ -78,8 +76,8 @@ def reconstruct(flags: commands.Reconstruct) -> None:
     names = [*(name for name, _ in found), *["comparison"] * flags.compare]
     targets = [f"{name}.png" for name in different(names)]
     check_targets(out, targets, [path for _, path in found], overwrite=flags.overwrite)
-    tokenizer, header, _ = load_tokenizer(flags)
-    memory, info = memory_of(flags, tokenizer), settings_text(flags, header, tokenizer)
+    tokenizer, header, _, memory = load_tokenizer(flags)
+    info = settings_text(flags, header, tokenizer)
     paths, decibels = [], []
     shown: list[Pixels] = []
     with ProgressBar() as bar, torch.no_grad():

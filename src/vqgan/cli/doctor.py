@@ -24,8 +24,7 @@ def doctor(flags: commands.Doctor) -> None:
     problems = []
     for name, text, works in _checks():
         print(f"{name:<14}{text}")
-        if not works:
-            problems.append(name)
+        problems += [] if works else [name]
     hint = "reinstall the package in a new environment"
     require(not problems, f"not in order: {', '.join(problems)}", hint=hint)
 
@@ -35,29 +34,12 @@ def _checks() -> Iterator[tuple[str, str, bool]]:
     yield "vqgan", __version__, True
     yield "python", f"{platform.python_version()} on {platform.platform()}", True
     yield "processors", f"{os.cpu_count()}, {torch.get_num_threads()} threads in use", True
-    for package in CORE:
-        version = _installed(package)
-        yield package, version or "not installed", version is not None
-    for package, extra in EXTRAS.items():
-        yield package, _installed(package) or f'not installed: pip install "vqgan[{extra}]"', True
-    yield "device", *_device()
-    cache = cache_folder()
-    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    state = "exists" if cache.exists() else "will be made when needed"
-    writable = os.access(place, os.W_OK)
-    free = f"{shutil.disk_usage(place).free / 1e9:.0f} GB free"
-    yield "cache", f"{cache} ({state}, {free if writable else 'cannot be written'})", writable
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _device() -> tuple[str, bool]:
-    """The default device, and whether a convolution on it is right."""
+    for package in (*CORE, *EXTRAS):
+        try:
+            yield package, importlib.metadata.version(package), True
+        except importlib.metadata.PackageNotFoundError:
+            how = f': pip install "vqgan[{EXTRAS[package]}]"' if package in EXTRAS else ""
+            yield package, f"not installed{how}", package in EXTRAS
     device = pick_device("auto")
     ones = torch.ones(1, 1, 3, 3, device=device)
     right = float(torch.nn.functional.conv2d(ones, ones)) == 9.0
@@ -65,4 +47,9 @@ def _device() -> tuple[str, bool]:
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
         text += f", {torch.cuda.get_device_name(device)}, {memory / 1e9:.0f} GB"
-    return text, right
+    yield "device", text, right
+    cache = cache_folder()
+    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    state, writable = "exists" if cache.exists() else "will be made when needed", os.access(place, os.W_OK)
+    free = f"{shutil.disk_usage(place).free / 1e9:.0f} GB free" if writable else "cannot be written"
+    yield "cache", f"{cache} ({state}, {free})", writable

@@ -9,9 +9,7 @@ import contextlib
 import inspect
 import os
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform, get_args
@@ -97,11 +95,12 @@ def spellings(command: type) -> dict[str, Field[Any]]:
 
 def _parser(command: type, known: dict[str, Field[Any]], program: str) -> argparse.ArgumentParser:
     """It splits the words and explains; every value stays text, and what is not given is left out."""
-    description, texts = explanations(command)
+    text, texts = explanations(command)
+    description, _, epilog = text.partition("\n\n")
     parser = argparse.ArgumentParser(
         usage=" ".join([program, "[FLAGS]", *(word for word in known if not word.startswith("-"))]),
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=epilog,
         argument_default=argparse.SUPPRESS,
         add_help=False,
         allow_abbrev=False,
@@ -110,8 +109,11 @@ def _parser(command: type, known: dict[str, Field[Any]], program: str) -> argpar
     title = "\x1b[1m{}\x1b[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "{}"
     arguments, flags = (parser.add_argument_group(title.format(each)) for each in ("arguments", "flags"))
     for spelling, each in known.items():
-        many, text = each.default == (), _help(each, texts.get(each.name, ""))
-        metavar = each.metadata["metavar"]
+        many, metavar, text = (
+            each.default == (),
+            each.metadata["metavar"],
+            _help(each, texts.get(each.name, "")),
+        )
         if not each.metadata["is_flag"]:
             arguments.add_argument(each.name, nargs="*" if many else "?", metavar=metavar, help=text)
         elif each.type is bool:
@@ -131,9 +133,7 @@ def explanations(command: type) -> tuple[str, dict[str, str]]:
         description, _, attributes = (inspect.getdoc(part) or "").partition("\n\nAttributes:\n")
         found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE)
         texts |= {name: " ".join(text.split()) for name, text in found}
-    width = shutil.get_terminal_size().columns - 2
-    paragraphs = (textwrap.fill(" ".join(each.split()), width) for each in description.split("\n\n"))
-    return "\n\n".join(paragraphs), texts
+    return description, texts
 
 
 def _help(each: Field[Any], text: str) -> str:

@@ -122,7 +122,7 @@ class Frames:
         # It stands still at its end: equal frames in a row become one that is shown longer.
         text = {"frames": str(len(pictures)), **self._info}
         save_apng([*pictures, *[pictures[-1]] * (1500 // pause)], animation, pause, text)
-        write_page(page, self._frames, shape=image.shape, grid=grid, info=self._info, pause=pause)
+        self._write_page(page, image.shape, grid, pause)
         return [animation, page]
 
     @torch.no_grad()
@@ -143,6 +143,50 @@ class Frames:
         save_png(image, path, {"step": str(step), "total": str(total), **self._info})
         seed = f", seed {self._info['seed']}" if "seed" in self._info else ""
         self._frames.append(Frame(path, f"{step} of {total} tokens drawn{seed}", windows, newest))
+
+    def _write_page(self, path: Path, shape: tuple[int, ...], grid: tuple[int, int], pause: int) -> None:
+        """Writes the page, frame by frame: all of them can be more than the memory should hold.
+
+        It needs nothing else, and its policy forbids it to ask for anything. The image has this shape (c H W) and this
+        grid of tokens; a frame is shown for ``pause`` milliseconds.
+        """
+        (channels, height, width), frames, last = shape, self._frames, self._frames[-1]
+        steps = [{"caption": each.caption, "windows": each.windows, "newest": each.newest} for each in frames]
+        terms = [
+            f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in self._info.items()
+        ]
+        values = {
+            "mark": PAGE_MARK,
+            "small": ' class="small"' * (max(height, width) < SMALL_SIDE),
+            "width": width,
+            "height": height,
+            "rows": grid[0],
+            "columns": grid[1],
+            "caption": html.escape(last.caption),
+            "last": len(frames) - 1,
+            "terms": "".join(terms),
+            # No `</script>` may stand within a script.
+            "data": json.dumps({"pause": pause, "frames": steps}).replace("<", "\\u003c"),
+        }
+        template = Path(__file__).with_name("growth.html").read_text(encoding="utf-8")
+        before, after = (
+            re.sub(r"\{\{(\w+)\}\}", lambda found: str(values[found[1]]), part)
+            for part in template.split("{{pictures}}")
+        )
+        side = page_side(shape, len(frames))
+
+        def write(temporary: Path) -> None:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(before)
+                for each in frames:
+                    png = base64.b64encode(_page_png(each.path, channels, side)).decode("ascii")
+                    shown, alt = ' class="shown"' * (each is last), html.escape(each.caption)
+                    file.write(
+                        f'<img{shown} alt="{alt}" decoding="sync" src="data:image/png;base64,{png}">\n'
+                    )
+                file.write(after)
+
+        replace_file(path, write)
 
 
 def check_frames(
@@ -208,65 +252,6 @@ def _outlined(frame: Frame, grid: tuple[int, int]) -> Pixels:
             for ring, fill in zip(rings, (0, colour, 0, rings[-1].copy()), strict=True):
                 ring[:] = fill
     return pixels
-
-
-def write_page(
-    path: Path,
-    frames: Sequence[Frame],
-    *,
-    shape: tuple[int, ...],
-    grid: tuple[int, int],
-    info: Info,
-    pause: int,
-) -> None:
-    """Writes the page, frame by frame: together they can be more than the memory should hold.
-
-    It needs nothing else, and its policy forbids it to ask for anything.
-
-    Args:
-        path: Where it appears complete or not at all.
-        frames: What it shows; their files are read now.
-        shape: Channels, height and width of the image.
-        grid: Its rows and columns in tokens.
-        info: Names and texts to list below.
-        pause: Milliseconds for each frame while they are played.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    (channels, height, width), last = shape, frames[-1]
-    steps = [{"caption": each.caption, "windows": each.windows, "newest": each.newest} for each in frames]
-    terms = (f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in info.items())
-    values = {
-        "mark": PAGE_MARK,
-        "small": ' class="small"' * (max(height, width) < SMALL_SIDE),
-        "width": width,
-        "height": height,
-        "rows": grid[0],
-        "columns": grid[1],
-        "caption": html.escape(last.caption),
-        "last": len(frames) - 1,
-        "terms": "".join(terms),
-        # No `</script>` may stand within a script.
-        "data": json.dumps({"pause": pause, "frames": steps}).replace("<", "\\u003c"),
-    }
-    template = Path(__file__).with_name("growth.html").read_text(encoding="utf-8")
-    before, after = (
-        re.sub(r"\{\{(\w+)\}\}", lambda found: str(values[found[1]]), part)
-        for part in template.split("{{pictures}}")
-    )
-    side = page_side(shape, len(frames))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(before)
-            for each in frames:
-                png = base64.b64encode(_page_png(each.path, channels, side)).decode("ascii")
-                shown, alt = ' class="shown"' * (each is last), html.escape(each.caption)
-                file.write(f'<img{shown} alt="{alt}" decoding="sync" src="data:image/png;base64,{png}">\n')
-            file.write(after)
-
-    replace_file(path, write)
 
 
 def page_side(shape: tuple[int, ...], count: int) -> int:

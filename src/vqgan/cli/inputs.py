@@ -36,10 +36,11 @@ class Named:
     size: Size
 
 
-def load_tokenizer(flags: Use) -> tuple[Tokenizer, Header, str]:
-    """The tokenizer of a file or run (also of a prior's), the file's header, and the tokenizer's digest in codes.
+def load_tokenizer(flags: Use) -> tuple[Tokenizer, Header, str, int]:
+    """The tokenizer of a file or run (also of a prior's), its header, its digest in codes, and the memory to use.
 
-    The digest is that of the weights as they are stored: in every precision it is the same tokenizer.
+    The digest is that of the weights as they are stored: in every precision it is the same tokenizer. The memory is
+    that beside the weights, in bytes.
     """
     target = pick_device(flags.device)  # before the weights are read
     model, header = load_with_header(Path(flags.model), flags.config, flags.set, device="cpu")
@@ -47,7 +48,7 @@ def load_tokenizer(flags: Use) -> tuple[Tokenizer, Header, str]:
     digest = tokenizer_digest(tokenizer)
     tokenizer = place(tokenizer, target, flags.precision)
     logger.info("the tokenizer computes on %s in %s", target, precision_of(tokenizer))
-    return tokenizer, header, digest
+    return tokenizer, header, digest, memory_of(flags, tokenizer)
 
 
 def load_synthesizer(flags: Use) -> tuple[Synthesizer, Header]:

@@ -91,7 +91,7 @@ def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]
     return fit(pixels, (height, width)) if scale < 1 else pixels
 
 
-def side_by_side(pictures: Sequence[Pixels]) -> Float[Tensor, "c R C"]:
+def side_by_side(pictures: Sequence[np.ndarray]) -> Float[Tensor, "c R C"]:
     """Pictures of any sizes, eight in a row, each in the top left of its cell."""
     height, width = (max(each.shape[axis] for each in pictures) for axis in (0, 1))
     cells = np.full((len(pictures), height, width, pictures[0].shape[2]), 255, np.uint8)
