@@ -73,7 +73,7 @@ def test_finished_demo_run_again_only_measures(demo, monkeypatch):
 def test_another_demo_in_the_same_folder_is_refused_before_anything_is_done(demo, capsys, words):
     report = (demo / "report.json").read_bytes()
     assert main(["demo", *words, "--out", str(demo)]) == 2
-    assert "holds a run of another demo" in capsys.readouterr().err
+    assert "holds another demo" in capsys.readouterr().err
     assert (demo / "report.json").read_bytes() == report
 
 
@@ -88,5 +88,5 @@ def test_a_demo_of_an_earlier_version_continues_and_one_without_a_request_says_h
     (tmp_path / "resources.json").write_text(json.dumps({"seconds": kept["seconds"]}))
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "a demo of an earlier version" in said
+    assert "or one of an earlier version" in said
     assert "give another folder with `--out`, or remove this one to start over" in said

@@ -100,13 +100,8 @@ def open_atari(config: AtariConfig, on_progress: OnProgress | None = None) -> At
         OutputError: If the cache folder cannot be written.
     """
     version, roms = _ale(config.games)
-    pairs = [
-        _cached(
-            [_job(config, rom, seed, version) for seed in (config.seed, config.heldout_seed)], on_progress
-        )
-        for rom in roms
-    ]
-    parts = [played for pair in pairs for played in pair]
+    jobs = [[_job(config, rom, seed, version) for seed in (config.seed, config.heldout_seed)] for rom in roms]
+    parts = [played for pair in jobs for played in _cached(pair, on_progress)]
     require(
         {played.frames.shape[1] for played in parts} == {config.rows[1] - config.rows[0]},
         f"`rows` is {config.rows}, but not every screen has that many",

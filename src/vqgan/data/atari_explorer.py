@@ -64,11 +64,11 @@ def cells(emulator: Any) -> tuple[bytes, bytes]:
     grey = emulator.getScreenGrayscale()[20:200].reshape(10, 18, 160)
     rows = grey.sum(axis=1, dtype=np.uint16)  # one axis at a time is three times faster
     sums = rows.reshape(10, 10, 16).sum(axis=2, dtype=np.int32)
-    coarse, fine = (
-        (sums * levels // (18 * 16 * 256)).astype(np.uint8).tobytes()
-        for levels in (ARCHIVE_LEVELS, FRAME_LEVELS)
-    )
-    return coarse, fine
+
+    def key(levels: int) -> bytes:
+        return (sums * levels // (18 * 16 * 256)).astype(np.uint8).tobytes()
+
+    return key(ARCHIVE_LEVELS), key(FRAME_LEVELS)
 
 
 def play(
@@ -177,13 +177,11 @@ def main() -> None:
     Exits with :data:`CANNOT_WRITE` and the reason on stderr if the file, or its folder, cannot be written.
     """
     order = json.loads(sys.argv[1])
-    path, (first, end), most = Path(order.pop("path")), order.pop("rows"), order.pop("max_frames")
+    path, (first, end), count = Path(order.pop("path")), order.pop("rows"), order.pop("max_frames")
     try:
-        path.parent.mkdir(
-            parents=True, exist_ok=True
-        )  # before the game: a cache that is refused costs no minute
+        path.parent.mkdir(parents=True, exist_ok=True)  # before a minute of play, which would be lost
         frames, rooms = play(**order, on_frames=lambda used: sys.stdout.write(f"{used}\n"))
-        chosen = spread(rooms, most)
+        chosen = spread(rooms, count)
         _save(path, Played(frames[chosen, first:end], rooms[chosen]))
     except OSError as error:
         sys.stderr.write(f"{error.strerror or error}\n")

@@ -6,7 +6,7 @@ training frame; for tokens, in nats each, uniform, frequencies at each position,
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ Grids = Int[np.ndarray, "n h w"]
 MOVING_THRESHOLD = 24
 """A pixel belongs to a moving thing when a channel differs by more than this from the room's median frame."""
 
-_BATCH = 64
+_BATCH_SIZE = 64
 _EXACT = 256
 """Number of products of 8-bit values whose sum is exact in float32."""
 
@@ -54,8 +54,8 @@ class RoomFrames:
         """The same without the held-out frames that equal a training frame in every value."""
         known = {frame.tobytes() for frame in self.train}
         new = np.array([frame.tobytes() not in known for frame in self.heldout], dtype=bool)
-        dropped = int(np.count_nonzero(~new))
-        return RoomFrames(self.train, self.train_rooms, self.heldout[new], self.heldout_rooms[new], dropped)
+        heldout, rooms = self.heldout[new], self.heldout_rooms[new]
+        return replace(self, heldout=heldout, heldout_rooms=rooms, dropped=len(new) - len(heldout))
 
     def baseline(
         self, of_room: Callable[[TrainFrames], UInt8[np.ndarray, "H W c"]], unknown: Frames
@@ -96,9 +96,9 @@ def moving_pixels(frames: Frames, background: Frames) -> Bool[np.ndarray, "n H W
 
 
 def _batches(phase: str, count: int, on_progress: OnProgress) -> Iterator[slice]:
-    for start in range(0, count, _BATCH):
-        yield slice(start, start + _BATCH)
-        on_progress(Progress(phase, min(start + _BATCH, count), count))
+    for start in range(0, count, _BATCH_SIZE):
+        yield slice(start, start + _BATCH_SIZE)
+        on_progress(Progress(phase, min(start + _BATCH_SIZE, count), count))
 
 
 @torch.no_grad()

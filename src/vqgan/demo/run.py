@@ -143,16 +143,11 @@ class _Meter:
         self._path = folder / "resources.json"
         self.kept: dict[str, Any] = {"request": request, "seconds": {}, "peak_memory_bytes": 0}
         if self._path.exists():
-            self.kept |= {"request": None} | json.loads(self._path.read_text(encoding="utf-8"))
+            self.kept |= {"request": {}} | json.loads(self._path.read_text(encoding="utf-8"))
         require(
-            self.kept["request"] is not None,
-            f"`{folder}` holds a demo of an earlier version of vqgan, which did not record what it shows",
+            self.kept["request"].items() >= request.items(),
+            f"`{folder}` holds another demo (quick or not, other images or seed), or one of an earlier version",
             hint="give another folder with `out=`, or remove this one to start over",
-        )
-        require(
-            all(self.kept["request"].get(name) == value for name, value in request.items()),
-            f"`{folder}` holds a run of another demo (quick or not, other images or seed)",
-            hint="give another folder with `out=`, or remove this one",
         )
         make_folder(folder)
         write_json(self._path, self.kept)
