@@ -56,8 +56,6 @@ class FastLinear(nn.Linear):
         weight = self.weight if self.packed is None else self.packed
         return torch.ops.mkldnn._linear_pointwise(rows, weight, self.bias, "none", [], "")
 
-    __call__ = forward  # without looking for hooks: it is called several times for each token
-
 
 def is_split(tensor: Tensor) -> bool:
     """Whether products of one row, of this type and on this device, are fastest when split among threads."""

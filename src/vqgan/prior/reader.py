@@ -1,6 +1,7 @@
 """A prior prepared for sampling: the same forward pass over weights that are laid out for the fastest products."""
 
 import copy
+from functools import cache
 
 import torch
 from jaxtyping import Int
@@ -50,7 +51,24 @@ def make_reader(prior: Prior, *, has_single_rows: bool = False) -> Prior:
     width = prior.config.width  # in the last layer queries are needed of few rows, keys and values of all
     fused.asked = nn.ModuleList(fast(weight[rows], bias[rows]) for rows in (slice(width), slice(width, None)))
     reader.head = fast_layer(prior.head)
+    for module in reader.modules():
+        _make_bare(module)
     return reader
+
+
+def _make_bare(module: nn.Module) -> None:
+    """Lets calls go to ``forward`` without a search for hooks, and children be found like other attributes.
+
+    In a small prior, PyTorch's own way takes a fifth of the time of a token.
+    """
+    module.__class__ = _without_hooks(type(module))  # type: ignore[arg-type]
+    vars(module).update(module._modules)
+    vars(module).update(module._parameters)
+
+
+@cache
+def _without_hooks(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(kind.__name__, (kind,), {"__call__": kind.forward})
 
 
 class FusedAttention(Attention):
