@@ -185,11 +185,11 @@ def test_published_layouts_tell_their_configurations(name, layout):
         ),
         (
             {"quantize.embedding.weight": None},
-            r"the quantizer: .* neither is there \(an `AutoencoderKL` has no codes",
+            r"the quantizer: .* neither exists \(an `AutoencoderKL` has no codes",
         ),
         (
             {"encoder.conv_in.weight": None},
-            "the channels of the images: `encoder.conv_in.weight` is not there",
+            "the channels of the images: `encoder.conv_in.weight` is missing",
         ),
         (
             {"encoder.down.1.block.0.conv1.weight": (129, 128, 3, 3)},

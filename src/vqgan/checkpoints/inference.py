@@ -95,7 +95,7 @@ def first_stage(shapes: Shapes, *, side: int = 0, where: str) -> dict[str, Any]:
         )
     quantizers = [name for name in ("embedding", "embed") if f"quantize.{name}.weight" in shapes]
     if len(quantizers) != 1:
-        why = "both are there" if quantizers else "neither is there (an `AutoencoderKL` has no codes)"
+        why = "both exist" if quantizers else "neither exists (an `AutoencoderKL` has no codes)"
         raise _cannot_infer(f"the quantizer: of `quantize.embedding` and `quantize.embed` {why}", where)
     codes, width = _shape(shapes, f"quantize.{quantizers[0]}.weight", 2, "the codes", where)
     resolution = (side or max(1, _RESOLUTION >> levels[-1])) << levels[-1]
@@ -185,7 +185,7 @@ def _shape(shapes: Shapes, name: str, dimensions: int, what: str, where: str) ->
     """The shape of the tensor that shows ``what``. Raises CheckpointError unless it has this many dimensions."""
     found = shapes.get(name)
     if found is None or len(found) != dimensions or min(found) < 1:
-        reason = "is not there" if found is None else f"has the shape {found}"
+        reason = "is missing" if found is None else f"has the shape {found}"
         raise _cannot_infer(f"{what}: `{name}` {reason}", where)
     return found
 

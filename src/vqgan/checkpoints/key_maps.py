@@ -73,7 +73,7 @@ class KeyMap:
             elif owners.setdefault(name, key) != key:
                 raise CheckpointError(
                     f"`{owners[name]}` and `{key}` are two names of one tensor",
-                    hint="the file was put together from two models",
+                    hint="the file was merged from two models",
                 )
         if unknown:
             shown = ", ".join(f"`{key}`" for key in unknown[:5]) + (", …" if len(unknown) > 5 else "")

@@ -216,11 +216,11 @@ def test_the_layout_above_has_as_many_parameters_as_the_published_ones(name, mil
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"encoder.conv_in.weight": None}, "`encoder.conv_in.weight` is not there"),
+        ({"encoder.conv_in.weight": None}, "`encoder.conv_in.weight` is missing"),
         ({"quantize.embedding.weight": None}, "do not show the quantizer"),
         (
             {"encoder.conv_out.weight": None},
-            "the width of the latents: `encoder.conv_out.weight` is not there",
+            "the width of the latents: `encoder.conv_out.weight` is missing",
         ),
         ({"encoder.conv_in.weight": (0,)}, r"the channels of the images: .* has the shape \(0,\)"),
         ({"encoder.conv_blocks.1.res.0.conv1.weight": (48, 32, 3, 3)}, "a level is 48 channels wide"),
