@@ -134,7 +134,7 @@ def test_servers_that_cannot_be_reached_are_network_errors(tmp_path, address):
 def test_a_disk_that_refuses_is_no_network_error(tmp_path):
     (tmp_path / "source").write_bytes(b"x")
     with pytest.raises(OutputError, match="cannot write"):
-        fetch((tmp_path / "source").as_uri(), tmp_path / "absent" / "x", "0" * 64)
+        fetch((tmp_path / "source").as_uri(), tmp_path / "source" / "x", "0" * 64)
 
 
 def test_two_downloads_at_once_do_not_disturb_each_other(published, state, tmp_path, monkeypatch):
