@@ -183,10 +183,8 @@ def find_part(
     found = [] if first_stage else _prefixes(tensors, "transformer.tok_emb.weight")
     if not found:
         found = _prefixes(tensors, "encoder.conv_in.weight")
-        for word in (
-            _FIRST_STAGE,
-            "ema",
-        ):  # prefer the image's to a condition's, averages to the last weights
+        # The image's come before a condition's, averages before the last weights.
+        for word in (_FIRST_STAGE, "ema"):
             found = [prefix for prefix in found if word in prefix] or found
     if len(found) > 1:
         raise CheckpointError(
