@@ -36,9 +36,6 @@ from vqgan.runs import train
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import OnProgress
 
-DEMO_PRECISION = "auto"
-"""Of the training; everything is measured in fp32."""
-
 SAMPLE_TOP_P = 0.95
 """Samples and completions omit the least probable codes, which together have 5 %."""
 
@@ -92,7 +89,7 @@ def run_demo(
                 tokenizer=folder / "tokenizer" if stage == "prior" else None,
                 overrides=(*QUICK, small) if quick else (),
                 device=device,
-                precision=DEMO_PRECISION,
+                precision="auto",  # everything is measured in fp32
                 seed=seed,
                 on_progress=on_progress,
             )
@@ -224,19 +221,14 @@ def _draw(
     condition = None if classes is None else {name: [label % 10 for label in range(16)]}
     samples = synthesizer.sample(16, condition=condition, seed=seed, top_p=SAMPLE_TOP_P)
     _save(folder / "samples.png", to_uint8(samples).numpy(), columns=8)
-    rows, columns = synthesizer.config.window
-    known = torch.zeros(len(frames), rows, columns, dtype=torch.bool)
-    known[:, : rows // 2] = True
-    condition = None if classes is None else {name: classes}
     half = frames.copy()
     half[:, frames.shape[1] // 2 :] = 128
-    shown = [frames, half]
-    for own_seed in (seed, seed + 100):
-        completed = synthesizer.complete(
-            to_float(frames), known, condition, seed=own_seed, top_p=SAMPLE_TOP_P
-        )
-        shown.append(to_uint8(completed).numpy())
-    _save(folder / "completions.png", np.concatenate(shown), columns=len(frames))
+    twice, (rows, columns) = to_float(np.concatenate([frames, frames])), synthesizer.config.window
+    known = torch.zeros(len(twice), rows, columns, dtype=torch.bool)
+    known[:, : rows // 2] = True
+    condition = None if classes is None else {name: 2 * classes}
+    completed = to_uint8(synthesizer.complete(twice, known, condition, seed=seed, top_p=SAMPLE_TOP_P))
+    _save(folder / "completions.png", np.concatenate([frames, half, completed.numpy()]), columns=len(frames))
 
 
 def _save(path: Path, frames: Frames, *, columns: int) -> None:
