@@ -1,6 +1,5 @@
 """The one reader of picture files: training, evaluation and the command line all see a file the same way."""
 
-import io
 import logging
 import math
 import os
@@ -124,10 +123,7 @@ def pixels_of(
 
 
 def read_pixels(
-    source: str | Path | bytes,
-    channels: int,
-    smallest_side: int | None = None,
-    frame: int | None = None,
+    path: str | Path, channels: int, smallest_side: int | None = None, frame: int | None = None
 ) -> Pixels:
     """Reads one image file as a person would see it, or an array (``.npy``) as ``from_array`` does.
 
@@ -135,7 +131,7 @@ def read_pixels(
     the full range, and palettes, CMYK and LAB become RGB. Colour profiles are not applied.
 
     Args:
-        source: A path, or the bytes of a file.
+        path: The file.
         channels: 1 for grey (luma of a colour image), 3 for RGB (a grey image three times), 4 for RGBA (opaque where
             the file has no transparency); any other number is that of an array.
         smallest_side: A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as its shorter
@@ -146,12 +142,11 @@ def read_pixels(
         DataError: If it is not a regular file, not an image in one of ``FORMATS``, too large, or damaged; or an array
             of another kind or number of channels.
     """
-    with _opened(source) as image:
+    with _opened(path) as image:
         if isinstance(image, np.ndarray):
             return with_channels(from_array(image, "the array"), channels, "the array")
         if frame is None and _num_frames(image) > 1:
-            name = "the image" if isinstance(source, bytes) else printable(source)
-            logger.warning("`%s` has several frames: the first is used", name)
+            logger.warning("`%s` has several frames: the first is used", printable(path))
         image.seek(frame or 0)
         if smallest_side is not None:
             scale = smallest_side / min(image.size)
@@ -197,16 +192,17 @@ def _num_frames(image: Image.Image) -> int:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, lazily: bool = False) -> Iterator[Image.Image | np.ndarray]:
+def _opened(path: str | Path, lazily: bool = False) -> Iterator[Image.Image | np.ndarray]:
     """A file's picture, not decoded yet, or array; whatever goes wrong with it becomes a DataError that names it."""
     try:
+        _check_file(path)
         # The decoders warn about odd metadata, which does not matter for pixels.
-        with warnings.catch_warnings(), _open(source) as file:
+        with warnings.catch_warnings(), open(path, "rb") as file:
             warnings.simplefilter("ignore")
             is_array = file.read(len(_ARRAY)) == _ARRAY
             file.seek(0)
             if is_array:
-                yield np.load(source if lazily else file, "r" if lazily else None, allow_pickle=False)
+                yield np.load(path if lazily else file, "r" if lazily else None, allow_pickle=False)
             else:
                 with Image.open(file, formats=FORMATS) as image:
                     width, height = image.size
@@ -218,14 +214,11 @@ def _opened(source: str | Path | bytes, lazily: bool = False) -> Iterator[Image.
         raise
     except Exception as error:
         # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
-        name = "the image" if isinstance(source, bytes) else f"`{printable(source)}`"
-        raise DataError(f"cannot read {name}: {_reason(error)}") from error
+        raise DataError(f"cannot read `{printable(path)}`: {_reason(error)}") from error
 
 
-def _open(source: str | Path | bytes) -> io.BytesIO | io.BufferedReader:
-    if isinstance(source, bytes):
-        return io.BytesIO(source)
-    status = os.stat(source)
+def _check_file(path: str | Path) -> None:
+    status = os.stat(path)
     # Checked before opening: opening a pipe waits for its writer, possibly forever.
     if not stat.S_ISREG(status.st_mode):
         raise DataError("not a regular file")
@@ -233,7 +226,6 @@ def _open(source: str | Path | bytes) -> io.BytesIO | io.BufferedReader:
         raise DataError("the file is empty")
     if status.st_size > MAX_FILE_BYTES:
         raise DataError(f"the file has {status.st_size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
-    return open(source, "rb")
 
 
 def _reason(error: Exception) -> str:

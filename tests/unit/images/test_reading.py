@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import struct
+import tempfile
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -249,6 +250,14 @@ def rejected() -> dict[str, tuple[bytes, str]]:
 REJECTED = rejected()
 
 
+def read_bytes(data: bytes, channels: int, smallest_side: int | None = None) -> np.ndarray:
+    """The pixels of a file that holds these bytes."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return read_pixels(file.name, channels, smallest_side)
+
+
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_an_accepted_file_is_decoded_as_it_looks(name: str, tmp_path: Path) -> None:
     data, expected = ACCEPTED[name]
@@ -257,14 +266,13 @@ def test_an_accepted_file_is_decoded_as_it_looks(name: str, tmp_path: Path) -> N
     assert pixels.dtype == np.uint8
     assert pixels.shape == expected.shape
     assert np.abs(pixels.astype(float) - expected).max() <= 1
-    assert np.array_equal(read_pixels(data, 3), pixels)
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_grey_is_the_luma_of_what_is_seen(name: str) -> None:
     data, expected = ACCEPTED[name]
     luma = np.rint(expected @ [0.299, 0.587, 0.114])
-    pixels = read_pixels(data, 1)
+    pixels = read_bytes(data, 1)
     assert pixels.shape == (*expected.shape[:2], 1)
     assert np.abs(pixels[:, :, 0] - luma).max() <= 2  # a rounding of ±1 before and one after
 
@@ -272,7 +280,7 @@ def test_grey_is_the_luma_of_what_is_seen(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in ACCEPTED if "key" in name or "transparent" in name])
 def test_transparency_is_kept_where_it_is_wanted(name: str) -> None:
     data, over_white_seen = ACCEPTED[name]
-    pixels = read_pixels(data, 4)
+    pixels = read_bytes(data, 4)
     assert pixels[:, :, 3].min() < 255
     assert np.abs(over_white(pixels[:, :, :3], pixels[:, :, 3]) - over_white_seen).max() <= 1
 
@@ -314,7 +322,7 @@ def test_a_path_that_is_not_utf8_is_shown_in_plain_text(tmp_path: Path) -> None:
 
 def test_broken_exif_is_noted_for_debugging_only(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="vqgan.images.reading"):
-        read_pixels(ACCEPTED["broken-exif.png"][0], 3)
+        read_bytes(ACCEPTED["broken-exif.png"][0], 3)
     assert "EXIF" in caplog.text
 
 
@@ -340,7 +348,7 @@ def test_a_jpeg_is_decoded_as_small_as_is_asked_for(smallest_side: int | None, r
     for file_format, expected in (("JPEG", (rows, 2 * rows, 3)), ("PNG", (240, 480, 3))):
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, file_format)
-        result = read_pixels(file.getvalue(), 3, smallest_side=smallest_side)
+        result = read_bytes(file.getvalue(), 3, smallest_side=smallest_side)
         assert result.shape == expected
         assert np.abs(result[0, :, 0] - np.linspace(0, 255, expected[1])).max() < 10
 
@@ -351,14 +359,14 @@ def test_a_lack_of_memory_is_no_fault_of_the_file(monkeypatch) -> None:
 
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(MemoryError):
-        read_pixels(ACCEPTED["plain.png"][0], 3)
+        read_bytes(ACCEPTED["plain.png"][0], 3)
 
 
 def test_a_huge_declared_size_costs_no_memory() -> None:
     tracemalloc.start()
     for name in ("large.png", "bomb.png"):
         with pytest.raises(DataError):
-            read_pixels(REJECTED[name][0], 3)
+            read_bytes(REJECTED[name][0], 3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5_000_000
@@ -379,7 +387,7 @@ def test_a_damaged_file_is_an_image_or_a_data_error(
     for place, value in edits:
         data[int(place * len(data))] = value
     try:
-        pixels = read_pixels(bytes(data[: int(keep * len(data))]), 3)
+        pixels = read_bytes(bytes(data[: int(keep * len(data))]), 3)
     except DataError:
         return
     assert pixels.dtype == np.uint8
