@@ -51,17 +51,13 @@ def from_array(array: np.ndarray, name: str) -> Pixels:
     return np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
 
 
-def to_float(
-    pixels: UInt8[np.ndarray, "*b H W c"] | UInt8[Tensor, "*b H W c"],
-) -> Float[Tensor, "*b c H W"]:
+def to_float(pixels: UInt8[np.ndarray, "*b H W c"]) -> Float[Tensor, "*b c H W"]:
     """Pixels 0 to 255, channels last, as floats in [-1, 1], channels first.
 
     Example:
         >>> to_float(np.array([[[0], [255]]], dtype=np.uint8))
         tensor([[[-1.,  1.]]])
     """
-    if isinstance(pixels, Tensor):
-        return pixels.movedim(-1, -3).contiguous().to(torch.float32) / 127.5 - 1
     # In numpy, because it runs once for each image read: torch would wake its threads for a millisecond's work.
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3), dtype=np.float32) / 127.5 - 1)
 

@@ -23,11 +23,10 @@ def test_all_256_values_survive_the_way_to_floats_and_back() -> None:
         assert (to_uint8(floats.to(low)).int() - torch.from_numpy(pixels).int()).abs().max() <= 1
 
 
-def test_arrays_and_tensors_batched_or_not_give_the_same_floats() -> None:
+def test_arrays_batched_or_not_give_the_same_floats() -> None:
     pixels = noise(2, 4, 5, 3)
     batch = to_float(pixels)
     assert batch.shape == (2, 3, 4, 5)
-    assert torch.equal(to_float(torch.from_numpy(pixels)), batch)
     assert torch.equal(to_float(pixels[1]), batch[1])
     assert torch.equal(batch[0, 2], torch.from_numpy(pixels)[0, :, :, 2] / 127.5 - 1)
 
