@@ -26,7 +26,7 @@ from vqgan.config import require
 from vqgan.images import Pixels, printable, save_png, to_uint8
 from vqgan.output_files import make_folder
 from vqgan.synthesizer import Synthesizer
-from vqgan.types import DrawnTokens, Images, OnProgress, Progress
+from vqgan.types import Condition, DrawnTokens, Images, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -43,35 +43,30 @@ def sample(flags: commands.Sample) -> None:
     out = Path(flags.out)
     check_frames(out / "frames", flags.frames, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    values = _classes(flags.class_, model)
-    if flags.size is not None:
-        model.tokenizer.grid_size(flags.size)  # refused before anything is drawn
-    wanted = [value for value in values for _ in range(flags.count)]
+    wanted = [each for each in _conditions(flags.class_, model) for _ in range(flags.count)]
     names = [f"{number:06d}.png" for number in range(len(wanted))]
     check_targets(out, [*names, "grid.png"], overwrite=flags.overwrite)
     if flags.temperature == 0 and flags.count > 1:
         of_class = " of a class" if flags.class_ is not None else ""
         logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
 
-    def draw(part: Sequence[Any], **settings: Any) -> Images:
-        condition = None if flags.class_ is None else {"class": part}
+    def draw(part: Sequence[Condition], **settings: Any) -> Images:
+        condition = {name: [each[name] for each in part] for name in part[0]}
         return model.sample(len(part), flags.size, condition, **settings)
 
-    infos = ({} if value is None else {"class": str(value)} for value in wanted)
-    images = zip(names, infos, wanted, strict=True)
+    images = zip(names, map(_text, wanted), wanted, strict=True)
     overview = {} if flags.class_ is None else {"class": flags.class_}
     _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview)
 
 
 def complete(flags: commands.Complete) -> None:
     """Completes; prints the paths of the results."""
-    found = find_images(flags.images)
+    found, out = find_images(flags.images), Path(flags.out)
     inputs = [*(path for _, path in found), Path(flags.keep)]
-    out = Path(flags.out)
     check_frames(out / "frames", flags.frames, inputs, overwrite=flags.overwrite)
     check_targets(out, [f"{name}.png" for name, _ in found], inputs, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    value, *more = _classes(flags.class_, model)
+    condition, *more = _conditions(flags.class_, model)
     require(not more, f"`--class` is `{flags.class_}`, expected one class for all images", hint="name one")
     tokenizer, (rows, columns) = model.tokenizer, model.config.window
     factor = tokenizer.downsample_factor
@@ -79,16 +74,19 @@ def complete(flags: commands.Complete) -> None:
     known = known_tokens(flags.keep, tokenizer.grid_size(size), factor)
 
     def draw(part: Sequence[Any], **settings: Any) -> Images:
-        condition = None if value is None else {"class": value}
         return model.complete(torch.cat([*part]), known.expand(len(part), -1, -1), condition, **settings)
 
-    info = {"keep": printable(flags.keep)} | ({} if value is None else {"class": str(value)})
+    info = {"keep": printable(flags.keep), **_text(condition)}
     images = ((f"{each.name}.png", info, each.images) for each in read_named(found, size, tokenizer))
     _draw(flags, model, header, images, count=len(found), draw=draw)
 
 
-def _classes(text: str | None, model: Synthesizer) -> list[int | str | None]:
-    """Classes from ``--class``; one None without.
+def _text(condition: Condition) -> dict[str, str]:
+    return {name: str(value) for name, value in condition.items()}
+
+
+def _conditions(text: str | None, model: Synthesizer) -> list[Condition]:
+    """The classes of ``--class`` as conditions; an empty one without.
 
     Raises:
         ConfigError: If ``--class`` is missing, malformed or not for this model, or no flag can steer it.
@@ -97,7 +95,7 @@ def _classes(text: str | None, model: Synthesizer) -> list[int | str | None]:
     if isinstance(conditioner, ClassLabel):
         hint = f"name one or several: `--class 0,1`; each is {conditioner.known}"
         require(text is not None, "this prior draws images of a class", hint=hint)
-        return class_values(text or "", conditioner.config.class_names)
+        return [{name: each} for each in class_values(text or "", conditioner.config.class_names)]
     steered = "takes no condition" if name == "unconditional" else f"is steered by `{name}`"
     require(
         not isinstance(conditioner, TokenizedImage | SceneLayout),
@@ -105,10 +103,10 @@ def _classes(text: str | None, model: Synthesizer) -> list[int | str | None]:
         hint="draw from Python, with `condition`: see docs/concepts/conditions.md",
     )
     require(text is None, f"`--class` was given, but this prior {steered}", hint="omit `--class`")
-    return [None]
+    return [{}]
 
 
-def class_values(text: str, names: Sequence[str] = ()) -> list[int | str | None]:
+def class_values(text: str, names: Sequence[str] = ()) -> list[int | str]:
     """Classes from ``--class``: digits are a number unless a class has that name.
 
     Args:
