@@ -2,11 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from vqgan.checkpoints.diffusers import weights_files
 from vqgan.checkpoints.format import Header, Model
@@ -14,6 +13,8 @@ from vqgan.checkpoints.load import find_header
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli import commands
 from vqgan.cli.lists import print_described
+from vqgan.nn.convolution import Downsample, SpatialAttention, Upsample
+from vqgan.prior.transformer import Attention
 from vqgan.synthesizer import Synthesizer
 
 
@@ -56,25 +57,44 @@ def _rows(file: Path, header: Header, model: Model) -> Iterator[tuple[str, str]]
 
 
 def _compute(model: Model) -> str:
-    """Floating-point operations of each network for one image of the size it was made for, as PyTorch counts them."""
+    """Floating-point operations of each network for one image of the size it was made for."""
+    prior = model if isinstance(model, Synthesizer) else None
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
-    side = tokenizer.config.autoencoder.resolution // tokenizer.downsample_factor
-    grid = model.config.window if isinstance(model, Synthesizer) else (side, side)
-    size = [side * tokenizer.downsample_factor for side in grid]
-    with torch.device("meta"):  # as the model itself: only shapes are computed
-        images = torch.empty(1, tokenizer.image_channels, *size)
-        latents = torch.empty(1, tokenizer.config.quantizer.codebook_dim, *grid)
-        tokens = torch.empty(1, math.prod(grid), dtype=torch.int64)
-    networks: dict[str, Callable[[], object]] = {
-        "encoder": lambda: tokenizer.latents(images),
-        "decoder": lambda: tokenizer.decode_latents(latents),
+    factor, side = tokenizer.downsample_factor, tokenizer.config.autoencoder.resolution
+    rows, columns = prior.config.window if prior else (side // factor, side // factor)
+    encoder, decoder, tokens = tokenizer.encoder, tokenizer.decoder, rows * columns
+    way_back = [tokenizer.from_codebook, decoder.input_conv, decoder.middle, *reversed(decoder.levels)]
+    parts = {
+        "encoder": _operations(
+            [encoder, tokenizer.to_codebook], tokens * (factor // encoder.patch_size) ** 2
+        ),
+        "decoder": _operations([*way_back, decoder.output_conv], tokens),
     }
-    if isinstance(model, Synthesizer):
-        steered = tokens.new_empty(1, model.conditioner.config.num_tokens(grid))
-        networks["prior"] = lambda: model.prior(tokens, steered)
-    counts = []
-    for name, compute in networks.items():
-        with FlopCounterMode(display=False) as counter:
-            compute()
-        counts.append(f"{name} {counter.get_total_flops() / 1e9:.3g}")
-    return f"GFLOP for {size[0]}x{size[1]} pixels: {', '.join(counts)}"
+    if prior is not None:
+        read = prior.conditioner.config.num_tokens((rows, columns)) + tokens - 1
+        parts["prior"] = _operations([prior.prior.transformer], read) + _operations(
+            [prior.prior.head], tokens
+        )
+    text = ", ".join(f"{name} {count / 1e9:.3g}" for name, count in parts.items())
+    return f"GFLOP for {rows * factor}x{columns * factor} pixels: {text}"
+
+
+def _operations(parts: Iterable[nn.Module], positions: int) -> int:
+    """Two for each product of a convolution, a linear layer or attention; norms and the like do not count.
+
+    Args:
+        parts: What is passed one after the other.
+        positions: Of the first one's input.
+    """
+    products = 0
+    for layer in (layer for part in parts for layer in part.modules()):
+        match layer:
+            case Downsample():
+                positions //= 4
+            case Upsample():
+                positions *= 4
+            case nn.Conv2d() | nn.Linear():
+                products += positions * layer.weight.numel()
+            case Attention() | SpatialAttention():
+                products += 2 * positions**2 * layer.query.weight.shape[0]
+    return 2 * products
