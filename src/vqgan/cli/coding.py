@@ -35,14 +35,14 @@ def encode(flags: commands.Encode) -> None:
         for each in read_named(found, flags.size, tokenizer, flags.fit):
             # What padding added is not part of the image.
             height, width = map(min, each.size, each.images.shape[2:])
-            codes[each.name] = encode_within(tokenizer, each.images, memory, bar)[0].cpu().numpy()
-            first = next(iter(codes.values()))
-            if first.shape != codes[each.name].shape:
-                raise DataError(
-                    f"`{printable(each.path)}` has {height}x{width} pixels, "
-                    f"the images before it {sizes[-1][0]}x{sizes[-1][1]}",
-                    hint="bring them to one size with `--size HEIGHTxWIDTH`",
+            grid = encode_within(tokenizer, each.images, memory, bar)[0].cpu().numpy()
+            if codes and grid.shape != next(iter(codes.values())).shape:
+                before = "x".join(map(str, sizes[-1]))
+                problem = (
+                    f"`{printable(each.path)}` has {height}x{width} pixels, the images before it {before}"
                 )
+                raise DataError(problem, hint="bring them to one size with `--size HEIGHTxWIDTH`")
+            codes[each.name] = grid
             sizes.append((height, width))
             bar(Progress("encode", len(codes), len(found)))
     array = np.stack(list(codes.values()))

@@ -20,7 +20,7 @@ class Compute:
 
 @command
 class Published:
-    """What a published checkpoint may not say about itself.
+    """Configuration that a published checkpoint may lack.
 
     Attributes:
         config: The configuration of an original checkpoint; by default the one beside it or in `configs/`.
@@ -143,9 +143,9 @@ class Encode(Use):
 
 @command
 class Reconstruct(Encode):
-    """Sends images through a tokenizer and writes what comes back as PNGs of the same names.
+    """Encodes images and decodes their codes, and writes the results as PNGs of the same names.
 
-    How near each comes to its image (PSNR) goes to stderr.
+    The PSNR of each goes to stderr.
 
     Attributes:
         out: Where the results go.
@@ -245,13 +245,13 @@ class Convert(Published):
     """Turns a published checkpoint into one `.safetensors` file with its configuration inside.
 
     Reads checkpoints of the original (with their YAML file), of LlamaGen and of latent diffusion's first stages, and
-    diffusers folders. Nothing that stands in a file is run.
+    diffusers folders. No code in a file is run.
 
     Attributes:
         checkpoint: The checkpoint, the folder that it was published in, or a diffusers folder; with `--to diffusers`
             any of ours.
         out: The file to write; with `--to diffusers` a folder.
-        to: What to write.
+        to: The format to write.
         keep_training_state: Keep the discriminator and the perceptual network, for fine-tuning with `--from`.
     """
 

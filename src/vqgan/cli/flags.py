@@ -23,7 +23,7 @@ Size = tuple[int, int]
 
 
 def argument(metavar: str, default: Any = MISSING) -> Any:
-    """Declares a field of a command as a value that is given by its place.
+    """Declares a field of a command as a positional value.
 
     Args:
         metavar: Stands for the value in the help.
@@ -65,7 +65,7 @@ def read_flags(command: type[C], words: Sequence[str], *, program: str) -> C:
     known = spellings(command)
     words = [re.sub(r"^--[\w-]+", lambda found: found[0].replace("_", "-"), word) for word in words]
     try:
-        # Intermixed: flags may stand between the values that are given by their place.
+        # Intermixed: flags may stand between positional values.
         found, unknown = _parser(command, known, program).parse_known_intermixed_args(words)
     except argparse.ArgumentError as error:
         raise ConfigError(f"`{error.argument_name}`: {error.message}", hint=see_help) from None
@@ -94,7 +94,7 @@ def spellings(command: type) -> dict[str, Field[Any]]:
 
 
 def _parser(command: type, known: dict[str, Field[Any]], program: str) -> argparse.ArgumentParser:
-    """It splits the words and explains; every value stays text, and what is not given is left out."""
+    """Splits the words and prints the help; every value stays text, and what is not given is omitted."""
     text, texts = explanations(command)
     description, _, epilog = text.partition("\n\n")
     parser = argparse.ArgumentParser(

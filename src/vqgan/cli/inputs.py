@@ -102,7 +102,7 @@ def different(names: Sequence[str]) -> list[str]:
 def read_named(
     found: Sequence[tuple[str, Path]], size: Size | None, tokenizer: Tokenizer, fit: str = "exact"
 ) -> Iterator[Named]:
-    """Reads image after image; one that cannot be read is named on stderr and left out.
+    """Reads image after image; one that cannot be read is named on stderr and skipped.
 
     Args:
         found: Files, each with its result's name.

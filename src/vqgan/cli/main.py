@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     except BrokenPipeError:
-        # Who read our output has left (`| head`). What is still buffered must not fail once more at exit.
+        # The reader of our output has left (`| head`). What is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (VqganError, KeyboardInterrupt, MemoryError, OSError, RuntimeError) as error:
@@ -67,8 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if explained is None:
             raise
         if debug:
-            import traceback
-
             traceback.print_exc()
         code, message = explained
         sys.stderr.write(f"vqgan: {message}\n")
@@ -82,12 +81,9 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, str(error) or "interrupted"
     if isinstance(error, OSError):
-        place, reason = (
-            f" `{error.filename}`" if error.filename else "",
-            reason_of(error),
-        )
-        message = f"cannot use{place}: {reason}\nhint: check the path, its rights and the disk"
-        return OutputError.exit_code, message
+        place = f" `{error.filename}`" if error.filename else ""
+        hint = "check the path, its rights and the disk"
+        return OutputError.exit_code, f"cannot use{place}: {reason_of(error)}\nhint: {hint}"
     reason = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(error, MemoryError) or "out of memory" in reason or "can't allocate memory" in reason:
         hint = "lower `--batch-size`, `--memory` or the size of the images"
@@ -180,7 +176,7 @@ def _log_to_stderr() -> Iterator[None]:
 
 @contextmanager
 def _no_empty_folders(out: str | None) -> Iterator[None]:
-    """What fails or is interrupted inside the block leaves no new folder ``out`` in which there is no file."""
+    """If the block fails or is interrupted, a new folder ``out`` without files is removed again."""
     path = Path(out or ".").absolute()
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
@@ -192,7 +188,7 @@ def _no_empty_folders(out: str | None) -> Iterator[None]:
 
 
 def _overview(group: str, *, asked: bool) -> None:
-    """Prints the commands, or those of a group; without having been asked for it, that is a mistake."""
+    """Prints the commands, or those of a group; if nobody asked for them, a command is missing."""
     shown = {name: summary for name, (_, summary) in COMMANDS.items() if name.startswith(group)}
     width = max(map(len, shown))
     lines = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in shown.items())

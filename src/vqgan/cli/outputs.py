@@ -23,7 +23,8 @@ _MARKS = (
     PAGE_MARK.encode("ascii"),
     b'{\n "codebook_size": ',
 )
-"""With these our files begin: the text chunks of images, frames and animations, the page's head, and `codes.json`."""
+"""Our files contain one of these near their start: text chunks of images, frames and animations, the page's head, or
+the first lines of `codes.json`."""
 
 _RECORDED = ("memory", "fit", "batch_size", "temperature", "top_k", "top_p", "jacobi")
 
