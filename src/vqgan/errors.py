@@ -113,7 +113,7 @@ def closest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean `{near[0]}`?"
-    return "known: " + ", ".join(f"`{name}`" for name in names)
+    return "known: " + (", ".join(f"`{name}`" for name in names) or "none")
 
 
 def require(condition: bool, message: str, *, hint: str = "") -> None:

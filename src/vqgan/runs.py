@@ -90,7 +90,7 @@ def train(
         VqganError: ConfigError, DataError or CheckpointError if the request cannot be carried out, Preempted
             after a signal (everything is saved), DivergedError, or OutputError if the disk refuses.
     """
-    hint = "give a new folder, or one to continue"
+    hint = 'begin a run with `out="RUN"`, or continue one with `resume="RUN"`'
     given = source_of(data), source_of(eval_data)
     if resume is not None:
         require(out is None, "expected exactly one of `out=` and `resume=`", hint=hint)

@@ -478,7 +478,8 @@ def test_a_folder_that_is_not_empty(trained, tmp_path, run):
 
 def test_out_and_resume_together_or_neither(trained, tmp_path, run):
     result = run("train", "tokenizer", "--out", tmp_path / "run", "--resume", trained.tokenizer)
-    message, hint = "expected exactly one of `--out` and `--resume`", "give a new folder, or one to continue"
+    message = "expected exactly one of `--out` and `--resume`"
+    hint = "begin a run with `--out RUN`, or continue one with `--resume RUN`"
     refused(result, 2, message, hint)
     result = run("train", "tokenizer", trained.tokenizer_file, "--data", trained.images)
     refused(result, 2, message, hint)

@@ -50,6 +50,7 @@ def test_errors_survive_the_way_from_another_process(kind):
 def test_the_nearest_word_is_suggested_and_else_all_are_listed():
     assert closest("witdh", ["depth", "width"]) == "did you mean `width`?"
     assert closest("zzz", ["depth", "width"]) == "known: `depth`, `width`"
+    assert closest("zzz", []) == "known: none"
 
 
 def test_hints_name_arguments_in_python_and_flags_on_the_command_line(tmp_path, capsys):
