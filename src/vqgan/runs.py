@@ -114,12 +114,15 @@ def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
     require(stage in (None, kind), f"`{name}` trains a {kind}", hint=f"use `vqgan train {kind}`")
 
 
+_BEGIN_ANEW = 'omit it, or begin a new run with `out="NEW"` and `start_from="RUN"`'
+
+
 def _refuse_when_resuming(**arguments: object) -> None:
     for name, value in arguments.items():
         require(
             value is None,
             f"`{name}=` is `{value}`, but a resumed run takes everything from its folder",
-            hint="omit it, or begin a new run in another folder",
+            hint=_BEGIN_ANEW,
         )
 
 
@@ -213,7 +216,7 @@ def _continue(
         require(
             value in (None, "auto", environment[name]),
             f"`{name}=` is {value}, but the run began with {environment[name]}",
-            hint="omit it, or begin a new run in another folder",
+            hint=_BEGIN_ANEW,
         )
     step = folder.newest()
     engine = Engine(device, environment["precision"])

@@ -497,7 +497,7 @@ def test_out_and_resume_together_or_neither(trained, tmp_path, run):
 )
 def test_a_resumed_run_refuses_what_it_would_not_heed(words, reason, trained, run):
     result = run("train", "prior", "--resume", trained.prior, *words)
-    refused(result, 2, reason, "omit it, or begin a new run in another folder")
+    refused(result, 2, reason, "omit it, or begin a new run with `--out NEW` and `--from RUN`")
 
 
 def test_a_resumed_run_refuses_another_configuration(trained, run):
