@@ -294,6 +294,8 @@ def resolve(
         for key, each in sources.items()
         if each is not None
     }
+    if given_data:  # a mistake in a source is one even where another replaces it
+        run_from_mapping(merge(*layers, changes), where=where)
     return run_from_mapping(merge(*layers, changes, {"data": given_data}), where=where)
 
 

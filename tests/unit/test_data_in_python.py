@@ -14,7 +14,7 @@ from vqgan.cli.main import main
 from vqgan.data import MemoryConfig, source_of
 from vqgan.data.loader import check_source
 from vqgan.errors import ConfigError, DataError
-from vqgan.runs import read_run, train
+from vqgan.runs import read_run, resolve, train
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 9, 9, 3)).astype(np.uint8)
 LABELS = [index % 3 for index in range(10)]
@@ -159,3 +159,9 @@ def test_a_prior_takes_its_classes_from_a_data_set(tmp_path, monkeypatch):
     first = train(tiny.tokenizer_run(steps=1), out=tmp_path / "tokenizer", **settings)
     prior = train(tiny.prior_run(steps=1), out=tmp_path / "prior", tokenizer=first, **settings)
     assert read_run(RunFolder(prior))[0].conditioner.class_names == Pictures.classes
+
+
+@pytest.mark.parametrize("wrong", ["data.source.kind=banana", "data.source=[digits]", "data.eval_source=3"])
+def test_a_mistake_in_a_source_is_one_where_another_replaces_it(wrong):
+    with pytest.raises(ConfigError, match="source"):
+        resolve("digits-tokenizer", [wrong], data="digits", eval_data="digits")
