@@ -166,7 +166,8 @@ class Attention(nn.Module):
             asking = fed if span.asking is None else [len(group.entries) for group in span.groups]
             parts = zip(queries.split(asking), keys_values.split(fed), span.groups, span.masks, strict=True)
             mixed = torch.cat([self._attend(*part, span.layer) for part in parts])
-        return F.dropout(self.output(mixed), self.dropout, self.training)
+        output = self.output(mixed)
+        return F.dropout(output, self.dropout) if self.training else output
 
     def project(self, rows: Rows, asking: Int[Tensor, " asking"] | None) -> tuple[Queries, KeysValues]:
         """Queries of the asking rows, keys and values of all."""
@@ -246,7 +247,8 @@ class Transformer(nn.Module):
         """
         parts = [part + self._positions(group) for part, group in zip(embedded, groups, strict=True)]
         rows = torch.cat([part.flatten(0, 1) for part in parts])
-        rows = F.dropout(rows, self.dropout, self.training)
+        if self.training:
+            rows = F.dropout(rows, self.dropout)
         masks = [None if each.cache is None else each.cache.mask(each.entries.shape[1]) for each in groups]
         for layer, block in enumerate(self.blocks):
             span = Span(layer, groups, masks)
