@@ -48,8 +48,8 @@ class FastLinear(nn.Linear):
 
     def forward(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """``rows @ weight.T + bias``."""
-        if len(rows) == 1 and self.parts is not None:
-            parts = torch.bmm(rows.expand(len(self.parts), 1, -1), self.parts).view(1, -1)
+        if self.parts is not None and rows.shape[0] == 1:
+            parts = torch.bmm(rows.expand(self.parts.shape[0], 1, -1), self.parts).view(1, -1)
             return parts if self.bias is None else parts.add_(self.bias)
         if not has_onednn(rows):
             return F.linear(rows, self.weight, self.bias)

@@ -92,7 +92,7 @@ class FusedAttention(Attention):
     def project(self, rows: Rows, asking: Int[Tensor, " asking"] | None) -> tuple[Queries, KeysValues]:
         """As :meth:`Attention.project`."""
         if asking is None:
-            joint = self.joint(rows).view(len(rows), 3, self.num_heads, -1)
+            joint = self.joint(rows).view(-1, 3, self.num_heads, rows.shape[1] // self.num_heads)
             return joint[:, 0], joint[:, 1:]
         queries, keys_values = self.asked[0](rows[asking]), self.asked[1](rows)
         return queries.unflatten(1, (self.num_heads, -1)), keys_values.unflatten(1, (2, self.num_heads, -1))
