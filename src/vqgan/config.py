@@ -19,7 +19,6 @@ import yaml
 from msgspec import inspect
 
 from vqgan.errors import ConfigError, closest, reason_of
-from vqgan.errors import require as require
 
 MAX_YAML_BYTES = 200_000
 """Run files are a page long; a larger file is a mistake or an attack (alias bombs)."""

@@ -14,12 +14,12 @@ from vqgan.checkpoints.original_config import is_original
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.conditioning import ClassLabelConfig
-from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, require, to_mapping
+from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.data import Data, source_of
 from vqgan.data.given import MemoryConfig
 from vqgan.data.loader import check_source, evaluation_batches, training_batches
 from vqgan.data.source import Source
-from vqgan.errors import ConfigError
+from vqgan.errors import ConfigError, require
 from vqgan.output_files import write_json, write_text
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqgan.conditioning import ConditionerConfig, build_conditioner
-from vqgan.config import Config, require
-from vqgan.errors import ConfigError
+from vqgan.config import Config
+from vqgan.errors import ConfigError, require
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
 from vqgan.sampling import SamplingSettings, check_jacobi, check_seed, fill_grids
 from vqgan.tokenizer import (
@@ -273,10 +273,8 @@ class Synthesizer(nn.Module):
             ConfigError: If no window fits.
         """
         window, order, is_spatial = self.config.window, self.config.token_order, self.conditioner.is_spatial
-        (rows, columns), (height, width) = (
-            window,
-            (side * self.tokenizer.downsample_factor for side in window),
-        )
+        rows, columns = window
+        height, width = (side * self.tokenizer.downsample_factor for side in window)
         if order != "raster" and grid != window:
             raise ConfigError(
                 f"a prior trained on {rows} x {columns} tokens in the order `{order}` "

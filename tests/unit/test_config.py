@@ -13,10 +13,9 @@ from vqgan.config import (
     parse_overrides,
     parse_yaml,
     read_yaml,
-    require,
     to_mapping,
 )
-from vqgan.errors import ConfigError
+from vqgan.errors import ConfigError, require
 
 
 class Apple(Config, frozen=True, tag_field="kind", tag="apple"):

@@ -14,8 +14,8 @@ from vqgan.checkpoints.key_maps import DIFFUSERS
 from vqgan.checkpoints.original_config import without_codes
 from vqgan.checkpoints.pickles import read_checkpoint
 from vqgan.checkpoints.tensors import COPY_AGAIN, read_tensors, write_tensors
-from vqgan.config import Config, from_mapping, require, to_mapping
-from vqgan.errors import CheckpointError, ConfigError, printable, reason_of
+from vqgan.config import Config, from_mapping, to_mapping
+from vqgan.errors import CheckpointError, ConfigError, printable, reason_of, require
 from vqgan.nn.convolution import NORM_GROUPS
 from vqgan.output_files import write_json
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig

@@ -21,8 +21,8 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     UnconditionalConfig,
 )
-from vqgan.config import from_mapping, require, value_at
-from vqgan.errors import CheckpointError, ConfigError, closest, printable
+from vqgan.config import from_mapping, value_at
+from vqgan.errors import CheckpointError, ConfigError, closest, printable, require
 from vqgan.prior import PriorConfig
 from vqgan.prior.token_order import TokenOrder
 from vqgan.synthesizer import SynthesizerConfig

@@ -6,7 +6,7 @@ from vqgan.checkpoints.published import convert as convert_checkpoint
 from vqgan.checkpoints.published import convert_to_diffusers, download_model
 from vqgan.cli import commands
 from vqgan.cli.progress import ProgressBar
-from vqgan.config import require
+from vqgan.errors import require
 from vqgan.output_files import weights_path
 
 

@@ -11,7 +11,7 @@ import torch
 from vqgan.cache import cache_folder
 from vqgan.checkpoints.load import best_precision, pick_device
 from vqgan.cli import commands
-from vqgan.config import require
+from vqgan.errors import require
 from vqgan.version import __version__
 
 CORE = ("torch", "numpy", "pillow", "safetensors", "pyyaml", "msgspec", "accelerate", "jaxtyping")

@@ -22,7 +22,7 @@ from vqgan.cli.inputs import (
 from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side, smaller
 from vqgan.cli.progress import ProgressBar
 from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
-from vqgan.config import require
+from vqgan.errors import require
 from vqgan.images import Pixels, printable, save_png, to_uint8
 from vqgan.output_files import make_folder
 from vqgan.synthesizer import Synthesizer

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vqgan.cli.outputs import PAGE_MARK, check_targets, is_ours, smaller
-from vqgan.config import require
+from vqgan.errors import require
 from vqgan.images import Pixels, read_pixels, save_apng, save_png
 from vqgan.images.pixels import to_picture
 from vqgan.images.writing import Info

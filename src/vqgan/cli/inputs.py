@@ -16,8 +16,7 @@ from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
 from vqgan.cli.commands import Use
 from vqgan.cli.flags import Size
-from vqgan.config import require
-from vqgan.errors import CheckpointError, DataError
+from vqgan.errors import CheckpointError, DataError, require
 from vqgan.images import fit, list_images, printable, read_images, read_pixels, with_channels
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, crop_to_multiple, memory_budget, pad_to_multiple

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.config import Config, Natural, require
-from vqgan.errors import ConfigError, closest
+from vqgan.config import Config, Natural
+from vqgan.errors import ConfigError, closest, require
 from vqgan.types import Condition, ConditionTokens
 
 _SHOWN = 12

@@ -1,6 +1,7 @@
 """What a scene layout is: objects, each a class and a box, and the part of the picture that is looked at."""
 
-from vqgan.config import Config, Natural, require
+from vqgan.config import Config, Natural
+from vqgan.errors import require
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height as shares of the picture, 0 to 1."""

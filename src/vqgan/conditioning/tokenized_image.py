@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.config import Config, Count, require
-from vqgan.errors import ConfigError
+from vqgan.config import Config, Count
+from vqgan.errors import ConfigError, require
 from vqgan.tokenizer import (
     Tokenizer,
     TokenizerConfig,

@@ -20,11 +20,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from vqgan.cache import cache_folder
-from vqgan.config import Bounds, Config, Count, Natural, require
+from vqgan.config import Bounds, Config, Count, Natural
 from vqgan.data import atari_explorer
 from vqgan.data.atari_explorer import Played
 from vqgan.data.source import ArraySource, Source, Split
-from vqgan.errors import ConfigError, DataError, OutputError, closest
+from vqgan.errors import ConfigError, DataError, OutputError, closest, require
 from vqgan.types import OnProgress, Progress
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from vqgan.config import Config, require
+from vqgan.config import Config
 from vqgan.data.image_files import FileSource
 from vqgan.data.source import ArraySource, Item, Source
-from vqgan.errors import DataError
+from vqgan.errors import DataError, require
 from vqgan.images import pixels_of
 
 logger = logging.getLogger(__name__)

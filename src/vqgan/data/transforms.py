@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.config import Config, Count, require
+from vqgan.config import Config, Count
+from vqgan.errors import require
 from vqgan.images import Pixels, fit, to_float, with_channels
 
 Resize = int | tuple[int, int] | Literal["cover"] | None

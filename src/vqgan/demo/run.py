@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 
 from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.config import require
 from vqgan.data import SourceConfig, open_source
 from vqgan.data.atari import AtariConfig, AtariSource
 from vqgan.data.digits import DigitsConfig
@@ -29,7 +28,7 @@ from vqgan.demo.measures import (
     reconstruction_numbers,
 )
 from vqgan.demo.report import write_demo_report
-from vqgan.errors import ConfigError
+from vqgan.errors import ConfigError, require
 from vqgan.images import grid, save_png, to_float, to_uint8
 from vqgan.output_files import make_folder, write_json
 from vqgan.runs import train

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqgan.config import Config, Count, Probability, require
-from vqgan.errors import ConfigError
+from vqgan.config import Config, Count, Probability
+from vqgan.errors import ConfigError, require
 from vqgan.prior.transformer import Group, KVCache, Transformer
 from vqgan.types import ConditionTokens, Logits, Tokens
 

@@ -35,7 +35,7 @@ def make_reader(prior: Prior, *, has_single_rows: bool = False) -> Prior:
         assert isinstance(layer, nn.Linear)
         return fast(layer.weight, layer.bias)
 
-    reader = copy.deepcopy(prior, {id(parameter): parameter for parameter in prior.parameters()}).eval()
+    reader = copy.deepcopy(prior, {id(parameter): parameter for parameter in prior.parameters()})
     for block in reader.transformer.blocks:
         assert isinstance(block, Block)
         attention, (widen, gelu, narrow, _) = block.attention, block.feed_forward
@@ -44,16 +44,14 @@ def make_reader(prior: Prior, *, has_single_rows: bool = False) -> Prior:
         fused = FusedAttention(
             attention.num_heads, joint=fast(weight, bias), output=fast_layer(attention.output)
         )
-        block.attention, block.feed_forward = (
-            fused,
-            nn.Sequential(fast_layer(widen), gelu, fast_layer(narrow)),
-        )
+        block.attention = fused
+        block.feed_forward = nn.Sequential(fast_layer(widen), gelu, fast_layer(narrow))
     width = prior.config.width  # in the last layer queries are needed of few rows, keys and values of all
     fused.asked = nn.ModuleList(fast(weight[rows], bias[rows]) for rows in (slice(width), slice(width, None)))
     reader.head = fast_layer(prior.head)
     for module in reader.modules():
         _make_bare(module)
-    return reader
+    return reader.eval()
 
 
 def _make_bare(module: nn.Module) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from vqgan.config import require
+from vqgan.errors import require
 
 TokenOrder = Literal["raster", "subsample", "z_curve", "spiral_out", "spiral_in", "random", "alternate"]
 """How a sequence runs through a grid; every order takes every grid.

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from vqgan.config import require
+from vqgan.errors import require
 from vqgan.prior import Prior, TokenOrder, to_tokens
 from vqgan.sampling.jacobi import sample_grid_jacobi
 from vqgan.sampling.plan import Costs, plan_within

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vqgan.config import require
+from vqgan.errors import require
 from vqgan.types import is_number, is_whole
 
 NextLogits = Float[Tensor, "b K"]

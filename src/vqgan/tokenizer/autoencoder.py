@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqgan.config import Config, Count, Probability, require
+from vqgan.config import Config, Count, Probability
+from vqgan.errors import require
 from vqgan.nn.convolution import NORM_GROUPS, Downsample, GroupNorm, Level, Upsample, middle
 from vqgan.types import Images, Latents
 

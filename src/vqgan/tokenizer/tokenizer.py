@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor, nn
 
-from vqgan.config import Config, require
+from vqgan.config import Config
+from vqgan.errors import require
 from vqgan.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
 from vqgan.tokenizer.quantizers import QuantizerConfig, build_quantizer
 from vqgan.tokenizer.quantizers.base import Quantized

@@ -21,8 +21,8 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     build_conditioner,
 )
-from vqgan.config import require, to_mapping
-from vqgan.errors import CheckpointError, ConfigError, DataError
+from vqgan.config import to_mapping
+from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork, check_fits
 from vqgan.prior import PriorConfig

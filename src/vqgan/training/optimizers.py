@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vqgan.checkpoints.format import Model, check_keys, save_model, shapes_of
 from vqgan.checkpoints.tensors import below
-from vqgan.config import Config, Natural, Positive, Share, Weight, require
-from vqgan.errors import CheckpointError
+from vqgan.config import Config, Natural, Positive, Share, Weight
+from vqgan.errors import CheckpointError, require
 from vqgan.training.engine import Engine
 
 

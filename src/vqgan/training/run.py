@@ -7,13 +7,13 @@ from typing import Any
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig
-from vqgan.config import Config, Natural, from_mapping, read_yaml, require, to_mapping
+from vqgan.config import Config, Natural, from_mapping, read_yaml, to_mapping
 from vqgan.data import SourceConfig, open_source
 from vqgan.data.given import MemoryConfig
 from vqgan.data.image_files import WhichFrames
 from vqgan.data.source import Source
 from vqgan.data.transforms import Framing, TransformConfig
-from vqgan.errors import CheckpointError, ConfigError, DataError
+from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.prior import PriorShape, TokenOrder, check_token_order
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.prior_task import PriorTaskConfig

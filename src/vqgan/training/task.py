@@ -7,7 +7,8 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.config import Bounds, Config, Count, Natural, require
+from vqgan.config import Bounds, Config, Count, Natural
+from vqgan.errors import require
 from vqgan.training.engine import Engine
 from vqgan.training.optimizers import TrainingState
 from vqgan.types import Batch, Images, OnProgress

@@ -8,7 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.config import Config, Count, Natural, Positive, Probability, Share, Weight, require
+from vqgan.config import Config, Count, Natural, Positive, Probability, Share, Weight
+from vqgan.errors import require
 from vqgan.evaluation.psnr import psnr
 from vqgan.images import to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vqgan.config import Config, Count, require
-from vqgan.errors import ConfigError
+from vqgan.config import Config, Count
+from vqgan.errors import ConfigError, require
 from vqgan.tokenizer.quantizers.remap import RemapConfig, check_used, to_all
 from vqgan.types import Indices, Latents
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vqgan.config import Config, Count, require
-from vqgan.errors import CheckpointError
+from vqgan.config import Config, Count
+from vqgan.errors import CheckpointError, require
 from vqgan.types import Indices
 
 _MASK = 0xFFFFFFFF
