@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,19 @@ def make_folder(folder: Path) -> None:
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextmanager
+def no_empty_folders(out: str | None) -> Iterator[None]:
+    """If the block fails or is interrupted, a new folder ``out`` without files is removed again."""
+    path = Path(out or ".").absolute()
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        if new and all(found.is_dir() for found in new[-1].rglob("*")):
+            shutil.rmtree(new[-1], ignore_errors=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

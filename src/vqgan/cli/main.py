@@ -4,12 +4,10 @@ import importlib
 import logging
 import os
 import re
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from vqgan.errors import ConfigError, OutputError, VqganError, closest, reason_of
@@ -130,10 +128,11 @@ def _dispatch(words: list[str]) -> None:
         if name not in COMMANDS:
             raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS))
         from vqgan.cli.flags import read_flags
+        from vqgan.output_files import no_empty_folders
 
         flags: Any = read_flags(flags_of(name), rest[1:], program=f"vqgan {name}")
         work = function_of(name)  # imported only now: help needs no torch
-        with _log_to_stderr(), _no_empty_folders(getattr(flags, "out", None)):
+        with _log_to_stderr(), no_empty_folders(getattr(flags, "out", None)):
             work(flags)
 
 
@@ -172,19 +171,6 @@ def _log_to_stderr() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-
-
-@contextmanager
-def _no_empty_folders(out: str | None) -> Iterator[None]:
-    """If the block fails or is interrupted, a new folder ``out`` without files is removed again."""
-    path = Path(out or ".").absolute()
-    new = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        yield
-    except BaseException:
-        if new and all(found.is_dir() for found in new[-1].rglob("*")):
-            shutil.rmtree(new[-1], ignore_errors=True)
-        raise
 
 
 def _overview(group: str, *, asked: bool) -> None:
