@@ -18,7 +18,7 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     UnconditionalConfig,
 )
-from vqgan.data import AtariConfig, DigitsConfig, FolderConfig, IdxConfig, ListConfig
+from vqgan.data import AtariConfig, DigitsConfig, FolderConfig, IdxConfig, ListConfig, SampleConfig
 from vqgan.images import save_png, to_float
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
@@ -92,6 +92,7 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     FolderConfig: _folder,
     ListConfig: _list,
     DigitsConfig: lambda folder: DigitsConfig(),
+    SampleConfig: lambda folder: SampleConfig(names=("grass", "flower")),
     AtariConfig: lambda folder: AtariConfig(games=("MontezumaRevenge",), frames=400, max_frames=20),
 }
 """By class; what a source reads may be written into the folder."""

@@ -68,7 +68,7 @@ def train(
 
     Args:
         run: A preset's name, a YAML file, ours or the original's, or or a run itself; None when resuming.
-        data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"atari:GAME"``, ...; or a
+        data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"sample:NAME"``, ...; or a
             list of paths, a uint8 array (n H W c), or a list or ``Dataset`` of images or (image, class): PIL
             pictures, arrays (H W c) or tensors (c H W) of uint8, uint16 or floats in [0, 1].
         eval_data: Held-out images, as ``data``; by default a fixed part of it.

@@ -600,6 +600,11 @@ def test_a_place_that_is_a_file_is_seen_before_anything_is_drawn(trained, tmp_pa
     [
         ("sklearn.datasets", "digits", "the data source `digits` needs scikit-learn, which is not installed"),
         ("ale_py", "atari:Pong", "ale-py"),
+        (
+            "skimage",
+            "sample:grass",
+            "the data source `sample:grass` needs scikit-image, which is not installed",
+        ),
     ],
 )
 def test_a_missing_extra(module, data, message, trained, tmp_path, monkeypatch, run):

@@ -9,6 +9,7 @@ from vqgan.data.digits import DigitsConfig, open_digits
 from vqgan.data.given import Items, MemoryConfig, given_source
 from vqgan.data.idx import IdxConfig, open_idx
 from vqgan.data.image_files import FolderConfig, ListConfig, WhichFrames, open_folder, open_list
+from vqgan.data.sample import SampleConfig, open_sample
 from vqgan.data.source import Source
 from vqgan.errors import ConfigError, closest
 from vqgan.types import OnProgress
@@ -18,7 +19,7 @@ PATH_KINDS: dict[str, type[FolderConfig | ListConfig | IdxConfig]] = {
     "list": ListConfig,
     "idx": IdxConfig,
 }
-SourceConfig = FolderConfig | ListConfig | AtariConfig | DigitsConfig | IdxConfig
+SourceConfig = FolderConfig | ListConfig | AtariConfig | DigitsConfig | IdxConfig | SampleConfig
 Data = str | Path | SourceConfig | Source | Items | None
 """What says where images come from: a source's name or configuration, or the images themselves."""
 
@@ -26,12 +27,12 @@ Data = str | Path | SourceConfig | Source | Items | None
 def parse_source(text: str) -> SourceConfig:
     """The source that ``--data`` names.
 
-    ``atari:GAME`` (several with commas), ``digits``, ``folder:PATH``, ``list:PATH`` and ``idx:PATH`` say what
-    they are. Any other text is a path: of IDX files if its name says so, of a list if it is a file or ends in
-    ``.txt``, else of a folder.
+    ``atari:GAME`` and ``sample:NAME`` (several with commas), ``digits``, ``folder:PATH``, ``list:PATH`` and
+    ``idx:PATH`` say what they are. Any other text is a path: of IDX files if its name says so, of a list if it
+    is a file or ends in ``.txt``, else of a folder.
 
     Raises:
-        ConfigError: If the text begins with an unknown kind, or is empty.
+        ConfigError: If the text begins with an unknown kind, names an unknown picture, or is empty.
 
     Example:
         >>> parse_source("idx:mnist").path
@@ -44,12 +45,14 @@ def parse_source(text: str) -> SourceConfig:
     match kind:
         case "atari" if rest:
             return AtariConfig(games=tuple(game.strip() for game in rest.split(",")))
+        case "sample" if rest:
+            return SampleConfig(names=tuple(name.strip() for name in rest.split(",")))
         case "digits" if not colon:
             return DigitsConfig()
         case _ if rest and kind in PATH_KINDS:
             return PATH_KINDS[kind](path=rest)
     if not text or (colon and not path.exists() and re.fullmatch(r"[a-z]{2,}", kind)):
-        hint = closest(kind, ("atari", "digits", *PATH_KINDS))
+        hint = closest(kind, ("atari", "digits", "sample", *PATH_KINDS))
         raise ConfigError(
             f"unknown data source `{text}`", hint=f"{hint}; or give a folder or a text file of paths"
         )
@@ -100,6 +103,8 @@ def open_source(
             return open_digits()
         case IdxConfig():
             return open_idx(config)
+        case SampleConfig():
+            return open_sample(config)
         case Source():
             return config
         case MemoryConfig():

@@ -10,6 +10,7 @@ from vqgan.data import (
     FolderConfig,
     IdxConfig,
     ListConfig,
+    SampleConfig,
     SourceConfig,
     parse_source,
 )
@@ -21,6 +22,7 @@ from vqgan.errors import ConfigError
     [
         ("digits", DigitsConfig()),
         ("atari:Pong, MsPacman", AtariConfig(games=("Pong", "MsPacman"))),
+        ("sample:grass, hubble", SampleConfig(names=("grass", "hubble"))),
         ("folder:a:b", FolderConfig(path="a:b")),
         ("list:names", ListConfig(path="names")),
         ("idx:mnist", IdxConfig(path="mnist")),
