@@ -36,18 +36,35 @@ def replace_file(path: Path, write: Callable[[Path], object], *, durable: bool =
     Raises:
         OutputError: If anything fails; the old file, if any, is untouched and no temporary file remains.
     """
+    with replacing(path, durable=durable) as temporary, output_errors(path):
+        write(temporary)
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Gives a temporary path in the same folder; what the block writes there is renamed to ``path`` at its end.
+
+    Like :func:`replace_file`, for what is written bit by bit while something else goes on. Errors of the block are not
+    changed: put :func:`output_errors` around what writes.
+
+    Raises:
+        OutputError: If the folder cannot be made, or the file not renamed.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with output_errors(path):
         if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(temporary)
+        temporary.unlink(missing_ok=True)  # of a process with the same number that was killed
+    try:
+        yield temporary
+        with output_errors(path):
             if durable:
                 sync(temporary)
             os.replace(temporary, path)
             if durable:
                 sync(path.parent)
-        finally:
+    finally:
+        with output_errors(path):
             temporary.unlink(missing_ok=True)
 
 

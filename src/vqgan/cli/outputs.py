@@ -12,6 +12,7 @@ from vqgan.checkpoints.load import precision_of
 from vqgan.cli.commands import Use
 from vqgan.errors import ConfigError
 from vqgan.images import Pixels, fit, grid, printable, to_float
+from vqgan.images.tile_pyramid import MARK, is_pyramid
 
 PAGE_MARK = '<meta name="generator" content="vqgan --frames">'
 """By this line a later drawing recognizes a page as ours."""
@@ -21,10 +22,11 @@ _MARKS = (
     b"tEXtstep\0",
     b"tEXtframes\0",
     PAGE_MARK.encode("ascii"),
+    MARK.encode("ascii"),
     b'{\n "codebook_size": ',
 )
-"""Our files contain one of these near their start: text chunks of images, frames and animations, the page's head, or
-the first lines of `codes.json`."""
+"""Our files contain one of these near their start: text chunks of images, frames and animations, the heads of pages and
+pyramids, or the first lines of `codes.json`."""
 
 _RECORDED = ("memory", "fit", "batch_size", "temperature", "top_k", "top_p", "jacobi")
 
@@ -70,7 +72,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a command wrote this file; an array of codes is recognized by what stands beside it."""
+    """Whether a command wrote this file or folder of tiles; an array of codes is known by what stands beside it."""
+    if path.is_dir():
+        return is_pyramid(path)
     try:
         with (path.with_suffix(".json") if path.suffix == ".npy" else path).open("rb") as file:
             start = file.read(1024)

@@ -110,12 +110,18 @@ def save_apng(
 
 def _save_png(picture: Image.Image, path: str | Path, info: Info | None, **settings: Any) -> Path:
     """Writes a file that appears complete or not at all."""
-    chunks, buffer, path = PngInfo(), io.BytesIO(), Path(path)
-    for keyword, text in (info or {}).items():
-        chunks.add_text(keyword, text)
-    picture.save(buffer, "PNG", pnginfo=chunks, **settings)
+    buffer, path = io.BytesIO(), Path(path)
+    picture.save(buffer, "PNG", pnginfo=text_chunks(info), **settings)
     replace_file(path, lambda temporary: temporary.write_bytes(buffer.getvalue()), durable=False)
     return path
+
+
+def text_chunks(info: Info | None) -> PngInfo:
+    """The text chunks of a PNG as Pillow takes them."""
+    chunks = PngInfo()
+    for keyword, text in (info or {}).items():
+        chunks.add_text(keyword, text)
+    return chunks
 
 
 def grid(images: Images, columns: int, pad: int = 2) -> Float[Tensor, "c R C"]:
