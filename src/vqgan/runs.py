@@ -13,7 +13,7 @@ import torch
 from vqgan.checkpoints.original_config import is_original
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.conditioning import ClassLabelConfig
+from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.data import Data, source_of
 from vqgan.data.given import MemoryConfig
@@ -139,7 +139,8 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> None:
         f"{training.steps:,} steps of {training.batch_size} images of {height}x{width} pixels in {engine.precision} "
         f"on {engine.device}: {len(images):,} images{classes}, {len(heldout) if measured else 0:,} held out",
     )
-    transform = data.transform(session.task.image_channels)
+    by_place = isinstance(settings, PriorRun) and isinstance(settings.conditioner, CoordinatesConfig)
+    transform = data.transform(session.task.image_channels, coordinates=by_place)
     with ExitStack() as stack:
         batches = training_batches(
             images,

@@ -54,12 +54,14 @@ class Batch:
         condition: One tensor per condition, the batch first (``{"class": (b,)}``).
         sample: The number of each sample in the run's endless sequence; it seeds augmentation and corruption.
         skipped: Files of this batch that could not be read, as (path, reason); another took their place.
+        corner: Where the images show more than the samples: rows and columns above and to the left of each sample.
     """
 
     images: Images
     condition: dict[str, Tensor]
     sample: Int[Tensor, " b"]
     skipped: tuple[tuple[str, str], ...] = ()
+    corner: Int[Tensor, "b 2"] | None = None
 
 
 @dataclass(frozen=True)

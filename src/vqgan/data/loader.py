@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vqgan.data.source import Source
-from vqgan.data.transforms import TransformConfig, transform
+from vqgan.data.transforms import Cut, TransformConfig, cut_out, draw_cut
 from vqgan.errors import DataError, VqganError
 from vqgan.types import Batch
 
@@ -162,27 +162,39 @@ class _Reader(Dataset[Batch | VqganError]):
         wanted = self.transform
         # For grey images, colour is resized, then made grey.
         channels = 3 if wanted.image_channels == 1 else wanted.image_channels
-        good: list[tuple[Tensor, int, int | None]] = []
+        good: list[tuple[Tensor, Cut, int, int | None]] = []
         bad: dict[str, str] = {}
         for sample in samples:
             one = (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
             for index in one:
                 try:
                     item = self.source.read(index, channels, wanted.smallest_side())
-                    image = transform(item.pixels, wanted, augmentation(sample, self.seed or 0))
-                    good.append((image, sample, item.class_index))
+                    shape, chance = item.pixels.shape, augmentation(sample, self.seed or 0)
+                    cut = draw_cut((shape[0], shape[1]), wanted, chance)
+                    good.append((cut_out(item.pixels, wanted, cut), cut, sample, item.class_index))
                     break
                 except DataError as error:
                     label = self.source.label(index)
                     bad[label] = _reason(error, label)
-        images, numbers, classes = zip(*good, strict=True) if good else ((), (), ())
-        nothing = torch.empty(0, wanted.image_channels, *wanted.image_size)
+        images, cuts, numbers, classes = zip(*good, strict=True) if good else ((), (), (), ())
+        condition: dict[str, Tensor] = {}
+        if self.source.class_names:
+            condition["class"] = torch.tensor(classes, dtype=torch.int64)
+        if wanted.coordinates:
+            maps = [cut.coordinates(wanted.image_size) for cut in cuts]
+            condition["coordinates"] = _stacked(maps, 1, *wanted.image_size)
         return Batch(
-            images=torch.stack(images) if images else nothing,
-            condition={"class": torch.tensor(classes, dtype=torch.int64)} if self.source.class_names else {},
+            images=_stacked(images, wanted.image_channels, *wanted.window()),
+            condition=condition,
             sample=torch.tensor(numbers, dtype=torch.int64),
             skipped=tuple(bad.items()),
+            corner=torch.tensor([cut.corner for cut in cuts]).view(-1, 2).long() if wanted.context else None,
         )
+
+
+def _stacked(tensors: Sequence[Tensor], *shape: int) -> Tensor:
+    """A batch of tensors of this shape, also if there are none."""
+    return torch.stack(list(tensors)) if tensors else torch.empty(0, *shape)
 
 
 def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> Iterator[Batch]:

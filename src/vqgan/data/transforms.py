@@ -1,13 +1,16 @@
 """From an image of any size to a training sample."""
 
+import math
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.config import Config, Count
+from vqgan.config import Config, Count, Natural
 from vqgan.errors import require
 from vqgan.images import Pixels, fit, to_float, with_channels
 
@@ -26,12 +29,17 @@ class Framing(Config, frozen=True):
             takes the smallest that holds the crop, none the image's own. Where the crop would not fit, the
             image is enlarged.
         flip: Mirrors every second image, on average.
+        context: Pixels on each side of the crop that a prior's tokenizer sees too, so that the codes at the crop's
+            border are nearly those of the whole image. Crop and context together must fit into the image, which is
+            enlarged where they do not. At the image's border the crop has no context on that side, as there is
+            none in the image.
     """
 
     image_size: tuple[int, int]
     crop: Literal["random", "center"] = "random"
     resize: Resize = "cover"
     flip: bool = False
+    context: Natural = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +49,10 @@ class Framing(Config, frozen=True):
             1 <= lengths[0] <= lengths[1],
             f"`resize` is {self.resize}, expected a length of at least 1, or the shortest and the longest",
         )
+
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of the crop with its context."""
+        return self.image_size[0] + 2 * self.context, self.image_size[1] + 2 * self.context
 
     def lengths(self) -> tuple[int, int] | None:
         """The shortest and the longest shorter side that ``resize`` names, if it names any."""
@@ -54,9 +66,11 @@ class TransformConfig(Framing, frozen=True, kw_only=True):
 
     Attributes:
         image_channels: 1 (grey), 3 (RGB) or 4 (RGBA), to which images are converted; others only arrays have.
+        coordinates: Whether each sample comes with its place in its picture.
     """
 
     image_channels: Count
+    coordinates: bool = False
 
     def without_chance(self) -> "TransformConfig":
         """The same for images that are looked at, not trained on: the centre at the middle of the lengths."""
@@ -66,26 +80,84 @@ class TransformConfig(Framing, frozen=True, kw_only=True):
 
     def smallest_side(self) -> int | None:
         """How long the shorter side of a decoded image must be, half as long again as is used; None: as it is."""
-        return None if self.resize is None else 3 * max(*self.image_size, *(self.lengths() or ())) // 2
+        return None if self.resize is None else 3 * max(*self.window(), *(self.lengths() or ())) // 2
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which part of an image becomes a sample, with its context, and where it lies in the resized picture.
+
+    Attributes:
+        at: Where the part lies, as :func:`fit` takes it.
+        scale: Size of the resized picture in sizes of the image.
+        flip: Whether the part is mirrored.
+        corner: Rows and columns of context above and to the left of the sample.
+        start: Row and column of the sample in the resized picture. Of a mirrored part, in the mirrored picture.
+        whole: Rows and columns of the resized picture.
+    """
+
+    at: tuple[float, float]
+    scale: float
+    flip: bool
+    corner: tuple[int, int]
+    start: tuple[float, float]
+    whole: tuple[float, float]
+
+    def coordinates(self, size: tuple[int, int]) -> Float[Tensor, "1 rows columns"]:
+        """Where each of the sample's pixels is in the picture: ``(row * W + column) / (H * W)``, in raster order."""
+        height, width = self.whole
+        rows, columns = (begin + np.arange(side) for begin, side in zip(self.start, size, strict=True))
+        return torch.from_numpy((rows[:, None] * width + columns) / (height * width)).float()[None]
+
+
+def draw_cut(shape: tuple[int, int], config: Framing, generator: np.random.Generator) -> Cut:
+    """Decides which part of an image of this shape (H, W) becomes a sample; chance comes from ``generator`` alone."""
+    at = (generator.random(), generator.random()) if config.crop == "random" else (0.5, 0.5)
+    scale, lengths, window = 0.0 if config.resize == "cover" else 1.0, config.lengths(), config.window()
+    if lengths is not None:
+        low, high = lengths
+        scale = (low if low == high else int(generator.integers(low, high + 1))) / min(shape)
+    scale = max(scale, window[0] / shape[0], window[1] / shape[1])
+    whole = shape[0] * scale, shape[1] * scale
+    (row, above, top), (column, beside, left) = (
+        _place(max(0.0, whole[axis] - window[axis]), config.context, at[axis], exact=scale == 1)
+        for axis in (0, 1)
+    )
+    flip = config.flip and bool(generator.random() < 0.5)
+    if flip:
+        beside, left = 2 * config.context - beside, whole[1] - config.image_size[1] - left
+    return Cut((row, column), scale, flip, (above, beside), (top, left), whole)
+
+
+def _place(free: float, context: int, at: float, *, exact: bool) -> tuple[float, int, float]:
+    """Along one axis: where crop and context lie (a share of ``free``), the context before the crop, the crop's start.
+
+    The crop may lie anywhere in the image. Near a border, crop and context end at the border, and the crop moves by at
+    most half the context, so that before it are none, one or two contexts: whole cells of codes.
+    """
+    before = 0
+    if context:
+        wanted = (free + 2 * context) * at
+        begin = min(max(wanted - context, 0.0), free)
+        before, at = context * round((wanted - begin) / context), begin / free if free else 0.5
+    begin = float(math.ceil(free * at - 0.5)) if exact else free * at  # whole pixels, as `fit` cuts them
+    return at, before, begin + before
+
+
+def cut_out(pixels: Pixels, config: TransformConfig, cut: Cut) -> Float[Tensor, "channels rows columns"]:
+    """The part of an image with its context, resized, perhaps mirrored, in [-1, 1]."""
+    pixels = with_channels(fit(pixels, config.window(), cut.at, cut.scale), config.image_channels)
+    return to_float(pixels[:, ::-1].copy() if cut.flip else pixels)
 
 
 def transform(
     pixels: Pixels, config: TransformConfig, generator: np.random.Generator
 ) -> Float[Tensor, "channels rows columns"]:
-    """Resizes an image as ``config.resize`` says, crops it and perhaps mirrors it.
+    """Resizes an image as ``config.resize`` says, crops it, with its context, and perhaps mirrors it.
 
     An image of the target's size keeps its exact pixels. Nothing but ``generator`` decides what is random.
 
     Returns:
         Values in [-1, 1].
     """
-    at = (generator.random(), generator.random()) if config.crop == "random" else (0.5, 0.5)
-    scale, lengths = 0.0 if config.resize == "cover" else 1.0, config.lengths()
-    if lengths is not None:
-        low, high = lengths
-        length = low if low == high else int(generator.integers(low, high + 1))
-        scale = length / min(pixels.shape[:2])
-    pixels = with_channels(fit(pixels, config.image_size, at, scale), config.image_channels)
-    if config.flip and generator.random() < 0.5:
-        pixels = pixels[:, ::-1].copy()
-    return to_float(pixels)
+    return cut_out(pixels, config, draw_cut((pixels.shape[0], pixels.shape[1]), config, generator))

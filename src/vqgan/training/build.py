@@ -27,7 +27,7 @@ from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork, check_fits
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizer import Tokenizer, receptive_field
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import PriorRun, Run, TokenizerRun, differences, read_run
@@ -167,7 +167,7 @@ def build_prior_task(
         The run (with the classes of the data filled in) and the task.
 
     Raises:
-        ConfigError: If neither a tokenizer nor a synthesizer to start from is given.
+        ConfigError: If neither a tokenizer nor a synthesizer to start from is given, or ``data.context`` does not fit.
         CheckpointError: If a file holds another kind of model.
         DataError: If the condition is a class and the images have none, or others; or a second picture or a
             layout, which no data source has.
@@ -192,6 +192,7 @@ def build_prior_task(
         named = msgspec.structs.replace(run, conditioner=_with_classes(run.conditioner, class_names))
         synthesizer = Synthesizer(synthesizer_config(named, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)
+    _check_context(run.data.context, synthesizer.tokenizer)
     config = synthesizer.config
     shape, order = config.prior.shape(), config.token_order
     if (shape, order) != (run.prior, run.token_order):
@@ -219,6 +220,21 @@ def _warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:
             "the tokenizer was trained on images of %dx%d pixels, this prior is on %dx%d; give "
             "`--image-size %dx%d` for the same",
             *(height, width, *ours, height, width),
+        )
+
+
+def _check_context(context: int, tokenizer: Tokenizer) -> None:
+    """Refuses a context that is not made of whole cells; logs how much of what the tokenizer sees it is."""
+    factor = tokenizer.downsample_factor
+    require(
+        context % factor == 0,
+        f"`data.context` is {context}, expected a multiple of the tokenizer's downsample factor {factor}",
+        hint=f"the next are {context // factor * factor} and {-(-context // factor) * factor}",
+    )
+    if context:
+        reach = receptive_field(tokenizer.config.autoencoder)
+        logger.info(
+            "crops come with %d pixels of context; the tokenizer's convolutions see %d", context, reach
         )
 
 

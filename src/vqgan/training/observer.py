@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,9 @@ class Observer:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with images and condition on a device; the numbers of the samples stay where they are read."""
+    """The batch with images and condition on a device; numbers and corners of the samples stay where they are read."""
     condition = {name: tensor.to(device) for name, tensor in batch.condition.items()}
-    return Batch(batch.images.to(device), condition, batch.sample, batch.skipped)
+    return replace(batch, images=batch.images.to(device), condition=condition)
 
 
 class MetricsLog:

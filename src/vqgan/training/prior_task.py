@@ -89,13 +89,26 @@ class PriorTask:
         with torch.no_grad():
             tokenizer = self.synthesizer.tokenizer
             # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
-            indices = tokenizer.quantizer.encode(tokenizer.latents(batch.images))
+            codes = tokenizer.quantizer.encode(tokenizer.latents(batch.images))
+            indices = self._without_context(codes, batch)
             grid = (indices.shape[1], indices.shape[2])
             tokens = to_tokens(indices, self.synthesizer.config.token_order)
             condition = self.synthesizer.conditioner.tokens(self._condition(batch), len(tokens), grid)
         read = self._corrupted(tokens, batch.sample) if corrupt else tokens
         with self.engine.autocast():
             return -self.prior.log_probability(tokens, condition.to(tokens.device), read=read).mean()
+
+    def _without_context(self, maps: Tensor, batch: Batch) -> Tensor:
+        """The samples' part of the batch's images or codes."""
+        if batch.corner is None:
+            return maps
+        tokenizer, side = self.synthesizer.tokenizer, batch.images.shape[-1] // maps.shape[-1]
+        rows, columns = (
+            tokenizer.downsample_factor * each // side for each in self.synthesizer.config.window
+        )
+        corners = (batch.corner // side).tolist()
+        parts = zip(maps, corners, strict=True)
+        return torch.stack([each[..., y : y + rows, x : x + columns] for each, (y, x) in parts])
 
     def _condition(self, batch: Batch) -> Mapping[str, Tensor] | None:
         """What of the batch's conditions this conditioner reads."""
@@ -130,19 +143,20 @@ class PriorTask:
     @torch.no_grad()
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
         """Free samples, a greedy one, and images completed from their upper half; always the same seeds."""
-        count, _, height, width = batch.images.shape
+        images = self._without_context(batch.images, batch)
+        count, _, height, width = images.shape
         condition = self._condition(batch)
         with self.state.averaged(), self.engine.autocast():
             rows, columns = self.synthesizer.tokenizer.grid_size((height, width))
-            known = torch.zeros(count, rows, columns, dtype=torch.bool, device=batch.images.device)
+            known = torch.zeros(count, rows, columns, dtype=torch.bool, device=images.device)
             known[:, : rows // 2] = True
             size = (height, width)
             sampled = self.synthesizer.sample(count, size, condition, on_progress=on_progress)
             greedy = self.synthesizer.sample(
                 1, size, _first(condition), temperature=0.0, on_progress=on_progress
             )
-            completed = self.synthesizer.complete(batch.images, known, condition, on_progress=on_progress)
-        return {"samples": sampled, "greedy": greedy, "completed": torch.cat([batch.images, completed])}
+            completed = self.synthesizer.complete(images, known, condition, on_progress=on_progress)
+        return {"samples": sampled, "greedy": greedy, "completed": torch.cat([images, completed])}
 
     def export(self, folder: RunFolder, step: int) -> None:
         """Writes the whole synthesizer to ``prior.safetensors``, with the averaged weights if there are any."""

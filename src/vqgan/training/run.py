@@ -41,10 +41,10 @@ class DataConfig(Framing, frozen=True, kw_only=True):
     frames: WhichFrames = "first"
     workers: Natural = 0
 
-    def transform(self, channels: int) -> TransformConfig:
-        """How an image becomes a tensor of this number of channels."""
+    def transform(self, channels: int, *, coordinates: bool = False) -> TransformConfig:
+        """How an image becomes a tensor of this number of channels, perhaps with its place in its picture."""
         framing = {name: getattr(self, name) for name in Framing.__struct_fields__}
-        return TransformConfig(image_channels=channels, **framing)
+        return TransformConfig(image_channels=channels, coordinates=coordinates, **framing)
 
 
 def open_sources(
@@ -89,6 +89,14 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
     task: TokenizerTaskConfig
     data: DataConfig
     training: LoopConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.data.context == 0,
+            f"`data.context` is {self.data.context}, expected 0: a tokenizer learns from what it sees",
+            hint="set it in the run of a prior",
+        )
 
 
 class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):

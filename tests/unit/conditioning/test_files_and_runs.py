@@ -1,13 +1,15 @@
-"""Conditions that are pictures or layouts in the files of models, and where training asks for them."""
+"""Conditions in the files of models, and where training asks for them or brings them along."""
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
 import tiny
 from vqgan.checkpoints.format import load_model, save_model
-from vqgan.conditioning import SceneLayoutConfig, TokenizedImageConfig
+from vqgan.conditioning import Coordinates, CoordinatesConfig, SceneLayoutConfig, TokenizedImageConfig
 from vqgan.errors import DataError
+from vqgan.runs import train
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.training.build import build_prior_task, synthesizer_config
 from vqgan.training.engine import Engine
@@ -55,3 +57,38 @@ def test_training_says_that_the_images_come_without_such_a_condition(tmp_path, c
         build_prior_task(
             run, Engine("cpu"), seed=0, tokenizer=path, start_from=None, class_names=("cat", "dog", "fox")
         )
+
+
+@pytest.mark.parametrize(("resize", "context"), [("cover", 0), (None, 0), (None, 8)])
+def test_a_prior_of_coordinates_is_told_where_in_its_picture_each_crop_lies(
+    resize, context, tmp_path, monkeypatch
+):
+    """Of pictures of 40 x 40 pixels each has a value of its own, so a crop's first token tells where it lies."""
+    seen, tokens = [], Coordinates.tokens
+    monkeypatch.setattr(
+        Coordinates, "tokens", lambda *given, **more: seen.append(tokens(*given, **more)) or seen[-1]
+    )
+    path = tmp_path / "tokenizer.safetensors"
+    save_model(tiny.tokenizer(), path)
+    conditioner = CoordinatesConfig(num_values=1600, downsample_factor=4)
+    run = msgspec.structs.replace(tiny.prior_run(batch_size=64, pictures=2), conditioner=conditioner)
+    data = msgspec.structs.replace(run.data, resize=resize, context=context)
+    pictures = np.random.Generator(np.random.Philox(0)).integers(0, 256, (30, 40, 40, 1), np.uint8)
+    train(
+        msgspec.structs.replace(run, data=data),
+        data=pictures,
+        out=tmp_path / "run",
+        tokenizer=path,
+        device="cpu",
+    )
+    first = torch.cat([each[:, 0] for each in seen])
+    own = tokens(Coordinates(conditioner), None, 1, (2, 2))[0, 0]
+    if resize == "cover":
+        assert set(first.tolist()) == {own.item()}
+    else:
+        places = {
+            row * 40 + column + 62 for row in range(33) for column in range(33)
+        }  # 61.5: a cell's middle
+        assert set(first.tolist()) <= places | {place - 1 for place in places}
+        assert len(set(first.tolist())) > 100
+        assert set(range(62, 95)) & set(first.tolist())  # the uppermost row

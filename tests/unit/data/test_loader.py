@@ -373,3 +373,33 @@ def test_augmentation_follows_from_seed_and_sample_and_is_not_the_orders_chance(
     assert not np.array_equal(
         first, np.argsort(augmentation(5, 3).bit_generator.random_raw(1000), kind="stable")
     )
+
+
+def test_samples_come_with_their_context_and_their_coordinates_where_these_are_asked_for() -> None:
+    wanted = TransformConfig(
+        image_size=(2, 3), image_channels=1, resize=None, context=2, flip=True, coordinates=True
+    )
+    source = ArraySource(name="one", images=np.arange(9 * 10, dtype=np.uint8).reshape(1, 9, 10, 1))
+    (batch,) = first(training_batches(source, wanted, batch_size=400, seed=0), 1)
+    assert batch.images.shape == (400, 1, 6, 7)
+    places = batch.condition["coordinates"] * 90
+    assert batch.corner is not None
+    for image, (row, column), place in zip(batch.images, batch.corner.tolist(), places, strict=True):
+        shown = ((image[:, row : row + 2, column : column + 3] + 1) * 127.5).round()
+        same, mirrored = shown - place, shown // 10 * 10 + 9 - shown % 10 - place
+        assert min(same.abs().max(), mirrored.abs().max()) < 1e-3
+    assert {tuple(corner) for corner in batch.corner.tolist()} == {
+        (y, x) for y in (0, 2, 4) for x in (0, 2, 4)
+    }
+    (held_out,) = evaluation_batches(source, wanted, 4)
+    assert held_out.corner is not None
+    assert held_out.corner.tolist() == [[2, 2]]
+
+
+def test_a_batch_without_images_has_the_shapes_of_others() -> None:
+    wanted = TransformConfig(image_size=(2, 3), image_channels=1, context=2, coordinates=True)
+    (batch,) = evaluation_batches(Watched(2, bad=frozenset({0, 1})), wanted, 2)
+    assert batch.images.shape == (0, 1, 6, 7)
+    assert batch.condition["coordinates"].shape == (0, 1, 2, 3)
+    assert batch.corner is not None
+    assert batch.corner.shape == (0, 2)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vqgan.config import from_mapping
-from vqgan.data.transforms import TransformConfig, transform
+from vqgan.data.transforms import TransformConfig, cut_out, draw_cut, transform
 from vqgan.errors import ConfigError
 from vqgan.images import to_float
 
@@ -111,3 +111,85 @@ def crops_of(how: TransformConfig) -> list[torch.Tensor]:
 def test_impossible_lengths_are_refused(resize: object) -> None:
     with pytest.raises(ConfigError, match="`resize` is"):
         config(resize=resize)
+
+
+def numbered(rows: int, columns: int) -> np.ndarray:
+    """An image whose pixels all differ."""
+    number = np.arange(rows * columns, dtype=np.uint16).reshape(rows, columns)
+    return np.stack([number % 256, number // 256, 0 * number], axis=2).astype(np.uint8)
+
+
+def surrounded(how: TransformConfig, pixels: np.ndarray, seed: int) -> tuple[torch.Tensor, tuple[int, ...]]:
+    """A crop without its context, and where it was found in the image, which is mirrored as the crop is."""
+    cut = draw_cut((pixels.shape[0], pixels.shape[1]), how, chance(seed))
+    image, (row, column) = cut_out(pixels, how, cut), cut.corner
+    assert image.shape[1:] == how.window()
+    crop = image[:, row : row + how.image_size[0], column : column + how.image_size[1]]
+    whole = to_float(pixels[:, ::-1] if cut.flip else pixels)
+    top, left = map(int, cut.start)
+    assert (top, left) == cut.start
+    assert torch.equal(crop, whole[:, top : top + how.image_size[0], left : left + how.image_size[1]])
+    shown = whole[:, top - row :, left - column :][:, : image.shape[1], : image.shape[2]]
+    assert torch.equal(image, shown)
+    return crop, (*cut.corner, top, left)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_crops_reach_every_border_and_have_context_on_each_side_where_there_is_image(flip: bool) -> None:
+    how = config(resize=None, context=2, flip=flip)
+    found = [surrounded(how, numbered(12, 15), seed)[1] for seed in range(400)]
+    above, beside, top, left = map(np.array, zip(*found, strict=True))
+    assert set(top) == set(range(9)) - {1, 7}  # a whole context, or none
+    assert set(left) == set(range(10)) - {1, 8}
+    assert np.array_equal(above, np.select([top == 0, top == 8], [0, 4], 2))
+    assert np.array_equal(beside, np.select([left == 0, left == 9], [0, 4], 2))
+
+
+def test_without_chance_the_crop_is_the_centre_with_context_on_all_sides() -> None:
+    how = config(resize=None, context=3, flip=True).without_chance()
+    assert surrounded(how, numbered(20, 30), 0)[1] == (3, 3, 8, 12)
+
+
+def test_an_image_too_small_for_crop_and_context_is_enlarged() -> None:
+    """Six columns and context of three on both sides of an image of 6: all of it is shown, twice as large."""
+    how = config(resize=None, context=3)
+    cuts = [draw_cut((5, 6), how, chance(seed)) for seed in range(50)]
+    assert {cut.scale for cut in cuts} == {2.0}
+    assert {cut.start[1] for cut in cuts} == {0.0, 3.0, 6.0}
+    assert {cut.coordinates((4, 6)).shape for cut in cuts} == {(1, 4, 6)}
+
+
+def raster(rows: int, columns: int) -> torch.Tensor:
+    return torch.arange(rows * columns).view(1, rows, columns) / (rows * columns)
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_coordinates_are_those_of_the_crop_in_the_whole_raster(context: int) -> None:
+    how = config(resize=None, context=context, flip=True)
+    for seed in range(40):
+        top, left = surrounded(how, numbered(12, 15), seed)[1][2:]
+        found = draw_cut((12, 15), how, chance(seed)).coordinates((4, 6))
+        assert torch.equal(found, raster(12, 15)[:, top : top + 4, left : left + 6])
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (8, 12), (14, 21)])
+def test_coordinates_of_a_whole_picture_are_its_own_raster(shape: tuple[int, int]) -> None:
+    cuts = [draw_cut(shape, config(flip=True), chance(seed)) for seed in range(5)]
+    assert all(torch.equal(cut.coordinates((4, 6)), raster(4, 6)) for cut in cuts)
+
+
+def test_coordinates_follow_the_picture_where_it_is_resized() -> None:
+    """The lower right quarter of a picture, whatever its own size."""
+    for shape in ((40, 60), (13, 19)):
+        how = config(resize=8)
+        cut = next(cut for seed in range(1000) if min((cut := draw_cut(shape, how, chance(seed))).at) > 0.95)
+        whole = cut.whole
+        corner = (cut.start[0] * whole[1] + cut.start[1]) / (whole[0] * whole[1])
+        assert whole[0] == pytest.approx(8)
+        assert cut.coordinates((4, 6))[0, 0, 0].item() == pytest.approx(corner)
+        assert 0.95 < cut.coordinates((4, 6))[0, -1, -1].item() < 1
+
+
+def test_an_impossible_context_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`context` is -1, expected at least 0"):
+        config(context=-1)

@@ -8,12 +8,14 @@ import tiny
 from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
+from vqgan.config import to_mapping
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn import perceptual as perceptual_module
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.training.build import build_prior_task, build_tokenizer_task, load_tokenizer, resume_prior_task
 from vqgan.training.engine import Engine
+from vqgan.training.run import run_from_mapping
 from vqgan.training.tokenizer_task import PerceptualConfig
 
 NAMES = ("cat", "dog", "fox")
@@ -214,3 +216,26 @@ def test_the_order_of_the_tokens_is_that_of_the_run_and_from_a_file_that_of_the_
     assert f"the model is that of `{prior_file}`, not that of the run's configuration" in caplog.text
     with pytest.raises(ConfigError, match="`token_order` is `zigzag`, expected a known order"):
         msgspec.structs.replace(run, token_order="zigzag")
+
+
+def test_context_is_made_of_whole_cells_and_compared_with_what_the_tokenizer_sees(engine, file, caplog):
+    def begin(context):
+        data = msgspec.structs.replace(tiny.prior_run().data, context=context)
+        return prior_task(engine, msgspec.structs.replace(tiny.prior_run(), data=data), tokenizer=file)
+
+    with pytest.raises(ConfigError) as caught:
+        begin(6)
+    assert (
+        caught.value.message
+        == "`data.context` is 6, expected a multiple of the tokenizer's downsample factor 4"
+    )
+    assert caught.value.hint == "the next are 4 and 8"
+    with caplog.at_level(logging.INFO):
+        begin(8)
+    assert "crops come with 8 pixels of context; the tokenizer's convolutions see 32" in caplog.text
+
+
+def test_a_tokenizer_has_no_context():
+    run = to_mapping(tiny.tokenizer_run())
+    with pytest.raises(ConfigError, match=r"`data\.context` is 4, expected 0"):
+        run_from_mapping({**run, "data": {**run["data"], "context": 4}}, where="it")

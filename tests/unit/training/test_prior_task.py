@@ -13,6 +13,7 @@ from vqgan.errors import ConfigError
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.engine import Engine
+from vqgan.training.observer import to_device
 from vqgan.training.prior_task import PriorTask, PriorTaskConfig
 from vqgan.types import Batch
 
@@ -183,6 +184,34 @@ def test_tokens_are_read_in_the_order_of_the_prior_and_so_are_they_measured(engi
     assert task.train_step([data], 0)["loss"].item() == pytest.approx(expected, rel=1e-5)
     assert torch.equal(calls[0][0], to_tokens(grids, "spiral_in"))
     assert not torch.equal(calls[0][0], grids.flatten(1))
+
+
+def with_context():
+    """Images of 4 x 5 cells, of which a sample is 2 x 2; the corners of the samples differ."""
+    data = tiny.batch(3)
+    pixels = torch.rand(3, 1, 16, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Batch(pixels, data.condition, data.sample, corner=torch.tensor([[0, 4], [4, 4], [8, 12]]))
+
+
+def test_of_images_with_context_the_prior_learns_the_codes_that_the_whole_has_where_the_sample_is(
+    engine, monkeypatch
+):
+    task, data = make(engine), with_context()
+    whole = task.synthesizer.tokenizer.encode(data.images)
+    expected = torch.stack([whole[0, :2, 1:3], whole[1, 1:3, 1:3], whole[2, 2:4, 3:5]]).flatten(1)
+    calls = reads(task, monkeypatch)
+    task.train_step([data], 0)
+    task.evaluate([data])
+    assert len(calls) == 2
+    assert all(torch.equal(scored, expected) for scored, _ in calls)
+
+
+def test_pictures_show_the_samples_without_context(engine):
+    data = with_context()
+    groups = make(engine).pictures(to_device(data, torch.device("cpu")), lambda progress: None)
+    expected = [data.images[0, :, :8, 4:12], data.images[1, :, 4:12, 4:12], data.images[2, :, 8:16, 12:20]]
+    assert torch.equal(groups["completed"][:3], torch.stack(expected))
+    assert groups["samples"].shape == (3, 1, 8, 8)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5])
