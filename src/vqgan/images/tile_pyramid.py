@@ -38,7 +38,7 @@ class TilePyramid:
     at level 0; its pixels are means of 2x2, each channel by itself. ``NAME.html`` shows them in a browser, from a
     folder or a server, and asks for nothing else.
 
-    One row of tiles of each level is in memory; with the copies for halving 3 kB for each pixel of the width, in colour.
+    One row of tiles of each level is in memory; with the copies for halving, 3 kB for each pixel of the width in RGB.
 
     Args:
         folder: Where the levels are made.
