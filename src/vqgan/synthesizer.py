@@ -10,7 +10,7 @@ from vqgan.conditioning import ConditionerConfig, build_conditioner
 from vqgan.config import Config
 from vqgan.errors import ConfigError, require
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
-from vqgan.sampling import SamplingSettings, check_jacobi, check_seed, fill_grids
+from vqgan.sampling import SamplingSettings, check_grid, check_seed, fill_grids
 from vqgan.tokenizer import (
     Tokenizer,
     TokenizerConfig,
@@ -114,6 +114,7 @@ class Synthesizer(nn.Module):
         top_p: float | None = None,
         seed: int = 0,
         jacobi: int | None = None,
+        window_stride: int = 1,
         memory: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Images:
@@ -130,6 +131,8 @@ class Synthesizer(nn.Module):
             seed: Image ``i`` is the image of seed ``seed + i``.
             jacobi: Guess this many tokens ahead and read them in one pass: the same tokens in fewer passes, for images
                 of the prior's own size. Pays where much of an image is easy to guess; None draws token by token.
+            window_stride: On larger images, let blocks of this many rows and columns of tokens share a window, at most
+                half of it: an approximation in fewer passes. 1 is exact: the window follows every token.
             memory: Bytes beside the weights and the prepared copy of the prior: they decide how many images are drawn
                 in one batch, how much is kept of what a window has read, and whether images are decoded in bands of
                 rows. By default as in :meth:`reconstruct`.
@@ -138,7 +141,7 @@ class Synthesizer(nn.Module):
         Raises:
             ConfigError: If a number is out of range, the size cannot be made or the condition does not fit.
         """
-        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi)
+        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi, window_stride)
         is_count = is_whole(count) and count >= 1
         require(is_count, f"`count` is {count!r}, expected a whole number of at least 1")
         grid = self.config.window if size is None else self.tokenizer.grid_size(size)
@@ -157,6 +160,7 @@ class Synthesizer(nn.Module):
         top_p: float | None = None,
         seed: int = 0,
         jacobi: int | None = None,
+        window_stride: int = 1,
         memory: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Images:
@@ -173,6 +177,7 @@ class Synthesizer(nn.Module):
             top_p: As in :meth:`sample`.
             seed: Image ``i`` is completed with the noise of seed ``seed + i``.
             jacobi: As in :meth:`sample`.
+            window_stride: As in :meth:`sample`.
             memory: As in :meth:`sample`.
             on_progress: As in :meth:`sample`.
 
@@ -180,7 +185,7 @@ class Synthesizer(nn.Module):
             ConfigError: If the images' size, the mask or the condition does not fit, or a number is out of
                 range.
         """
-        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi)
+        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi, window_stride)
         self.tokenizer.check(images)
         grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
         check_known(known, (len(images), *grid))
@@ -199,7 +204,7 @@ class Synthesizer(nn.Module):
         count, grid, budget = len(known), (known.shape[1], known.shape[2]), self._budget(memory)
         window = self.usable_window(grid)
         check_seed(settings.seed, count)
-        check_jacobi(settings, window, grid)
+        check_grid(settings, window, grid)
         check_decoding(self.tokenizer, grid, budget)
         condition_tokens = self._condition_tokens(condition, count, grid, budget)
         indices = known.long()  # nothing is known, or all is about to be encoded

@@ -39,6 +39,7 @@ def test_every_image_says_what_made_it(trained, tmp_path, run):
         "top_k": "9",
         "top_p": "None",
         "jacobi": "3",
+        "window_stride": "1",
         "batch_size": "2",
         "memory": "0.5",
         "precision": "fp32",
@@ -56,6 +57,15 @@ def test_the_batch_size_does_not_change_the_images(trained, tmp_path, run):
     for number in range(4):
         one, four = (pixels(tmp_path / str(size) / f"{number:06d}.png") for size in (1, 4))
         assert np.abs(one - four).max() <= 1
+
+
+def test_shared_windows_change_large_images_which_say_so(trained, tmp_path, run):
+    for stride in (1, 2):
+        words = ["--count", 1, "--size", "48x40", "--window-stride", stride, "--out", tmp_path / str(stride)]
+        assert run("sample", trained.prior, *words).code == 0
+    files = [tmp_path / str(stride) / "000000.png" for stride in (1, 2)]
+    assert [Image.open(file).text["window_stride"] for file in files] == ["1", "2"]
+    assert not np.array_equal(*map(pixels, files))
 
 
 @pytest.mark.parametrize("flags", [("--jacobi", 3), ("--memory", 0.08)])
@@ -88,6 +98,10 @@ def test_guessing_ahead_and_little_memory_do_not_change_the_images(trained, tmp_
         ),
         (("--jacobi", 1), "`jacobi` is 1, expected at least 2 tokens\nhint: omit it"),
         (("--jacobi", 4, "--size", "24x20"), "`jacobi` works on grids that the prior sees whole"),
+        (
+            ("--window-stride", 2),
+            "`window_stride` works on grids larger than those that the prior sees whole",
+        ),
         (("--frames", 1), "hint"),
     ],
 )

@@ -1,6 +1,7 @@
 import copy
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from vqgan.conditioning import (
 )
 from vqgan.errors import ConfigError
 from vqgan.prior import PriorConfig
+from vqgan.sampling import plan_windows
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 
@@ -130,6 +132,21 @@ def test_settings_reach_the_draw(model, grids):
     assert torch.equal(greedy, top_p)
     assert not torch.equal(plain, greedy)
     assert not torch.equal(plain, hot)
+
+
+def test_the_windows_stride_reaches_the_plan(model, grids):
+    for stride in (1, 2):
+        reports = []
+        drawing = {"window_stride": stride, "seed": 3, "on_progress": reports.append}
+        model.sample(1, (16, 16), {"class": 1}, **drawing)
+        model.complete(pictures(1, (16, 16)), torch.zeros(1, 8, 8, dtype=torch.bool), {"class": 1}, **drawing)
+        found = [report.values["token_passes"] for report in reports if report.step == report.total]
+        planned = plan_windows(np.zeros((8, 8), dtype=bool), (4, 4), condition=1, stride=stride)
+        assert found == [planned.passes] * 2
+    exact, completed, strided, again = grids
+    assert torch.equal(exact, completed)
+    assert torch.equal(strided, again)
+    assert not torch.equal(exact, strided)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (12, 14)])
@@ -301,6 +318,13 @@ def test_spatial_conditions_need_the_whole_window():
         ((9, 8), {}, "must be multiples of 2"),
         ((8, 8), {"jacobi": 1}, "`jacobi` is 1, expected at least 2"),
         ((8, 12), {"jacobi": 4}, "`jacobi` works on grids that the prior sees whole"),
+        ((8, 12), {"window_stride": 0}, "`window_stride` is 0, expected at least 1"),
+        ((8, 12), {"window_stride": 3}, "`window_stride` is 3, expected 1 to 2 on this grid"),
+        (
+            (8, 8),
+            {"window_stride": 2},
+            "`window_stride` works on grids larger than .* 4 x 4 tokens\nhint: omit",
+        ),
         ((8, 8), {"memory": 1000}, "images of 8x8 pixels do not fit in"),
         ((8, 8), {"seed": -1}, "`seed` is -1"),
         ((8, 8), {"condition": {"class": "cow"}}, "unknown class `cow`"),

@@ -40,6 +40,7 @@ WRONG = {
     "synthesizer.sample(1, top_p='1')": "`top_p` is '1', expected 0 < top_p <= 1",
     "synthesizer.sample(1, memory='4')": "`memory` is '4', expected a number of bytes",
     "synthesizer.sample(1, condition=condition, jacobi='2')": "`jacobi` is '2', expected at least 2 tokens",
+    "synthesizer.sample(1, window_stride=2.0)": "`window_stride` is 2.0, expected at least 1 token",
     "synthesizer.complete(images[:0], codes[:0] == 0)": "have the shape (0, 1, 8, 8), expected at least one",
     "synthesizer.reconstruct(images[:0])": "have the shape (0, 1, 8, 8), expected at least one",
     "tokenizer(images[:0])": "have the shape (0, 1, 8, 8), expected at least one",

@@ -77,6 +77,8 @@ class Drawing(Use):
         batch_size: Images per batch; it changes speed and memory, not the images.
         jacobi: Guess N tokens ahead and read them in one pass: faster where much is easy to guess. The same images in
             fp32, except for near-ties; in bf16 products of other shapes round differently: about 1 token in 40 differs.
+        window_stride: On images larger than those it was trained on, let blocks of K x K tokens share a window: faster,
+            but an approximation, which gives other images. At most half of the window.
         frames: Also write about N pictures of the first image as it grows, an animation and a page, in `frames/`.
     """
 
@@ -85,6 +87,7 @@ class Drawing(Use):
     top_p: float | None = flag("P", None)
     batch_size: int = flag("N", 16, minimum=1)
     jacobi: int | None = flag("N", None)
+    window_stride: int = flag("K", 1)
     frames: int | None = flag("N", None)
 
 

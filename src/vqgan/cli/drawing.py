@@ -150,7 +150,8 @@ def _draw(
     out, text = Path(flags.out), settings_text(flags, header, model)
     tokenizer, memory = model.tokenizer, memory_of(flags, model.tokenizer)
     make_folder(out)  # now, not when everything is drawn
-    settings = {name: getattr(flags, name) for name in ("temperature", "top_k", "top_p", "jacobi")}
+    names = ("temperature", "top_k", "top_p", "jacobi", "window_stride")
+    settings = {name: getattr(flags, name) for name in names}
     paths: list[Path] = []
     grown: list[Path] = []
     shown: list[Pixels] = []

@@ -28,7 +28,7 @@ _MARKS = (
 """Our files contain one of these near their start: text chunks of images, frames and animations, the heads of pages and
 pyramids, or the first lines of `codes.json`."""
 
-_RECORDED = ("memory", "fit", "batch_size", "temperature", "top_k", "top_p", "jacobi")
+_RECORDED = ("memory", "fit", "batch_size", "temperature", "top_k", "top_p", "jacobi", "window_stride")
 
 
 def settings_text(flags: Use, header: Header, model: nn.Module) -> dict[str, str]:

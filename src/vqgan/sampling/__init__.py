@@ -1,6 +1,6 @@
 """How token grids are drawn from a prior."""
 
-from vqgan.sampling.fill import check_jacobi, fill_grids
+from vqgan.sampling.fill import check_grid, fill_grids
 from vqgan.sampling.plan import Plan, plan_windows, window_start
 from vqgan.sampling.random import GridNoise, check_seed
 from vqgan.sampling.sampler import sample_grid

@@ -7,7 +7,7 @@ import torch
 from vqgan.errors import require
 from vqgan.prior import Prior, TokenOrder, to_tokens
 from vqgan.sampling.jacobi import sample_grid_jacobi
-from vqgan.sampling.plan import Costs, plan_within
+from vqgan.sampling.plan import Costs, check_stride, plan_within
 from vqgan.sampling.random import NOISE_BYTES, check_seed
 from vqgan.sampling.sampler import sample_grid, undrawn
 from vqgan.sampling.settings import SamplingSettings
@@ -47,6 +47,7 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     """
     count, plan = len(indices), None
     check_seed(settings.seed, count)
+    check_grid(settings, window, (indices.shape[1], indices.shape[2]))
     length = window[0] * window[1] if is_spatial else condition_tokens.shape[1]
     costs, room = memory_costs(prior), max(0, memory - NOISE_BYTES)
     if window == indices.shape[1:]:
@@ -54,9 +55,9 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
         prefix = length + int(known.flatten(1).sum(dim=1).max())
         batch_size = images_within(room, costs, prefix=prefix, last=last, block=settings.jacobi or 1)
     else:
-        check_jacobi(settings, window, (indices.shape[1], indices.shape[2]))
+        all_known = known.all(dim=0).cpu().numpy()
         plan, batch_size = plan_within(
-            known.all(dim=0).cpu().numpy(), window, condition=length, costs=costs, memory=room
+            all_known, window, condition=length, costs=costs, memory=room, stride=settings.window_stride
         )
     batch_size, parts = max(1, min(count, batch_size)), []
     for start in range(0, count, batch_size):
@@ -89,13 +90,19 @@ def images_within(memory: int, costs: Costs, *, prefix: int, last: int, block: i
     return memory // (last * costs.kept + max(prefix, block) * costs.read + block * costs.drawn)
 
 
-def check_jacobi(settings: SamplingSettings, window: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Raises ConfigError if blocks are to be guessed where the prior does not see the whole grid."""
+def check_grid(settings: SamplingSettings, window: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Raises ConfigError if blocks are to be guessed where the window slides, or to share windows where it does not."""
     require(
         settings.jacobi is None or window == grid,
         f"`jacobi` works on grids that the prior sees whole, {window[0]} x {window[1]} tokens",
         hint="omit it",
     )
+    require(
+        settings.window_stride == 1 or window != grid,
+        f"`window_stride` works on grids larger than those that the prior sees whole, {window[0]} x {window[1]} tokens",
+        hint="omit it",
+    )
+    check_stride(settings.window_stride, window, grid)
 
 
 def memory_costs(prior: Prior) -> Costs:

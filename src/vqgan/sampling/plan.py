@@ -13,12 +13,16 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
-from vqgan.errors import ConfigError
+from vqgan.errors import ConfigError, require
+from vqgan.types import is_whole
 
 logger = logging.getLogger(__name__)
 
 Window = tuple[int, int]
 """First row and first column."""
+
+_Place = tuple[int, int, Window, int]
+"""Row and column of a token, its window, and how many tokens of the window's sequence stand before it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,18 @@ def window_start(position: int, size: int, window: int) -> int:
     return min(max(position - window // 2, 0), size - window)
 
 
+def check_stride(stride: int, window: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Raises ConfigError if a window that moves every ``stride`` tokens would move by more than half of itself."""
+    sliding = [side for side, size in zip(window, grid, strict=True) if side < size]
+    most = max(1, min(sliding, default=1) // 2)
+    require(
+        is_whole(stride) and 1 <= stride <= most,
+        f"`window_stride` is {stride!r}, expected 1 to {most} on this grid: at most half of the prior's window, "
+        f"{window[0]} x {window[1]} tokens",
+        hint="omit it to move the window with every token",
+    )
+
+
 def plan_windows(
     given: Bool[ndarray, "h w"],
     window: tuple[int, int],
@@ -110,11 +126,13 @@ def plan_windows(
     condition: int,
     most_kept: int | None = None,
     is_parallel: bool = True,
+    stride: int = 1,
 ) -> Plan:
     """Plans the drawing of a grid.
 
-    Without a limit, a grid of H x W tokens without given ones costs, with w x w windows, half = w / 2 and m condition
-    tokens, ``(H-w) * ((W-w) * (m+w*half+half) + m+w*half+w-1) + (W-w) * (m+w*(w-1)+half) + m+w*w-1`` passes.
+    Without a limit, a grid of H x W tokens without given ones costs, with w x w windows, m condition tokens, a stride k
+    that divides w/2, H-w and W-w, and last = w/2+k-1 (of a block in its window),
+    ``(H-w)/k * ((W-w)/k * (m+w*last+last) + m+w*last+w-1) + (W-w)/k * (m+w*(w-1)+last) + m+w*w-1`` passes.
 
     Args:
         given: Cells whose tokens need not be drawn.
@@ -122,6 +140,12 @@ def plan_windows(
         condition: Condition tokens in front of each window's.
         most_kept: Keep no more tokens than this at one time, for each image; what is not kept is read again.
         is_parallel: False draws one token a step, in raster order.
+        stride: Rows and columns of the blocks of tokens that share a window: that of the block's first token. Above 1
+            an approximation: no token sees less above it or to its left, but up to ``stride - 1`` columns less to its
+            right, in the rows above.
+
+    Raises:
+        ConfigError: If the grid is smaller than the window, or the stride more than half of a side that slides.
 
     Example:
         >>> plan = plan_windows(np.zeros((32, 32), dtype=bool), (16, 16), condition=1)
@@ -129,43 +153,27 @@ def plan_windows(
         (528, 41616)
     """
     rows, columns = given.shape
-    tops = [window_start(row, rows, window[0]) for row in range(rows)]
-    lefts = [window_start(column, columns, window[1]) for column in range(columns)]
+    check_stride(stride, window, (rows, columns))
+    tops = [window_start(row - row % stride, rows, window[0]) for row in range(rows)]
+    lefts = [window_start(column - column % stride, columns, window[1]) for column in range(columns)]
     cells = [(int(row), int(column)) for row, column in np.argwhere(~given)]
-    steps: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    if is_parallel:
-        for cell, step in zip(cells, _ready(cells, given, tops, lefts, window[1]), strict=True):
-            steps[step].append(cell)
-    else:
-        steps = defaultdict(list, {number: [cell] for number, cell in enumerate(cells)})
-    last = {(tops[row], lefts[column]): (row, column) for row, column in cells}
-
-    kept: dict[Window, int] = {}
-    reserved = most = passes = 0  # reserved: for windows in use, up to their last tokens
-    planned = []
-    for number in sorted(steps):
-        readings, ended = [], 0
-        for row, column in steps[number]:
-            start = (tops[row], lefts[column])
-            length = condition + (row - start[0]) * window[1] + column - start[1]
-            past = kept.pop(start, 0)
-            final_row, final_column = last[start]
-            needed = condition + (final_row - start[0]) * window[1] + final_column - start[1]
-            is_last = last[start] == (row, column)
-            is_kept = not is_last and (past > 0 or most_kept is None or reserved + needed <= most_kept)
-            reserved += needed if is_kept and not past else 0
-            ended += needed if is_last and past else 0
-            if is_kept:
-                kept[start] = length
-            readings.append(Reading(row, column, start, past, length, is_kept))
-            passes, most = passes + length - past, max(most, reserved)
-        planned.append(tuple(readings))
-        reserved -= ended  # only now: until then the step holds what it has read
-    return Plan(tuple(planned), passes, most)
+    numbers = _ready(cells, given, tops, lefts, window[1]) if is_parallel else range(len(cells))
+    steps: dict[int, list[_Place]] = defaultdict(list)
+    for (row, column), number in zip(cells, numbers, strict=True):
+        top, left = tops[row], lefts[column]
+        before = (row - top) * window[1] + column - left
+        steps[number].append((row, column, (top, left), condition + before))
+    return _plan_readings([steps[number] for number in sorted(steps)], most_kept)
 
 
 def plan_within(
-    given: Bool[ndarray, "h w"], window: tuple[int, int], *, condition: int, costs: Costs, memory: int
+    given: Bool[ndarray, "h w"],
+    window: tuple[int, int],
+    *,
+    condition: int,
+    costs: Costs,
+    memory: int,
+    stride: int = 1,
 ) -> tuple[Plan, int]:
     """Plans the drawing of grids within a budget of memory; also gives how many images fit at the same time.
 
@@ -178,13 +186,14 @@ def plan_within(
         condition: As there.
         costs: Bytes that a token takes.
         memory: Bytes in all.
+        stride: As in :func:`plan_windows`.
     """
-    whole = plan = plan_windows(given, window, condition=condition)
+    whole = plan = plan_windows(given, window, condition=condition, stride=stride)
     if (images := memory // max(1, _plan_memory(plan, costs))) >= 1:
         return plan, images
     most_kept = memory // costs.kept
     while True:
-        plan = plan_windows(given, window, condition=condition, most_kept=most_kept)
+        plan = plan_windows(given, window, condition=condition, most_kept=most_kept, stride=stride)
         if not most_kept or _plan_memory(plan, costs) <= memory:
             break
         most_kept //= (
@@ -194,6 +203,29 @@ def plan_within(
         numbers = f"{plan.passes:,} token passes for each image instead of {whole.passes:,}"
         logger.info("the memory does not hold all that windows share: %s", numbers)
     return plan, 1
+
+
+def _plan_readings(steps: list[list[_Place]], most_kept: int | None) -> Plan:
+    """What is read in each step, and what of it is kept."""
+    last = {start: length for step in steps for _, _, start, length in step}
+    kept: dict[Window, int] = {}
+    reserved = most = passes = 0  # reserved: for windows in use, up to their last tokens
+    planned = []
+    for step in steps:
+        readings, ended = [], 0
+        for row, column, start, length in step:
+            past, needed = kept.pop(start, 0), last[start]
+            is_last = length == needed
+            is_kept = not is_last and (past > 0 or most_kept is None or reserved + needed <= most_kept)
+            reserved += needed if is_kept and not past else 0
+            ended += needed if is_last and past else 0
+            if is_kept:
+                kept[start] = length
+            readings.append(Reading(row, column, start, past, length, is_kept))
+            passes, most = passes + length - past, max(most, reserved)
+        planned.append(tuple(readings))
+        reserved -= ended  # only now: until then the step holds what it has read
+    return Plan(tuple(planned), passes, most)
 
 
 def _plan_memory(plan: Plan, costs: Costs) -> int:

@@ -32,6 +32,8 @@ class SamplingSettings:
         seed: Image ``i`` takes the noise of ``seed + i``, ``0 <= seed + i < 2**63``.
         jacobi: Guess blocks of this many tokens and read them in one pass (see :mod:`~vqgan.sampling.jacobi`); None
             draws one by one.
+        window_stride: On grids larger than the window, let blocks of this many rows and columns of tokens share a
+            window (see :func:`~vqgan.sampling.plan.plan_windows`): an approximation; 1 centres it on each token.
 
     Raises:
         ConfigError: If a value lies outside its range.
@@ -42,6 +44,7 @@ class SamplingSettings:
     top_p: float | None = None
     seed: int = 0
     jacobi: int | None = None
+    window_stride: int = 1
 
     def __post_init__(self) -> None:
         require(
@@ -64,6 +67,11 @@ class SamplingSettings:
             self.jacobi is None or (is_whole(self.jacobi) and self.jacobi >= 2),
             f"`jacobi` is {self.jacobi!r}, expected at least 2 tokens",
             hint="omit it to draw one by one",
+        )
+        require(
+            is_whole(self.window_stride) and self.window_stride >= 1,
+            f"`window_stride` is {self.window_stride!r}, expected at least 1 token",
+            hint="omit it to move the window with every token",
         )
 
     @property

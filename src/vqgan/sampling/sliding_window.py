@@ -31,7 +31,8 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
 
     The prior reads the window's tokens up to the one being sampled and gives one row of logits: tokens after
     it could not change the answer. Tokens that share a window share what was read, and tokens that do not depend
-    on each other are read together (see :func:`~vqgan.sampling.plan.plan_windows`). All of this is exact.
+    on each other are read together (see :func:`~vqgan.sampling.plan.plan_windows`). All of this is exact; only a
+    ``window_stride`` above 1 in the settings changes what a token sees.
 
     Arguments not named here, and the result, are those of :func:`~vqgan.sampling.sampler.sample_grid`.
 
@@ -49,7 +50,9 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     noise = grid_noise(prior, indices, settings)
     if plan is None:
         length = window[0] * window[1] if is_spatial else condition_tokens.shape[1]
-        plan = plan_windows(known.all(dim=0).cpu().numpy(), window, condition=length)
+        plan = plan_windows(
+            known.all(dim=0).cpu().numpy(), window, condition=length, stride=settings.window_stride
+        )
     grid = torch.where(known, indices, -1)
     if not plan.steps:
         return grid

@@ -103,6 +103,7 @@ def test_open_settings_change_nothing(decoding):
         ({"top_p": 0.0}, "`top_p` is 0.0, expected 0 < top_p <= 1"),
         ({"top_p": 1.1}, "`top_p` is 1.1"),
         ({"top_p": math.nan}, "`top_p` is nan"),
+        ({"window_stride": 0}, "`window_stride` is 0, expected at least 1 token\nhint: omit it"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
+import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vqgan.prior import Prior, PriorConfig
@@ -43,14 +44,16 @@ def local(position, size, window):
 
 def slow_restatement(condition, indices, known, window, is_spatial, decoding, seed):
     """The rule as one reads it: the whole window, known or not, goes through the prior for every token."""
-    batch, rows, columns = indices.shape
+    (batch, rows, columns), stride = indices.shape, decoding.window_stride
     grid = torch.where(known, indices, 0)
     noise = GridNoise(
         seed=seed, count=batch, grid=(rows, columns), codebook_size=CODES, device=torch.device("cpu")
     )
     for row in range(rows):
         for column in range(columns):
-            i, j = local(row, rows, window[0]), local(column, columns, window[1])
+            (down, i), (across, j) = divmod(row, stride), divmod(column, stride)
+            i += local(down * stride, rows, window[0])  # the window is that of the block's first token
+            j += local(across * stride, columns, window[1])
             cells = (
                 slice(None),
                 slice(row - i, row - i + window[0]),
@@ -84,20 +87,23 @@ def problem(batch, grid, *, is_spatial, share, seed):
     temperature=st.sampled_from([0.0, 1.0]),
     most_kept=st.sampled_from([None, 0, 30, 60]),
     is_parallel=st.booleans(),
+    stride=st.integers(1, 2),
     seed=st.integers(0, 2**40),
 )
 def test_every_shape_equals_whole_windows_for_every_token(
-    window, extra, batch, is_spatial, share, temperature, most_kept, is_parallel, seed
+    window, extra, batch, is_spatial, share, temperature, most_kept, is_parallel, stride, seed
 ):
+    assume(stride == 1 or (min(window) > 3 and any(extra)))
     grid = (window[0] + extra[0], window[1] + extra[1])
     condition, indices, known = problem(batch, grid, is_spatial=is_spatial, share=share, seed=seed % 1000)
-    decoding = SamplingSettings(temperature=temperature)
+    decoding = SamplingSettings(temperature=temperature, window_stride=stride)
     plan = plan_windows(
         known.all(dim=0).numpy(),
         window,
         condition=window[0] * window[1] if is_spatial else condition.shape[1],
         most_kept=most_kept,
         is_parallel=is_parallel,
+        stride=stride,
     )
     found = sample_sliding(
         PRIOR,
@@ -112,6 +118,24 @@ def test_every_shape_equals_whole_windows_for_every_token(
     expected = slow_restatement(condition, indices, known, window, is_spatial, decoding, seed)
     assert torch.equal(found, expected)
     assert torch.equal(found[known], indices[known])
+
+
+@pytest.mark.parametrize(
+    ("stride", "window", "grid"), [(1, (4, 5), (9, 9)), (2, (4, 5), (13, 14)), (3, (3, 6), (3, 17))]
+)
+@pytest.mark.parametrize("is_spatial", [True, False])
+def test_blocks_of_tokens_share_a_window(stride, window, grid, is_spatial):
+    condition, indices, known = problem(2, grid, is_spatial=is_spatial, share=0.1, seed=3)
+    decoding = SamplingSettings(window_stride=stride, seed=4)
+    found = sample_sliding(
+        PRIOR, condition, indices, known, window=window, is_spatial=is_spatial, settings=decoding
+    )
+    assert torch.equal(
+        found, slow_restatement(condition, indices, known, window, is_spatial, decoding, seed=4)
+    )
+    exact = replace(decoding, window_stride=1)
+    same = slow_restatement(condition, indices, known, window, is_spatial, exact, seed=4)
+    assert torch.equal(found, same) == (stride == 1)
 
 
 def test_a_grid_of_the_window_is_what_the_cached_sampler_makes():
