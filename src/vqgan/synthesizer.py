@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from vqgan.conditioning import ConditionerConfig, build_conditioner
 from vqgan.config import Config
 from vqgan.errors import ConfigError, require
-from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, to_indices, to_tokens
+from vqgan.prior import (
+    Prior,
+    PriorConfig,
+    TokenOrder,
+    check_token_order,
+    sequence_places,
+    to_indices,
+    to_tokens,
+)
 from vqgan.sampling import SamplingSettings, check_grid, check_seed, fill_grids
 from vqgan.tokenizer import (
     Tokenizer,
@@ -63,6 +71,11 @@ class SynthesizerConfig(Config, frozen=True):
         )
         fed = self.conditioner.num_tokens(self.window) + rows * columns - 1
         require(
+            self.prior.span is None or self.token_order == "raster",
+            f"`token_order` is `{self.token_order}`, but a prior of local `span` draws row after row",
+            hint="use `raster`",
+        )
+        require(
             self.prior.context_length >= fed,
             f"`prior.context_length` is {self.prior.context_length}, "
             f"expected at least {fed} for the window {rows} x {columns} and its condition",
@@ -81,7 +94,16 @@ class Synthesizer(nn.Module):
         self.config = config
         self.tokenizer = Tokenizer(config.tokenizer)
         self.conditioner = build_conditioner(config.conditioner, self.tokenizer)
-        self.prior = Prior(config.prior)
+        length, is_spatial = config.conditioner.num_tokens(config.window), self.conditioner.is_spatial
+        require(
+            config.prior.span is None or is_spatial or length == 1,
+            f"the condition has {length} tokens, but a prior of local `span` takes one, or one for each cell",
+            hint="omit `prior.span`",
+        )
+        places = sequence_places(
+            config.token_order, config.window, num_condition=length, is_spatial=is_spatial
+        )
+        self.prior = Prior(config.prior, places, has_map=is_spatial)
 
     @torch.no_grad()
     def reconstruct(
@@ -123,7 +145,8 @@ class Synthesizer(nn.Module):
         Args:
             count: Number of images.
             size: Height and width in pixels, or one number for a square, divisible by the tokenizer's downsample
-                factor; by default the size the prior was trained on. On larger ones its window slides over the grid.
+                factor; by default the size the prior was trained on. On larger ones its window slides over the
+                grid, unless its span is local.
             condition: What steers the prior, by the conditioner's name: one value for all images or one each.
             temperature: Boldness of the draws; 0 takes the most probable code every time.
             top_k: Draw from the ``top_k`` most probable codes only.
@@ -204,7 +227,7 @@ class Synthesizer(nn.Module):
         count, grid, budget = len(known), (known.shape[1], known.shape[2]), self._budget(memory)
         window = self.usable_window(grid)
         check_seed(settings.seed, count)
-        check_grid(settings, window, grid)
+        check_grid(self.prior, settings, window, grid)
         check_decoding(self.tokenizer, grid, budget)
         condition_tokens = self._condition_tokens(condition, count, grid, budget)
         indices = known.long()  # nothing is known, or all is about to be encoded
@@ -248,8 +271,8 @@ class Synthesizer(nn.Module):
             memory: Bytes beside the weights for encoding images and condition, as in :meth:`reconstruct`.
 
         Raises:
-            ConfigError: If the images are not of the size of the window (or of its first rows), or the
-                condition does not fit.
+            ConfigError: If the images are not of the size of the window (or of its first rows) and the prior's span is
+                not local, or the condition does not fit.
         """
         budget = self._budget(memory)
         indices = encode_within(self.tokenizer, images, budget)
@@ -262,13 +285,14 @@ class Synthesizer(nn.Module):
             )
         condition_tokens = self._condition_tokens(condition, indices.shape[0], grid, budget)
         order = self.config.token_order
-        scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens)
+        scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens, grid)
         return to_indices(scores, grid, order).flatten(1)
 
     def usable_window(self, grid: tuple[int, int]) -> tuple[int, int]:
         """The window in which the prior can sample ``grid`` with every token at a position that it has learned.
 
-        That is the prior's window itself on a grid at least as large. The prior knows a token by its place in raster
+        A prior of local span sees as little of every grid: all can be sampled. For others it is the prior's window
+        itself on a grid at least as large. The prior knows a token by its place in raster
         order, so on a grid of fewer rows the first rows of the window are used; fewer columns would put every
         row after the first at places that mean another column. Spatial conditions stand in front of the image,
         so with them fewer rows would move all image tokens. In another order than raster only the window itself
@@ -277,6 +301,8 @@ class Synthesizer(nn.Module):
         Raises:
             ConfigError: If no window fits.
         """
+        if self.config.prior.span is not None:
+            return grid
         window, order, is_spatial = self.config.window, self.config.token_order, self.conditioner.is_spatial
         rows, columns = window
         height, width = (side * self.tokenizer.downsample_factor for side in window)

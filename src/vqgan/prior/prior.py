@@ -1,7 +1,6 @@
 """The second stage: how probable is each next token, given the condition and the tokens before it."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 import torch
@@ -9,40 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqgan.config import Config, Count, Probability
+from vqgan.config import Count
 from vqgan.errors import ConfigError, require
-from vqgan.prior.transformer import Group, KVCache, Transformer
-from vqgan.types import ConditionTokens, Logits, Tokens
-
-MAX_DEPTH = 1024
-"""More would only be built from a damaged or hostile file, and take all memory."""
-
-
-class PriorShape(Config, frozen=True):
-    """The part of a prior's configuration that is chosen; the rest follows from tokenizer, condition and size.
-
-    Attributes:
-        depth: Transformer blocks.
-        width: Size of a token's vector, a multiple of ``num_heads``.
-        num_heads: Attention heads.
-        dropout: Probability to drop in training.
-        vocabulary: ``separate`` keeps the vectors of condition tokens apart from those of the codes;
-            ``shared`` is the published models' single table, in which class 3 and code 3 are one vector.
-    """
-
-    depth: Count
-    width: Count
-    num_heads: Count
-    dropout: Probability = 0.0
-    vocabulary: Literal["separate", "shared"] = "separate"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.depth <= MAX_DEPTH, f"`depth` is {self.depth}, expected at most {MAX_DEPTH}")
-        require(
-            self.width % self.num_heads == 0,
-            f"`width` is {self.width}, expected a multiple of `num_heads` = {self.num_heads}",
-        )
+from vqgan.prior.cache import KVCache, Unkept
+from vqgan.prior.local import CellCondition, LocalCache, LocalReading, TiledReading
+from vqgan.prior.transformer import Group, LocalSpan, PriorShape, Transformer
+from vqgan.types import ConditionTokens, Indices, Logits, Tokens
 
 
 class PriorConfig(PriorShape, frozen=True, kw_only=True):
@@ -51,7 +22,8 @@ class PriorConfig(PriorShape, frozen=True, kw_only=True):
     Attributes:
         codebook_size: Codes of the tokenizer; the prior predicts one of them.
         condition_size: Different condition tokens (classes, start token, coordinates, ...).
-        context_length: Most tokens that are fed: ``m + n - 1`` for ``m`` condition and ``n`` image tokens.
+        context_length: Most tokens that are fed: ``m + n - 1`` for ``m`` condition and ``n`` image tokens. Of a prior
+            of local span it only says how large its training images were.
     """
 
     codebook_size: Count
@@ -76,35 +48,77 @@ class Prior(nn.Module):
     """A distribution over token sequences, p(tokens | condition) = product of p(token | tokens before it).
 
     Condition tokens stand in front of the image's tokens; there is always at least one of them (a start
-    token where nothing else steers). The prior knows lengths only, not grids.
+    token where nothing else steers). With a local span the condition is added to every cell instead.
+
+    Args:
+        config: What it is.
+        places: Row and column of every token that is fed, in the order of the sequence; needed for positions in the
+            image, unless the span is local.
+        has_map: Whether the condition has a token for each cell; needed for a local span only.
     """
 
-    def __init__(self, config: PriorConfig) -> None:
+    def __init__(
+        self, config: PriorConfig, places: Int[Tensor, "context 2"] | None = None, *, has_map: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
-        separate = config.vocabulary == "separate"
+        separate, span = config.vocabulary == "separate", config.span
         self.condition_offset = config.codebook_size if separate else 0
-        rows = config.codebook_size + (config.condition_size if separate else 0)
-        self.token_embedding = nn.Embedding(rows, config.width)
-        self.transformer = Transformer(
-            context_length=config.context_length,
-            depth=config.depth,
-            width=config.width,
-            num_heads=config.num_heads,
-            dropout=config.dropout,
-        )
+        before = config.condition_size if span is None else 1  # what stands before the first token of a row
+        self.token_embedding = nn.Embedding(config.codebook_size + (before if separate else 0), config.width)
+        if span is not None:
+            side = span.condition_side if has_map else None
+            self.cell_condition = CellCondition(config.condition_size, config.width, side=side)
+            places = torch.zeros(0, 2, dtype=torch.int64, device="cpu")  # its readings know their own
+        known = config.context_length if config.positions == "learned" else places
+        if known is None:
+            raise ConfigError(f"`positions: {config.positions}` needs the places of the tokens")
+        self.transformer = Transformer(config, known)
         self.head = nn.Linear(config.width, config.codebook_size, bias=False)
         self.apply(_initialise)
 
-    def forward(self, tokens: Tokens, condition_tokens: ConditionTokens) -> Logits:
-        """Logits of every token given the true tokens before it; the last token is not read.
+    def forward(
+        self, tokens: Tokens, condition_tokens: ConditionTokens, grid: tuple[int, int] | None = None
+    ) -> Logits:
+        """Logits of every token given the true tokens before it.
+
+        Args:
+            tokens: Of the images, in the prior's order.
+            condition_tokens: What steers it.
+            grid: Rows and columns, for a prior of local span.
 
         Raises:
-            ConfigError: If there is no condition token or ``m + n - 1`` exceeds the context length.
+            ConfigError: If there is no condition token, ``m + n - 1`` exceeds the context length, or a local
+                span is not told the grid.
         """
-        sequence = self.entries(tokens[:, :-1], condition_tokens)
+        if self.config.span is not None:
+            if grid is None:
+                raise ConfigError("a prior of local span needs the `grid` of the tokens")
+            return self._forward_local(tokens.unflatten(1, grid), condition_tokens, self.config.span)
+        sequence = self.entries(tokens[:, :-1], condition_tokens)  # the last token is not read
         features = self._features([Group(sequence)]).unflatten(0, sequence.shape)
         return self.head(features[:, condition_tokens.shape[1] - 1 :])
+
+    def _forward_local(self, indices: Indices, condition_tokens: ConditionTokens, span: LocalSpan) -> Logits:
+        whole = TiledReading(
+            span, (indices.shape[1], indices.shape[2]), count=len(indices), like=self.head.weight
+        )
+        features = self._features([self.cells(indices, condition_tokens, whole)])
+        return self.head(features.unflatten(0, (len(indices), -1))[:, whole.targets])
+
+    def cells(self, indices: Indices, condition_tokens: ConditionTokens, reading: LocalReading) -> Group:
+        """The entries that a reading of local span takes in next, each with the condition of its target.
+
+        Args:
+            indices: The grid; of each entry the token that it stands for must be there.
+            condition_tokens: One for each image, or one for each of its cells.
+            reading: Says which entries.
+        """
+        rows, columns = reading.rows, reading.columns
+        tokens = indices[:, rows, columns.clamp(min=0)].where(columns >= 0, self.config.codebook_size)
+        grid = (indices.shape[1], indices.shape[2])
+        added = self.cell_condition(condition_tokens, grid, rows.flatten(), columns.flatten() + 1)
+        return Group(tokens.flatten(0, 1), reading, added.reshape(-1, rows.shape[1], self.config.width))
 
     @torch.no_grad()
     def read(self, groups: Sequence[Group], *, only_last: bool = True) -> Float[Tensor, "rows K"]:
@@ -122,10 +136,12 @@ class Prior(nn.Module):
             return self.head(self._features(groups, only_last=only_last))
 
     def _features(self, groups: Sequence[Group], *, only_last: bool = False) -> Float[Tensor, "asking d"]:
+        embedded = []
         for group in groups:
-            if group.cache is None:
+            if type(group.cache) is Unkept:
                 self.check_length(group.entries.shape[1])
-        embedded = [self.token_embedding(group.entries) for group in groups]
+            vectors = self.token_embedding(group.entries)
+            embedded.append(vectors if group.added is None else vectors + group.added)
         return self.transformer(embedded, groups, only_last=only_last)
 
     def new_cache(self, count: int, num_tokens: int) -> KVCache:
@@ -135,21 +151,34 @@ class Prior(nn.Module):
             ConfigError: If ``num_tokens`` exceeds the context length.
         """
         self.check_length(num_tokens)
-        shape = (count, self.config.num_heads, num_tokens, self.config.width // self.config.num_heads)
+        shape = (count, self.config.num_heads, num_tokens, self.config.head_width)
         return KVCache(depth=self.config.depth, shape=shape, like=self.head.weight)
 
+    def new_local_cache(self, span: LocalSpan, grid: tuple[int, int], count: int) -> LocalCache:
+        """An empty cache for drawing ``count`` grids of these rows and columns with a local span."""
+        heads = (self.config.num_heads, self.config.head_width)
+        return LocalCache(
+            span, grid, count=count, depth=self.config.depth, heads=heads, like=self.head.weight
+        )
+
     def log_probability(
-        self, tokens: Tokens, condition_tokens: ConditionTokens, *, read: Tokens | None = None
+        self,
+        tokens: Tokens,
+        condition_tokens: ConditionTokens,
+        grid: tuple[int, int] | None = None,
+        *,
+        read: Tokens | None = None,
     ) -> Float[Tensor, "b n"]:
         """Natural logarithm of each token's probability given those before it; in float32 or better.
 
         Args:
             tokens: The tokens that are scored.
             condition_tokens: What stands in front of them.
+            grid: Rows and columns, for a prior of local span.
             read: The tokens that the prior is shown in their place (some corrupted, in training); by default
                 ``tokens`` themselves.
         """
-        logits = self(tokens if read is None else read, condition_tokens)
+        logits = self(tokens if read is None else read, condition_tokens, grid)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
 

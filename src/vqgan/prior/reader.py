@@ -38,14 +38,16 @@ def make_reader(prior: Prior, *, has_single_rows: bool = False) -> Prior:
     reader = copy.deepcopy(prior, {id(parameter): parameter for parameter in prior.parameters()})
     for block in reader.transformer.blocks:
         assert isinstance(block, Block)
-        attention, (widen, gelu, narrow, _) = block.attention, block.feed_forward
-        parts = (attention.query, attention.key, attention.value)
-        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-        fused = FusedAttention(
-            attention.num_heads, joint=fast(weight, bias), output=fast_layer(attention.output)
+        attention, parts = (
+            block.attention,
+            (block.attention.query, block.attention.key, block.attention.value),
         )
+        weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
+        fused = FusedAttention(attention, joint=fast(weight, bias), output=fast_layer(attention.output))
         block.attention = fused
-        block.feed_forward = nn.Sequential(fast_layer(widen), gelu, fast_layer(narrow))
+        for name, layer in list(block.feed_forward.named_children()):
+            if isinstance(layer, nn.Linear):
+                setattr(block.feed_forward, name, fast_layer(layer))
     width = prior.config.width  # in the last layer queries are needed of few rows, keys and values of all
     fused.asked = nn.ModuleList(fast(weight[rows], bias[rows]) for rows in (slice(width), slice(width, None)))
     reader.head = fast_layer(prior.head)
@@ -62,6 +64,7 @@ def _make_bare(module: nn.Module) -> None:
     module.__class__ = _without_hooks(type(module))  # type: ignore[arg-type]
     vars(module).update(module._modules)
     vars(module).update(module._parameters)
+    vars(module).update(module._buffers)
 
 
 @cache
@@ -73,7 +76,7 @@ class FusedAttention(Attention):
     """Attention with one product for queries, keys and values.
 
     Args:
-        num_heads: Heads.
+        plain: The attention whose other parts are taken over.
         joint: Makes queries, keys and values, one after the other.
         output: The last product.
 
@@ -83,9 +86,10 @@ class FusedAttention(Attention):
 
     asked: nn.ModuleList
 
-    def __init__(self, num_heads: int, *, joint: FastLinear, output: FastLinear) -> None:
+    def __init__(self, plain: Attention, *, joint: FastLinear, output: FastLinear) -> None:
         nn.Module.__init__(self)
-        self.num_heads, self.dropout, self.joint, self.output = num_heads, 0.0, joint, output
+        self.num_heads, self.dropout, self.joint, self.output = plain.num_heads, 0.0, joint, output
+        self.query_norm, self.key_norm, self.bias = plain.query_norm, plain.key_norm, plain.bias
 
     def project(self, rows: Rows, asking: Int[Tensor, " asking"] | None) -> tuple[Queries, KeysValues]:
         """As :meth:`Attention.project`."""

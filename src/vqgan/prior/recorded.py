@@ -3,11 +3,12 @@
 import logging
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from vqgan.prior.cache import Heads, KVCache, Mask, Offsets, hide
 from vqgan.prior.prior import Prior
-from vqgan.prior.transformer import Group, Heads, KVCache, Mask, hide
+from vqgan.prior.transformer import Group
 from vqgan.types import Tokens
 
 logger = logging.getLogger(__name__)
@@ -41,9 +42,13 @@ class SteadyCache(KVCache):
         self.position = torch.tensor([filled.length], device=device)
         self._places = torch.arange(filled.capacity, device=device)
 
-    def positions(self, table: Float[Tensor, "context d"], count: int) -> Float[Tensor, "count d"]:
+    def positions(self, table: Shaped[Tensor, "context _"], count: int) -> Shaped[Tensor, "1 _"]:
         """As :meth:`KVCache.positions`, for one token; there is no check of the room."""
         return table.index_select(0, self.position)
+
+    def offsets(self, table: Int[Tensor, "context 2"], count: int) -> Offsets:
+        """As :meth:`KVCache.offsets`, to the whole memory."""
+        return self.positions(table, 1)[:, None] - table[None, : self.capacity]
 
     def append(self, layer: int, keys_values: Float[Tensor, "2 b heads 1 head_width"]) -> tuple[Heads, Heads]:
         """As :meth:`KVCache.append`, but returns the whole memory."""

@@ -74,6 +74,31 @@ def token_positions(order: TokenOrder, grid: tuple[int, int]) -> Int[Tensor, " n
             return cells.flatten()
 
 
+def sequence_places(
+    order: TokenOrder, grid: tuple[int, int], *, num_condition: int, is_spatial: bool
+) -> Int[Tensor, "context 2"]:
+    """Row and column in the image of every token that a prior is fed: the condition's, and all but the grid's last.
+
+    The tokens of a spatial condition stand where their cells are. Others have no place in the image: they stand in rows
+    above it, the last of them over its last column.
+
+    Args:
+        order: How the grid's tokens follow each other.
+        grid: Rows and columns.
+        num_condition: Condition tokens.
+        is_spatial: Whether there is one for each cell, in raster order.
+
+    Example:
+        >>> sequence_places("raster", (2, 2), num_condition=1, is_spatial=False).tolist()
+        [[-1, 1], [0, 0], [0, 1], [1, 0]]
+    """
+    with torch.device("cpu"):  # also where a model is built without memory, to be filled from a file
+        cells = token_positions(order, grid)[:-1]
+        before = torch.arange(grid[0] * grid[1]) if is_spatial else torch.arange(-num_condition, 0)
+        numbers = torch.cat([before, cells])
+        return torch.stack([numbers.div(grid[1], rounding_mode="floor"), numbers % grid[1]], dim=1)
+
+
 def to_tokens(values: Shaped[Tensor, "b h w"], order: TokenOrder) -> Shaped[Tensor, "b n"]:
     """One value for each cell of a grid, as the sequence that the prior reads.
 

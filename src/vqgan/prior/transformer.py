@@ -1,21 +1,36 @@
-"""The causal transformer: pre-norm blocks over learned positions.
+"""The causal transformer: pre-norm blocks whose parts are chosen by :class:`PriorShape`.
 
 One forward pass serves training, which reads whole sequences, and sampling, which reads a few tokens more with the keys
 and values of earlier ones in a cache. Tokens of all sequences are rows of one matrix, so that sequences of several
 lengths share every product; only attention tells them apart.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqgan.config import Config, Count, Probability
+from vqgan.errors import require
+from vqgan.nn.token_layers import (
+    FeedForwardKind,
+    NormKind,
+    RelativeBias,
+    Rotation,
+    make_feed_forward,
+    make_norm,
+    rotate,
+    rotation,
+)
+from vqgan.prior.cache import Mask, Offsets, Unkept, causal_mask
 from vqgan.types import Tokens
+
+MAX_DEPTH = 1024
+"""More would only be built from a damaged or hostile file, and take all memory."""
 
 Rows = Float[Tensor, "rows d"]
 """Token vectors of all sequences, one below the other."""
@@ -29,84 +44,87 @@ Queries = Float[Tensor, "asking heads head_width"]
 KeysValues = Float[Tensor, "rows 2 heads head_width"]
 """Of all tokens that are read now."""
 
-Heads = Float[Tensor, "b heads tokens head_width"]
-"""Queries, keys or values of a group of sequences, split into attention heads."""
 
-Mask = Float[Tensor, "new seen"]
-"""Added to the scores of attention: zero, or minus infinity for what a token does not see."""
-
-
-class KVCache:
-    """Keys and values of sequences that are read together, in memory that never grows.
-
-    Args:
-        depth: Layers.
-        shape: Sequences, heads, most tokens, width of a head.
-        like: A tensor of the type and on the device that the cache shall have.
+class LocalSpan(Config, frozen=True):
+    """What a token sees: those before it in raster order that are near.
 
     Attributes:
-        count: Sequences.
-        capacity: Most tokens.
-        length: Tokens read so far; the next one stands at this position.
-        layers: For each layer, keys and values (2 b heads capacity head_width).
+        rows: At most this many rows above.
+        columns: At most this many columns beside, on either side.
+        condition_side: A spatial condition is seen in a square of cells with this side, an odd number, around the
+            token that is drawn.
     """
 
-    def __init__(self, *, depth: int, shape: tuple[int, int, int, int], like: Tensor) -> None:
-        self.count, self.capacity = shape[0], shape[2]
-        self.length = 0
-        self.layers = [like.new_empty((2, *shape)) for _ in range(depth)]
+    rows: Count
+    columns: Count
+    condition_side: Count = 3
 
-    def positions(self, table: Float[Tensor, "context d"], count: int) -> Float[Tensor, "count d"]:
-        """The rows of a table of positions that belong to the next ``count`` tokens.
-
-        Raises:
-            ValueError: If they would be more than the cache holds.
-        """
-        if self.length + count > self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} tokens, not {self.length + count}")
-        return table[self.length : self.length + count]
-
-    def append(self, layer: int, keys_values: Float[Tensor, "2 b heads n head_width"]) -> tuple[Heads, Heads]:
-        """Stores the next tokens' keys and values of one layer; returns those of all tokens so far."""
-        store, end = self.layers[layer], self.length + keys_values.shape[3]
-        store[:, :, :, self.length : end] = keys_values
-        return store[0, :, :, :end], store[1, :, :, :end]
-
-    def mask(self, count: int) -> Mask | None:
-        """Which of all tokens each of the next ``count`` sees; None for one that sees all, or all from the start."""
-        if count == 1 or self.length == 0:
-            return None
-        return causal_mask(self.length, count, self.layers[0])
-
-    def advance(self, count: int) -> None:
-        """After all layers have stored the next ``count`` tokens."""
-        self.length += count
-
-    def go_back(self, length: int) -> None:
-        """Forgets the tokens from position ``length`` on."""
-        self.length = length
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.condition_side % 2 == 1, f"`condition_side` is {self.condition_side}, expected an odd number"
+        )
 
 
-def causal_mask(start: int, count: int, like: Tensor) -> Mask:
-    """What ``count`` tokens from position ``start`` on see of all tokens up to themselves.
+class PriorShape(Config, frozen=True):
+    """The part of a prior's configuration that is chosen; the rest follows from tokenizer, condition and size.
 
-    Args:
-        start: Position of the first.
-        count: How many.
-        like: A tensor of the type and on the device that the mask shall have.
+    Of each choice the first is that of the original, and of its checkpoints.
 
-    Example:
-        >>> causal_mask(1, 2, torch.empty(0))
-        tensor([[0., 0., -inf],
-                [0., 0., 0.]])
+    Attributes:
+        depth: Transformer blocks.
+        width: Size of a token's vector, a multiple of ``num_heads``.
+        num_heads: Attention heads.
+        dropout: Probability to drop in training.
+        vocabulary: ``separate`` keeps the vectors of condition tokens apart from those of the codes;
+            ``shared`` is the published models' single table, in which class 3 and code 3 are one vector.
+        positions: ``learned``: a vector for each place of the sequence. ``rotary``: queries and keys are turned by row
+            and column of the image. ``relative_bias``: a learned number for each offset of two tokens in the image.
+        norm: LayerNorm or RMSNorm.
+        feed_forward: Two layers with GELU, or gated by SiLU.
+        query_key_norm: Queries and keys of every head are normalised.
+        span: What a token sees; none means all before it. With a local span, a prior draws grids of any size, and
+            every token costs the same. It needs ``rotary`` or ``relative_bias``.
     """
-    places = torch.arange(start + count, device=like.device)
-    return hide(places > places[start:, None], like)
 
+    depth: Count
+    width: Count
+    num_heads: Count
+    dropout: Probability = 0.0
+    vocabulary: Literal["separate", "shared"] = "separate"
+    positions: Literal["learned", "rotary", "relative_bias"] = "learned"
+    norm: NormKind = "layer"
+    feed_forward: FeedForwardKind = "gelu"
+    query_key_norm: bool = False
+    span: LocalSpan | None = None
 
-def hide(hidden: Bool[Tensor, "new seen"], like: Tensor) -> Mask:
-    """The mask, of the type of ``like``, that hides what is True."""
-    return like.new_zeros(hidden.shape).masked_fill_(hidden, -math.inf)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.depth <= MAX_DEPTH, f"`depth` is {self.depth}, expected at most {MAX_DEPTH}")
+        require(
+            self.width % self.num_heads == 0,
+            f"`width` is {self.width}, expected a multiple of `num_heads` = {self.num_heads}",
+        )
+        require(
+            self.positions != "rotary" or self.head_width % 4 == 0,
+            f"heads of width {self.head_width} cannot be rotary, expected a multiple of 4",
+            hint="choose another `width` or `num_heads`",
+        )
+        require(
+            self.span is None or self.positions != "learned",
+            "a local `span` has no use for `positions: learned`, which end with the training size",
+            hint="use `positions: rotary` or `relative_bias`",
+        )
+        require(
+            self.span is None or self.vocabulary == "separate",
+            "a local `span` keeps conditions apart, it cannot have a shared `vocabulary`",
+            hint="use `vocabulary: separate`",
+        )
+
+    @property
+    def head_width(self) -> int:
+        """Width of an attention head."""
+        return self.width // self.num_heads
 
 
 @dataclass(frozen=True)
@@ -115,11 +133,33 @@ class Group:
 
     Attributes:
         entries: Their next tokens as rows of the embedding table (see :meth:`Prior.entries`).
-        cache: What they have read before, and where these tokens are added; None if all is read now.
+        cache: What they have read before, and where these tokens are added.
+        added: Vectors that are added to those of the entries.
     """
 
     entries: Tokens
-    cache: KVCache | None = None
+    cache: Unkept = Unkept()  # noqa: RUF009 (it has no state)
+    added: Float[Tensor, "_ _ d"] | None = None
+
+
+class Sight(NamedTuple):
+    """What the next tokens of a group see.
+
+    Attributes:
+        mask: None where each sees all, or itself and all before it.
+        offsets: For :class:`RelativeBias`; else None.
+    """
+
+    mask: Mask | None
+    offsets: Offsets | None
+
+    def of_last(self) -> "Sight":
+        """The same for the last token of each sequence."""
+        mask, offsets = self
+        return Sight(
+            mask if mask is None else mask[..., -1:, :],
+            offsets if offsets is None else offsets[..., -1:, :, :],
+        )
 
 
 class Span(NamedTuple):
@@ -128,43 +168,52 @@ class Span(NamedTuple):
     Attributes:
         layer: Its number.
         groups: Whose tokens the rows are, group after group and sequence after sequence.
-        masks: What the tokens of each group do not see; None where all is seen, or all up to themselves.
+        sights: What the tokens of each group see.
+        rotation: How queries and keys of the rows are turned; None for other positions.
         asking: The rows whose results are needed; None for all.
     """
 
     layer: int
     groups: Sequence[Group]
-    masks: Sequence[Mask | None]
+    sights: Sequence[Sight]
+    rotation: Rotation | None
     asking: Int[Tensor, " asking"] | None = None
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention in which a token sees itself and the tokens before it.
+    """Multi-head self-attention in which a token sees itself and tokens before it.
 
     Args:
-        width: Size of a token's vector.
-        num_heads: Heads; ``width`` must be a multiple of it.
-        dropout: Probability to drop an attention weight, and an output, in training.
+        shape: Of the transformer; dropout is for attention weights and outputs.
+        offsets: The smallest and the largest offsets in the image of two tokens, where there is a bias for each.
     """
 
-    def __init__(self, *, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, shape: PriorShape, offsets: tuple[tuple[int, int], tuple[int, int]] | None) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.dropout = dropout
+        width = shape.width
+        self.num_heads = shape.num_heads
+        self.dropout = shape.dropout
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
+        norms = [make_norm(shape.norm, shape.head_width) if shape.query_key_norm else None for _ in range(2)]
+        self.query_norm, self.key_norm = norms
+        self.bias = (
+            None if offsets is None else RelativeBias(shape.num_heads, lowest=offsets[0], highest=offsets[1])
+        )
 
     def forward(self, rows: Rows, span: Span) -> Asking:
         """What the asking tokens gather from themselves and those before them."""
         queries, keys_values = self.project(rows, span.asking)
+        if self.query_norm is not None or span.rotation is not None:
+            queries, keys_values = self._placed(queries, keys_values, span)
         if len(span.groups) == 1:
-            mixed = self._attend(queries, keys_values, span.groups[0], span.masks[0], span.layer)
+            mixed = self._attend(queries, keys_values, span.groups[0], span.sights[0], span.layer)
         else:
             fed = [group.entries.numel() for group in span.groups]
             asking = fed if span.asking is None else [len(group.entries) for group in span.groups]
-            parts = zip(queries.split(asking), keys_values.split(fed), span.groups, span.masks, strict=True)
+            parts = zip(queries.split(asking), keys_values.split(fed), span.groups, span.sights, strict=True)
             mixed = torch.cat([self._attend(*part, span.layer) for part in parts])
         output = self.output(mixed)
         return F.dropout(output, self.dropout) if self.training else output
@@ -177,14 +226,28 @@ class Attention(nn.Module):
             2, (self.num_heads, -1)
         )
 
+    def _placed(self, queries: Queries, keys_values: KeysValues, span: Span) -> tuple[Queries, KeysValues]:
+        """Queries and keys normalised, and turned by the places of their tokens."""
+        keys, values = keys_values.unbind(1)
+        if self.query_norm is not None and self.key_norm is not None:
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
+        if span.rotation is not None:
+            asked = span.rotation if span.asking is None else span.rotation[span.asking]
+            queries, keys = rotate(queries, asked), rotate(keys, span.rotation)
+        return queries, torch.stack([keys, values], dim=1)
+
     def _attend(
-        self, queries: Queries, keys_values: KeysValues, group: Group, mask: Mask | None, layer: int
+        self, queries: Queries, keys_values: KeysValues, group: Group, sight: Sight, layer: int
     ) -> Asking:
         (sequences, count), (_, *heads) = group.entries.shape, queries.shape
         asked = queries.view(sequences, -1, *heads).transpose(1, 2)
         stored = keys_values.view(sequences, count, 2, *heads).permute(2, 0, 3, 1, 4)
-        keys, values = stored if group.cache is None else group.cache.append(layer, stored)
+        keys, values = group.cache.append(layer, stored)
+        mask, offsets = sight
         is_causal, dropout = mask is None and asked.shape[2] > 1, self.dropout if self.training else 0.0
+        if self.bias is not None and offsets is not None:
+            bias, is_causal = self.bias(offsets), False
+            mask = bias if mask is None else bias + mask
         mixed = F.scaled_dot_product_attention(
             asked, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=is_causal
         )
@@ -192,19 +255,14 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then two layers for each token by itself; each part reads normalised input and adds to it."""
+    """Attention, then a feed-forward part for each token by itself; each reads normalised input and adds to it."""
 
-    def __init__(self, *, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, shape: PriorShape, offsets: tuple[tuple[int, int], tuple[int, int]] | None) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width=width, num_heads=num_heads, dropout=dropout)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(width, 4 * width),
-            nn.GELU(),  # exact, by the error function
-            nn.Linear(4 * width, width),
-            nn.Dropout(dropout),
-        )
+        self.attention_norm = make_norm(shape.norm, shape.width)
+        self.attention = Attention(shape, offsets)
+        self.feed_forward_norm = make_norm(shape.norm, shape.width)
+        self.feed_forward = make_feed_forward(shape.feed_forward, shape.width, shape.dropout)
 
     def forward(self, rows: Rows, span: Span) -> Asking:
         """One layer of the transformer, for the asking rows."""
@@ -217,23 +275,23 @@ class Transformer(nn.Module):
     """Turns sequences of token vectors into vectors that predict the next token.
 
     Args:
-        context_length: Most tokens it can read; there is one learned position for each.
-        depth: Number of blocks.
-        width: Size of a token's vector.
-        num_heads: Attention heads in each block.
-        dropout: Probability to drop in training: inputs, attention weights, outputs of both parts of a block.
+        shape: What it consists of.
+        places: Row and column of each token of a sequence, for positions in the image; or how many tokens it can read
+            at most, for learned positions. A local span tells its places itself.
     """
 
-    def __init__(
-        self, *, context_length: int, depth: int, width: int, num_heads: int, dropout: float
-    ) -> None:
+    places: Int[Tensor, "context 2"]
+
+    def __init__(self, shape: PriorShape, places: Int[Tensor, "context 2"] | int) -> None:
         super().__init__()
-        self.dropout = dropout
-        self.positions = nn.Parameter(torch.zeros(1, context_length, width))
-        self.blocks = nn.ModuleList(
-            Block(width=width, num_heads=num_heads, dropout=dropout) for _ in range(depth)
-        )
-        self.norm = nn.LayerNorm(width)
+        self.shape, offsets = shape, None
+        if isinstance(places, int):
+            self.positions = nn.Parameter(torch.zeros(1, places, shape.width))
+        else:
+            self.register_buffer("places", places, persistent=False)
+            offsets = _extent(shape.span, places) if shape.positions == "relative_bias" else None
+        self.blocks = nn.ModuleList(Block(shape, offsets) for _ in range(shape.depth))
+        self.norm = make_norm(shape.norm, shape.width)
 
     def forward(
         self, embedded: Sequence[Float[Tensor, "_ _ d"]], groups: Sequence[Group], *, only_last: bool = False
@@ -241,29 +299,59 @@ class Transformer(nn.Module):
         """Reads the next tokens of all groups.
 
         Args:
-            embedded: The vectors of each group's entries; their positions are added here.
+            embedded: The vectors of each group's entries; learned positions are added here.
             groups: Whose tokens they are; their caches take them in.
             only_last: Whether only the last token of each sequence gives a row of the result.
         """
-        parts = [part + self._positions(group) for part, group in zip(embedded, groups, strict=True)]
-        rows = torch.cat([part.flatten(0, 1) for part in parts])
+        rows, turned = self._placed(embedded, groups)
         if self.training:
-            rows = F.dropout(rows, self.dropout)
-        masks = [None if each.cache is None else each.cache.mask(each.entries.shape[1]) for each in groups]
+            rows = F.dropout(rows, self.shape.dropout)
+        sights = [self._sight(group, rows) for group in groups]
         for layer, block in enumerate(self.blocks):
-            span = Span(layer, groups, masks)
+            span = Span(layer, groups, sights, turned)
             if only_last and layer == len(self.blocks) - 1:
-                last = [mask if mask is None else mask[-1:] for mask in masks]
-                span = Span(layer, groups, last, _last_rows(groups))
+                span = Span(layer, groups, [each.of_last() for each in sights], turned, _last_rows(groups))
             rows = block(rows, span)
         for group in groups:
-            if group.cache is not None:
-                group.cache.advance(group.entries.shape[1])
+            group.cache.advance(group.entries.shape[1])
         return self.norm(rows)
 
-    def _positions(self, group: Group) -> Float[Tensor, "n d"]:
-        count, table = group.entries.shape[1], self.positions[0]
-        return table[:count] if group.cache is None else group.cache.positions(table, count)
+    def _placed(
+        self, embedded: Sequence[Float[Tensor, "_ _ d"]], groups: Sequence[Group]
+    ) -> tuple[Rows, Rotation | None]:
+        """All rows, and how their queries and keys are turned."""
+        kind = self.shape.positions
+        if kind == "relative_bias":
+            return torch.cat([part.flatten(0, 1) for part in embedded]), None
+        table = self.positions[0] if kind == "learned" else self.places
+        found = [group.cache.positions(table, group.entries.shape[1]) for group in groups]
+        if kind == "learned":
+            pairs = zip(embedded, found, strict=True)
+            return torch.cat([(part + places).flatten(0, 1) for part, places in pairs]), None
+        rows = torch.cat([part.flatten(0, 1) for part in embedded])
+        places = [
+            each.expand(*part.shape[:2], 2).flatten(0, 1) for each, part in zip(found, embedded, strict=True)
+        ]
+        return rows, rotation(torch.cat(places), self.shape.head_width, rows)
+
+    def _sight(self, group: Group, like: Tensor) -> Sight:
+        count = group.entries.shape[1]
+        mask = group.cache.mask(count)
+        if self.shape.positions != "relative_bias":
+            return Sight(mask, None)
+        if mask is None:
+            mask = causal_mask(group.cache.length, count, like)
+        return Sight(mask, group.cache.offsets(self.places, count))
+
+
+def _extent(
+    span: LocalSpan | None, places: Int[Tensor, "context 2"]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The smallest and the largest offsets in the image of a token that is read and one that it sees."""
+    if span is not None:
+        return (0, -span.columns - 1), (span.rows, span.columns - 1)
+    rows, columns = (places.amax(dim=0) - places.amin(dim=0)).tolist()
+    return (-rows, -columns), (rows, columns)
 
 
 def _last_rows(groups: Sequence[Group]) -> Int[Tensor, " asking"] | None:

@@ -6,3 +6,4 @@ from vqgan.sampling.random import GridNoise, check_seed
 from vqgan.sampling.sampler import sample_grid
 from vqgan.sampling.settings import SamplingSettings
 from vqgan.sampling.sliding_window import sample_sliding
+from vqgan.sampling.wavefront import sample_wavefront

@@ -5,13 +5,14 @@ from dataclasses import replace
 import torch
 
 from vqgan.errors import require
-from vqgan.prior import Prior, TokenOrder, to_tokens
+from vqgan.prior import LocalSpan, Prior, TokenOrder, to_tokens, wavefront_size
 from vqgan.sampling.jacobi import sample_grid_jacobi
 from vqgan.sampling.plan import Costs, check_stride, plan_within
 from vqgan.sampling.random import NOISE_BYTES, check_seed
 from vqgan.sampling.sampler import sample_grid, undrawn
 from vqgan.sampling.settings import SamplingSettings
 from vqgan.sampling.sliding_window import sample_sliding
+from vqgan.sampling.wavefront import sample_wavefront
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress, Progress
 
 _VECTORS_AT_WORK = 16
@@ -34,7 +35,9 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     memory: int,
     on_progress: OnProgress | None = None,
 ) -> Indices:
-    """Samples the unknown tokens of grids: whole where the prior can see all, else window by window.
+    """Samples the unknown tokens of grids: whole where the prior can see all, as a wavefront where its span is local.
+
+    Else window by window.
 
     Args:
         window: Rows and columns that the prior sees.
@@ -47,10 +50,12 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     """
     count, plan = len(indices), None
     check_seed(settings.seed, count)
-    check_grid(settings, window, (indices.shape[1], indices.shape[2]))
+    check_grid(prior, settings, window, (indices.shape[1], indices.shape[2]))
     length = window[0] * window[1] if is_spatial else condition_tokens.shape[1]
-    costs, room = memory_costs(prior), max(0, memory - NOISE_BYTES)
-    if window == indices.shape[1:]:
+    costs, room, span = memory_costs(prior), max(0, memory - NOISE_BYTES), prior.config.span
+    if span is not None:
+        batch_size = room // _wavefront_memory(prior, span, (indices.shape[1], indices.shape[2]), costs)
+    elif window == indices.shape[1:]:
         last = length + max(undrawn(to_tokens(known, token_order)), default=0)
         prefix = length + int(known.flatten(1).sum(dim=1).max())
         batch_size = images_within(room, costs, prefix=prefix, last=last, block=settings.jacobi or 1)
@@ -65,7 +70,9 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
         given = (prior, condition_tokens[part], indices[part], known[part])
         mine = replace(settings, seed=int(settings.seed) + start)
         report = on_progress and _report_part(on_progress, range(part.start, part.stop), count)
-        if plan is not None:
+        if span is not None:
+            drawn = sample_wavefront(*given, span=span, settings=mine, on_progress=report)
+        elif plan is not None:
             drawn = sample_sliding(
                 *given, window=window, is_spatial=is_spatial, settings=mine, plan=plan, on_progress=report
             )
@@ -90,8 +97,27 @@ def images_within(memory: int, costs: Costs, *, prefix: int, last: int, block: i
     return memory // (last * costs.kept + max(prefix, block) * costs.read + block * costs.drawn)
 
 
-def check_grid(settings: SamplingSettings, window: tuple[int, int], grid: tuple[int, int]) -> None:
+def _wavefront_memory(prior: Prior, span: LocalSpan, grid: tuple[int, int], costs: Costs) -> int:
+    """Bytes that one image takes: what is kept, and in each row what a token sees, of one layer at a time."""
+    abreast, kept = wavefront_size(span, grid)
+    seen = (span.rows + 1) * (2 * span.columns + 1) * costs.kept // prior.config.depth
+    return abreast * (kept * costs.kept + seen + costs.read + costs.drawn)
+
+
+def check_grid(
+    prior: Prior, settings: SamplingSettings, window: tuple[int, int], grid: tuple[int, int]
+) -> None:
     """Raises ConfigError if blocks are to be guessed where the window slides, or to share windows where it does not."""
+    asked = [
+        name
+        for name, value in (("jacobi", settings.jacobi or 1), ("window_stride", settings.window_stride))
+        if value != 1
+    ]
+    require(
+        not asked or prior.config.span is None,
+        f"`{asked[0] if asked else ''}` is for priors with full attention, this one's span is local",
+        hint="omit it",
+    )
     require(
         settings.jacobi is None or window == grid,
         f"`jacobi` works on grids that the prior sees whole, {window[0]} x {window[1]} tokens",

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.prior import Group, KVCache, Prior, make_reader
+from vqgan.prior import Group, KVCache, Prior, Unkept, make_reader
 from vqgan.sampling.plan import Plan, Reading, Window, plan_windows
 from vqgan.sampling.sampler import grid_noise
 from vqgan.sampling.settings import SamplingSettings, choose_tokens
@@ -119,9 +119,9 @@ class _Windows:
             groups.append(Group(entries, self._cache(readings[0])))
         return self.reader.read(groups)
 
-    def _cache(self, reading: Reading) -> KVCache | None:
+    def _cache(self, reading: Reading) -> Unkept:
         if not (reading.past or reading.is_kept):
-            return None
+            return Unkept()
         cache = self.caches.pop(reading.window, None)
         if cache is None:
             cache = self.reader.new_cache(len(self.grid), self._needed[reading.window])

@@ -96,7 +96,7 @@ class PriorTask:
             condition = self.synthesizer.conditioner.tokens(self._condition(batch), len(tokens), grid)
         read = self._corrupted(tokens, batch.sample) if corrupt else tokens
         with self.engine.autocast():
-            return -self.prior.log_probability(tokens, condition.to(tokens.device), read=read).mean()
+            return -self.prior.log_probability(tokens, condition.to(tokens.device), grid, read=read).mean()
 
     def _without_context(self, maps: Tensor, batch: Batch) -> Tensor:
         """The samples' part of the batch's images or codes."""

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from vqgan.prior.cache import KVCache, causal_mask
 from vqgan.prior.recorded import SteadyCache
-from vqgan.prior.transformer import KVCache, causal_mask
 
 
 def make(*, depth=1, batch=2, capacity=5, dtype=torch.float32):

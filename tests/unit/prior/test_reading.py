@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vqgan.errors import ConfigError
 from vqgan.nn import product as products
 from vqgan.nn.product import FastLinear
-from vqgan.prior import Group, Prior, PriorConfig, make_reader
+from vqgan.prior import Group, Prior, PriorConfig, Unkept, make_reader, sequence_places
 from vqgan.prior.recorded import SteadyCache
 
 CONDITION = 2
@@ -17,7 +17,8 @@ CONDITION = 2
 def make(**sizes):
     torch.manual_seed(0)
     settings = {"codebook_size": 11, "condition_size": 4, "context_length": 14, "depth": 2, "width": 8}
-    model = Prior(PriorConfig(**{**settings, "num_heads": 2, **sizes})).double()
+    places = sequence_places("raster", (13, 1), num_condition=CONDITION, is_spatial=False)
+    model = Prior(PriorConfig(**{**settings, "num_heads": 2, **sizes}), places).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model.eval()
@@ -55,7 +56,7 @@ def test_without_a_cache_the_last_row_is_that_of_the_whole_pass():
     tokens, condition = inputs()
     reader = make_reader(PRIOR)
     for length in range(9):
-        found = reader.read([Group(PRIOR.entries(tokens[:, :length], condition), None)])
+        found = reader.read([Group(PRIOR.entries(tokens[:, :length], condition))])
         torch.testing.assert_close(found, whole(tokens, condition)[:, length])
 
 
@@ -75,7 +76,7 @@ def test_groups_of_several_lengths_do_not_see_each_other():
     for batch, length, is_cached in ((2, 4, False), (1, 9, True), (3, 0, False), (2, 5, True)):
         tokens, condition = inputs(batch)
         entries = PRIOR.entries(tokens[:, :length], condition)
-        cache = None
+        cache = Unkept()
         if is_cached:
             cache = reader.new_cache(batch, length + CONDITION)
             reader.read([Group(entries[:, :-3], cache)])
@@ -113,7 +114,7 @@ def test_dropout_plays_no_part():
     model = make(dropout=0.5).train()
     tokens, condition = inputs()
     reader, entries = make_reader(model), model.entries(tokens, condition)
-    found = [reader.read([Group(entries, None)]) for _ in range(2)]
+    found = [reader.read([Group(entries)]) for _ in range(2)]
     assert torch.equal(*found)
     torch.testing.assert_close(found[0], whole(tokens, condition)[:, -1])
 
@@ -122,9 +123,9 @@ def test_autocast_does_not_change_the_precision():
     tokens, condition = inputs()
     reader = make_reader(make().float())
     entries = PRIOR.entries(tokens, condition)
-    expected = reader.read([Group(entries, None)])
+    expected = reader.read([Group(entries)])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(reader.read([Group(entries, None)]), expected)
+        assert torch.equal(reader.read([Group(entries)]), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -145,7 +146,7 @@ def test_a_sequence_that_is_too_long_is_refused():
     with pytest.raises(ConfigError, match=r"15 tokens .* `context_length` = 14\nhint: use a smaller grid"):
         reader.new_cache(1, 15)
     with pytest.raises(ConfigError, match="15 tokens"):
-        reader.read([Group(torch.zeros(1, 15, dtype=torch.int64), None)])
+        reader.read([Group(torch.zeros(1, 15, dtype=torch.int64))])
 
 
 @pytest.mark.parametrize("rows", [1, 8, 100])

@@ -2,13 +2,14 @@ import math
 
 import torch
 
-from vqgan.prior.transformer import Attention, Block, Group, Span, Transformer
+from vqgan.prior import Group, PriorShape
+from vqgan.prior.transformer import Attention, Block, Sight, Span, Transformer
 
 
 def read(layer, features):
     """One layer over whole sequences (b n d)."""
     group = Group(torch.zeros(features.shape[:2], dtype=torch.int64))
-    return layer(features.flatten(0, 1), Span(0, [group], [None])).view(features.shape)
+    return layer(features.flatten(0, 1), Span(0, [group], [Sight(None, None)], None)).view(features.shape)
 
 
 def written_out_attention(layer, features):
@@ -26,13 +27,13 @@ def written_out_attention(layer, features):
 
 
 def test_attention_equals_its_formula_written_out():
-    layer = Attention(width=12, num_heads=3, dropout=0.0).double()
+    layer = Attention(PriorShape(depth=1, width=12, num_heads=3), None).double()
     features = torch.randn(2, 7, 12, dtype=torch.float64)
     torch.testing.assert_close(read(layer, features), written_out_attention(layer, features))
 
 
 def test_block_adds_normalised_attention_then_a_gelu_network():
-    block = Block(width=8, num_heads=2, dropout=0.0).double()
+    block = Block(PriorShape(depth=1, width=8, num_heads=2), None).double()
     features = torch.randn(2, 5, 8, dtype=torch.float64)
     middle = features + read(block.attention, block.attention_norm(features))
     hidden = block.feed_forward[0](block.feed_forward_norm(middle))
@@ -41,7 +42,7 @@ def test_block_adds_normalised_attention_then_a_gelu_network():
 
 
 def test_dropout_acts_in_training_only():
-    layer = Transformer(context_length=6, depth=1, width=8, num_heads=2, dropout=0.5)
+    layer = Transformer(PriorShape(depth=1, width=8, num_heads=2, dropout=0.5), 6)
     embedded = torch.randn(1, 6, 8)
     given = ([embedded], [Group(torch.zeros(1, 6, dtype=torch.int64))])
     assert not torch.equal(layer(*given), layer(*given))

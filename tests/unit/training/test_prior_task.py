@@ -34,9 +34,9 @@ def reads(task, monkeypatch):
     calls = []
     score = task.prior.log_probability
 
-    def noting(tokens, condition_tokens, *, read=None):
+    def noting(tokens, condition_tokens, grid, *, read=None):
         calls.append((tokens, read))
-        return score(tokens, condition_tokens, read=read)
+        return score(tokens, condition_tokens, grid, read=read)
 
     monkeypatch.setattr(task.prior, "log_probability", noting)
     return calls

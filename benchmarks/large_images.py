@@ -1,0 +1,123 @@
+"""Grids larger than the training size: a prior of local span, compared with the original's window and the exact one.
+
+Priors of 6 layers, 8 heads, width 512 and 1024 codes with random weights, one start token, fp32. The original reads its
+whole window again for each token; it is stopped after a few tokens, as each costs the same.
+
+    python benchmarks/large_images.py [--quick] [--json PATH] [--long]
+
+``--long`` adds the grids that take minutes.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limits import Work, limit_seconds, measure_limits
+from sample import TOP_K, make_prior, original_loop
+from timing import compare, environment, parse_arguments
+from vqgan.prior import LocalSpan, Prior, PriorConfig, wavefront_size
+from vqgan.sampling import SamplingSettings, sample_sliding, sample_wavefront
+
+LONG = "--long"
+SETTINGS = SamplingSettings(top_k=TOP_K)
+
+
+def make_local(span: LocalSpan, depth: int, width: int) -> Prior:
+    """A prior of the same size as the one with full attention."""
+    torch.manual_seed(0)
+    config = PriorConfig(
+        codebook_size=1024,
+        condition_size=1,
+        context_length=256,
+        depth=depth,
+        width=width,
+        num_heads=8,
+        positions="rotary",
+        span=span,
+    )
+    return Prior(config).eval()
+
+
+def wavefront(prior: Prior, grid: tuple[int, int]) -> Tensor:
+    """One image; the span is the prior's."""
+    assert prior.config.span is not None
+    indices = torch.zeros(1, *grid, dtype=torch.int64)
+    start = torch.zeros(1, 1, dtype=torch.int64)
+    return sample_wavefront(prior, start, indices, indices.bool(), span=prior.config.span, settings=SETTINGS)
+
+
+def works(span: LocalSpan, grid: tuple[int, int]) -> list[Work]:
+    """What each step reads."""
+    lag, found = min(span.columns + 1, grid[1]), []
+    for step in range(grid[1] + (grid[0] - 1) * lag):
+        first, last = max(0, -((grid[1] - step) // lag)), min(grid[0] - 1, step // lag)
+        tokens = last - first + 1
+        seen = span.rows * (2 * span.columns + 1) + span.columns
+        found.append(Work(tokens, tokens, tokens * seen, tokens * seen, tokens * (seen - 1)))
+    return found
+
+
+def row(work: str, seconds: float, tokens: int, **more: Any) -> dict[str, Any]:
+    """One line of the table."""
+    found = {"work": work, "seconds": seconds, "tokens_per_second": tokens / seconds, **more}
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def main() -> None:
+    is_long = LONG in sys.argv
+    if is_long:
+        sys.argv.remove(LONG)
+    arguments = parse_arguments(__doc__.splitlines()[0])
+    quick = arguments.quick
+    depth, width, side, grid = (1, 64, 4, (8, 8)) if quick else (6, 512, 16, (64, 64))
+    limits, device = measure_limits(torch.device("cpu"), torch.float32), torch.device("cpu")
+    full, rows, compared = make_prior(side, depth, width, device), [], []
+    start = torch.zeros(1, 1, dtype=torch.int64)
+    few = 2 if quick else 8
+    for span in (LocalSpan(rows=8, columns=8), LocalSpan(rows=8, columns=4), LocalSpan(rows=4, columns=4)):
+        prior = make_local(span, depth, width)
+        name = f"{grid[0]}x{grid[1]}, span {span.rows} x {span.columns}, and the original's loop"
+        found = compare(
+            name,
+            ours=partial(wavefront, prior, grid),
+            reference=partial(original_loop, full, start, grid, side, few, is_spatial=False),
+            amount=grid[0] * grid[1],
+            reference_amount=few,
+            unit="tokens/s",
+            repeats=1 if quick else 3,
+            limit_seconds=limit_seconds(prior.config, works(span, grid), limits, element=4),
+        )
+        compared.append(asdict(found))
+        print(json.dumps(compared[-1]), flush=True)
+    indices = torch.zeros(1, *grid, dtype=torch.int64)
+    begun = time.perf_counter()
+    sample_sliding(
+        full, start, indices, indices.bool(), window=(side, side), is_spatial=False, settings=SETTINGS
+    )
+    rows.append(row(f"{grid[0]}x{grid[1]}, exact window", time.perf_counter() - begun, grid[0] * grid[1]))
+    span = LocalSpan(rows=8, columns=8)
+    prior = make_local(span, depth, width)
+    larger = [(16, 16)] if quick else [(64, 64), (256, 256), *([(1024, 64)] if is_long else [])]
+    for each in larger:
+        begun = time.perf_counter()
+        wavefront(prior, each)
+        seconds = time.perf_counter() - begun
+        abreast, kept = wavefront_size(span, each)
+        megabytes = abreast * kept * 2 * width * depth * 4 / 1e6
+        share = limit_seconds(prior.config, works(span, each), limits, element=4) / seconds
+        name = f"{each[0]}x{each[1]}, span 8 x 8"
+        rows.append(row(name, seconds, each[0] * each[1], cache_mb=megabytes, limit=share))
+    if arguments.json is not None:
+        record = {"quick": quick, "environment": environment(), "rows": compared, "alone": rows}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""A synthesizer whose prior has a local span draws, completes and scores images of any size, under every condition."""
+
+import copy
+
+import pytest
+import torch
+
+import tiny
+from vqgan import load, save_model
+from vqgan.conditioning import (
+    ClassLabelConfig,
+    CoordinatesConfig,
+    SceneLayoutConfig,
+    TokenizedImageConfig,
+    UnconditionalConfig,
+)
+from vqgan.errors import ConfigError
+from vqgan.prior import LocalSpan, PriorConfig
+from vqgan.sampling import SamplingSettings, fill_grids
+from vqgan.synthesizer import Synthesizer, SynthesizerConfig
+from vqgan.types import DrawnTokens
+
+CLASSES = ClassLabelConfig(num_classes=3)
+COORDINATES = CoordinatesConfig(num_values=8, downsample_factor=4)
+DEPTH = TokenizedImageConfig(codebook_size=tiny.CODES, image="depth", tokenizer=tiny.tokenizer_config())
+SCENE = SceneLayoutConfig(
+    num_classes=3, max_objects=4, vocabulary_size=16, encode_crop=False, use_group=False, use_additional=False
+)
+
+
+def make_config(conditioner, **changes):
+    """2x2 tokens of 4x4 pixels, and a token sees two rows above and one column beside."""
+    prior = PriorConfig(
+        codebook_size=tiny.CODES,
+        condition_size=conditioner.vocabulary_size,
+        context_length=200,
+        depth=1,
+        width=8,
+        num_heads=2,
+        positions="rotary",
+        span=LocalSpan(rows=2, columns=1),
+    )
+    tokenizer = tiny.tokenizer_config()
+    return SynthesizerConfig(
+        tokenizer=tokenizer, conditioner=conditioner, prior=prior, window=(2, 2), **changes
+    )
+
+
+def make(conditioner=CLASSES):
+    torch.manual_seed(0)
+    model = Synthesizer(make_config(conditioner)).double().eval()
+    for parameter in model.prior.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(model.tokenizer.quantizer.codebook.weight)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make()
+
+
+@pytest.fixture
+def grids(model, monkeypatch):
+    seen = []
+    decode = model.tokenizer.decode
+    monkeypatch.setattr(model.tokenizer, "decode", lambda indices: seen.append(indices) or decode(indices))
+    return seen
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (1, 1), (2, 10), (11, 3)])
+def test_any_size_is_drawn_and_any_part_is_completed(model, grids, grid):
+    height, width = grid[0] * 4, grid[1] * 4
+    size = None if grid == (2, 2) else (height, width)
+    assert model.sample(2, size=size, condition={"class": 0}).shape == (2, 1, height, width)
+    images, known = torch.rand(2, 1, height, width).double() * 2 - 1, torch.rand(2, *grid) < 0.5
+    assert model.complete(images, known, {"class": 1}).shape == images.shape
+    assert torch.equal(grids[1][known], model.tokenizer.encode(images)[known])
+
+
+def test_a_higher_image_begins_as_a_lower_one(model, grids):
+    for size in ((16, 12), (40, 12)):
+        model.sample(1, size=size, condition={"class": 0}, seed=3)
+    assert torch.equal(grids[1][:, :4], grids[0])
+
+
+@pytest.mark.parametrize(
+    ("conditioner", "condition"),
+    [
+        (CLASSES, {"class": [0, 2]}),
+        (UnconditionalConfig(), None),
+        (COORDINATES, None),
+        (DEPTH, {"depth": torch.rand(2, 1, 24, 20, generator=torch.Generator().manual_seed(1)) * 2 - 1}),
+    ],
+)
+def test_every_condition_of_one_token_or_one_for_each_cell_steers(conditioner, condition):
+    model = make(conditioner)
+    if condition and "depth" in condition:
+        condition = {"depth": condition["depth"].double()}
+    images = model.sample(2, size=(24, 20), condition=condition).clamp(-1, 1)
+    assert images.shape == (2, 1, 24, 20)
+    scores = model.log_probability(images, condition)
+    assert scores.shape == (2, 30)
+    torch.nn.init.normal_(model.prior.cell_condition.embedding.weight)
+    assert not torch.equal(scores, model.log_probability(images, condition))
+
+
+def test_a_condition_of_several_tokens_and_other_orders_are_refused():
+    with pytest.raises(ConfigError, match=r"takes one, or one for each cell\nhint: omit `prior\.span`"):
+        make(SCENE)
+    with pytest.raises(ConfigError, match=r"`token_order` is `spiral_in`.*\nhint: use `raster`"):
+        make_config(CLASSES, token_order="spiral_in")
+    for settings in ({"jacobi": 4}, {"window_stride": 2}):
+        with pytest.raises(ConfigError, match=f"`{next(iter(settings))}` is for priors with full attention"):
+            make().sample(1, size=(40, 40), condition={"class": 0}, **settings)
+
+
+def test_little_memory_draws_the_same_images_in_smaller_batches(model):
+    known, batches = torch.zeros(5, 6, 7, dtype=torch.bool), []
+    given = (model.prior, torch.zeros(5, 1, dtype=torch.int64), known.long(), known)
+    found = []
+    for memory in (2**30, 2**23 + 40_000):
+        seen = []
+        found.append(
+            fill_grids(
+                *given,
+                window=(6, 7),
+                is_spatial=False,
+                settings=SamplingSettings(seed=1),
+                memory=memory,
+                on_progress=lambda progress, seen=seen: seen.append(progress),
+            )
+        )
+        assert all(isinstance(each, DrawnTokens) for each in seen)
+        assert (seen[-1].step, seen[-1].total) == (5 * 42, 5 * 42)
+        batches.append(len({each.images for each in seen}))
+    assert torch.equal(*found)
+    assert batches[0] == 1 < batches[1]
+
+
+def test_progress_shows_what_each_new_token_saw(model):
+    seen = []
+    model.sample(1, size=(16, 16), condition={"class": 0}, on_progress=seen.append)
+    boxes = [box for each in seen for box in each.windows]
+    assert len(boxes) == 16
+    assert boxes[0] == (0, 0, 1, 2)
+    assert boxes[-1] == (1, 2, 3, 2)
+    assert [each.step for each in seen] == sorted({each.step for each in seen})
+
+
+def test_a_saved_one_draws_the_same(model, tmp_path):
+    path, single = tmp_path / "prior.safetensors", copy.deepcopy(model).float()
+    save_model(single, path)
+    again = load(path, device="cpu")
+    drawn = [each.sample(1, size=(16, 16), condition={"class": 0}) for each in (single, again)]
+    assert torch.equal(*drawn)
