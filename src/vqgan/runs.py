@@ -24,9 +24,11 @@ from vqgan.output_files import write_json, write_text
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
 from vqgan.training.build import build_prior_task, build_tokenizer_task, refuse_other, resume_prior_task
+from vqgan.training.cached_codes import CachedCodes, check_pictures
 from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop
 from vqgan.training.observer import Observer
+from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import (
     Given,
     PriorRun,
@@ -80,7 +82,7 @@ def train(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         precision: ``"fp32"`` (the default of a new run), ``"bf16"`` or ``"auto"``.
         seed: Of initial weights, data order, augmentation and corruption; 0 by default.
-        on_progress: Called after every step.
+        on_progress: Called after every step, and for every variant of a picture that ``data.cached_codes`` encodes.
         stage: ``"tokenizer"`` or ``"prior"``, to refuse a run of the other stage.
 
     Returns:
@@ -142,16 +144,20 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> None:
     by_place = isinstance(settings, PriorRun) and isinstance(settings.conditioner, CoordinatesConfig)
     transform = data.transform(session.task.image_channels, coordinates=by_place)
     with ExitStack() as stack:
-        batches = training_batches(
-            images,
-            transform,
-            batch_size=training.batch_size // training.accumulate,
-            seed=values["seed"],
-            workers=data.workers,
-            start=session.start * training.batch_size,
-            rank=engine.rank,
-            world=engine.world,
-        )
+        numbers = {
+            "batch_size": training.batch_size // training.accumulate,
+            "start": session.start * training.batch_size,
+            "rank": engine.rank,
+            "world": engine.world,
+        }
+        if data.cached_codes and isinstance(session.task, PriorTask):
+            codes = CachedCodes(images, session.task.synthesizer.tokenizer, data=data, seed=values["seed"])
+            if session.start < training.steps:
+                codes.encode(on_progress if engine.is_main else None)
+            batches = codes.batches(coordinates=by_place, **numbers)
+        else:
+            seed, workers = values["seed"], data.workers
+            batches = training_batches(images, transform, seed=seed, workers=workers, **numbers)
         # Closing the batches ends the processes that read, also where an error keeps them alive.
         stack.enter_context(closing(batches))
         observer = None
@@ -190,6 +196,8 @@ def _begin(
         )
     settings.data.transform(task.image_channels)  # images that cannot be made leave no folder
     check_source(sources[0], task.image_channels)
+    if settings.data.cached_codes and isinstance(task, PriorTask):
+        check_pictures(sources[0], task.synthesizer.tokenizer, settings.data)
     values = {"seed": seed, **_fingerprints(sources)}
     if engine.is_main:
         folder.create()
@@ -197,6 +205,8 @@ def _begin(
         write_json(folder.environment, {**_environment(engine, sources), **begun, **values})
         if isinstance(settings, PriorRun):
             task.export(folder, 0)
+        # From here on the run can be resumed, whenever and however it ends.
+        folder.commit(0, task.state.tensors(), values)
     engine.barrier()
     return settings, sources, Session(task, folder, engine, values)
 

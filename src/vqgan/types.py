@@ -50,11 +50,12 @@ class Batch:
     """What the data loader yields.
 
     Attributes:
-        images: Values in [-1, 1].
+        images: Values in [-1, 1]. Without pixels where the samples are codes.
         condition: One tensor per condition, the batch first (``{"class": (b,)}``).
         sample: The number of each sample in the run's endless sequence; it seeds augmentation and corruption.
         skipped: Files of this batch that could not be read, as (path, reason); another took their place.
         corner: Where the images show more than the samples: rows and columns above and to the left of each sample.
+        indices: The samples' codes, where these are known already.
     """
 
     images: Images
@@ -62,6 +63,7 @@ class Batch:
     sample: Int[Tensor, " b"]
     skipped: tuple[tuple[str, str], ...] = ()
     corner: Int[Tensor, "b 2"] | None = None
+    indices: Indices | None = None
 
 
 @dataclass(frozen=True)

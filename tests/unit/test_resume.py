@@ -1,12 +1,14 @@
 """A run that was stopped and resumed is, bit by bit, the run that was not."""
 
 import json
+import logging
 import os
 import re
 import shutil
 import signal
 import sys
 
+import msgspec
 import pytest
 import torch
 
@@ -41,7 +43,7 @@ def stopped(run, folder, step, **arguments):
     """Trains until a signal comes during ``step``."""
 
     def stop(progress):
-        if progress.step == step:
+        if progress.phase != "encoding pictures" and progress.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Preempted, match=f"stopped at step {step} of "):
@@ -127,6 +129,49 @@ def test_a_run_that_never_took_a_step_can_be_resumed(runs, tmp_path, monkeypatch
             train(run, out=folder, tokenizer=tokenizer, device="cpu", seed=3)
     train(None, resume=folder, device="cpu")
     assert_equal_runs(folder, whole / "prior")
+
+
+@pytest.fixture(scope="module")
+def cached(runs, tmp_path_factory):
+    """A prior on crops of codes that are encoded once: its request, and the run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("cached")
+    run = tiny.prior_run(tiny.data(folder / "images", side=15), steps=STEPS, evaluate_every=2, pictures=1)
+    data = msgspec.structs.replace(run.data, resize=None, cached_codes=5)
+    request = {"run": msgspec.structs.replace(run, data=data), "tokenizer": runs[0] / "tokenizer", "seed": 3}
+    train(**request, out=folder / "whole", device="cpu")
+    return request, folder / "whole"
+
+
+def test_a_prior_on_cached_codes_sees_the_same_crops_wherever_it_is_stopped(cached, tmp_path, caplog):
+    request, whole = cached
+    folder = tmp_path / "run"
+    stopped(request["run"], folder, 2, out=folder, tokenizer=request["tokenizer"], seed=3)
+    with caplog.at_level(logging.INFO):
+        stopped(None, folder, 3, resume=folder, overrides=["data.workers=2"])
+    assert re.search(r"encoded 5 variants of each of 10 pictures: \d{3} tokens in 0 seconds", caplog.text)
+    train(None, resume=folder, overrides=["data.workers=0"], device="cpu")
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        train(None, resume=folder, device="cpu")  # there is nothing to do, so nothing is encoded
+    assert "continuing from step 5 of 5" in caplog.text
+    assert "encoded" not in caplog.text
+    assert_equal_runs(folder, whole)
+
+
+def test_a_run_that_ends_while_it_encodes_can_be_resumed(cached, tmp_path):
+    request, whole = cached
+    reports = []
+
+    def power_cut(progress):
+        reports.append((progress.phase, progress.step, progress.total))
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(**request, out=tmp_path / "run", device="cpu", on_progress=power_cut)
+    assert reports == [("encoding pictures", number, 50) for number in range(1, 8)]
+    train(None, resume=tmp_path / "run", device="cpu")
+    assert_equal_runs(tmp_path / "run", whole)
 
 
 def _fail(*arguments):

@@ -76,6 +76,12 @@ def augmentation(sample: int, seed: int) -> np.random.Generator:
     return np.random.Generator(_bits(seed, sample, _AUGMENTATION))
 
 
+def sample_numbers(batch_size: int, start: int, rank: int, world: int) -> Iterator[range]:
+    """The samples of each batch of one process; arguments as of :func:`training_batches`."""
+    share = batch_size // world
+    return (range(first, first + share) for first in itertools.count(start + rank * share, batch_size))
+
+
 def training_batches(
     source: Source,
     transform: TransformConfig,
@@ -105,8 +111,7 @@ def training_batches(
     Raises:
         DataError: If too many images cannot be read, see :func:`refuse_too_many`.
     """
-    share = batch_size // world
-    samples = (range(first, first + share) for first in itertools.count(start + rank * share, batch_size))
+    share, samples = batch_size // world, sample_numbers(batch_size, start, rank, world)
     bad: dict[str, str] = {}
     for number, batch in enumerate(_read(_Reader(source, transform, seed), samples, workers), start=1):
         for label, reason in batch.skipped:
@@ -175,7 +180,7 @@ class _Reader(Dataset[Batch | VqganError]):
                     break
                 except DataError as error:
                     label = self.source.label(index)
-                    bad[label] = _reason(error, label)
+                    bad[label] = reason_in(error, label)
         images, cuts, numbers, classes = zip(*good, strict=True) if good else ((), (), (), ())
         condition: dict[str, Tensor] = {}
         if self.source.class_names:
@@ -250,7 +255,7 @@ def check_source(source: Source, channels: int) -> None:
             if source.check(index, channels) > 1:
                 animated.append(label)
         except DataError as error:
-            bad[label] = _reason(error, label)
+            bad[label] = reason_in(error, label)
     refuse_too_many(bad, count, count)
     if animated:
         what = (
@@ -291,6 +296,6 @@ def _table(bad: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _reason(error: DataError, label: str) -> str:
+def reason_in(error: DataError, label: str) -> str:
     """Why an image is skipped, without the name, which is shown next to it."""
     return error.message.removeprefix(f"cannot read `{label}`: ")

@@ -105,9 +105,17 @@ class Cut:
 
     def coordinates(self, size: tuple[int, int]) -> Float[Tensor, "1 rows columns"]:
         """Where each of the sample's pixels is in the picture: ``(row * W + column) / (H * W)``, in raster order."""
-        height, width = self.whole
-        rows, columns = (begin + np.arange(side) for begin, side in zip(self.start, size, strict=True))
-        return torch.from_numpy((rows[:, None] * width + columns) / (height * width)).float()[None]
+        return coordinates_of(self.start, size, self.whole)
+
+
+def coordinates_of(
+    start: tuple[float, float] | tuple[int, int],
+    size: tuple[int, int],
+    whole: tuple[float, float] | tuple[int, int],
+) -> Float[Tensor, "1 rows columns"]:
+    """As :meth:`Cut.coordinates`, of a part of ``size`` that begins at ``start`` in a picture of the size ``whole``."""
+    rows, columns = (begin + np.arange(side) for begin, side in zip(start, size, strict=True))
+    return torch.from_numpy((rows[:, None] * whole[1] + columns) / (whole[0] * whole[1])).float()[None]
 
 
 def draw_cut(shape: tuple[int, int], config: Framing, generator: np.random.Generator) -> Cut:

@@ -84,7 +84,7 @@ class Loop:
         self.session = session
         self.task, self.folder, self.engine = session.task, session.folder, session.engine
         self.observer = observer
-        self._saved = -1
+        self._saved = session.start
         self._seconds, self._steps = 0.0, 0
         self._times: list[float] | None = []
 
@@ -101,10 +101,6 @@ class Loop:
         """
         start, unfinished = self.session.start, self.session.unfinished
         with stop_on_signals() as stop:
-            if self.engine.is_main and not self.folder.numbers():
-                # From here on the run can be resumed, whenever and however it ends.
-                self.folder.commit(start, self.task.state.tensors(), self.session.values)
-            self._saved = start
             if unfinished is not None:
                 self._complete(start, unfinished, stop)
             for step in range(start, self.task.loop.steps):

@@ -125,9 +125,10 @@ class Observer:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with images and condition on a device; numbers and corners of the samples stay where they are read."""
+    """The batch with images, codes and condition on a device; numbers and corners stay where they are read."""
     condition = {name: tensor.to(device) for name, tensor in batch.condition.items()}
-    return replace(batch, images=batch.images.to(device), condition=condition)
+    indices = None if batch.indices is None else batch.indices.to(device)
+    return replace(batch, images=batch.images.to(device), condition=condition, indices=indices)
 
 
 class MetricsLog:

@@ -14,7 +14,7 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.training.engine import Engine
 from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
 from vqgan.training.task import LoopConfig
-from vqgan.types import Batch, Images, OnProgress, Tokens
+from vqgan.types import Batch, Images, Indices, OnProgress, Tokens
 
 _PURPOSE = np.array([0, 0, 0, 2], dtype=np.uint64)
 """Sets these draws apart from those of the data's order and augmentation, which have the same keys."""
@@ -85,18 +85,20 @@ class PriorTask:
         }
 
     def _loss(self, batch: Batch, *, corrupt: bool) -> Tensor:
-        # In the precision of the weights, as the codes are made when the model is used: bf16 changes a few of them.
         with torch.no_grad():
-            tokenizer = self.synthesizer.tokenizer
-            # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
-            codes = tokenizer.quantizer.encode(tokenizer.latents(batch.images))
-            indices = self._without_context(codes, batch)
+            indices = self._encoded(batch) if batch.indices is None else batch.indices
             grid = (indices.shape[1], indices.shape[2])
             tokens = to_tokens(indices, self.synthesizer.config.token_order)
             condition = self.synthesizer.conditioner.tokens(self._condition(batch), len(tokens), grid)
         read = self._corrupted(tokens, batch.sample) if corrupt else tokens
         with self.engine.autocast():
             return -self.prior.log_probability(tokens, condition.to(tokens.device), grid, read=read).mean()
+
+    def _encoded(self, batch: Batch) -> Indices:
+        """The samples' codes, in the precision of the weights, as when the model is used: bf16 changes a few."""
+        tokenizer = self.synthesizer.tokenizer
+        # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
+        return self._without_context(tokenizer.quantizer.encode(tokenizer.latents(batch.images)), batch)
 
     def _without_context(self, maps: Tensor, batch: Batch) -> Tensor:
         """The samples' part of the batch's images or codes."""

@@ -34,12 +34,27 @@ class DataConfig(Framing, frozen=True, kw_only=True):
         frames: Of an animated GIF, WebP, PNG or a TIFF of several pages: ``"first"``, or ``"all"`` as images of
             their own; those of a file are all trained on or all held out.
         workers: Processes that read images; 0 reads them in the training process.
+        cached_codes: How many variants of each picture (shifted by less than a cell, some mirrored) a prior's tokenizer
+            encodes whole before the first step; training samples are random crops of their codes. 0 encodes each crop
+            when it is due.
     """
 
     source: SourceConfig | MemoryConfig | None = None
     eval_source: SourceConfig | MemoryConfig | None = None
     frames: WhichFrames = "first"
     workers: Natural = 0
+    cached_codes: Natural = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, needed in (("resize", None), ("crop", "random"), ("context", 0)):
+            value, text = getattr(self, name), "null" if needed is None else needed
+            require(
+                self.cached_codes == 0 or value == needed,
+                f"`data.{name}` is {value}, expected {text}: with `data.cached_codes`, samples are random crops of the "
+                "codes of whole pictures, which are encoded at their own resolution",
+                hint=f"set `data.{name}={text}`, or `data.cached_codes=0`",
+            )
 
     def transform(self, channels: int, *, coordinates: bool = False) -> TransformConfig:
         """How an image becomes a tensor of this number of channels, perhaps with its place in its picture."""
@@ -92,11 +107,13 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.data.context == 0,
-            f"`data.context` is {self.data.context}, expected 0: a tokenizer learns from what it sees",
-            hint="set it in the run of a prior",
-        )
+        for name in ("context", "cached_codes"):
+            value = getattr(self.data, name)
+            require(
+                value == 0,
+                f"`data.{name}` is {value}, expected 0: a tokenizer learns from what it sees",
+                hint="set it in the run of a prior",
+            )
 
 
 class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):

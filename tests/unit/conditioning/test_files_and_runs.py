@@ -59,9 +59,11 @@ def test_training_says_that_the_images_come_without_such_a_condition(tmp_path, c
         )
 
 
-@pytest.mark.parametrize(("resize", "context"), [("cover", 0), (None, 0), (None, 8)])
+@pytest.mark.parametrize(
+    ("resize", "context", "cached"), [("cover", 0, 0), (None, 0, 0), (None, 8, 0), (None, 0, 16)]
+)
 def test_a_prior_of_coordinates_is_told_where_in_its_picture_each_crop_lies(
-    resize, context, tmp_path, monkeypatch
+    resize, context, cached, tmp_path, monkeypatch
 ):
     """Of pictures of 40 x 40 pixels each has a value of its own, so a crop's first token tells where it lies."""
     seen, tokens = [], Coordinates.tokens
@@ -72,7 +74,7 @@ def test_a_prior_of_coordinates_is_told_where_in_its_picture_each_crop_lies(
     save_model(tiny.tokenizer(), path)
     conditioner = CoordinatesConfig(num_values=1600, downsample_factor=4)
     run = msgspec.structs.replace(tiny.prior_run(batch_size=64, pictures=2), conditioner=conditioner)
-    data = msgspec.structs.replace(run.data, resize=resize, context=context)
+    data = msgspec.structs.replace(run.data, resize=resize, context=context, cached_codes=cached)
     pictures = np.random.Generator(np.random.Philox(0)).integers(0, 256, (30, 40, 40, 1), np.uint8)
     train(
         msgspec.structs.replace(run, data=data),

@@ -235,7 +235,8 @@ def test_context_is_made_of_whole_cells_and_compared_with_what_the_tokenizer_see
     assert "crops come with 8 pixels of context; the tokenizer's convolutions see 32" in caplog.text
 
 
-def test_a_tokenizer_has_no_context():
+@pytest.mark.parametrize("changes", [{"context": 4}, {"cached_codes": 4, "resize": None}])
+def test_a_tokenizer_has_neither_context_nor_cached_codes(changes):
     run = to_mapping(tiny.tokenizer_run())
-    with pytest.raises(ConfigError, match=r"`data\.context` is 4, expected 0"):
-        run_from_mapping({**run, "data": {**run["data"], "context": 4}}, where="it")
+    with pytest.raises(ConfigError, match=rf"`data\.{next(iter(changes))}` is 4, expected 0"):
+        run_from_mapping({**run, "data": {**run["data"], **changes}}, where="it")

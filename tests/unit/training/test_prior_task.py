@@ -206,6 +206,20 @@ def test_of_images_with_context_the_prior_learns_the_codes_that_the_whole_has_wh
     assert all(torch.equal(scored, expected) for scored, _ in calls)
 
 
+def test_codes_that_are_known_are_learned_without_encoding(engine, monkeypatch):
+    task, data = make(engine), tiny.batch(4)
+    known = Batch(
+        torch.empty(4, 1, 0, 0),
+        data.condition,
+        data.sample,
+        indices=task.synthesizer.tokenizer.encode(data.images),
+    )
+    monkeypatch.setattr(task.synthesizer.tokenizer, "latents", lambda images: pytest.fail("encoded"))
+    losses = [task.train_step([to_device(known, torch.device("cpu"))], 0)["loss"]]
+    losses.append(make(engine).train_step([data], 0)["loss"])
+    assert torch.equal(*losses)
+
+
 def test_pictures_show_the_samples_without_context(engine):
     data = with_context()
     groups = make(engine).pictures(to_device(data, torch.device("cpu")), lambda progress: None)

@@ -61,7 +61,20 @@ def test_held_out_images_are_never_augmented():
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"image_size": (0, 8)}, r"`image_size` is \(0, 8\)"), ({"workers": -1}, "`workers` is -1")],
+    [
+        ({"image_size": (0, 8)}, r"`image_size` is \(0, 8\)"),
+        ({"workers": -1}, "`workers` is -1"),
+        ({"cached_codes": -1}, "`cached_codes` is -1"),
+        (
+            {"cached_codes": 2},
+            "`data.resize` is cover, expected null: .*\nhint: set `data.resize=null`, or `data.cached_",
+        ),
+        ({"cached_codes": 2, "resize": None, "crop": "center"}, "`data.crop` is center, expected random: "),
+        (
+            {"cached_codes": 2, "resize": None, "context": 8},
+            "`data.context` is 8, expected 0: with `data.cached_codes`, ",
+        ),
+    ],
 )
 def test_impossible_data_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
