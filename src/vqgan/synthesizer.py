@@ -1,6 +1,6 @@
 """The whole path from image to image: tokenizer, conditioner and prior."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from vqgan.tokenizer import (
     Tokenizer,
     TokenizerConfig,
     check_decoding,
+    decode_rows,
     decode_within,
     encode_within,
     memory_budget,
@@ -31,6 +32,7 @@ from vqgan.types import (
     Condition,
     ConditionTokens,
     Images,
+    Indices,
     Known,
     OnProgress,
     check_known,
@@ -169,7 +171,37 @@ class Synthesizer(nn.Module):
         require(is_count, f"`count` is {count!r}, expected a whole number of at least 1")
         grid = self.config.window if size is None else self.tokenizer.grid_size(size)
         known = torch.zeros(int(count), *grid, dtype=torch.bool, device=self._device)
-        return self._draw(None, known, condition, settings, memory, on_progress)
+        return self._decoded(
+            self._draw(None, known, condition, settings, memory, on_progress), memory, on_progress
+        )
+
+    def sample_rows(
+        self,
+        size: tuple[int, int] | int,
+        condition: Condition | None = None,
+        settings: SamplingSettings = SamplingSettings(),  # noqa: B008 (it cannot change)
+        *,
+        memory: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Images]:
+        """Makes one new image that need not fit in memory.
+
+        Its tokens are drawn first; the result decodes it from top to bottom, in bands of rows (1 c r W) whose pixels
+        are those of :meth:`sample`. ``PngRows`` and ``TilePyramid`` of :mod:`vqgan.images` write them.
+
+        Args:
+            size: As in :meth:`sample`.
+            condition: As in :meth:`sample`.
+            settings: How tokens are drawn.
+            memory: As in :meth:`sample`, without the image.
+            on_progress: As in :meth:`sample`.
+
+        Raises:
+            ConfigError: As :meth:`sample`.
+        """
+        known = torch.zeros(1, *self.tokenizer.grid_size(size), dtype=torch.bool, device=self._device)
+        indices = self._draw(None, known, condition, settings, memory, on_progress, is_held=False)
+        return decode_rows(self.tokenizer, indices, self._budget(memory), on_progress)
 
     @torch.no_grad()
     def complete(
@@ -212,7 +244,8 @@ class Synthesizer(nn.Module):
         self.tokenizer.check(images)
         grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
         check_known(known, (len(images), *grid))
-        return self._draw(images, known.to(self._device), condition, settings, memory, on_progress)
+        indices = self._draw(images, known.to(self._device), condition, settings, memory, on_progress)
+        return self._decoded(indices, memory, on_progress)
 
     def _draw(
         self,
@@ -222,18 +255,20 @@ class Synthesizer(nn.Module):
         settings: SamplingSettings,
         memory: int | None,
         on_progress: OnProgress | None,
-    ) -> Images:
+        *,
+        is_held: bool = True,
+    ) -> Indices:
         """Everything is checked before anything is computed: large images take minutes to encode."""
         count, grid, budget = len(known), (known.shape[1], known.shape[2]), self._budget(memory)
         window = self.usable_window(grid)
         check_seed(settings.seed, count)
         check_grid(self.prior, settings, window, grid)
-        check_decoding(self.tokenizer, grid, budget)
+        check_decoding(self.tokenizer, grid, budget, is_held=is_held)
         condition_tokens = self._condition_tokens(condition, count, grid, budget)
         indices = known.long()  # nothing is known, or all is about to be encoded
         if images is not None:
             indices = encode_within(self.tokenizer, images, budget, on_progress)
-        filled = fill_grids(
+        return fill_grids(
             self.prior,
             condition_tokens,
             indices,
@@ -245,7 +280,10 @@ class Synthesizer(nn.Module):
             memory=budget,
             on_progress=on_progress,
         )
-        return decode_within(self.tokenizer, filled, budget, on_progress)
+
+    @torch.no_grad()
+    def _decoded(self, indices: Indices, memory: int | None, on_progress: OnProgress | None) -> Images:
+        return decode_within(self.tokenizer, indices, self._budget(memory), on_progress)
 
     def __repr__(self) -> str:
         """One line; ``tree()`` has every layer."""

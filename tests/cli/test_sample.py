@@ -121,6 +121,26 @@ def test_large_images_are_completed_in_bands(trained, tmp_path, run):
         assert Image.open(path).text["memory"] == "0.079"
 
 
+def test_images_that_are_written_while_they_are_decoded_are_those_of_sample(trained, tmp_path, run):
+    words = ["--count", 2, "--size", "32x48", "--seed", 3]
+    assert run("sample", trained.prior, "--out", tmp_path / "a", *words).code == 0
+    result = run("sample", trained.prior, "--out", tmp_path / "b", *words, "--zoom")
+    assert result.code == 0
+    assert [path.name for path in result.paths] == ["000000.png", "000000.html", "000001.png", "000001.html"]
+    for name in ("000000", "000001"):
+        one, other = (Image.open(tmp_path / folder / f"{name}.png") for folder in "ab")
+        assert np.array_equal(one, other)
+        assert one.text == other.text
+        top = sorted((tmp_path / "b" / f"{name}_files").iterdir(), key=lambda path: int(path.name))[-1]
+        assert np.array_equal(Image.open(top / "0_0.png"), one)
+    assert (
+        run("sample", trained.prior, "--out", tmp_path / "b", *words, "--zoom").code == 0
+    )  # replaces its own
+    result = run("sample", trained.prior, "--out", tmp_path / "b", *words, "--zoom", "--frames", 3)
+    assert result.code == 2
+    assert "`--frames` is not possible with `--zoom`" in result.err
+
+
 def test_large_images_are_small_in_the_overview(trained, tmp_path, monkeypatch, run):
     monkeypatch.setattr(drawing, "MAX_GRID_SIDE", 8)
     words = ["--out", tmp_path, "--count", 2, "--size", "20x16"]

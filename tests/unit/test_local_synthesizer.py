@@ -18,6 +18,7 @@ from vqgan.errors import ConfigError
 from vqgan.prior import LocalSpan, PriorConfig
 from vqgan.sampling import SamplingSettings, fill_grids
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
+from vqgan.tokenizer.memory import RESERVE
 from vqgan.types import DrawnTokens
 
 CLASSES = ClassLabelConfig(num_classes=3)
@@ -154,3 +155,15 @@ def test_a_saved_one_draws_the_same(model, tmp_path):
     again = load(path, device="cpu")
     drawn = [each.sample(1, size=(16, 16), condition={"class": 0}) for each in (single, again)]
     assert torch.equal(*drawn)
+
+
+def test_rows_of_an_image_that_is_never_whole_are_its_rows(model):
+    settings = SamplingSettings(seed=4, top_k=9)
+    image = model.sample(1, size=(80, 48), condition={"class": 1}, seed=4, top_k=9)
+    whole = list(model.sample_rows((80, 48), {"class": 1}, settings))
+    assert len(whole) == 1
+    assert torch.equal(whole[0], image)
+    bands = list(model.sample_rows((80, 48), {"class": 1}, settings, memory=RESERVE + 700_000))
+    assert len(bands) > 2
+    torch.testing.assert_close(torch.cat(bands, dim=2), image)
+    assert not any(band.requires_grad for band in bands)

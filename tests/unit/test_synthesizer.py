@@ -343,7 +343,7 @@ def test_what_cannot_be_completed_is_named_before_images_are_encoded(
 def test_what_cannot_be_completed_within_the_memory_is_named_before_images_are_encoded(model, monkeypatch):
     refused = ConfigError("too little")
 
-    def refuse(*_):
+    def refuse(*_, is_held):
         raise refused
 
     monkeypatch.setattr(synthesizer, "check_decoding", refuse)

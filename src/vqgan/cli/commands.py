@@ -99,12 +99,16 @@ class Sample(Drawing):
 
     Attributes:
         count: Number of images; with `--class` the number of each class, class after class.
-        size: By default the size it was trained on. On larger ones its window slides over the image.
+        size: By default the size it was trained on. On larger ones its window slides over the image, unless its span
+            is local.
+        zoom: Write each image band by band, so that it need not fit in memory, and also as tiles of every level of
+            detail (Deep Zoom) with a page that zooms: `000000.html`.
         class_: Classes by number or name: `9,232`.
     """
 
     count: int = flag("N", 8, minimum=1)
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    zoom: bool = flag("", False)
     class_: str | None = flag("CLASS[,CLASS...]", None)
 
 

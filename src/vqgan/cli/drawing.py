@@ -23,8 +23,9 @@ from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by
 from vqgan.cli.progress import ProgressBar
 from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.errors import require
-from vqgan.images import Pixels, printable, save_png, to_uint8
+from vqgan.images import Pixels, PngRows, TilePyramid, printable, save_png, to_uint8
 from vqgan.output_files import make_folder
+from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import Condition, DrawnTokens, Images, OnProgress, Progress
 
@@ -45,10 +46,20 @@ def sample(flags: commands.Sample) -> None:
     model, header = load_synthesizer(flags)
     wanted = [each for each in _conditions(flags.class_, model) for _ in range(flags.count)]
     names = [f"{number:06d}.png" for number in range(len(wanted))]
-    check_targets(out, [*names, "grid.png"], overwrite=flags.overwrite)
+    targets = (
+        [each for name in names for each in TilePyramid.names(Path(name).stem)]
+        if flags.zoom
+        else ["grid.png"]
+    )
+    check_targets(out, [*names, *targets], overwrite=flags.overwrite)
     if flags.temperature == 0 and flags.count > 1:
         of_class = " of a class" if flags.class_ is not None else ""
         logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
+
+    if flags.zoom:
+        require(flags.frames is None, "`--frames` is not possible with `--zoom`", hint="omit one of the two")
+        _draw_rows(flags, model, header, list(zip(names, wanted, strict=True)))
+        return
 
     def draw(part: Sequence[Condition], **settings: Any) -> Images:
         condition = {name: [each[name] for each in part] for name in part[0]}
@@ -57,6 +68,41 @@ def sample(flags: commands.Sample) -> None:
     images = zip(names, map(_text, wanted), wanted, strict=True)
     overview = {} if flags.class_ is None else {"class": flags.class_}
     _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview)
+
+
+def _draw_rows(
+    flags: commands.Sample, model: Synthesizer, header: Header, wanted: Sequence[tuple[str, Condition]]
+) -> None:
+    """Draws one image after the other, each written while it is decoded; prints the paths of pictures and pages."""
+    out, memory, paths = Path(flags.out), memory_of(flags, model.tokenizer), []
+    make_folder(out)
+    rows, columns = model.config.window
+    factor, channels = model.tokenizer.downsample_factor, model.tokenizer.image_channels
+    size = flags.size or (rows * factor, columns * factor)
+    with ProgressBar() as bar:
+        for number, (name, condition) in enumerate(wanted):
+            settings = SamplingSettings(
+                flags.temperature,
+                flags.top_k,
+                flags.top_p,
+                flags.seed + number,
+                flags.jacobi,
+                flags.window_stride,
+            )
+            text = {"size": f"{size[0]}x{size[1]}", "seed": str(settings.seed), **_text(condition)}
+            info = {**settings_text(flags, header, model), **text}
+            bands = model.sample_rows(size, condition, settings, memory=memory, on_progress=bar)
+            path = out / name
+            with (
+                PngRows.open(path, size, channels, info) as png,
+                TilePyramid.open(path.with_suffix(".dzi"), size, channels, info) as pyramid,
+            ):
+                for band in bands:
+                    pixels = to_uint8(band[0].float().cpu()).numpy()
+                    png.write(pixels)
+                    pyramid.write(pixels)
+            paths += [path, path.with_suffix(".html")]
+    print_paths(paths)
 
 
 def complete(flags: commands.Complete) -> None:

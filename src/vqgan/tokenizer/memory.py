@@ -93,11 +93,12 @@ def encoding(tokenizer: Tokenizer, size: tuple[int, int], *, count: int, element
     return _passage(encoder.input_conv, layers, encoder.patch_size, size, count, image_bytes)
 
 
-def decoding(tokenizer: Tokenizer, grid: tuple[int, int], *, count: int) -> Passage:
-    """Decoding images of the token grid ``grid`` (h, w)."""
+def decoding(tokenizer: Tokenizer, grid: tuple[int, int], *, count: int, is_held: bool = True) -> Passage:
+    """Decoding images of the token grid ``grid`` (h, w), which are in memory unless ``is_held`` is false."""
     decoder, side = tokenizer.decoder, tokenizer.downsample_factor
     size = (grid[0] * side, grid[1] * side)
-    image_bytes = math.prod(size) * tokenizer.image_channels * decoder.last_weight.element_size()
+    pixel_bytes = tokenizer.image_channels * decoder.last_weight.element_size()
+    image_bytes = math.prod(size) * pixel_bytes if is_held else 0
     layers = [*decoder.middle, *_layers(reversed(decoder.levels))]
     return _passage(decoder.input_conv, layers, side, size, count, image_bytes)
 

@@ -131,17 +131,16 @@ class Stream:
         last = convolve(encoder.output_conv, self._read(features, encoder.output_norm, activate=True))
         return torch.cat([self._tokenizer.to_codebook(band) for band in last], dim=2)
 
-    def decode(self, indices: Integer[Tensor, "1 h w"], image: Float[Tensor, "1 c H W"]) -> None:
-        """Writes the image of a grid."""
+    def decode(self, indices: Integer[Tensor, "1 h w"]) -> Iterator[Float[Tensor, "1 c r W"]]:
+        """The image of a grid, from top to bottom."""
         tokenizer, decoder, (height, width) = self._tokenizer, self._tokenizer.decoder, indices.shape[1:]
         quantized = tokenizer.quantizer.lookup(indices.to(self._weight.device, torch.int64))
         latents = tokenizer.from_codebook(quantized.to(self._weight.dtype))
         features = self._new(decoder.input_conv.out_channels, (height, width), slot=0)
         features = self._layers(self._write(convolve(decoder.input_conv, [latents]), features))
-        last, top = self._read(features, decoder.output_norm, activate=True), 0
+        last = self._read(features, decoder.output_norm, activate=True)
         for band in convolve(decoder.output_conv, last):
-            part = F.pixel_shuffle(band, decoder.patch_size)
-            image[:, :, top : (top := top + part.shape[2])] = part
+            yield F.pixel_shuffle(band, decoder.patch_size)
 
     def _layers(self, features: FeatureMap) -> FeatureMap:
         """All layers between the first convolution and the last norm; two maps exist at a time."""

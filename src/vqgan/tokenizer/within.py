@@ -1,5 +1,7 @@
 """Encoding and decoding within a budget of memory: whole where that fits, else in bands of rows."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Integer
 from torch import Tensor
@@ -62,12 +64,48 @@ def decode_within(
     else:
         stream = Stream(tokenizer, passage, doing="decoding", memory=memory, on_progress=on_progress)
         for image, grids in zip(images.split(1), indices.split(1), strict=True):
-            stream.decode(grids, image)
+            top = 0
+            for band in stream.decode(grids):
+                image[:, :, top : (top := top + band.shape[2])] = band
     return images
 
 
-def check_decoding(tokenizer: Tokenizer, grid: tuple[int, int], memory: int) -> None:
-    """Raises ConfigError if images of this token grid, however many, cannot be decoded within ``memory`` bytes."""
-    passage = decoding(tokenizer, grid, count=1)
+def decode_rows(
+    tokenizer: Tokenizer,
+    indices: Integer[Tensor, "1 h w"],
+    memory: int,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Images]:
+    """The image of one grid as bands of rows, from top to bottom: it need not fit in memory.
+
+    Arguments and errors as in :func:`encode_within`; the pixels are those of :func:`decode_within`.
+    """
+    check_grids(indices)
+    check_indices(indices.to(torch.int64), tokenizer.codebook_size)
+    grid = (indices.shape[1], indices.shape[2])
+    if decoding(tokenizer, grid, count=1).batch_size(memory):
+        bands: Iterator[Images] = (tokenizer.decode(part) for part in (indices,))
+    else:
+        passage = decoding(tokenizer, grid, count=1, is_held=False)
+        stream = Stream(tokenizer, passage, doing="decoding", memory=memory, on_progress=on_progress)
+        bands = stream.decode(indices)
+    while True:
+        with torch.no_grad():  # not around a `yield`: that would reach the caller's code
+            band = next(bands, None)
+        if band is None:
+            return
+        yield band
+
+
+def check_decoding(tokenizer: Tokenizer, grid: tuple[int, int], memory: int, *, is_held: bool = True) -> None:
+    """Raises ConfigError if images of this token grid, however many, cannot be decoded within ``memory`` bytes.
+
+    Args:
+        tokenizer: The tokenizer.
+        grid: Rows and columns.
+        memory: Bytes.
+        is_held: Whether the images must be in memory, as for :func:`decode_within`.
+    """
+    passage = decoding(tokenizer, grid, count=1, is_held=is_held)
     if not passage.batch_size(memory):
         plan_bands(passage, memory)
