@@ -9,6 +9,7 @@ whole window again for each token; it is stopped after a few tokens, as each cos
 """
 
 import json
+import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -18,13 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limits import Work, limit_seconds, measure_limits
+from limits import Limits, Work, limit_seconds, measure_limits
 from sample import TOP_K, make_prior, original_loop
+from streaming import Peak, anonymous
 from timing import compare, environment, parse_arguments
-from vqgan.prior import LocalSpan, Prior, PriorConfig, wavefront_size
+from vqgan.prior import LocalSpan, Prior, PriorConfig
 from vqgan.sampling import SamplingSettings, sample_sliding, sample_wavefront
 
-LONG = "--long"
+LONG, ALONE = "--long", "--alone"
 SETTINGS = SamplingSettings(top_k=TOP_K)
 
 
@@ -63,14 +65,37 @@ def works(span: LocalSpan, grid: tuple[int, int]) -> list[Work]:
     return found
 
 
-def row(work: str, seconds: float, tokens: int, **more: Any) -> dict[str, Any]:
-    """One line of the table."""
-    found = {"work": work, "seconds": seconds, "tokens_per_second": tokens / seconds, **more}
-    print(json.dumps(found), flush=True)
-    return found
+def print_alone(depth: int, width: int, rows: int, columns: int) -> None:
+    """The work of a separate process: seconds and memory of one image."""
+    prior = make_local(LocalSpan(rows=8, columns=8), depth, width)
+    wavefront(prior, (2, 2))  # libraries load what they need
+    before = anonymous()
+    with Peak() as peak:
+        begun = time.perf_counter()
+        wavefront(prior, (rows, columns))
+        seconds = time.perf_counter() - begun
+    print(json.dumps({"seconds": seconds, "peak_mb": (peak.bytes - before) / 1e6}))
+
+
+def alone(depth: int, width: int, grid: tuple[int, int], limits: Limits) -> dict[str, Any]:
+    """One image in a separate process."""
+    command = [sys.executable, __file__, ALONE, *map(str, (depth, width, *grid))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    prior = make_local(LocalSpan(rows=8, columns=8), depth, width).config
+    least = limit_seconds(prior, works(LocalSpan(rows=8, columns=8), grid), limits, element=4)
+    return {
+        "work": f"{grid[0]}x{grid[1]}, span 8 x 8",
+        "tokens_per_second": grid[0] * grid[1] / found["seconds"],
+        **found,
+        "limit": least / found["seconds"],
+    }
 
 
 def main() -> None:
+    if ALONE in sys.argv:
+        print_alone(*map(int, sys.argv[sys.argv.index(ALONE) + 1 :][:4]))
+        return
     is_long = LONG in sys.argv
     if is_long:
         sys.argv.remove(LONG)
@@ -78,7 +103,7 @@ def main() -> None:
     quick = arguments.quick
     depth, width, side, grid = (1, 64, 4, (8, 8)) if quick else (6, 512, 16, (64, 64))
     limits, device = measure_limits(torch.device("cpu"), torch.float32), torch.device("cpu")
-    full, rows, compared = make_prior(side, depth, width, device), [], []
+    full, compared = make_prior(side, depth, width, device), []
     start = torch.zeros(1, 1, dtype=torch.int64)
     few = 2 if quick else 8
     for span in (LocalSpan(rows=8, columns=8), LocalSpan(rows=8, columns=4), LocalSpan(rows=4, columns=4)):
@@ -101,19 +126,13 @@ def main() -> None:
     sample_sliding(
         full, start, indices, indices.bool(), window=(side, side), is_spatial=False, settings=SETTINGS
     )
-    rows.append(row(f"{grid[0]}x{grid[1]}, exact window", time.perf_counter() - begun, grid[0] * grid[1]))
-    span = LocalSpan(rows=8, columns=8)
-    prior = make_local(span, depth, width)
-    larger = [(16, 16)] if quick else [(64, 64), (256, 256), *([(1024, 64)] if is_long else [])]
-    for each in larger:
-        begun = time.perf_counter()
-        wavefront(prior, each)
-        seconds = time.perf_counter() - begun
-        abreast, kept = wavefront_size(span, each)
-        megabytes = abreast * kept * 2 * width * depth * 4 / 1e6
-        share = limit_seconds(prior.config, works(span, each), limits, element=4) / seconds
-        name = f"{each[0]}x{each[1]}, span 8 x 8"
-        rows.append(row(name, seconds, each[0] * each[1], cache_mb=megabytes, limit=share))
+    seconds = time.perf_counter() - begun
+    exact = {"work": f"{grid[0]}x{grid[1]}, exact window", "seconds": seconds}
+    rows = [{**exact, "tokens_per_second": grid[0] * grid[1] / seconds}]
+    grids = [(16, 16)] if quick else [(64, 64), (256, 256), *([(1024, 64)] if is_long else [])]
+    rows += [alone(depth, width, each, limits) for each in grids]
+    for found in rows:
+        print(json.dumps(found), flush=True)
     if arguments.json is not None:
         record = {"quick": quick, "environment": environment(), "rows": compared, "alone": rows}
         arguments.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
