@@ -35,11 +35,10 @@ def make(span, *, has_map=False, **kinds):
         codebook_size=CODES,
         condition_size=CONDITIONS,
         context_length=9,
-        depth=2,
         width=16,
         num_heads=2,
         span=span,
-        **{"positions": "rotary", **kinds},
+        **{"depth": 2, "positions": "rotary", **kinds},
     )
     prior = Prior(config, has_map=has_map).double().eval()
     for parameter in prior.parameters():
@@ -172,6 +171,23 @@ def test_what_lies_beyond_the_span_plays_no_part_in_one_layer():
                 if (y, x) > (row, column)
             }
             assert set(map(tuple, changed.nonzero().tolist())) == expected
+
+
+@pytest.mark.parametrize(("depth", "rows", "columns"), [(1, 2, 2), (2, 1, 2), (3, 1, 1), (2, 2, 1)])
+def test_the_receptive_field_measured_by_gradients_is_that_of_the_formula(depth, rows, columns):
+    span, grid, target = LocalSpan(rows=rows, columns=columns), (8, 15), (7, 7)
+    prior = make(span, depth=depth)
+    indices, condition = inputs(grid, batch=1)
+    vectors = []
+    prior.token_embedding.register_forward_hook(
+        lambda _, __, result: vectors.append(result) or result.retain_grad()
+    )
+    prior(indices.flatten(1), condition, grid).view(*grid, CODES)[target].square().sum().backward()
+    seen = vectors[0].grad.abs().sum(-1).view(grid[0], grid[1] + 1)[:, 1:].nonzero()  # without the row starts
+    above, beside = (target[0] - seen[:, 0], seen[:, 1] - target[1])
+    assert above.max() == depth * rows
+    assert beside.max() == depth * (columns + 1) - 1
+    assert beside.min() == -depth * (columns - 1) - 1
 
 
 def test_choices_that_do_not_fit_a_local_span_are_refused():
