@@ -25,7 +25,15 @@ _MULTIPLE = 16
 
 def make_norm(kind: NormKind, width: int) -> nn.Module:
     """LayerNorm, or RMSNorm (Zhang and Sennrich 2019), which neither centres nor shifts."""
-    return nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-6)
+    return nn.LayerNorm(width) if kind == "layer" else RMSNorm(width, eps=1e-6)
+
+
+class RMSNorm(nn.RMSNorm):
+    """PyTorch's, in the precision of its weights also where autocast gives it a lower one, as it does LayerNorm."""
+
+    def forward(self, rows: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """Vectors divided by their root mean square, times the weights."""
+        return super().forward(rows.to(self.weight.dtype))
 
 
 def make_feed_forward(kind: FeedForwardKind, width: int, dropout: float) -> nn.Module:

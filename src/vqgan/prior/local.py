@@ -136,9 +136,7 @@ class TiledReading(LocalReading):
         is_there = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         above, beside = (inside[:, None] - seen[None]).unbind(-1)
         hidden = ~(sees(span, above, -beside - 1) & is_there[:, None])
-        hidden &= (above != 0) | (
-            beside != 0
-        )  # what lies outside is read too: it sees itself, lest it become NaN
+        hidden &= (above != 0) | (beside != 0)  # what lies outside sees itself, lest it become NaN
         self.hidden = hide(hidden[:, None].repeat(1 if self._is_whole else count, 1, 1, 1), like)
         self.seen = torch.stack([above, beside], dim=-1)
         entries = corners[:, None] + inside

@@ -67,6 +67,18 @@ def test_all_ways_of_reading_give_the_numbers_of_the_training_pass(choices):
         torch.testing.assert_close(found, expected[:, place - 1])
 
 
+@pytest.mark.parametrize("choices", CHOICES, ids=str)
+def test_training_in_bf16_is_near_and_without_warnings(choices):
+    prior, tokens, condition, _ = make(**choices)
+    prior.float()
+    expected = prior.log_probability(tokens, condition)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = prior.log_probability(tokens, condition)
+        found.mean().backward()
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
 def test_weights_that_a_choice_does_not_need_do_not_exist():
     plain, rotary = (set(make(positions=kind)[0].state_dict()) for kind in ("learned", "rotary"))
     assert plain - rotary == {"transformer.positions"}
