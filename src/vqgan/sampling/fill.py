@@ -7,10 +7,10 @@ import torch
 from vqgan.errors import require
 from vqgan.prior import LocalSpan, Prior, TokenOrder, to_tokens, wavefront_size
 from vqgan.sampling.jacobi import sample_grid_jacobi
-from vqgan.sampling.plan import Costs, check_stride, plan_within
+from vqgan.sampling.plan import Costs, plan_within
 from vqgan.sampling.random import NOISE_BYTES, check_seed
 from vqgan.sampling.sampler import sample_grid, undrawn
-from vqgan.sampling.settings import SamplingSettings
+from vqgan.sampling.settings import SamplingSettings, check_stride
 from vqgan.sampling.sliding_window import sample_sliding
 from vqgan.sampling.wavefront import sample_wavefront
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress, Progress

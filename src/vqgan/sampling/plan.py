@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool
 from numpy import ndarray
 
-from vqgan.errors import ConfigError, require
-from vqgan.types import is_whole
+from vqgan.errors import ConfigError
+from vqgan.sampling.settings import check_stride
 
 logger = logging.getLogger(__name__)
 
@@ -105,18 +105,6 @@ def window_start(position: int, size: int, window: int) -> int:
             hint="sample the whole grid in one window",
         )
     return min(max(position - window // 2, 0), size - window)
-
-
-def check_stride(stride: int, window: tuple[int, int], grid: tuple[int, int]) -> None:
-    """Raises ConfigError if a window that moves every ``stride`` tokens would move by more than half of itself."""
-    sliding = [side for side, size in zip(window, grid, strict=True) if side < size]
-    most = max(1, min(sliding, default=1) // 2)
-    require(
-        is_whole(stride) and 1 <= stride <= most,
-        f"`window_stride` is {stride!r}, expected 1 to {most} on this grid: at most half of the prior's window, "
-        f"{window[0]} x {window[1]} tokens",
-        hint="omit it to move the window with every token",
-    )
 
 
 def plan_windows(

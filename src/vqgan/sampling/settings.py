@@ -80,6 +80,18 @@ class SamplingSettings:
         return self.temperature == 0
 
 
+def check_stride(stride: int, window: tuple[int, int], grid: tuple[int, int]) -> None:
+    """Raises ConfigError if a window that moves every ``stride`` tokens would move by more than half of itself."""
+    sliding = [side for side, size in zip(window, grid, strict=True) if side < size]
+    most = max(1, min(sliding, default=1) // 2)
+    require(
+        is_whole(stride) and 1 <= stride <= most,
+        f"`window_stride` is {stride!r}, expected 1 to {most} on this grid: at most half of the prior's window, "
+        f"{window[0]} x {window[1]} tokens",
+        hint="omit it to move the window with every token",
+    )
+
+
 def choose_tokens(
     logits: NextLogits, settings: SamplingSettings, noise: Float[Tensor, "b K"] | None
 ) -> Int[Tensor, " b"]:
