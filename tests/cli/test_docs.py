@@ -49,7 +49,7 @@ def tiny(run: dict[str, Any]) -> dict[str, Any]:
         "pictures": 0,
     }
     changes: dict[str, object] = {"training": few, "data": {"workers": 0}}
-    if run["kind"] == "tokenizer":
+    if run["kind"] == "tokenizer" and run["tokenizer"]["autoencoder"] is not None:
         side = min(run["data"]["image_size"])
         changes["tokenizer"] = {
             "autoencoder": {
@@ -63,7 +63,7 @@ def tiny(run: dict[str, Any]) -> dict[str, Any]:
             }
         }
         changes["task"] = {"discriminator": None, "perceptual": None}
-    else:
+    elif run["kind"] == "prior":
         changes["prior"] = {"depth": 1, "width": 16, "num_heads": 2}
     return merge(run, changes)
 
@@ -156,7 +156,7 @@ def test_every_command_and_preset_that_is_named_exists(page, capsys):
         words = ["train", "tokenizer"] if command == "train" else [command]
         assert main([*words, "--help"]) == 0
     assert set(
-        re.findall(r"\b(?:demo|digits|mnist|laptop|small|half|f16)-(?:tokenizer|prior)\b", text)
+        re.findall(r"\b(?:demo|digits|mnist|laptop|small|half|f16|pixels)-(?:tokenizer|prior)\b", text)
     ) <= set(PRESETS)
 
 
@@ -165,7 +165,7 @@ def test_the_parameters_in_the_table_of_presets_are_right():
     rows = re.findall(
         r"^\| `(\w+)-(tokenizer|prior)` \| ([\d.]+) M \| (\d+)×(\d+) \| ([\d,]+) × (\d+) ", text, re.MULTILINE
     )
-    assert len(rows) == 12
+    assert len(rows) == 14
     for family, stage, millions, height, width, steps, batch in rows:
         first, second = (resolve(f"{family}-{each}") for each in ("tokenizer", "prior"))
         assert isinstance(first, TokenizerRun)

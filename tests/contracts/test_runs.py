@@ -45,7 +45,7 @@ def test_a_tokenizers_preset_can_be_built_for_its_images(name):
     run = resolve(name)
     with torch.device("meta"):
         tokenizer = Tokenizer(run.tokenizer)
-        images = torch.empty(2, run.tokenizer.autoencoder.image_channels, *run.data.image_size)
+        images = torch.empty(2, run.tokenizer.image_channels, *run.data.image_size)
         assert tokenizer.decode_latents(tokenizer.latents(images)).shape == images.shape
         config = run.task.discriminator
         if config is not None:

@@ -237,6 +237,10 @@ def _to_ours(theirs: VQModelConfig) -> TokenizerConfig:
 
 def _to_theirs(ours: TokenizerConfig) -> VQModelConfig:
     sizes, quantizer = ours.autoencoder, to_mapping(ours.quantizer)
+    if sizes is None:
+        raise ConfigError(
+            "the tokenizer has no autoencoder, diffusers needs one", hint="keep it in our own format"
+        )
     levels = range(len(sizes.channel_multipliers))
     prefixes = ["Attn" if sizes.has_attention(level) else "" for level in levels]
     hint = f"diffusers' `{_CLASS}` has no such setting; keep the model in our own format"

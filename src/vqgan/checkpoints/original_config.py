@@ -331,7 +331,8 @@ def _conditioner(
                 downsample_factor=_number(given, "down_factor"),
             )
         case _ if given.target == SCENE:
-            full = tokenizer.autoencoder.resolution // tokenizer.autoencoder.downsample_factor
+            assert tokenizer.autoencoder is not None
+            full = tokenizer.autoencoder.resolution // tokenizer.downsample_factor
             key = given.params.get("conditional_key", stage.cond_stage_key)
             return _scene(str(key), sizes, read_part(data, SceneData, "the training data"), full)
         case _:

@@ -16,6 +16,7 @@ from vqgan.cli.lists import print_described
 from vqgan.nn.convolution import Downsample, SpatialAttention, Upsample
 from vqgan.prior.transformer import Attention
 from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer.autoencoder import Decoder, Encoder
 
 
 def info(flags: commands.Info) -> None:
@@ -53,23 +54,24 @@ def _rows(file: Path, header: Header, model: Model) -> Iterator[tuple[str, str]]
     yield "parameters", ", ".join(f"{part} {count:,}" for part, count in counts.items())
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     yield "memory", f"{weights / 1e6:.1f} MB of weights in fp32, half of it in bf16 or fp16"
-    yield "compute", _compute(model)
+    if tokenizer.config.autoencoder is not None or isinstance(model, Synthesizer):
+        yield "compute", _compute(model)
 
 
 def _compute(model: Model) -> str:
     """Floating-point operations of each network for one image of the size it was made for."""
     prior = model if isinstance(model, Synthesizer) else None
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
-    factor, side = tokenizer.downsample_factor, tokenizer.config.autoencoder.resolution
+    factor, sizes = tokenizer.downsample_factor, tokenizer.config.autoencoder
+    side = factor if sizes is None else sizes.resolution
     rows, columns = prior.config.window if prior else (side // factor, side // factor)
     encoder, decoder, tokens = tokenizer.encoder, tokenizer.decoder, rows * columns
-    way_back = [tokenizer.from_codebook, decoder.input_conv, decoder.middle, *reversed(decoder.levels)]
-    parts = {
-        "encoder": _operations(
-            [encoder, tokenizer.to_codebook], tokens * (factor // encoder.patch_size) ** 2
-        ),
-        "decoder": _operations([*way_back, decoder.output_conv], tokens),
-    }
+    parts = {}
+    if isinstance(encoder, Encoder) and isinstance(decoder, Decoder):
+        way_back = [tokenizer.from_codebook, decoder.input_conv, decoder.middle, *reversed(decoder.levels)]
+        entered = tokens * (factor // encoder.patch_size) ** 2
+        parts["encoder"] = _operations([encoder, tokenizer.to_codebook], entered)
+        parts["decoder"] = _operations([*way_back, decoder.output_conv], tokens)
     if prior is not None:
         read = prior.conditioner.config.num_tokens((rows, columns)) + tokens - 1
         parts["prior"] = _operations([prior.prior.transformer], read) + _operations(

@@ -62,7 +62,7 @@ def load_synthesizer(flags: Use) -> tuple[Synthesizer, Header]:
 
 def memory_of(flags: Use, tokenizer: Tokenizer) -> int:
     """The bytes beside the weights that a command may use."""
-    return memory_budget(flags.memory_bytes, tokenizer.to_codebook.weight.device)
+    return memory_budget(flags.memory_bytes, tokenizer.weight.device)
 
 
 def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:

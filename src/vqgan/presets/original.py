@@ -174,6 +174,7 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
     run: Run
     if isinstance(model, TokenizerConfig):
         loss = _loss(found.loss, value_at(mapping, "model.params.lossconfig.params") or {}, where)
+        assert model.autoencoder is not None
         side = model.autoencoder.resolution
         run = TokenizerRun(
             tokenizer=model,
@@ -185,7 +186,7 @@ def original_run(mapping: Mapping[str, Any], *, where: str, given: Container[str
         if isinstance(model.conditioner, ClassLabelConfig):
             classes = model.conditioner.num_classes
             logger.info("`n_classes` = %d is not used: the classes are those of the images", classes)
-        (rows, columns), factor = model.window, model.tokenizer.autoencoder.downsample_factor
+        (rows, columns), factor = model.window, model.tokenizer.downsample_factor
         run = PriorRun(
             conditioner=model.conditioner,
             prior=model.prior.shape(),

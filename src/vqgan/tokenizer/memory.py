@@ -10,6 +10,7 @@ from torch import nn
 
 from vqgan.errors import ConfigError, require
 from vqgan.nn.convolution import Downsample, ResidualBlock, SpatialAttention, Upsample
+from vqgan.tokenizer.autoencoder import Decoder, Encoder
 from vqgan.tokenizer.tokenizer import Tokenizer
 from vqgan.types import is_number
 
@@ -83,24 +84,33 @@ class Passage:
         room, needed = memory - self.image_bytes - RESERVE, self.activation_memory
         if needed > room:
             return 0
-        return min(self.count, max(1, (room - (self.count - 1) * self.image_bytes) // needed))
+        return min(self.count, max(1, (room - (self.count - 1) * self.image_bytes) // max(1, needed)))
 
 
 def encoding(tokenizer: Tokenizer, size: tuple[int, int], *, count: int, element: int) -> Passage:
     """Encoding images of ``size`` (H, W), ``element`` bytes for each number of them."""
     encoder, image_bytes = tokenizer.encoder, math.prod(size) * tokenizer.image_channels * element
+    if not isinstance(encoder, Encoder):
+        return _colours(size, count, element, image_bytes)
     layers = [*_layers(encoder.levels), *encoder.middle]
     return _passage(encoder.input_conv, layers, encoder.patch_size, size, count, image_bytes)
 
 
 def decoding(tokenizer: Tokenizer, grid: tuple[int, int], *, count: int, is_held: bool = True) -> Passage:
-    """Decoding images of the token grid ``grid`` (h, w), which are in memory unless ``is_held`` is false."""
+    """Decoding images of the token grid ``grid`` (h, w), which need not be in memory whole if ``is_held`` is false."""
     decoder, side = tokenizer.decoder, tokenizer.downsample_factor
     size = (grid[0] * side, grid[1] * side)
-    pixel_bytes = tokenizer.image_channels * decoder.last_weight.element_size()
-    image_bytes = math.prod(size) * pixel_bytes if is_held else 0
+    element = tokenizer.weight.element_size()
+    image_bytes = math.prod(size) * tokenizer.image_channels * element
+    if not isinstance(decoder, Decoder):
+        return _colours(size, count, element, image_bytes)
     layers = [*decoder.middle, *_layers(reversed(decoder.levels))]
-    return _passage(decoder.input_conv, layers, side, size, count, image_bytes)
+    return _passage(decoder.input_conv, layers, side, size, count, image_bytes if is_held else 0)
+
+
+def _colours(size: tuple[int, int], count: int, element: int, image_bytes: int) -> Passage:
+    """Where pixels are tokens there are no maps; an image is copied once, and has codes of about its size."""
+    return Passage((), size, count, element, 4 * image_bytes, 0)
 
 
 def _layers(levels: Iterable[Any]) -> Iterable[nn.Module]:

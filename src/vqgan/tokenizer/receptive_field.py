@@ -9,7 +9,7 @@ from vqgan.tokenizer.autoencoder import AutoencoderConfig, Encoder
 
 
 @torch.enable_grad()
-def receptive_field(config: AutoencoderConfig) -> int:
+def receptive_field(config: AutoencoderConfig | None) -> int:
     """How many pixels beyond its own square the convolutions that make a latent see, along each side at most.
 
     Measured by gradients in an encoder of these layers with random weights. Norms and attention are left out. With
@@ -23,6 +23,8 @@ def receptive_field(config: AutoencoderConfig) -> int:
         >>> receptive_field(AutoencoderConfig(**sizes, **layers))
         8
     """
+    if config is None:  # pixels are tokens
+        return 0
     levels, factor = len(config.channel_multipliers), config.downsample_factor
     narrow = msgspec.structs.replace(
         config,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vqgan.errors import ConfigError, OutputError, reason_of
 from vqgan.nn.convolution import ChannelStatistics, Downsample, ResidualBlock, SpatialAttention, Upsample
+from vqgan.tokenizer.autoencoder import Decoder, Encoder
 from vqgan.tokenizer.memory import RESERVE, Passage
 from vqgan.tokenizer.tokenizer import Tokenizer
 from vqgan.types import OnProgress, Progress
@@ -44,7 +45,7 @@ def plan_bands(passage: Passage, memory: int) -> tuple[int, int]:
     rows = [each.channels * passage.size[1] // each.side * passage.element for each in passage.maps]
     attended = [passage.map_bytes(each) for each in passage.maps if isinstance(each.layer, SpatialAttention)]
     keys = 5 * max(attended, default=0)
-    least = passage.image_bytes + RESERVE + keys + 4 * copies * 2 * max(rows)
+    least = passage.image_bytes + RESERVE + keys + 4 * copies * 2 * max(rows, default=0)
     if memory < least:
         needed = math.ceil(least / 2**30 * 1000) / 1000
         raise ConfigError(
@@ -53,7 +54,7 @@ def plan_bands(passage: Passage, memory: int) -> tuple[int, int]:
             hint=f"allow at least {needed:g} GB (`--memory {needed:g}`; from Python `memory={least}`), "
             "or take smaller images",
         )
-    room = memory - least + 2 * copies * 2 * max(rows)
+    room = memory - least + 2 * copies * 2 * max(rows, default=0)
     band = min(MAX_BAND, room // (2 * copies))
     return band, (room - copies * band) // 2
 
@@ -103,7 +104,7 @@ class Stream:
     ) -> None:
         self._tokenizer, self._passage, self._doing, self._report = tokenizer, passage, doing, on_progress
         self._band, self._held = plan_bands(passage, memory)
-        self._weight, self._written = tokenizer.to_codebook.weight, 0
+        self._weight, self._written = tokenizer.weight, 0
         height, width = passage.size
         largest = max(passage.map_bytes(each) for each in passage.maps)
         numbers = (
@@ -122,6 +123,7 @@ class Stream:
     def encode(self, image: Float[Tensor, "1 c H W"]) -> Float[Tensor, "1 d h w"]:
         """What the quantizer gets of an image."""
         encoder, (height, width) = self._tokenizer.encoder, self._passage.size
+        assert isinstance(encoder, Encoder)
         conv, patch = encoder.input_conv, encoder.patch_size
         features = self._new(conv.out_channels, (height // patch, width // patch), slot=0)
         parts = image.split(patch * self._rows(features.values), dim=2)
@@ -134,6 +136,7 @@ class Stream:
     def decode(self, indices: Integer[Tensor, "1 h w"]) -> Iterator[Float[Tensor, "1 c r W"]]:
         """The image of a grid, from top to bottom."""
         tokenizer, decoder, (height, width) = self._tokenizer, self._tokenizer.decoder, indices.shape[1:]
+        assert isinstance(decoder, Decoder)
         quantized = tokenizer.quantizer.lookup(indices.to(self._weight.device, torch.int64))
         latents = tokenizer.from_codebook(quantized.to(self._weight.dtype))
         features = self._new(decoder.input_conv.out_channels, (height, width), slot=0)

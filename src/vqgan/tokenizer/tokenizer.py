@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vqgan.config import Config
 from vqgan.errors import require
 from vqgan.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
-from vqgan.tokenizer.quantizers import QuantizerConfig, build_quantizer
+from vqgan.tokenizer.quantizers import QuantizerConfig, VectorQuantizerConfig, build_quantizer
 from vqgan.tokenizer.quantizers.base import Quantized
 from vqgan.types import (
     Images,
@@ -25,10 +25,36 @@ from vqgan.types import (
 
 
 class TokenizerConfig(Config, frozen=True):
-    """A whole tokenizer: the sizes of its autoencoder, and its quantizer."""
+    """A whole tokenizer: the sizes of its autoencoder, and its quantizer.
 
-    autoencoder: AutoencoderConfig
+    Attributes:
+        autoencoder: None makes a tokenizer of pixels, without layers: each pixel is a token and the codes are colours
+            of ``quantizer.codebook_dim`` channels (as in Chen et al. 2020, "Generative Pretraining from Pixels").
+        quantizer: What chooses the codes.
+    """
+
+    autoencoder: AutoencoderConfig | None
     quantizer: QuantizerConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        quantizer = self.quantizer
+        finds_nearest = isinstance(quantizer, VectorQuantizerConfig) and not quantizer.normalize
+        require(
+            self.autoencoder is not None or finds_nearest,
+            "without `autoencoder` the codes are colours: expected a `quantizer` of kind `vector` without `normalize`",
+            hint="describe an autoencoder, or set `quantizer.kind=vector` and `quantizer.normalize=false`",
+        )
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return self.quantizer.codebook_dim if self.autoencoder is None else self.autoencoder.image_channels
+
+    @property
+    def downsample_factor(self) -> int:
+        """Pixels per token, along each side."""
+        return 1 if self.autoencoder is None else self.autoencoder.downsample_factor
 
 
 @dataclass(frozen=True)
@@ -47,7 +73,7 @@ class Reconstruction:
 
 
 class Tokenizer(nn.Module):
-    """Encoder, quantizer and decoder.
+    """Encoder, quantizer and decoder; the first and the last do nothing where the codes are colours.
 
     Args:
         config: What to build; the weights are freshly initialised.
@@ -56,17 +82,19 @@ class Tokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        width, codebook_dim = config.autoencoder.latent_channels, config.quantizer.codebook_dim
-        self.encoder = Encoder(config.autoencoder)
-        self.to_codebook = nn.Conv2d(width, codebook_dim, 1)
+        sizes, width = config.autoencoder, config.quantizer.codebook_dim
+        self.encoder = nn.Identity() if sizes is None else Encoder(sizes)
+        self.to_codebook = nn.Identity() if sizes is None else nn.Conv2d(sizes.latent_channels, width, 1)
         self.quantizer = build_quantizer(config.quantizer)
-        self.from_codebook = nn.Conv2d(codebook_dim, width, 1)
-        self.decoder = Decoder(config.autoencoder)
+        self.from_codebook = nn.Identity() if sizes is None else nn.Conv2d(width, sizes.latent_channels, 1)
+        self.decoder = nn.Identity() if sizes is None else Decoder(sizes)
+        if sizes is None:
+            nn.init.zeros_(self.weight)  # the codebook: there are no colours yet
 
     @property
     def downsample_factor(self) -> int:
         """Pixels per token, along each side."""
-        return self.config.autoencoder.downsample_factor
+        return self.config.downsample_factor
 
     @property
     def codebook_size(self) -> int:
@@ -76,7 +104,12 @@ class Tokenizer(nn.Module):
     @property
     def image_channels(self) -> int:
         """Channels of the images."""
-        return self.config.autoencoder.image_channels
+        return self.config.image_channels
+
+    @property
+    def weight(self) -> Tensor:
+        """One of the weights, for their device and their precision."""
+        return next(self.parameters())
 
     def grid_size(self, size: tuple[int, int] | int) -> tuple[int, int]:
         """The token grid (h, w) of images of ``size``: (H, W), or one number for a square.
@@ -98,7 +131,7 @@ class Tokenizer(nn.Module):
                 the images are not a batch of numbers in [-1, 1].
         """
         self.check(images)
-        return self.to_codebook(self.encoder(images.to(self.to_codebook.weight)))
+        return self.to_codebook(self.encoder(images.to(self.weight)))
 
     def check(self, images: Images) -> None:
         """Raises ConfigError unless these are images of this tokenizer's channels, their size divisible."""
@@ -133,7 +166,7 @@ class Tokenizer(nn.Module):
             ConfigError: If they are not a batch of grids, or an index is negative or not below ``codebook_size``.
         """
         check_grids(indices)
-        indices = indices.to(self.from_codebook.weight.device, torch.int64)
+        indices = indices.to(self.weight.device, torch.int64)
         check_indices(indices, self.codebook_size)
         return self.decode_latents(self.quantizer.lookup(indices))
 
@@ -151,4 +184,4 @@ class Tokenizer(nn.Module):
 
     def decode_latents(self, quantized: Latents) -> Images:
         """The images of codebook vectors (b d h w), ``d = codebook_dim``, not clamped to [-1, 1]."""
-        return self.decoder(self.from_codebook(quantized.to(self.from_codebook.weight.dtype)))
+        return self.decoder(self.from_codebook(quantized.to(self.weight.dtype)))

@@ -57,7 +57,7 @@ def decode_within(
     if batch_size == len(indices):
         return tokenizer.decode(indices)
     check_indices(indices.to(torch.int64), tokenizer.codebook_size)
-    images = tokenizer.to_codebook.weight.new_empty(len(indices), tokenizer.image_channels, *passage.size)
+    images = tokenizer.weight.new_empty(len(indices), tokenizer.image_channels, *passage.size)
     if batch_size:
         for image, grids in zip(images.split(batch_size), indices.split(batch_size), strict=True):
             image.copy_(tokenizer.decode(grids))

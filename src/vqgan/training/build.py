@@ -90,7 +90,7 @@ def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> Patc
         return None
     height, width = run.data.image_size
     network = PatchDiscriminator(
-        image_channels=run.tokenizer.autoencoder.image_channels,
+        image_channels=run.tokenizer.image_channels,
         base_channels=config.base_channels,
         num_layers=config.num_layers,
     )
@@ -141,7 +141,7 @@ def _with_perceptual_path(task: TokenizerTaskConfig, file: Path | None) -> Token
 def _perceptual(run: TokenizerRun, engine: Engine) -> PerceptualNetwork | None:
     if run.task.perceptual is None:
         return None
-    check_fits(run.tokenizer.autoencoder.image_channels, *run.data.image_size)
+    check_fits(run.tokenizer.image_channels, *run.data.image_size)
     with engine.main_first():
         return load_perceptual(run.task.perceptual.weights).to(engine.device)
 

@@ -134,7 +134,7 @@ class CachedCodes:
             None, :, variant.top :, variant.left :
         ]
         rows, columns = (side - side % self._tokenizer.downsample_factor for side in part.shape[2:])
-        memory = memory_budget(None, self._tokenizer.to_codebook.weight.device)
+        memory = memory_budget(None, self._tokenizer.weight.device)
         codes = encode_within(self._tokenizer, part[..., :rows, :columns], memory)[0]
         kind = np.uint16 if self._tokenizer.codebook_size <= 1 << 16 else np.int32
         return codes.cpu().numpy().astype(kind)

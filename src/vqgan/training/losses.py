@@ -108,7 +108,7 @@ def generator_objective(
     *,
     distance: Callable[[Images], Scalar],
     auxiliary: Scalar,
-    last_weight: Tensor,
+    last_weight: Tensor | None,
     discriminator: Callable[[Images], PatchLogits] | None = None,
     scale: float = 1.0,
 ) -> tuple[Scalar, dict[str, Scalar], PatchLogits | None]:
@@ -124,7 +124,7 @@ def generator_objective(
         images: The reconstruction, with its graph.
         distance: The reconstruction loss of such images: pixels and perceptual.
         auxiliary: The quantizer's loss, with its graph; added unweighted.
-        last_weight: Weight of the convolution that gave ``images``.
+        last_weight: Weight of the convolution that gave ``images``; only a discriminator needs it.
         discriminator: None while the tokenizer is not trained against it: then no time is spent on it.
         scale: Multiplies the adaptive weight.
 
@@ -144,6 +144,7 @@ def generator_objective(
     total = reconstruction.detach() + auxiliary.detach()
     fake = None
     if discriminator is not None:
+        assert last_weight is not None, "the two losses are balanced there"
         fake = discriminator(leaf)
         adversarial = -fake.mean()
         (pull,) = torch.autograd.grad(adversarial, leaf, retain_graph=True)

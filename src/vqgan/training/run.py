@@ -114,6 +114,12 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
                 f"`data.{name}` is {value}, expected 0: a tokenizer learns from what it sees",
                 hint="set it in the run of a prior",
             )
+        task, has_layers = self.task, self.tokenizer.autoencoder is not None
+        require(
+            has_layers or (task.discriminator is None and task.perceptual is None),
+            "without `tokenizer.autoencoder` there is nothing that a discriminator or a perceptual loss could improve",
+            hint="set `task.discriminator=null` and `task.perceptual=null`",
+        )
 
 
 class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):

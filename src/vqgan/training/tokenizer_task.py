@@ -15,7 +15,9 @@ from vqgan.images import to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizer.autoencoder import Decoder
 from vqgan.tokenizer.quantizers.base import NO_RESEEDING, codebook_usage
+from vqgan.tokenizer.quantizers.vector import spread
 from vqgan.training.engine import Engine
 from vqgan.training.losses import (
     AdversarialLoss,
@@ -172,6 +174,8 @@ class TokenizerTask:
             The terms of the losses, the adaptive weight, codebook usage and perplexity, gradient norms.
         """
         self.state.zero_grad()
+        if step == 0 and self.tokenizer.config.autoencoder is None:
+            self._choose_colours(torch.cat([batch.images for batch in batches]))
         passes = [self._generator_pass(batch.images, step, len(batches)) for batch in batches]
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
         measured = {"gradient_norm": self.state.apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
@@ -192,6 +196,17 @@ class TokenizerTask:
             name: torch.stack([terms[name] for terms in all_terms]).mean() for name in all_terms[0]
         } | measured
 
+    @torch.no_grad()
+    def _choose_colours(self, images: Images) -> None:
+        """The first colours of a tokenizer of pixels, unless it was given some; the gradient then moves them."""
+        codebook = self.tokenizer.get_parameter(CODEBOOK)
+        if not codebook.any():
+            pixels = images.permute(0, 2, 3, 1).flatten(0, 2)
+            codebook.copy_(spread(pixels, len(codebook), torch.Generator().manual_seed(self.seed)))
+            self.engine.broadcast(codebook)
+            if self.state.averages:
+                self.state.averages[CODEBOOK].copy_(codebook)
+
     def _generator_pass(
         self, images: Images, step: int, parts: int
     ) -> tuple[dict[str, Tensor], Indices, Latents]:
@@ -200,14 +215,14 @@ class TokenizerTask:
         Returns:
             Scalars to log, the codes, and the latents that they stand for.
         """
-        config = self.config.discriminator
+        config, decoder = self.config.discriminator, self.tokenizer.decoder
         with self.engine.autocast():
             output = self.tokenizer(images)
             surrogate, terms, logits = generator_objective(
                 output.images,
                 distance=lambda reconstruction: self._distance(images, reconstruction),
                 auxiliary=self.config.codebook_weight * output.quantized.loss,
-                last_weight=self.tokenizer.decoder.last_weight,
+                last_weight=decoder.last_weight if isinstance(decoder, Decoder) else None,
                 discriminator=self.state.modules["discriminator"]
                 if config and step >= config.start
                 else None,

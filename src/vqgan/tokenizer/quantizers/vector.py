@@ -12,6 +12,9 @@ from vqgan.tokenizer.quantizers.base import CodebookConfig, Quantized, Quantizer
 from vqgan.tokenizer.quantizers.remap import to_used
 from vqgan.types import Indices, Latents
 
+MAX_SPREAD = 2**16
+"""Points that :func:`spread` chooses from; each one chosen costs a pass over them."""
+
 MAX_DISTANCES = 4_000_000
 """Distances held at the same time, about 16 MB: 8 grids of 32x32 against 16,384 codes would be 537 MB."""
 
@@ -136,3 +139,28 @@ def nearest(
     squares = vectors.square().sum(dim=1)
     chunks = torch.split(points, max(1, max_distances // len(vectors)))
     return torch.cat([torch.addmm(squares, chunk, vectors.T, alpha=-2).argmin(dim=1) for chunk in chunks])
+
+
+@torch.no_grad()
+def spread(points: Float[Tensor, "p d"], count: int, generator: torch.Generator) -> Float[Tensor, "count d"]:
+    """Points that represent all, with which to begin k-means: k-means++ (Arthur and Vassilvitskii 2007).
+
+    Each is drawn with its squared distance from the nearest one before as probability, so none is drawn twice as long
+    as there are others. Computed on the CPU from up to 65,536 of the points: the same on every device.
+
+    Args:
+        points: What is to be represented.
+        count: How many to choose; where there are fewer different points, all of these and repetitions.
+        generator: A CPU generator.
+    """
+    chosen = torch.randperm(len(points), generator=generator)[:MAX_SPREAD]
+    dtype, points = points.dtype, points[chosen.to(points.device)].double().cpu()
+    distances, found = torch.ones(len(points), dtype=torch.float64), []
+    for number in range(count):
+        reached = distances.cumsum(dim=0)
+        draw = torch.rand(1, generator=generator, dtype=torch.float64) * reached[-1]
+        place = torch.searchsorted(reached, draw, right=True).clamp(max=len(points) - 1)
+        found.append(points[place])
+        new = (points - found[-1]).square().sum(dim=1)
+        distances = torch.minimum(distances, new) if number else new
+    return torch.cat(found).to(dtype)
