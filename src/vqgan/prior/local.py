@@ -25,6 +25,10 @@ _MAX_DENSE = 1200
 """A grid of at most this many entries is read as one tile; in larger ones, tiles cost less than attention over all."""
 
 
+_FAR = 2**30
+"""The row and column of an entry that is not there yet: nothing sees it."""
+
+
 def sees(span: LocalSpan, above: Cells, beside: Cells) -> Bool[Tensor, "*shape"]:
     """Whether a target sees an entry that is so many rows above it and so many columns to its right (or left: < 0)."""
     is_near = (above >= 0) & (above <= span.rows) & (beside.abs() <= span.columns)
@@ -113,18 +117,18 @@ class TiledReading(LocalReading):
         grid: Rows and columns.
         count: Images.
         like: A tensor of the type and on the device that masks shall have.
-        most: A grid of at most this many entries is read as one tile.
+        most: A grid of at most this many entries is read as one tile; by default ``_MAX_DENSE``.
 
     Attributes:
         targets: The entries of an image, numbered tile after tile, that predict its tokens in raster order.
     """
 
     def __init__(
-        self, span: LocalSpan, grid: Grid, *, count: int, like: Tensor, most: int = _MAX_DENSE
+        self, span: LocalSpan, grid: Grid, *, count: int, like: Tensor, most: int | None = None
     ) -> None:
         super().__init__(count)
         device, (height, width) = like.device, (grid[0], grid[1] + 1)
-        self._is_whole = height * width <= most
+        self._is_whole = height * width <= (_MAX_DENSE if most is None else most)
         tile = (height, width) if self._is_whole else (2 * span.rows, 2 * span.columns)
         around = (0, 0, 0) if self._is_whole else (span.rows, span.columns - 1, span.columns + 1)
         corners = torch.cartesian_prod(
@@ -170,7 +174,8 @@ class LocalCache(LocalReading):
     In step ``t``, the entries in the columns ``t - 1 - i * (columns + 1)`` of all rows ``i`` are read, where there are
     such columns: all that they see was read in earlier steps, or is read in this one. Each row follows the one above
     at the distance that its first target needs. Kept are the last ``rows * (columns + 1) + columns`` steps: as much as
-    ``rows + 1`` whole rows, whatever the height.
+    ``rows + 1`` whole rows, whatever the height. If these are few, each entry attends to all, with a mask for what
+    it does not see; else what each sees is gathered.
 
     Args:
         span: What is seen.
@@ -188,38 +193,48 @@ class LocalCache(LocalReading):
         self, span: LocalSpan, grid: Grid, *, count: int, depth: int, heads: tuple[int, int], like: Tensor
     ) -> None:
         super().__init__(count)
-        self.grid, self._lag = grid, min(span.columns + 1, grid[1])
+        self.grid, self._span, self._lag = grid, span, min(span.columns + 1, grid[1])
         self.num_steps = grid[1] + (grid[0] - 1) * self._lag
         self._abreast, self._kept = wavefront_size(span, grid)
-        self._slots = self._abreast * self._kept
+        slots, self._like = self._abreast * self._kept, like
         self._near = neighbourhood(span, like.device)
-        self.seen = torch.stack([self._near[:, 0], -self._near[:, 1] - 1], dim=-1)[None]
-        self._like = like
-        self._layers = [like.new_zeros(count * self._slots, 2, *heads) for _ in range(depth)]
+        self._layers = [like.new_zeros(2, count, heads[0], slots, heads[1]) for _ in range(depth)]
+        self._places = torch.full((slots, 2), -_FAR, device=like.device) if slots <= _MAX_DENSE else None
 
     def enter(self, step: int) -> None:
         """Begins step ``step``, from 0: ``rows`` and ``columns`` are its entries, from the uppermost row on."""
         (height, width), lag, device = self.grid, self._lag, self._near.device
         first, last = max(0, -((width - step) // lag)), min(height - 1, step // lag)
-        self.rows = torch.arange(first, last + 1, device=device)[:, None]
-        targets = step - self.rows * lag
-        self.columns = targets - 1
-        rows, columns = self.rows - self._near[:, 0], targets + self._near[:, 1]
-        is_there = (rows >= 0) & (columns >= -1) & (columns < width)
-        images = torch.arange(self.count, device=device).view(-1, 1, 1) * self._slots
-        self._read = (images + self._slot(rows, columns).where(is_there, 0)).flatten()
-        self._written = (images + self._slot(self.rows, self.columns)).flatten()
+        rows = torch.arange(first, last + 1, device=device)
+        targets = step - rows * lag
+        self._written = self._slot(rows, targets - 1)
+        if self._places is not None:
+            self.rows, self.columns = rows[None], targets[None] - 1
+            self._places[self._written] = torch.stack([rows, targets - 1], dim=1)
+            above, beside = rows[:, None] - self._places[:, 0], self._places[:, 1] - targets[:, None]
+            self.seen = torch.stack([above, -beside - 1], dim=-1)
+            self.hidden = hide(~sees(self._span, above, beside), self._like)
+            return
+        self.rows, self.columns = rows[:, None], targets[:, None] - 1
+        others, columns = self.rows - self._near[:, 0], targets[:, None] + self._near[:, 1]
+        is_there = (others >= 0) & (columns >= -1) & (columns < width)
+        self._read = self._slot(others, columns).where(is_there, 0).flatten()
+        self.seen = torch.stack([self._near[:, 0], -self._near[:, 1] - 1], dim=-1)[None]
         self.hidden = hide(~is_there, self._like)[:, None, None].repeat(self.count, 1, 1, 1)
 
     def _slot(self, rows: Cells, columns: Cells) -> Cells:
         return rows % self._abreast * self._kept + (columns + 1 + rows * self._lag) % self._kept
 
-    def append(self, layer: int, keys_values: Float[Tensor, "2 b heads 1 head_width"]) -> tuple[Heads, Heads]:
-        """Stores those of this step; returns those of what each entry sees."""
+    def append(self, layer: int, keys_values: Float[Tensor, "2 b heads n head_width"]) -> tuple[Heads, Heads]:
+        """Stores those of this step; returns all that are kept if they are few, else those that each entry sees."""
         store = self._layers[layer]
-        store[self._written] = keys_values[:, :, :, 0].transpose(0, 1)
-        found = store.index_select(0, self._read).unflatten(0, (-1, len(self._near)))
-        keys, values = found.permute(2, 0, 3, 1, 4)
+        if self._places is not None:
+            store[:, :, :, self._written] = keys_values
+            return store[0], store[1]
+        sequences = keys_values[:, :, :, 0].unflatten(1, (self.count, -1))
+        store[:, :, :, self._written] = sequences.transpose(2, 3)
+        found = store.index_select(3, self._read).unflatten(3, (-1, len(self._near)))
+        keys, values = found.transpose(2, 3).flatten(1, 2)
         return keys, values
 
 

@@ -38,7 +38,8 @@ def sample_wavefront(  # noqa: D417 (the other arguments are those of `sample_gr
     cache, drawn = reader.new_local_cache(span, (rows, columns), batch), 0
     for step in range(cache.num_steps):
         cache.enter(step)
-        logits = reader.read([reader.cells(grid, condition_tokens, cache)]).unflatten(0, (batch, -1))
+        group = reader.cells(grid, condition_tokens, cache)
+        logits = reader.read([group], only_last=False).unflatten(0, (batch, -1))
         ended = int(cache.columns[0, 0] + 1 == columns)  # the uppermost row has no target any more
         cells = (cache.rows * columns + cache.columns + 1).flatten()[ended:]
         wanted = logits[:, ended:].transpose(0, 1).flatten(0, 1)
