@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -156,7 +157,9 @@ def test_every_command_and_preset_that_is_named_exists(page, capsys):
         words = ["train", "tokenizer"] if command == "train" else [command]
         assert main([*words, "--help"]) == 0
     assert set(
-        re.findall(r"\b(?:demo|digits|mnist|laptop|small|half|f16|pixels)-(?:tokenizer|prior)\b", text)
+        re.findall(
+            r"\b(?:demo|digits|mnist|laptop|deepfield|small|half|f16|pixels)-(?:tokenizer|prior)\b", text
+        )
     ) <= set(PRESETS)
 
 
@@ -165,7 +168,7 @@ def test_the_parameters_in_the_table_of_presets_are_right():
     rows = re.findall(
         r"^\| `(\w+)-(tokenizer|prior)` \| ([\d.]+) M \| (\d+)×(\d+) \| ([\d,]+) × (\d+) ", text, re.MULTILINE
     )
-    assert len(rows) == 14
+    assert len(rows) == 16
     for family, stage, millions, height, width, steps, batch in rows:
         first, second = (resolve(f"{family}-{each}") for each in ("tokenizer", "prior"))
         assert isinstance(first, TokenizerRun)
@@ -183,14 +186,11 @@ def test_the_parameters_in_the_table_of_presets_are_right():
 def build_prior(run: PriorRun, tokenizer: Tokenizer) -> Prior:
     rows, columns = tokenizer.grid_size(run.data.image_size)
     classes = 10 if run.conditioner.vocabulary_size != 1 else 1
-    shape = run.prior
     config = PriorConfig(
         codebook_size=tokenizer.codebook_size,
         condition_size=classes,
         context_length=rows * columns,
-        depth=shape.depth,
-        width=shape.width,
-        num_heads=shape.num_heads,
+        **msgspec.structs.asdict(run.prior),
     )
     return Prior(config)
 
