@@ -42,6 +42,8 @@ Wanted = tuple[str, Mapping[str, str], Any]
 def sample(flags: commands.Sample) -> None:
     """Samples; prints the paths of the images."""
     out = Path(flags.out)
+    possible = flags.frames is None or not flags.zoom
+    require(possible, "`--frames` is not possible with `--zoom`", hint="omit one of the two")
     check_frames(out / "frames", flags.frames, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
     wanted = [each for each in _conditions(flags.class_, model) for _ in range(flags.count)]
@@ -57,7 +59,6 @@ def sample(flags: commands.Sample) -> None:
         logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
 
     if flags.zoom:
-        require(flags.frames is None, "`--frames` is not possible with `--zoom`", hint="omit one of the two")
         _draw_rows(flags, model, header, list(zip(names, wanted, strict=True)))
         return
 

@@ -198,6 +198,7 @@ class LocalCache(LocalReading):
         self._abreast, self._kept = wavefront_size(span, grid)
         slots, self._like = self._abreast * self._kept, like
         self._near = neighbourhood(span, like.device)
+        self.seen = torch.stack([self._near[:, 0], -self._near[:, 1] - 1], dim=-1)[None]
         self._layers = [like.new_zeros(2, count, heads[0], slots, heads[1]) for _ in range(depth)]
         self._places = torch.full((slots, 2), -_FAR, device=like.device) if slots <= _MAX_DENSE else None
 
@@ -219,7 +220,6 @@ class LocalCache(LocalReading):
         others, columns = self.rows - self._near[:, 0], targets[:, None] + self._near[:, 1]
         is_there = (others >= 0) & (columns >= -1) & (columns < width)
         self._read = self._slot(others, columns).where(is_there, 0).flatten()
-        self.seen = torch.stack([self._near[:, 0], -self._near[:, 1] - 1], dim=-1)[None]
         self.hidden = hide(~is_there, self._like)[:, None, None].repeat(self.count, 1, 1, 1)
 
     def _slot(self, rows: Cells, columns: Cells) -> Cells:
