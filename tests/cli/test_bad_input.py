@@ -172,7 +172,7 @@ def test_missing_and_malformed_flags(run):
 def test_an_unknown_preset(trained, tmp_path, run):
     result = run("train", "tokenizer", "smal-tokenizer", "--data", trained.images, "--out", tmp_path / "run")
     refused(result, 2, "unknown preset `smal-tokenizer`", "did you mean `small-tokenizer`?")
-    refused(run("presets", "foo"), 2, "unknown preset `foo`", "known: `demo-prior`, ")
+    refused(run("presets", "foo"), 2, "unknown preset `foo`", "known: `deepfield-prior`, ")
     (tmp_path / "run.yaml").write_text("preset: smal-tokenizer")
     result = run("train", "tokenizer", tmp_path / "run.yaml", "--out", tmp_path / "run")
     message = f"unknown preset `smal-tokenizer` in `{tmp_path / 'run.yaml'}`\n"
