@@ -36,11 +36,10 @@ def sees(span: LocalSpan, above: Cells, beside: Cells) -> Bool[Tensor, "*shape"]
 
 
 def neighbourhood(span: LocalSpan, device: torch.device) -> Int[Tensor, "seen 2"]:
-    """All that a target sees: rows above it and columns beside it."""
+    """The rectangle around a target that holds all that it sees: rows above it and columns beside it."""
     above = torch.arange(span.rows, -1, -1, device=device)
     beside = torch.arange(-span.columns, span.columns + 1, device=device)
-    pairs = torch.cartesian_prod(above, beside)
-    return pairs[sees(span, pairs[:, 0], pairs[:, 1])]
+    return torch.cartesian_prod(above, beside)
 
 
 class CellCondition(nn.Module):
@@ -173,9 +172,11 @@ class LocalCache(LocalReading):
 
     In step ``t``, the entries in the columns ``t - 1 - i * (columns + 1)`` of all rows ``i`` are read, where there are
     such columns: all that they see was read in earlier steps, or is read in this one. Each row follows the one above
-    at the distance that its first target needs. Kept are the last ``rows * (columns + 1) + columns`` steps: as much as
-    ``rows + 1`` whole rows, whatever the height. If these are few, each entry attends to all, with a mask for what
-    it does not see; else what each sees is gathered.
+    at the distance that its first target needs. What a row has read in the last steps is kept, as much as ``rows + 1``
+    whole rows in all, whatever the height. If this is little, each entry attends to all, with a mask for what it
+    does not see. Else its neighbourhood is copied: in row ``i - a`` of the cache, what lies ``b`` columns beside its
+    target was read ``a * (columns + 1) - b - 1`` steps ago, whatever ``i`` is, so all neighbourhoods are one strided
+    view. No step wraps around in it, because all is kept twice, one period apart.
 
     Args:
         span: What is seen.
@@ -195,22 +196,34 @@ class LocalCache(LocalReading):
         super().__init__(count)
         self.grid, self._span, self._lag = grid, span, min(span.columns + 1, grid[1])
         self.num_steps = grid[1] + (grid[0] - 1) * self._lag
-        self._abreast, self._kept = wavefront_size(span, grid)
-        slots, self._like = self._abreast * self._kept, like
-        self._near = neighbourhood(span, like.device)
-        self.seen = torch.stack([self._near[:, 0], -self._near[:, 1] - 1], dim=-1)[None]
-        self._layers = [like.new_zeros(2, count, heads[0], slots, heads[1]) for _ in range(depth)]
-        self._places = torch.full((slots, 2), -_FAR, device=like.device) if slots <= _MAX_DENSE else None
+        self._abreast, slots = wavefront_size(span, grid)
+        self._like, device, self._is_dense = like, like.device, slots <= _MAX_DENSE
+        self._kept = _steps_kept(span, grid)
+        if self._is_dense:
+            shape: tuple[int, ...] = 2, count, heads[0], slots, heads[1]
+            self._places = torch.full((slots, 2), -_FAR, device=device)
+        else:
+            self._kept += span.columns + 1
+            shape = 2, count, span.rows + self._abreast, 2 * self._kept, *heads
+            self._near = neighbourhood(span, device)
+            self.seen = torch.stack([self._near[:, 0], -self._near[:, 1] - 1], dim=-1)[None]
+            # One for all layers: to get so much memory anew takes longer than to fill it.
+            self._copy = like.new_empty(
+                2, count, self._abreast, heads[0], span.rows + 1, 2 * span.columns + 1, heads[1]
+            )
+            # Above the first row those are repeated that are above it when the rows begin anew.
+            self._row_of = (torch.arange(shape[2], device=device) - span.rows) % self._abreast
+        self._layers = [like.new_zeros(shape) for _ in range(depth)]
 
     def enter(self, step: int) -> None:
         """Begins step ``step``, from 0: ``rows`` and ``columns`` are its entries, from the uppermost row on."""
-        (height, width), lag, device = self.grid, self._lag, self._near.device
+        (height, width), lag, device = self.grid, self._lag, self._like.device
         first, last = max(0, -((width - step) // lag)), min(height - 1, step // lag)
         rows = torch.arange(first, last + 1, device=device)
         targets = step - rows * lag
-        self._written = self._slot(rows, targets - 1)
-        if self._places is not None:
+        if self._is_dense:
             self.rows, self.columns = rows[None], targets[None] - 1
+            self._written = rows % self._abreast * self._kept + step % self._kept
             self._places[self._written] = torch.stack([rows, targets - 1], dim=1)
             above, beside = rows[:, None] - self._places[:, 0], self._places[:, 1] - targets[:, None]
             self.seen = torch.stack([above, -beside - 1], dim=-1)
@@ -219,29 +232,54 @@ class LocalCache(LocalReading):
         self.rows, self.columns = rows[:, None], targets[:, None] - 1
         others, columns = self.rows - self._near[:, 0], targets[:, None] + self._near[:, 1]
         is_there = (others >= 0) & (columns >= -1) & (columns < width)
-        self._read = self._slot(others, columns).where(is_there, 0).flatten()
+        is_there &= sees(self._span, self._near[:, 0], self._near[:, 1])
         self.hidden = hide(~is_there, self._like)[:, None, None].repeat(self.count, 1, 1, 1)
-
-    def _slot(self, rows: Cells, columns: Cells) -> Cells:
-        return rows % self._abreast * self._kept + (columns + 1 + rows * self._lag) % self._kept
+        number = (self._row_of - first) % self._abreast
+        self._written = (number < len(rows)).nonzero()[:, 0]
+        self._sources, self._step = number[self._written], step
+        start = first % self._abreast
+        here = min(len(rows), self._abreast - start)
+        self._parts = [(start, here), (0, len(rows) - here)][: 1 + (here < len(rows))]
 
     def append(self, layer: int, keys_values: Float[Tensor, "2 b heads n head_width"]) -> tuple[Heads, Heads]:
-        """Stores those of this step; returns all that are kept if they are few, else those that each entry sees."""
+        """Stores those of this step; returns all that are kept if they are few, else each entry's neighbourhood."""
         store = self._layers[layer]
-        if self._places is not None:
+        if self._is_dense:
             store[:, :, :, self._written] = keys_values
             return store[0], store[1]
         sequences = keys_values[:, :, :, 0].unflatten(1, (self.count, -1))
-        store[:, :, :, self._written] = sequences.transpose(2, 3)
-        found = store.index_select(3, self._read).unflatten(3, (-1, len(self._near)))
-        keys, values = found.transpose(2, 3).flatten(1, 2)
+        for again in (0, self._kept):
+            store[:, :, self._written, self._step % self._kept + again] = sequences[:, :, self._sources]
+        done = 0
+        for start, length in self._parts:
+            self._copy[:, :, done : done + length] = self._view(store, start, length).movedim(5, 3)
+            done += length
+        keys, values = self._copy[:, :, :done].flatten(1, 2).flatten(3, 4)
         return keys, values
+
+    def _view(self, store: Tensor, start: int, length: int) -> Tensor:
+        """The neighbourhoods in as many rows of the cache from ``start`` on."""
+        span, (copies, images, row, time, head, _) = self._span, store.stride()
+        seen = span.rows + 1, 2 * span.columns + 1
+        oldest = (self._step - span.rows * self._lag - span.columns + 1) % self._kept
+        return store.as_strided(
+            (2, self.count, length, *seen, *store.shape[4:]),
+            (copies, images, row, row + self._lag * time, time, head, 1),
+            start * row + oldest * time,
+        )
 
 
 def wavefront_size(span: LocalSpan, grid: Grid) -> tuple[int, int]:
-    """How many rows of a grid are drawn abreast, and how many steps of each are kept."""
-    lag = min(span.columns + 1, grid[1])
-    return min(grid[0], grid[1] // lag + 1), span.rows * lag + span.columns
+    """How many rows of a grid are drawn abreast, and how many entries are kept."""
+    abreast, kept = min(grid[0], grid[1] // min(span.columns + 1, grid[1]) + 1), _steps_kept(span, grid)
+    if abreast * kept <= _MAX_DENSE:
+        return abreast, abreast * kept
+    return abreast, (span.rows + abreast) * 2 * (kept + span.columns + 1)
+
+
+def _steps_kept(span: LocalSpan, grid: Grid) -> int:
+    """How many steps ago the oldest entry was read that a target sees, at the most."""
+    return span.rows * min(span.columns + 1, grid[1]) + span.columns
 
 
 def windows_of(

@@ -101,7 +101,7 @@ def _wavefront_memory(prior: Prior, span: LocalSpan, grid: tuple[int, int], cost
     """Bytes that one image takes: what is kept, and in each row what a token sees, of one layer at a time."""
     abreast, kept = wavefront_size(span, grid)
     seen = (span.rows + 1) * (2 * span.columns + 1) * costs.kept // prior.config.depth
-    return abreast * (kept * costs.kept + seen + costs.read + costs.drawn)
+    return kept * costs.kept + abreast * (seen + costs.read + costs.drawn)
 
 
 def check_grid(
