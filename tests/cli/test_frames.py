@@ -14,20 +14,13 @@ import torch
 from PIL import Image
 
 import tiny
-from vqgan.cli import frames as frames_module
-from vqgan.cli.frames import (
-    GREYS,
-    MAX_FRAMES,
-    Frame,
-    Frames,
-    check_frames,
-    cover,
-    fill_undrawn,
-    page_side,
-)
-from vqgan.cli.outputs import PAGE_MARK
+from vqgan.cli.outputs import check_frames
 from vqgan.errors import ConfigError, OutputError
+from vqgan.evaluation import growth_page
+from vqgan.evaluation.growth import GREYS, Frames, cover, fill_undrawn
+from vqgan.evaluation.growth_page import MAX_FRAMES, Frame, GrowthPage, page_side
 from vqgan.images import save_png, to_uint8
+from vqgan.images.ours import PAGE_MARK
 from vqgan.sampling import window_start
 from vqgan.tokenizer import decode_within
 from vqgan.tokenizer.memory import RESERVE, decoding
@@ -223,7 +216,7 @@ def test_every_shape_of_grid_grows(grid, channels, tmp_path):
     assert len(page.pictures) == len(paths) == min(4, grid[0] * grid[1] + 1)
     height, width = pixels(tmp_path / "growth.png").shape[:2]
     assert width * grid[0] == height * grid[1]
-    assert max(height, width) > frames_module.SMALL_SIDE / 2
+    assert max(height, width) > growth_page.SMALL_SIDE / 2
 
 
 def test_the_animation_has_all_frames_and_rests_on_the_last(tmp_path):
@@ -256,9 +249,9 @@ def test_the_animation_outlines_the_window_and_the_newest_token(tmp_path):
 
 @pytest.mark.parametrize("side", range(1, 9))
 def test_an_outline_stays_within_tokens_of_few_pixels(side, tmp_path, monkeypatch):
-    monkeypatch.setattr(frames_module, "SMALL_SIDE", 0)
+    monkeypatch.setattr(growth_page, "SMALL_SIDE", 0)
     path = save_png(torch.full((3, 4 * side, 4 * side), 0.5), tmp_path / "frame.png")
-    outlined = frames_module._outlined(Frame(path, "", [(1, 2, 1, 1)], ()), (4, 4))
+    outlined = growth_page._outlined(Frame(path, "", [(1, 2, 1, 1)], ()), (4, 4))
     changed = (outlined != pixels(path)).any(axis=2)
     assert changed[side, 2 * side]
     changed[side : 2 * side, 2 * side : 3 * side] = False
@@ -348,7 +341,7 @@ def test_texts_are_escaped(tmp_path):
 
 def test_large_frames_are_smaller_in_the_page_and_the_animation_only(tmp_path, monkeypatch):
     for name, side in (("MAX_PAGE_SIDE", 12), ("MAX_ANIMATION_SIDE", 8), ("SMALL_SIDE", 0)):
-        monkeypatch.setattr(frames_module, name, side)
+        monkeypatch.setattr(growth_page, name, side)
     *_, paths = grow(tmp_path, channels=1)
     assert {pixels(path).shape for path in paths} == {(16, 24)}
     shown = [Image.open(io.BytesIO(each)) for each in Page(tmp_path / "growth.html").pictures]
@@ -364,11 +357,11 @@ def test_a_page_of_many_frames_stays_below_its_limit(shape, count):
     side = page_side(shape, count)
     scale = min(1, side / max(height, width))
     assert side <= 1024
-    assert count * channels * height * width * scale**2 * 4 / 3 <= frames_module.MAX_PAGE_BYTES
+    assert count * channels * height * width * scale**2 * 4 / 3 <= growth_page.MAX_PAGE_BYTES
 
 
 def test_many_frames_are_smaller_in_the_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(frames_module, "MAX_PAGE_BYTES", 5 * 3 * 12 * 8 * 4 // 3)
+    monkeypatch.setattr(growth_page, "MAX_PAGE_BYTES", 5 * 3 * 12 * 8 * 4 // 3)
     grow(tmp_path)
     shown = [Image.open(io.BytesIO(each)).size for each in Page(tmp_path / "growth.html").pictures]
     assert shown == [(12, 8)] * 5
@@ -377,10 +370,10 @@ def test_many_frames_are_smaller_in_the_page(tmp_path, monkeypatch):
 def test_the_page_is_written_piece_by_piece(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    frames = Frames(tiny.tokenizer(), tmp_path, memory=MEMORY, count=100)
-    frames._frames = [Frame(tmp_path / "noise.png", "noise", (), ())] * 100
+    page = GrowthPage(tmp_path)
+    page._frames = [Frame(tmp_path / "noise.png", "noise", (), ())] * 100
     tracemalloc.start()
-    frames._write_page(tmp_path / "page.html", (3, 128, 128), (2, 2), 40)
+    page._write_page(tmp_path / "page.html", (3, 128, 128), (2, 2), 40)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     size = (tmp_path / "page.html").stat().st_size

@@ -137,8 +137,12 @@ def test_images_that_are_written_while_they_are_decoded_are_those_of_sample(trai
         run("sample", trained.prior, "--out", tmp_path / "b", *words, "--zoom").code == 0
     )  # replaces its own
     result = run("sample", trained.prior, "--out", tmp_path / "b", *words, "--zoom", "--frames", 3)
-    assert result.code == 2
-    assert "`--frames` is not possible with `--zoom`" in result.err
+    assert result.code == 0, result.err
+    growth = [tmp_path / "b" / "frames" / f"growth.{kind}" for kind in ("png", "html")]
+    assert result.paths[2:4] == growth
+    frames = sorted(growth[0].parent.glob("frame-*.png"))
+    assert [Image.open(path).text["step"] for path in frames] == ["11", "22", "32"]
+    assert np.array_equal(Image.open(frames[-1]), Image.open(tmp_path / "b" / "000000.png"))
 
 
 def test_large_images_are_small_in_the_overview(trained, tmp_path, monkeypatch, run):

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,9 @@ from vqgan.conditioning import (
     UnconditionalConfig,
 )
 from vqgan.errors import ConfigError
+from vqgan.evaluation import growth
+from vqgan.evaluation.growth import write_rows
+from vqgan.images import read_pixels, to_uint8
 from vqgan.prior import LocalSpan, PriorConfig
 from vqgan.sampling import SamplingSettings, fill_grids
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
@@ -167,3 +171,27 @@ def test_rows_of_an_image_that_is_never_whole_are_its_rows(model):
     assert len(bands) > 2
     torch.testing.assert_close(torch.cat(bands, dim=2), image)
     assert not any(band.requires_grad for band in bands)
+
+
+def test_a_large_picture_grows_band_by_band_without_being_whole(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(growth, "MAX_PAGE_SIDE", 32)
+    settings, size = SamplingSettings(seed=4), (80, 48)
+    whole = to_uint8(model.sample(1, size=size, condition={"class": 1}, seed=4)[0]).numpy()
+    bands = model.sample_rows(size, {"class": 1}, settings, memory=RESERVE + 700_000)
+    path = tmp_path / "sky.png"
+    results = write_rows(bands, path, size, channels=1, info={"seed": "4"}, frames=5)
+    frames = sorted((tmp_path / "frames").glob("frame-*.png"))
+    assert results == [
+        path,
+        path.with_suffix(".html"),
+        *(frames[0].with_name(f"growth.{kind}") for kind in ("png", "html")),
+    ]
+    assert np.abs(read_pixels(path, 1).astype(int) - whole).max() <= 1
+    assert len(frames) == 5
+    # 80x48 pixels become 32x19: two of five rows, and of 19 columns 48 parts.
+    fine = read_pixels(path, 1)[:, :, 0].repeat(2, axis=0).repeat(19, axis=1)
+    expected = np.rint(fine.reshape(32, 5, 19, 48).mean(axis=(1, 3)))
+    for number, frame in enumerate(frames, start=1):
+        shown, rows = read_pixels(frame, 1)[:, :, 0], 32 * number // 5
+        assert np.array_equal(shown[:rows], expected[:rows])
+        assert len(np.unique(shown[rows:])) <= 2

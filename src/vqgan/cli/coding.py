@@ -9,11 +9,11 @@ import torch
 from vqgan.checkpoints.codes import load_codes, save_codes
 from vqgan.cli import commands
 from vqgan.cli.inputs import different, find_images, load_tokenizer, read_named
-from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side, smaller
+from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side
 from vqgan.cli.progress import ProgressBar
 from vqgan.errors import DataError
 from vqgan.evaluation.psnr import pixels_psnr
-from vqgan.images import Pixels, printable, save_png, to_uint8
+from vqgan.images import Pixels, printable, save_png, smaller, to_uint8
 from vqgan.tokenizer import check_decoding, decode_within, encode_within
 from vqgan.types import Progress
 

@@ -102,7 +102,7 @@ class Sample(Drawing):
         size: By default the size it was trained on. On larger ones its window slides over the image, unless its span
             is local.
         zoom: Write each image band by band, so that it need not fit in memory, and also as tiles of every level of
-            detail (Deep Zoom) with a page that zooms: `000000.html`.
+            detail (Deep Zoom) with a page that zooms: `000000.html`. `--frames` then follow its rows, made smaller.
         class_: Classes by number or name: `9,232`.
     """
 

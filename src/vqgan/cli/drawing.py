@@ -11,7 +11,6 @@ import torch
 
 from vqgan.checkpoints.format import Header
 from vqgan.cli import commands
-from vqgan.cli.frames import Frames, check_frames
 from vqgan.cli.inputs import (
     find_images,
     known_tokens,
@@ -19,11 +18,12 @@ from vqgan.cli.inputs import (
     memory_of,
     read_named,
 )
-from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side, smaller
+from vqgan.cli.outputs import check_frames, check_targets, print_paths, settings_text, side_by_side
 from vqgan.cli.progress import ProgressBar
 from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.errors import require
-from vqgan.images import Pixels, PngRows, TilePyramid, printable, save_png, to_uint8
+from vqgan.evaluation.growth import Frames, write_rows
+from vqgan.images import Pixels, TilePyramid, printable, save_png, smaller, to_uint8
 from vqgan.output_files import make_folder
 from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
@@ -42,8 +42,6 @@ Wanted = tuple[str, Mapping[str, str], Any]
 def sample(flags: commands.Sample) -> None:
     """Samples; prints the paths of the images."""
     out = Path(flags.out)
-    possible = flags.frames is None or not flags.zoom
-    require(possible, "`--frames` is not possible with `--zoom`", hint="omit one of the two")
     check_frames(out / "frames", flags.frames, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
     wanted = [each for each in _conditions(flags.class_, model) for _ in range(flags.count)]
@@ -93,16 +91,8 @@ def _draw_rows(
             text = {"size": f"{size[0]}x{size[1]}", "seed": str(settings.seed), **_text(condition)}
             info = {**settings_text(flags, header, model), **text}
             bands = model.sample_rows(size, condition, settings, memory=memory, on_progress=bar)
-            path = out / name
-            with (
-                PngRows.open(path, size, channels, info) as png,
-                TilePyramid.open(path.with_suffix(".dzi"), size, channels, info) as pyramid,
-            ):
-                for band in bands:
-                    pixels = to_uint8(band[0].float().cpu()).numpy()
-                    png.write(pixels)
-                    pyramid.write(pixels)
-            paths += [path, path.with_suffix(".html")]
+            frames = None if number else flags.frames
+            paths += write_rows(bands, out / name, size, channels=channels, info=info, frames=frames)
     print_paths(paths)
 
 

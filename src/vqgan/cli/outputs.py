@@ -4,29 +4,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import precision_of
 from vqgan.cli.commands import Use
-from vqgan.errors import ConfigError
-from vqgan.images import Pixels, fit, grid, printable, to_float
-from vqgan.images.tile_pyramid import MARK, is_pyramid
-
-PAGE_MARK = '<meta name="generator" content="vqgan --frames">'
-"""By this line a later drawing recognizes a page as ours."""
-
-_MARKS = (
-    b"tEXtcommand\0",
-    b"tEXtstep\0",
-    b"tEXtframes\0",
-    PAGE_MARK.encode("ascii"),
-    MARK.encode("ascii"),
-    b'{\n "codebook_size": ',
-)
-"""Our files contain one of these near their start: text chunks of images, frames and animations, the heads of pages and
-pyramids, or the first lines of `codes.json`."""
+from vqgan.errors import ConfigError, require
+from vqgan.evaluation.growth_page import MAX_FRAMES, earlier_files
+from vqgan.images import grid, printable, to_float
+from vqgan.images.ours import is_ours
 
 _RECORDED = ("memory", "fit", "batch_size", "temperature", "top_k", "top_p", "jacobi", "window_stride")
 
@@ -71,29 +58,27 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a command wrote this file or folder of tiles; an array of codes is known by what stands beside it."""
-    if path.is_dir():
-        return is_pyramid(path)
-    try:
-        with (path.with_suffix(".json") if path.suffix == ".npy" else path).open("rb") as file:
-            start = file.read(1024)
-    except OSError:
-        return False
-    return any(mark in start for mark in _MARKS)
-
-
 def print_paths(paths: Iterable[Path]) -> None:
     """Prints where the results are, one path per line."""
     for path in paths:
         print(printable(path))
 
 
-def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
-    """The image with its longer side at most ``longest``."""
-    scale = longest / max(pixels.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
-    return fit(pixels, (height, width)) if scale < 1 else pixels
+def check_frames(
+    folder: Path, count: int | None, inputs: Sequence[Path] = (), *, overwrite: bool = False
+) -> None:
+    """Raises ConfigError unless this many frames can be made, and may replace the earlier ones in the folder.
+
+    Arguments as of :class:`~vqgan.evaluation.growth.Frames` and :func:`check_targets`; None stands for no frames.
+    """
+    if count is None:
+        return
+    require(
+        2 <= count <= MAX_FRAMES,
+        f"`--frames` is {count}, expected 2 to {MAX_FRAMES}",
+        hint="it is the number of pictures over the whole drawing, the first and the last included",
+    )
+    check_targets(folder, [path.name for path in earlier_files(folder)], inputs, overwrite=overwrite)
 
 
 def side_by_side(pictures: Sequence[np.ndarray]) -> Float[Tensor, "c R C"]:

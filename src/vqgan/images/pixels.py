@@ -116,6 +116,13 @@ def fit(
     return to_array(to_picture(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
 
 
+def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:
+    """The image with its longer side at most ``longest``."""
+    scale = longest / max(pixels.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return fit(pixels, (height, width)) if scale < 1 else pixels
+
+
 def in_mode(picture: Image.Image, mode: str) -> Image.Image:
     """The picture in another of Pillow's modes; no copy is made where it already is."""
     return picture if picture.mode == mode else picture.convert(mode)

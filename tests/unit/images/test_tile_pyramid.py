@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vqgan.cli.outputs import check_targets, is_ours
+from vqgan.cli.outputs import check_targets
 from vqgan.errors import ConfigError, OutputError
 from vqgan.images import tile_pyramid
+from vqgan.images.ours import is_ours
 from vqgan.images.tile_pyramid import TILE, TilePyramid, halved
 
 
