@@ -25,7 +25,8 @@ RESULTS = HERE / "results" / "gpu.json"
 def steps(*, quick: bool, device: str) -> dict[str, tuple[list[str], int]]:
     """Name of each step, its command and its time limit in seconds."""
     small = ["--quick"] if quick else []
-    tests = ["tests/unit/prior/test_recorded.py", "tests/unit/tokenizer/test_streaming.py"]
+    units = ("prior/test_recorded.py", "tokenizer/test_streaming.py", "images/test_edges.py")
+    tests = [f"tests/unit/{name}" for name in units]
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda or graph"]
     return {
         "tests": ([*pytest, *tests], 150),

@@ -14,6 +14,9 @@ import numpy as np
 from vqgan.conditioning import (
     ClassLabelConfig,
     CoordinatesConfig,
+    EdgesConfig,
+    LowResolutionConfig,
+    PaletteConfig,
     SceneLayoutConfig,
     TokenizedImageConfig,
     UnconditionalConfig,
@@ -79,6 +82,9 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     UnconditionalConfig: lambda folder: UnconditionalConfig(),
     ClassLabelConfig: lambda folder: ClassLabelConfig(num_classes=3, class_names=("cat", "dog", "fox")),
     CoordinatesConfig: lambda folder: CoordinatesConfig(num_values=8, downsample_factor=2),
+    EdgesConfig: lambda folder: EdgesConfig(),
+    LowResolutionConfig: lambda folder: LowResolutionConfig(codebook_size=8),
+    PaletteConfig: lambda folder: PaletteConfig(colours=((0, 0, 0), (255, 0, 0), (255, 255, 255))),
     TokenizedImageConfig: lambda folder: TokenizedImageConfig(codebook_size=8, tokenizer=DEPTH_TOKENIZER),
     SceneLayoutConfig: lambda folder: SceneLayoutConfig(
         num_classes=3,

@@ -193,6 +193,7 @@ def _begin(
             tokenizer=tokenizer,
             start_from=start_from,
             class_names=sources[0].class_names,
+            images=sources[0],
         )
     settings.data.transform(task.image_channels)  # images that cannot be made leave no folder
     check_source(sources[0], task.image_channels)

@@ -5,16 +5,20 @@ import typing
 import pytest
 import torch
 
-from examples import example
+from examples import DEPTH_TOKENIZER, example
 from vqgan.conditioning import Conditioner, ConditionerConfig, Layout, build_conditioner
 from vqgan.config import Config, from_mapping, to_mapping
 from vqgan.errors import ConfigError
+from vqgan.tokenizer import Tokenizer
 
 CONFIGS = typing.get_args(ConditionerConfig)
 VALUES = {
     "class": lambda grid: 1,
+    "edges": lambda grid: torch.zeros(1, 3, 2 * grid[0], 2 * grid[1]),
     "image": lambda grid: torch.zeros(1, 1, 2 * grid[0], 2 * grid[1]),
     "layout": lambda grid: Layout(),
+    "low_resolution": lambda grid: torch.zeros(1, 1, 2 * grid[0], 2 * grid[1]),
+    "palette": lambda grid: torch.zeros(1, 3, *grid),
 }
 """A valid value for each condition that has no default, on a token grid."""
 
@@ -30,7 +34,7 @@ def config(request, tmp_path):
 
 @pytest.fixture
 def conditioner(config):
-    return build_conditioner(config)
+    return build_conditioner(config, Tokenizer(DEPTH_TOKENIZER))
 
 
 def valid(conditioner, grid=(4, 4)):
@@ -44,7 +48,8 @@ def test_the_builder_knows_every_member(config, conditioner):
 
 
 def test_names_tell_the_members_apart(tmp_path):
-    names = [build_conditioner(example(config, tmp_path)).name for config in CONFIGS]
+    shared = Tokenizer(DEPTH_TOKENIZER)
+    names = [build_conditioner(example(config, tmp_path), shared).name for config in CONFIGS]
     assert len(set(names)) == len(names)
 
 
@@ -85,4 +90,4 @@ def test_other_names_in_the_data_are_ignored(conditioner):
 
 
 def test_loading_needs_nothing_but_config_and_state(config, conditioner):
-    build_conditioner(config).load_state_dict(conditioner.state_dict())
+    build_conditioner(config, Tokenizer(DEPTH_TOKENIZER)).load_state_dict(conditioner.state_dict())

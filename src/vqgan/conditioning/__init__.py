@@ -5,14 +5,24 @@ from typing import assert_never
 from vqgan.conditioning.base import Conditioner
 from vqgan.conditioning.class_label import ClassLabel, ClassLabelConfig
 from vqgan.conditioning.coordinates import Coordinates, CoordinatesConfig
+from vqgan.conditioning.edges import Edges, EdgesConfig
 from vqgan.conditioning.layout import Layout, SceneObject
+from vqgan.conditioning.low_resolution import LowResolution, LowResolutionConfig
+from vqgan.conditioning.palette import Palette, PaletteConfig
 from vqgan.conditioning.scene_layout import SceneLayout, SceneLayoutConfig
 from vqgan.conditioning.tokenized_image import TokenizedImage, TokenizedImageConfig
 from vqgan.conditioning.unconditional import Unconditional, UnconditionalConfig
 from vqgan.tokenizer import Tokenizer
 
 ConditionerConfig = (
-    UnconditionalConfig | ClassLabelConfig | CoordinatesConfig | TokenizedImageConfig | SceneLayoutConfig
+    UnconditionalConfig
+    | ClassLabelConfig
+    | CoordinatesConfig
+    | EdgesConfig
+    | LowResolutionConfig
+    | PaletteConfig
+    | TokenizedImageConfig
+    | SceneLayoutConfig
 )
 
 
@@ -33,6 +43,12 @@ def build_conditioner(config: ConditionerConfig, tokenizer: Tokenizer | None = N
             return ClassLabel(config)
         case CoordinatesConfig():
             return Coordinates(config)
+        case EdgesConfig():
+            return Edges(config)
+        case LowResolutionConfig():
+            return LowResolution(config, tokenizer)
+        case PaletteConfig():
+            return Palette(config)
         case TokenizedImageConfig():
             return TokenizedImage(config, tokenizer)
         case SceneLayoutConfig():

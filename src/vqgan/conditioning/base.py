@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import nn
 
 from vqgan.errors import ConfigError
-from vqgan.types import Condition, ConditionTokens
+from vqgan.types import Condition, ConditionTokens, Images
 
 Grid = tuple[int, int]
 """Rows and columns of the token grid."""
@@ -54,6 +54,13 @@ class Conditioner(nn.Module, ABC):
         Raises:
             ConfigError: If the value is missing or does not fit; the message names what would.
         """
+
+    def from_images(self, images: Images) -> Condition:
+        """The condition that images themselves give, by name, as large as they are; by default nothing.
+
+        In training, it takes the place of values that the data does not have.
+        """
+        return {}
 
     def required(self, condition: Condition | None, *, hint: str) -> Any:
         """The value under this conditioner's name; raises ConfigError with ``hint`` if there is none."""

@@ -4,6 +4,7 @@ Files and data sources hold uint8 pixels (H, W, c); models hold floats (c, H, W)
 """
 
 from vqgan.errors import printable
+from vqgan.images.edges import canny
 from vqgan.images.paths import list_images
 from vqgan.images.pixels import Pixels, fit, from_array, smaller, to_float, to_uint8, with_channels
 from vqgan.images.png_rows import PngRows

@@ -22,12 +22,14 @@ from vqgan.conditioning import (
     build_conditioner,
 )
 from vqgan.config import to_mapping
+from vqgan.data.source import Source
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork, check_fits
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer, receptive_field
+from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import PriorRun, Run, TokenizerRun, differences, read_run
@@ -160,11 +162,12 @@ def build_prior_task(
     tokenizer: str | Path | None,
     start_from: str | Path | None,
     class_names: tuple[str, ...],
+    images: Source | None = None,
 ) -> tuple[PriorRun, PriorTask]:
     """The task of a prior's run, with fresh weights from the seed or those of ``start_from``.
 
     Returns:
-        The run (with the classes of the data filled in) and the task.
+        The run (with what ``images`` tell about the condition filled in: classes, colours) and the task.
 
     Raises:
         ConfigError: If neither a tokenizer nor a synthesizer to start from is given, or ``data.context`` does not fit.
@@ -176,7 +179,8 @@ def build_prior_task(
         kind = run.conditioner.__struct_config__.tag
         raise DataError(
             f"the condition is a `{kind}`, but the images come without one",
-            hint="set `conditioner.kind` to `unconditional`, `class_label` or `coordinates`",
+            hint="set `conditioner.kind` to `unconditional`, `class_label` or `coordinates`, or `edges`, `palette` or "
+            "`low_resolution`, which are computed from the images",
         )
     torch.manual_seed(seed)
     file = find_file(Path(start_from)) if start_from is not None else None
@@ -189,10 +193,12 @@ def build_prior_task(
     else:
         codes = load_tokenizer(tokenizer)
         _warn_of_other_size(run, find_file(Path(tokenizer)))
-        named = msgspec.structs.replace(run, conditioner=_with_classes(run.conditioner, class_names))
+        found = completed(run, codes, images, seed)
+        named = msgspec.structs.replace(run, conditioner=_with_classes(found, class_names))
         synthesizer = Synthesizer(synthesizer_config(named, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)
     _check_context(run.data.context, synthesizer.tokenizer)
+    refuse_cached(synthesizer, run.data)
     config = synthesizer.config
     shape, order = config.prior.shape(), config.token_order
     if (shape, order) != (run.prior, run.token_order):

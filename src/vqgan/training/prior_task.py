@@ -113,9 +113,12 @@ class PriorTask:
         return torch.stack([each[..., y : y + rows, x : x + columns] for each, (y, x) in parts])
 
     def _condition(self, batch: Batch) -> Mapping[str, Tensor] | None:
-        """What of the batch's conditions this conditioner reads."""
-        name = self.synthesizer.conditioner.name
-        return {name: batch.condition[name]} if name in batch.condition else None
+        """What of the batch's conditions this conditioner reads, or else what the images themselves give."""
+        conditioner = self.synthesizer.conditioner
+        if conditioner.name in batch.condition:
+            return {conditioner.name: batch.condition[conditioner.name]}
+        given = conditioner.from_images(batch.images)
+        return {name: self._without_context(value, batch) for name, value in given.items()} or None
 
     def _corrupted(self, tokens: Tokens, sample: Tensor) -> Tokens:
         """Replaces a random share of the tokens by random codes; each sample draws from (seed, its number)."""
