@@ -44,7 +44,7 @@ def make_local(span: LocalSpan, depth: int, width: int) -> Prior:
         positions="rotary",
         span=span,
     )
-    return Prior(config, has_map=True).eval()
+    return Prior(config, lengths=(None,)).eval()
 
 
 def make_map(grid: tuple[int, int]) -> Tensor:
@@ -132,7 +132,7 @@ def main() -> None:
         indices = torch.zeros(1, *grid, dtype=torch.int64)
         given = (full, make_map(grid), indices, indices.bool())
         begun = time.perf_counter()
-        sample_sliding(*given, window=(side, side), is_spatial=True, settings=SETTINGS)
+        sample_sliding(*given, window=(side, side), lengths=(None,), settings=SETTINGS)
         seconds = time.perf_counter() - begun
         exact = {"work": f"{grid[0]}x{grid[1]}, exact window", "seconds": seconds}
         rows.append({**exact, "tokens_per_second": grid[0] * grid[1] / seconds})

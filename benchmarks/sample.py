@@ -214,7 +214,7 @@ class Bench:
                 indices,
                 indices.bool(),
                 window=window,
-                is_spatial=is_spatial,
+                lengths=(None,) if is_spatial else (1,),
                 settings=SamplingSettings(top_k=TOP_K),
             )
 
@@ -254,7 +254,7 @@ def half_rows(quick: bool, device: torch.device) -> list[Row]:
                 indices,
                 indices.bool(),
                 window=(side, side),
-                is_spatial=False,
+                lengths=(1,),
                 settings=SamplingSettings(top_k=TOP_K),
                 memory=2**32,
             )

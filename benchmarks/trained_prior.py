@@ -55,7 +55,7 @@ class Bench:
             indices,
             indices.bool(),
             window=self.model.config.window,
-            is_spatial=self.model.conditioner.is_spatial,
+            lengths=self.model.conditioner.lengths,
             settings=SamplingSettings(seed=next(seeds)),
             jacobi=jacobi,
             memory=2**32,

@@ -18,6 +18,7 @@ from vqgan.conditioning import (
     LowResolutionConfig,
     PaletteConfig,
     SceneLayoutConfig,
+    SeveralConfig,
     TokenizedImageConfig,
     UnconditionalConfig,
 )
@@ -93,6 +94,12 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
         encode_crop=True,
         use_group=True,
         use_additional=False,
+    ),
+    SeveralConfig: lambda folder: SeveralConfig(
+        conditioners=(
+            ClassLabelConfig(num_classes=3),
+            TokenizedImageConfig(codebook_size=8, tokenizer=DEPTH_TOKENIZER),
+        )
     ),
     IdxConfig: _idx,
     FolderConfig: _folder,

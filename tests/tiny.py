@@ -47,14 +47,14 @@ def tokenizer(seed: int = 0, **settings: Any) -> Tokenizer:
     return Tokenizer(tokenizer_config(**settings))
 
 
-def synthesizer_config(*, dropout: float = 0.0) -> SynthesizerConfig:
+def synthesizer_config(*, dropout: float = 0.0, has_null: bool = False) -> SynthesizerConfig:
     """2x2 tokens of three classes."""
     return SynthesizerConfig(
         tokenizer=tokenizer_config(),
         conditioner=ClassLabelConfig(num_classes=3),
         prior=PriorConfig(
             codebook_size=CODES,
-            condition_size=3,
+            condition_size=3 + has_null,
             context_length=4,
             depth=1,
             width=16,

@@ -13,7 +13,7 @@ import torch
 from vqgan.checkpoints.original_config import is_original
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig
+from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig, parts_of
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.data import Data, source_of
 from vqgan.data.given import MemoryConfig
@@ -141,7 +141,7 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> None:
         f"{training.steps:,} steps of {training.batch_size} images of {height}x{width} pixels in {engine.precision} "
         f"on {engine.device}: {len(images):,} images{classes}, {len(heldout) if measured else 0:,} held out",
     )
-    by_place = isinstance(settings, PriorRun) and isinstance(settings.conditioner, CoordinatesConfig)
+    by_place = _is_steered_by(settings, CoordinatesConfig)
     transform = data.transform(session.task.image_channels, coordinates=by_place)
     with ExitStack() as stack:
         numbers = {
@@ -263,8 +263,12 @@ def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
 
 
 def _sources(settings: Run, given: Given) -> tuple[Source, Source]:
-    by_class = isinstance(settings, PriorRun) and isinstance(settings.conditioner, ClassLabelConfig)
+    by_class = _is_steered_by(settings, ClassLabelConfig)
     return open_sources(settings.data, given, by_class=by_class)
+
+
+def _is_steered_by(run: Run, kind: type) -> bool:
+    return isinstance(run, PriorRun) and any(isinstance(each, kind) for each in parts_of(run.conditioner))
 
 
 def resolve(

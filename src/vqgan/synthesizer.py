@@ -1,12 +1,12 @@
 """The whole path from image to image: tokenizer, conditioner and prior."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqgan.conditioning import ConditionerConfig, build_conditioner
+from vqgan.conditioning import ConditionerConfig, UnconditionalConfig, build_conditioner, parts_of
 from vqgan.config import Config
 from vqgan.errors import ConfigError, require
 from vqgan.prior import (
@@ -18,7 +18,14 @@ from vqgan.prior import (
     to_indices,
     to_tokens,
 )
-from vqgan.sampling import SamplingSettings, check_grid, check_seed, fill_grids
+from vqgan.sampling import (
+    Guidance,
+    SamplingSettings,
+    check_grid,
+    check_seed,
+    fill_grids,
+    usable_window,
+)
 from vqgan.tokenizer import (
     Tokenizer,
     TokenizerConfig,
@@ -66,10 +73,11 @@ class SynthesizerConfig(Config, frozen=True):
             self.prior.codebook_size == codes,
             f"`prior.codebook_size` is {self.prior.codebook_size}, expected the tokenizer's {codes}",
         )
-        vocabulary = self.conditioner.vocabulary_size
+        vocabulary, parts = self.conditioner.vocabulary_size, len(parts_of(self.conditioner))
         require(
-            self.prior.condition_size == vocabulary,
-            f"`prior.condition_size` is {self.prior.condition_size}, expected the conditioner's {vocabulary}",
+            self.prior.condition_size == vocabulary or self.has_null_tokens,
+            f"`prior.condition_size` is {self.prior.condition_size}, expected the conditioner's {vocabulary}, or "
+            f"{vocabulary + parts} with null tokens",
         )
         fed = self.conditioner.num_tokens(self.window) + rows * columns - 1
         require(
@@ -82,6 +90,12 @@ class SynthesizerConfig(Config, frozen=True):
             f"`prior.context_length` is {self.prior.context_length}, "
             f"expected at least {fed} for the window {rows} x {columns} and its condition",
         )
+
+    @property
+    def has_null_tokens(self) -> bool:
+        """Whether the prior has learned images without their condition, in whose place null tokens stand."""
+        parts = len(parts_of(self.conditioner))
+        return self.prior.condition_size == self.conditioner.vocabulary_size + parts
 
 
 class Synthesizer(nn.Module):
@@ -96,16 +110,16 @@ class Synthesizer(nn.Module):
         self.config = config
         self.tokenizer = Tokenizer(config.tokenizer)
         self.conditioner = build_conditioner(config.conditioner, self.tokenizer)
-        length, is_spatial = config.conditioner.num_tokens(config.window), self.conditioner.is_spatial
+        lengths = self.conditioner.lengths
+        many = [length for length in lengths if length is not None and length > 1]
         require(
-            config.prior.span is None or is_spatial or length == 1,
-            f"the condition has {length} tokens, but a prior of local `span` takes one, or one for each cell",
+            config.prior.span is None or not many,
+            f"the condition has {many[0] if many else 1} tokens, but a prior of local `span` takes one, or one for "
+            "each cell",
             hint="omit `prior.span`",
         )
-        places = sequence_places(
-            config.token_order, config.window, num_condition=length, is_spatial=is_spatial
-        )
-        self.prior = Prior(config.prior, places, has_map=is_spatial)
+        places = sequence_places(config.token_order, config.window, lengths)
+        self.prior = Prior(config.prior, places, lengths=lengths)
 
     @torch.no_grad()
     def reconstruct(
@@ -139,6 +153,7 @@ class Synthesizer(nn.Module):
         seed: int = 0,
         jacobi: int | None = None,
         window_stride: int = 1,
+        guidance: Guidance = 0.0,
         memory: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Images:
@@ -158,6 +173,9 @@ class Synthesizer(nn.Module):
                 of the prior's own size. Pays where much of an image is easy to guess; None draws token by token.
             window_stride: On larger images, let blocks of this many rows and columns of tokens share a window, at most
                 half of it: an approximation in fewer passes. 1 is exact: the window follows every token.
+            guidance: Follow the condition more closely than learned: this many times what it changes in the logits is
+                added to them, at twice the cost; a pair goes from the first scale at the first token to the second at
+                the last. Needs a prior that was trained with ``task.condition_dropout``.
             memory: Bytes beside the weights and the prepared copy of the prior: they decide how many images are drawn
                 in one batch, how much is kept of what a window has read, and whether images are decoded in bands of
                 rows. By default as in :meth:`reconstruct`.
@@ -166,7 +184,7 @@ class Synthesizer(nn.Module):
         Raises:
             ConfigError: If a number is out of range, the size cannot be made or the condition does not fit.
         """
-        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi, window_stride)
+        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi, window_stride, guidance)
         is_count = is_whole(count) and count >= 1
         require(is_count, f"`count` is {count!r}, expected a whole number of at least 1")
         grid = self.config.window if size is None else self.tokenizer.grid_size(size)
@@ -216,6 +234,7 @@ class Synthesizer(nn.Module):
         seed: int = 0,
         jacobi: int | None = None,
         window_stride: int = 1,
+        guidance: Guidance = 0.0,
         memory: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Images:
@@ -233,6 +252,7 @@ class Synthesizer(nn.Module):
             seed: Image ``i`` is completed with the noise of seed ``seed + i``.
             jacobi: As in :meth:`sample`.
             window_stride: As in :meth:`sample`.
+            guidance: As in :meth:`sample`.
             memory: As in :meth:`sample`.
             on_progress: As in :meth:`sample`.
 
@@ -240,7 +260,7 @@ class Synthesizer(nn.Module):
             ConfigError: If the images' size, the mask or the condition does not fit, or a number is out of
                 range.
         """
-        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi, window_stride)
+        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi, window_stride, guidance)
         self.tokenizer.check(images)
         grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
         check_known(known, (len(images), *grid))
@@ -264,6 +284,7 @@ class Synthesizer(nn.Module):
         check_seed(settings.seed, count)
         check_grid(self.prior, settings, window, grid)
         check_decoding(self.tokenizer, grid, budget, is_held=is_held)
+        null_tokens = self._null_tokens(count, grid) if settings.branches == 2 else None
         condition_tokens = self._condition_tokens(condition, count, grid, budget)
         indices = known.long()  # nothing is known, or all is about to be encoded
         if images is not None:
@@ -274,9 +295,10 @@ class Synthesizer(nn.Module):
             indices,
             known,
             window=window,
-            is_spatial=self.conditioner.is_spatial,
+            lengths=self.conditioner.lengths,
             settings=settings,
             token_order=self.config.token_order,
+            null_tokens=null_tokens,
             memory=budget,
             on_progress=on_progress,
         )
@@ -327,52 +349,38 @@ class Synthesizer(nn.Module):
         return to_indices(scores, grid, order).flatten(1)
 
     def usable_window(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """The window in which the prior can sample ``grid`` with every token at a position that it has learned.
-
-        A prior of local span sees as little of every grid: all can be sampled. For others it is the prior's window
-        itself on a grid at least as large. The prior knows a token by its place in raster
-        order, so on a grid of fewer rows the first rows of the window are used; fewer columns would put every
-        row after the first at places that mean another column. Spatial conditions stand in front of the image,
-        so with them fewer rows would move all image tokens. In another order than raster only the window itself
-        will do.
+        """The window in which the prior can sample ``grid``; a prior of local span sees as little of every grid.
 
         Raises:
-            ConfigError: If no window fits.
+            ConfigError: As :func:`~vqgan.sampling.plan.usable_window`.
         """
         if self.config.prior.span is not None:
             return grid
-        window, order, is_spatial = self.config.window, self.config.token_order, self.conditioner.is_spatial
-        rows, columns = window
-        height, width = (side * self.tokenizer.downsample_factor for side in window)
-        if order != "raster" and grid != window:
-            raise ConfigError(
-                f"a prior trained on {rows} x {columns} tokens in the order `{order}` "
-                f"cannot work on {grid[0]} x {grid[1]}",
-                hint=f"use {height} x {width} pixels; other sizes need a prior in raster order",
-            )
-        if grid[1] < columns or (is_spatial and grid[0] < rows):
-            least = f"{height} x {width}" if is_spatial else f"a width of {width}"
-            raise ConfigError(
-                f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on {rows} x {columns}",
-                hint=f"use at least {least} pixels and crop the result",
-            )
-        return min(grid[0], rows), columns
+        return usable_window(
+            self.config.window,
+            grid,
+            order=self.config.token_order,
+            is_spatial=None in self.conditioner.lengths,
+            factor=self.tokenizer.downsample_factor,
+        )
 
     def _condition_tokens(
         self, condition: Condition | None, count: int, grid: tuple[int, int], memory: int
     ) -> ConditionTokens:
-        require(
-            condition is None or isinstance(condition, Mapping),
-            f"`condition` is {condition!r}, expected a mapping by name",
-            hint=f'write `condition={{"{self.conditioner.name}": ...}}`',
+        has_null = self.config.has_null_tokens
+        return self.conditioner.asked(condition, count, grid, memory=memory, has_null=has_null).to(
+            self._device
         )
-        unknown = sorted(set(condition or {}) - {self.conditioner.name})
+
+    def _null_tokens(self, count: int, grid: tuple[int, int]) -> ConditionTokens:
+        is_steered = not isinstance(self.config.conditioner, UnconditionalConfig)
         require(
-            not unknown,
-            f"this model does not know the condition `{unknown[0] if unknown else ''}`",
-            hint=f"it is steered by: `{self.conditioner.name}`",
+            self.config.has_null_tokens,
+            "this prior cannot take `guidance`: it has "
+            + ("not learned images without their condition" if is_steered else "no condition to follow"),
+            hint="omit it" + ", or train a prior with `task.condition_dropout=0.1`" * is_steered,
         )
-        return self.conditioner.tokens(condition, count, grid, memory=memory).to(self._device)
+        return self.conditioner.null_tokens(count, grid).to(self._device)
 
     def _budget(self, memory: int | None) -> int:
         return memory_budget(memory, self._device)

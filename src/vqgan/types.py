@@ -44,6 +44,10 @@ Logits = Float[Tensor, "b n K"]
 Condition = Mapping[str, Any]
 """Conditions by the conditioner's name, one value for all images or one per image: ``{"class": [9, 232]}``."""
 
+PartLengths = tuple[int | None, ...]
+"""How condition tokens follow each other: how many each part has; None for one that has a token for each cell of the
+grid, in raster order."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -173,6 +177,16 @@ def grid_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
             hint=next_sizes(size, factor),
         )
     return height // factor, width // factor
+
+
+def lengths_on(lengths: PartLengths, grid: tuple[int, int]) -> list[int]:
+    """How many tokens each part of a condition has on this grid.
+
+    Example:
+        >>> lengths_on((1, None), (2, 3))
+        [1, 6]
+    """
+    return [grid[0] * grid[1] if length is None else length for length in lengths]
 
 
 def next_sizes(size: tuple[int, int], factor: int) -> str:

@@ -40,6 +40,7 @@ def test_every_image_says_what_made_it(trained, tmp_path, run):
         "top_p": "None",
         "jacobi": "3",
         "window_stride": "1",
+        "guidance": "0",
         "batch_size": "2",
         "memory": "0.5",
         "precision": "fp32",

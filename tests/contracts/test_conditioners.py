@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from examples import DEPTH_TOKENIZER, example
-from vqgan.conditioning import Conditioner, ConditionerConfig, Layout, build_conditioner
+from vqgan.conditioning import Conditioner, ConditionerConfig, Layout, build_conditioner, parts_of
 from vqgan.config import Config, from_mapping, to_mapping
 from vqgan.errors import ConfigError
+from vqgan.prior import Prior, PriorConfig
+from vqgan.sampling import SamplingSettings, sample_sliding
 from vqgan.tokenizer import Tokenizer
+from vqgan.types import lengths_on
 
 CONFIGS = typing.get_args(ConditionerConfig)
 VALUES = {
@@ -38,8 +41,8 @@ def conditioner(config):
 
 
 def valid(conditioner, grid=(4, 4)):
-    value = VALUES.get(conditioner.name)
-    return None if value is None else {conditioner.name: value(grid)}
+    values = {part.name: VALUES[part.name](grid) for part in conditioner.parts if part.name in VALUES}
+    return values or None
 
 
 def test_the_builder_knows_every_member(config, conditioner):
@@ -73,9 +76,34 @@ def test_tokens_have_the_promised_shape_and_range(conditioner, config, grid, cou
     assert config.num_tokens(grid) >= 1
 
 
-def test_spatial_conditioners_have_one_token_per_cell(conditioner):
-    if conditioner.is_spatial:
-        assert conditioner.config.num_tokens((4, 6)) == 24
+def test_the_lengths_of_the_parts_are_those_of_the_tokens(conditioner, config):
+    assert len(conditioner.lengths) == len(parts_of(config)) == len(conditioner.parts)
+    for grid in ((4, 6), (5, 3)):
+        assert sum(lengths_on(conditioner.lengths, grid)) == config.num_tokens(grid)
+
+
+def test_a_window_sees_its_cut_of_the_tokens_of_the_whole(conditioner, config):
+    """Of spatial parts those of its cells, of the others all."""
+    torch.manual_seed(0)
+    sizes = {"codebook_size": 5, "condition_size": config.vocabulary_size, "context_length": 60}
+    prior = Prior(PriorConfig(**sizes, depth=1, width=8, num_heads=2)).double().eval()
+    tokens, nothing = conditioner.tokens(valid(conditioner, (4, 6)), 1, (4, 6)), torch.zeros(1, 4, 6)
+    drawn = sample_sliding(
+        prior,
+        tokens,
+        nothing.long(),
+        nothing.bool(),
+        window=(4, 4),
+        lengths=conditioner.lengths,
+        settings=SamplingSettings(temperature=0.0),
+    )
+    parts = tokens.split(lengths_on(conditioner.lengths, (4, 6)), dim=1)
+    last = [
+        part.view(1, 4, 6)[:, :, 2:].flatten(1) if length is None else part
+        for part, length in zip(parts, conditioner.lengths, strict=True)
+    ]
+    logits = prior(drawn[:, :, 2:].flatten(1), torch.cat(last, dim=1))
+    assert logits[0, -1].argmax() == drawn[0, 3, 5]
 
 
 def test_the_same_condition_gives_the_same_tokens(conditioner):
@@ -91,3 +119,20 @@ def test_other_names_in_the_data_are_ignored(conditioner):
 
 def test_loading_needs_nothing_but_config_and_state(config, conditioner):
     build_conditioner(config, Tokenizer(DEPTH_TOKENIZER)).load_state_dict(conditioner.state_dict())
+
+
+def test_null_tokens_lie_beyond_the_vocabulary_and_stand_for_a_value_that_is_missing(conditioner, config):
+    null = conditioner.null_tokens(2, (4, 6))
+    assert null.shape == (2, config.num_tokens((4, 6)))
+    numbers = range(config.vocabulary_size, config.vocabulary_size + len(conditioner.parts))
+    assert set(null.flatten().tolist()) == {*numbers}
+    how = {"memory": 10**9, "has_null": True}
+    missing = conditioner.asked({}, 2, (4, 6), **how)
+    assert torch.equal(missing, null if conditioner.needs_value else conditioner.tokens({}, 2, (4, 6)))
+    asked = conditioner.asked(valid(conditioner, (4, 6)), 2, (4, 6), **how)
+    assert torch.equal(asked, conditioner.tokens(valid(conditioner, (4, 6)), 2, (4, 6)))
+
+
+def test_a_name_that_the_model_does_not_know_is_refused_when_a_user_asks(conditioner):
+    with pytest.raises(ConfigError, match="this model does not know the condition `colour`"):
+        conditioner.asked({"colour": 1}, 1, (4, 4), memory=10**9, has_null=True)

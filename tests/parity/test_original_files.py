@@ -107,7 +107,7 @@ def test_second_stage_with_coordinates_on_a_wide_image(models, reference):
             torch.zeros(1, 16, 24, dtype=torch.int64),
             torch.zeros(1, 16, 24, dtype=torch.bool),
             window=(16, 16),
-            is_spatial=True,
+            lengths=(None,),
             settings=SamplingSettings(temperature=0.0),
         )
     assert torch.equal(found, case.tensor("slide16"))

@@ -151,7 +151,7 @@ def test_tokens_under_a_smaller_window_equal_the_original(recorded):
         torch.zeros(1, 16, 24, dtype=torch.int64),
         torch.zeros(1, 16, 24, dtype=torch.bool),
         window=(8, 8),
-        is_spatial=True,
+        lengths=(None,),
         settings=SamplingSettings(temperature=0.0),
     )
     assert torch.equal(found, case.tensor("slide8"))

@@ -130,7 +130,7 @@ def test_little_memory_draws_the_same_images_in_smaller_batches(model):
             fill_grids(
                 *given,
                 window=(6, 7),
-                is_spatial=False,
+                lengths=(1,),
                 settings=SamplingSettings(seed=1),
                 memory=memory,
                 on_progress=lambda progress, seen=seen: seen.append(progress),

@@ -272,7 +272,7 @@ def test_sampling_keeps_no_gradient(model):
     [
         ({"window": (4, 0)}, "`window` is 4 x 0, expected at least 1 x 1"),
         ({"codebook_size": 8}, "`prior.codebook_size` is 8, expected the tokenizer's 16"),
-        ({"condition_size": 4}, "`prior.condition_size` is 4, expected the conditioner's 3"),
+        ({"condition_size": 5}, "`prior.condition_size` is 5, expected the conditioner's 3, or 4"),
         (
             {"context_length": 15},
             "`prior.context_length` is 15, expected at least 16 for the window 4 x 4 and its condition",

@@ -79,6 +79,8 @@ class Drawing(Use):
             fp32, except for near-ties; in bf16 products of other shapes round differently: about 1 token in 40 differs.
         window_stride: On images larger than those it was trained on, let blocks of K x K tokens share a window: faster,
             but an approximation, which gives other images. At most half of the window.
+        guidance: Follow the condition more closely than learned, at twice the cost: 0 as learned, 3 clearly. `0:3`
+            begins freely and ends strictly. For priors that were trained with `task.condition_dropout`.
         frames: Also write about N pictures of the first image as it grows, an animation and a page, in `frames/`.
     """
 
@@ -88,7 +90,25 @@ class Drawing(Use):
     batch_size: int = flag("N", 16, minimum=1)
     jacobi: int | None = flag("N", None)
     window_stride: int = flag("K", 1)
+    guidance: str = flag("S|START:END", "0")
     frames: int | None = flag("N", None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            fits = self.guidance.count(":") <= 1 and all(0 <= scale < 2**20 for scale in self.scales)
+        except ValueError:
+            fits = False
+        hint = "write `--guidance 3`, or `--guidance 0:3` for the first and the last token"
+        require(
+            fits, f"`--guidance` is `{self.guidance}`, expected one or two numbers of at least 0", hint=hint
+        )
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Guidance at the first and at the last token."""
+        scales = [float(part) for part in self.guidance.split(":")]
+        return scales[0], scales[-1]
 
 
 @command

@@ -87,6 +87,7 @@ def _draw_rows(
                 flags.seed + number,
                 flags.jacobi,
                 flags.window_stride,
+                flags.scales,
             )
             text = {"size": f"{size[0]}x{size[1]}", "seed": str(settings.seed), **_text(condition)}
             info = {**settings_text(flags, header, model), **text}
@@ -123,7 +124,7 @@ def _text(condition: Condition) -> dict[str, str]:
 
 
 def _conditions(text: str | None, model: Synthesizer) -> list[Condition]:
-    """The classes of ``--class`` as conditions; an empty one without.
+    """The classes of ``--class`` as conditions; an empty one without, where the prior needs none.
 
     Raises:
         ConfigError: If ``--class`` is missing, malformed or not for this model, or no flag can steer it.
@@ -131,8 +132,11 @@ def _conditions(text: str | None, model: Synthesizer) -> list[Condition]:
     conditioner, name = model.conditioner, model.conditioner.name
     if isinstance(conditioner, ClassLabel):
         hint = f"name one or several: `--class 0,1`; each is {conditioner.known}"
-        require(text is not None, "this prior draws images of a class", hint=hint)
-        return [{name: each} for each in class_values(text or "", conditioner.config.class_names)]
+        require(
+            text is not None or model.config.has_null_tokens, "this prior draws images of a class", hint=hint
+        )
+        if text is not None:
+            return [{name: each} for each in class_values(text, conditioner.config.class_names)]
     steered = "takes no condition" if name == "unconditional" else f"is steered by `{name}`"
     require(
         not isinstance(conditioner, TokenizedImage | SceneLayout),
@@ -189,6 +193,7 @@ def _draw(
     make_folder(out)  # now, not when everything is drawn
     names = ("temperature", "top_k", "top_p", "jacobi", "window_stride")
     settings = {name: getattr(flags, name) for name in names}
+    settings["guidance"] = flags.scales
     paths: list[Path] = []
     grown: list[Path] = []
     shown: list[Pixels] = []

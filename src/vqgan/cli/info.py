@@ -47,7 +47,8 @@ def _rows(file: Path, header: Header, model: Model) -> Iterator[tuple[str, str]]
         rows, columns = model.config.window
         factor = tokenizer.downsample_factor
         yield "window", f"{rows}x{columns} tokens, {rows * factor}x{columns * factor} pixels"
-        yield "condition", model.conditioner.name
+        null = ", or none; takes `--guidance`" if model.config.has_null_tokens else ""
+        yield "condition", model.conditioner.name + null
     counts: Counter[str] = Counter()
     for name, shape in header.shapes.items():
         counts[name.partition(".")[0]] += math.prod(shape)

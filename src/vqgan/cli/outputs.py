@@ -15,7 +15,17 @@ from vqgan.evaluation.growth_page import MAX_FRAMES, earlier_files
 from vqgan.images import grid, printable, to_float
 from vqgan.images.ours import is_ours
 
-_RECORDED = ("memory", "fit", "batch_size", "temperature", "top_k", "top_p", "jacobi", "window_stride")
+_RECORDED = (
+    "memory",
+    "fit",
+    "batch_size",
+    "temperature",
+    "top_k",
+    "top_p",
+    "jacobi",
+    "window_stride",
+    "guidance",
+)
 
 
 def settings_text(flags: Use, header: Header, model: nn.Module) -> dict[str, str]:

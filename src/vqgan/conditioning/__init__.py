@@ -1,4 +1,4 @@
-"""What steers the prior. A new kind is one file, one word in the union and one case in the builder."""
+"""What steers the prior. A new kind is one file, one word in a union and one case in the builder."""
 
 from typing import assert_never
 
@@ -10,20 +10,17 @@ from vqgan.conditioning.layout import Layout, SceneObject
 from vqgan.conditioning.low_resolution import LowResolution, LowResolutionConfig
 from vqgan.conditioning.palette import Palette, PaletteConfig
 from vqgan.conditioning.scene_layout import SceneLayout, SceneLayoutConfig
+from vqgan.conditioning.several import Several, SeveralConfig, SingleConfig
 from vqgan.conditioning.tokenized_image import TokenizedImage, TokenizedImageConfig
 from vqgan.conditioning.unconditional import Unconditional, UnconditionalConfig
 from vqgan.tokenizer import Tokenizer
 
-ConditionerConfig = (
-    UnconditionalConfig
-    | ClassLabelConfig
-    | CoordinatesConfig
-    | EdgesConfig
-    | LowResolutionConfig
-    | PaletteConfig
-    | TokenizedImageConfig
-    | SceneLayoutConfig
-)
+ConditionerConfig = SingleConfig | SeveralConfig
+
+
+def parts_of(config: ConditionerConfig) -> tuple[SingleConfig, ...]:
+    """The single conditions of which one consists."""
+    return config.conditioners if isinstance(config, SeveralConfig) else (config,)
 
 
 def build_conditioner(config: ConditionerConfig, tokenizer: Tokenizer | None = None) -> Conditioner:
@@ -53,5 +50,7 @@ def build_conditioner(config: ConditionerConfig, tokenizer: Tokenizer | None = N
             return TokenizedImage(config, tokenizer)
         case SceneLayoutConfig():
             return SceneLayout(config)
+        case SeveralConfig():
+            return Several(config, [build_conditioner(each, tokenizer) for each in config.conditioners])
         case _:
             assert_never(config)

@@ -1,12 +1,14 @@
 """What every conditioner promises."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
-from vqgan.errors import ConfigError
-from vqgan.types import Condition, ConditionTokens, Images
+from vqgan.errors import ConfigError, require
+from vqgan.types import Condition, ConditionTokens, Images, PartLengths, lengths_on
 
 Grid = tuple[int, int]
 """Rows and columns of the token grid."""
@@ -15,6 +17,10 @@ Grid = tuple[int, int]
 @runtime_checkable
 class ConditionSizes(Protocol):
     """What the configuration of every conditioner tells."""
+
+    @property
+    def name(self) -> str:
+        """The key under which the value stands in a condition: ``{"class": 3}``."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -28,15 +34,30 @@ class Conditioner(nn.Module, ABC):
     """Turns what the user asks for into the tokens that stand in front of the image's tokens.
 
     Attributes:
-        name: The key under which its value stands in a condition: ``{"class": 3}``.
         is_spatial: Whether there is one token for each cell of the image's grid, in raster order; such tokens
             are cut out together with the grid where a window slides over a large image.
+        needs_value: Whether a condition must name a value; others have their tokens without one.
         config: What it is, and how many tokens it has.
     """
 
-    name: str
     is_spatial: bool
+    needs_value: bool = True
     config: ConditionSizes
+
+    @property
+    def name(self) -> str:
+        """The key under which its value stands in a condition."""
+        return self.config.name
+
+    @property
+    def parts(self) -> Sequence["Conditioner"]:
+        """The conditions whose tokens follow each other: itself, unless it holds several."""
+        return (self,)
+
+    @property
+    def lengths(self) -> PartLengths:
+        """How many tokens each part has."""
+        return tuple(None if part.is_spatial else part.config.num_tokens((1, 1)) for part in self.parts)
 
     @abstractmethod
     def tokens(
@@ -61,6 +82,62 @@ class Conditioner(nn.Module, ABC):
         In training, it takes the place of values that the data does not have.
         """
         return {}
+
+    def null_tokens(self, count: int, grid: Grid) -> ConditionTokens:
+        """Tokens that say that nothing steers: a number beyond the vocabulary for each part."""
+        lengths = torch.tensor(lengths_on(self.lengths, grid))
+        numbers = self.config.vocabulary_size + torch.arange(len(lengths))
+        return numbers.repeat_interleave(lengths).expand(count, -1)
+
+    def asked(
+        self, condition: Condition | None, count: int, grid: Grid, *, memory: int, has_null: bool
+    ) -> ConditionTokens:
+        """As :meth:`tokens`, for what a user asks for: other names are refused.
+
+        Args:
+            condition: As there.
+            count: As there.
+            grid: As there.
+            memory: As there.
+            has_null: Whether null tokens stand for a value that is missing.
+
+        Raises:
+            ConfigError: As there; or if there is a value of another name.
+        """
+        names = [part.name for part in self.parts]
+        require(
+            condition is None or isinstance(condition, Mapping),
+            f"`condition` is {condition!r}, expected a mapping by name",
+            hint=f'write `condition={{"{names[0]}": ...}}`',
+        )
+        unknown = sorted(set(condition or {}) - set(names))
+        require(
+            not unknown,
+            f"this model does not know the condition `{unknown[0] if unknown else ''}`",
+            hint="it is steered by: " + ", ".join(f"`{name}`" for name in names),
+        )
+        return self._joined(condition, count, grid, memory=memory, has_null=has_null)
+
+    def _joined(
+        self,
+        condition: Condition | None,
+        count: int,
+        grid: Grid,
+        *,
+        memory: int | None,
+        has_null: bool = False,
+    ) -> ConditionTokens:
+        """The tokens of all parts; each counts on from the vocabulary of those before it."""
+        nulls, first = self.null_tokens(count, grid).split(lengths_on(self.lengths, grid), dim=1), 0
+        found = []
+        for part, null in zip(self.parts, nulls, strict=True):
+            if has_null and part.needs_value and (condition or {}).get(part.name) is None:
+                found.append(null)
+            else:
+                found.append(part.tokens(condition, count, grid, memory=memory) + first)
+            first += part.config.vocabulary_size
+        device = next((each.device for each in found if each.device.type != "cpu"), found[0].device)
+        return torch.cat([each.to(device) for each in found], dim=1)
 
     def required(self, condition: Condition | None, *, hint: str) -> Any:
         """The value under this conditioner's name; raises ConfigError with ``hint`` if there is none."""

@@ -38,6 +38,11 @@ class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label")
         require(not doubled, f"class name `{doubled[0] if doubled else ''}` stands twice in `class_names`")
 
     @property
+    def name(self) -> str:
+        """The name of its value."""
+        return "class"
+
+    @property
     def vocabulary_size(self) -> int:
         """One token for each class."""
         return self.num_classes or len(self.class_names)
@@ -50,7 +55,6 @@ class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label")
 class ClassLabel(Conditioner):
     """The class's number as the one condition token."""
 
-    name = "class"
     is_spatial = False
     config: ClassLabelConfig
 

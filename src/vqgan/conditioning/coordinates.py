@@ -22,6 +22,11 @@ class CoordinatesConfig(Config, frozen=True, tag_field="kind", tag="coordinates"
     downsample_factor: Count
 
     @property
+    def name(self) -> str:
+        """The name of its value."""
+        return "coordinates"
+
+    @property
     def vocabulary_size(self) -> int:
         """One token for each value."""
         return self.num_values
@@ -39,7 +44,7 @@ class Coordinates(Conditioner):
     becomes the last value.
     """
 
-    name = "coordinates"
+    needs_value = False
     is_spatial = True
     config: CoordinatesConfig
 

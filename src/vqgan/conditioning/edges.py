@@ -34,6 +34,11 @@ class EdgesConfig(Config, frozen=True, tag_field="kind", tag="edges"):
         require(self.low <= self.high, f"`low` is {self.low}, expected at most `high` = {self.high}")
 
     @property
+    def name(self) -> str:
+        """The name of its value."""
+        return "edges"
+
+    @property
     def vocabulary_size(self) -> int:
         """One token for each pattern of squares: 512 of 3 x 3."""
         return 1 << self.parts**2
@@ -51,7 +56,6 @@ class Edges(Conditioner):
     a row or a column of pixels, so that a mirrored map has mirrored tokens.
     """
 
-    name = "edges"
     is_spatial = True
     config: EdgesConfig
 

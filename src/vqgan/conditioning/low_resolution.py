@@ -27,6 +27,11 @@ class LowResolutionConfig(Config, frozen=True, tag_field="kind", tag="low_resolu
     codebook_size: Natural = 0
 
     @property
+    def name(self) -> str:
+        """The name of its value."""
+        return "low_resolution"
+
+    @property
     def vocabulary_size(self) -> int:
         """One token for each code."""
         return self.codebook_size
@@ -47,7 +52,6 @@ class LowResolution(Conditioner):
         ConfigError: If there is no tokenizer, or it has another number of codes.
     """
 
-    name = "low_resolution"
     is_spatial = True
     config: LowResolutionConfig
 

@@ -39,6 +39,11 @@ class PaletteConfig(Config, frozen=True, tag_field="kind", tag="palette"):
         require(not wrong, f"`colours` holds {wrong[0] if wrong else ''}, expected 0 to 255")
 
     @property
+    def name(self) -> str:
+        """The name of its value."""
+        return "palette"
+
+    @property
     def vocabulary_size(self) -> int:
         """One token for each colour."""
         return len(self.colours) or self.num_colours
@@ -51,7 +56,6 @@ class PaletteConfig(Config, frozen=True, tag_field="kind", tag="palette"):
 class Palette(Conditioner):
     """The label of the colour nearest to a cell's mean colour."""
 
-    name = "palette"
     is_spatial = True
     config: PaletteConfig
 

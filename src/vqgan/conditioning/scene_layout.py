@@ -48,6 +48,11 @@ class SceneLayoutConfig(Config, frozen=True, tag_field="kind", tag="scene_layout
         )
 
     @property
+    def name(self) -> str:
+        """The name of its value."""
+        return "layout"
+
+    @property
     def object_length(self) -> int:
         """Tokens of one object: its class and one or two positions."""
         return 3 if self.boxes else 2
@@ -64,7 +69,6 @@ class SceneLayout(Conditioner):
     order (the original shuffles them); those outside the crop are left out.
     """
 
-    name = "layout"
     is_spatial = False
     config: SceneLayoutConfig
 

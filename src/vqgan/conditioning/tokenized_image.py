@@ -38,6 +38,11 @@ class TokenizedImageConfig(Config, frozen=True, tag_field="kind", tag="tokenized
         )
 
     @property
+    def name(self) -> str:
+        """What the picture is called."""
+        return self.image
+
+    @property
     def vocabulary_size(self) -> int:
         """One token for each code."""
         return self.codebook_size
@@ -65,7 +70,6 @@ class TokenizedImage(Conditioner):
     def __init__(self, config: TokenizedImageConfig, shared: Tokenizer | None = None) -> None:
         super().__init__()
         self.config = config
-        self.name = config.image
         self.tokenizer = None if config.tokenizer is None else Tokenizer(config.tokenizer)
         # In a tuple, so that it is not a submodule: its weights would be stored twice.
         self._shared: tuple[Tokenizer, ...] = () if shared is None else (shared,)

@@ -18,6 +18,11 @@ class UnconditionalConfig(Config, frozen=True, tag_field="kind", tag="unconditio
     start_token: Natural = 0
 
     @property
+    def name(self) -> str:
+        """There is no value of this name."""
+        return "unconditional"
+
+    @property
     def vocabulary_size(self) -> int:
         """Condition tokens there are: those up to the start token."""
         return self.start_token + 1
@@ -30,7 +35,7 @@ class UnconditionalConfig(Config, frozen=True, tag_field="kind", tag="unconditio
 class Unconditional(Conditioner):
     """One start token for every image."""
 
-    name = "unconditional"
+    needs_value = False
     is_spatial = False
     config: UnconditionalConfig
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vqgan.prior.cache import Heads, Mask, Unkept, hide
 from vqgan.prior.transformer import LocalSpan
-from vqgan.types import ConditionTokens
+from vqgan.types import ConditionTokens, PartLengths, lengths_on
 
 Grid = tuple[int, int]
 """Rows and columns of the token grid."""
@@ -43,20 +43,21 @@ def neighbourhood(span: LocalSpan, device: torch.device) -> Int[Tensor, "seen 2"
 
 
 class CellCondition(nn.Module):
-    """The condition of each cell as a vector that is added to its entry's.
+    """The condition of each cell as a vector that is added to its entry's: the sum of its parts.
 
     Args:
         size: Different condition tokens.
         width: Of a token's vector.
-        side: Of the square of cells around the target that is seen; None if one token is the whole image's condition.
+        lengths: Tokens of each part: one for the whole image, or (None) one for each cell.
+        side: Of the square of cells around the target that is seen.
     """
 
-    def __init__(self, size: int, width: int, *, side: int | None) -> None:
+    def __init__(self, size: int, width: int, *, lengths: PartLengths, side: int) -> None:
         super().__init__()
-        self.side = side
+        self.lengths, self.side = lengths, side
         self.embedding = nn.Embedding(size, width)
-        if side is not None:
-            self.weights = nn.Parameter(torch.full((side * side, width), 1 / side))
+        if maps := lengths.count(None):
+            self.weights = nn.Parameter(torch.full((maps * side * side, width), 1 / side))
 
     def forward(
         self,
@@ -66,14 +67,32 @@ class CellCondition(nn.Module):
         columns: Int[Tensor, " n"],
     ) -> Float[Tensor, "b n d"]:
         """The vectors for the targets in these rows and columns; cells outside the grid add nothing."""
-        if self.side is None:
-            return self.embedding(condition_tokens).expand(-1, len(rows), -1)
+        parts, number = condition_tokens.split(lengths_on(self.lengths, grid), dim=1), 0
+        found = []
+        for tokens, length in zip(parts, self.lengths, strict=True):
+            if length is None:
+                weights = self.weights[number * self.side**2 : (number + 1) * self.side**2]
+                found.append(self._near(tokens, weights, grid, rows, columns))
+                number += 1
+            else:
+                found.append(self.embedding(tokens).expand(-1, len(rows), -1))
+        return sum(found[1:], found[0])
+
+    def _near(
+        self,
+        tokens: Int[Tensor, "b cells"],
+        weights: Float[Tensor, "near d"],
+        grid: Grid,
+        rows: Int[Tensor, " n"],
+        columns: Int[Tensor, " n"],
+    ) -> Float[Tensor, "b n d"]:
+        """The weighted sum of a map's tokens around each target."""
         reach = torch.arange(self.side, device=rows.device) - self.side // 2
         near_rows = rows[:, None, None] + reach[:, None]
         near_columns = columns[:, None, None] + reach
         is_inside = (near_rows >= 0) & (near_rows < grid[0]) & (near_columns >= 0) & (near_columns < grid[1])
         cells = (near_rows * grid[1] + near_columns).where(is_inside, 0).flatten(1)
-        vectors = self.embedding(condition_tokens[:, cells]) * self.weights
+        vectors = self.embedding(tokens[:, cells]) * weights
         return (vectors * is_inside.flatten(1).unsqueeze(-1)).sum(dim=2)
 
 

@@ -13,7 +13,7 @@ from vqgan.errors import ConfigError, require
 from vqgan.prior.cache import KVCache, Unkept
 from vqgan.prior.local import CellCondition, LocalCache, LocalReading, TiledReading
 from vqgan.prior.transformer import Group, LocalSpan, PriorShape, Transformer
-from vqgan.types import ConditionTokens, Indices, Logits, Tokens
+from vqgan.types import ConditionTokens, Indices, Logits, PartLengths, Tokens
 
 
 class PriorConfig(PriorShape, frozen=True, kw_only=True):
@@ -54,11 +54,15 @@ class Prior(nn.Module):
         config: What it is.
         places: Row and column of every token that is fed, in the order of the sequence; needed for positions in the
             image, unless the span is local.
-        has_map: Whether the condition has a token for each cell; needed for a local span only.
+        lengths: Condition tokens of each part; needed for a local span only, where each is 1 or None.
     """
 
     def __init__(
-        self, config: PriorConfig, places: Int[Tensor, "context 2"] | None = None, *, has_map: bool = False
+        self,
+        config: PriorConfig,
+        places: Int[Tensor, "context 2"] | None = None,
+        *,
+        lengths: PartLengths = (1,),
     ) -> None:
         super().__init__()
         self.config = config
@@ -67,8 +71,8 @@ class Prior(nn.Module):
         before = config.condition_size if span is None else 1  # what stands before the first token of a row
         self.token_embedding = nn.Embedding(config.codebook_size + (before if separate else 0), config.width)
         if span is not None:
-            side = span.condition_side if has_map else None
-            self.cell_condition = CellCondition(config.condition_size, config.width, side=side)
+            size, side = config.condition_size, span.condition_side
+            self.cell_condition = CellCondition(size, config.width, lengths=lengths, side=side)
             places = torch.zeros(0, 2, dtype=torch.int64, device="cpu")  # its readings know their own
         known = config.context_length if config.positions == "learned" else places
         if known is None:

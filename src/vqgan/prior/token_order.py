@@ -9,6 +9,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from vqgan.errors import require
+from vqgan.types import PartLengths
 
 TokenOrder = Literal["raster", "subsample", "z_curve", "spiral_out", "spiral_in", "random", "alternate"]
 """How a sequence runs through a grid; every order takes every grid.
@@ -75,28 +76,31 @@ def token_positions(order: TokenOrder, grid: tuple[int, int]) -> Int[Tensor, " n
 
 
 def sequence_places(
-    order: TokenOrder, grid: tuple[int, int], *, num_condition: int, is_spatial: bool
+    order: TokenOrder, grid: tuple[int, int], lengths: PartLengths
 ) -> Int[Tensor, "context 2"]:
     """Row and column in the image of every token that a prior is fed: the condition's, and all but the grid's last.
 
-    The tokens of a spatial condition stand where their cells are. Others have no place in the image: they stand in rows
+    The condition's tokens of cells stand where their cells are. Others have no place in the image: they stand in rows
     above it, the last of them over its last column.
 
     Args:
         order: How the grid's tokens follow each other.
         grid: Rows and columns.
-        num_condition: Condition tokens.
-        is_spatial: Whether there is one for each cell, in raster order.
+        lengths: Condition tokens of each part.
 
     Example:
-        >>> sequence_places("raster", (2, 2), num_condition=1, is_spatial=False).tolist()
+        >>> sequence_places("raster", (2, 2), (1,)).tolist()
         [[-1, 1], [0, 0], [0, 1], [1, 0]]
     """
     with torch.device("cpu"):  # also where a model is built without memory, to be filled from a file
-        cells = token_positions(order, grid)[:-1]
-        before = torch.arange(grid[0] * grid[1]) if is_spatial else torch.arange(-num_condition, 0)
-        numbers = torch.cat([before, cells])
-        return torch.stack([numbers.div(grid[1], rounding_mode="floor"), numbers % grid[1]], dim=1)
+        numbers, above = [], -sum(length or 0 for length in lengths)
+        for length in lengths:
+            numbers.append(
+                torch.arange(grid[0] * grid[1]) if length is None else above + torch.arange(length)
+            )
+            above += length or 0
+        each = torch.cat([*numbers, token_positions(order, grid)[:-1]])
+        return torch.stack([each.div(grid[1], rounding_mode="floor"), each % grid[1]], dim=1)
 
 
 def to_tokens(values: Shaped[Tensor, "b h w"], order: TokenOrder) -> Shaped[Tensor, "b n"]:

@@ -1,9 +1,9 @@
 """How token grids are drawn from a prior."""
 
 from vqgan.sampling.fill import check_grid, fill_grids
-from vqgan.sampling.plan import Plan, plan_windows, window_start
+from vqgan.sampling.plan import Plan, plan_windows, usable_window, window_start
 from vqgan.sampling.random import GridNoise, check_seed
 from vqgan.sampling.sampler import sample_grid
-from vqgan.sampling.settings import SamplingSettings
+from vqgan.sampling.settings import Guidance, SamplingSettings
 from vqgan.sampling.sliding_window import sample_sliding
 from vqgan.sampling.wavefront import sample_wavefront

@@ -3,20 +3,33 @@
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from vqgan.errors import require
 from vqgan.prior import LocalSpan, Prior, TokenOrder, to_tokens, wavefront_size
 from vqgan.sampling.jacobi import sample_grid_jacobi
-from vqgan.sampling.plan import Costs, plan_within
+from vqgan.sampling.plan import Costs, Plan, plan_within
 from vqgan.sampling.random import NOISE_BYTES, check_seed
 from vqgan.sampling.sampler import sample_grid, undrawn
 from vqgan.sampling.settings import SamplingSettings, check_stride
 from vqgan.sampling.sliding_window import sample_sliding
 from vqgan.sampling.wavefront import sample_wavefront
-from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress, Progress
+from vqgan.types import (
+    ConditionTokens,
+    DrawnTokens,
+    Indices,
+    Known,
+    OnProgress,
+    PartLengths,
+    Progress,
+    lengths_on,
+)
 
 _VECTORS_AT_WORK = 16
 """Vectors of the prior's width that a token takes while it is read: queries, keys, values, twice 4 widened, ..."""
+
+_Rows = tuple[Tensor, Tensor, Tensor]
+"""A batch: condition tokens, grids, and what of them is given."""
 
 _ROWS_OF_LOGITS = 8
 """Tensors of 8 bytes for each code that exist while a token is drawn."""
@@ -29,9 +42,10 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     known: Known,
     *,
     window: tuple[int, int],
-    is_spatial: bool,
+    lengths: PartLengths,
     settings: SamplingSettings,
     token_order: TokenOrder = "raster",
+    null_tokens: ConditionTokens | None = None,
     memory: int,
     on_progress: OnProgress | None = None,
 ) -> Indices:
@@ -41,47 +55,77 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
 
     Args:
         window: Rows and columns that the prior sees.
-        is_spatial: Whether the condition has a token for each cell of the grid.
+        lengths: Condition tokens of each part.
+        null_tokens: What stands in front of the images' tokens where nothing steers; needed for guidance.
         memory: Bytes beside the weights and their copies (see :func:`~vqgan.prior.make_reader`).
         on_progress: Called after each step; steps count the tokens of all images.
 
     Raises:
         ConfigError: If the grid does not suit window or context, or a number is out of range.
     """
-    count, plan = len(indices), None
+    count, span = len(indices), prior.config.span
     check_seed(settings.seed, count)
     check_grid(prior, settings, window, (indices.shape[1], indices.shape[2]))
-    length = window[0] * window[1] if is_spatial else condition_tokens.shape[1]
-    costs, room, span = memory_costs(prior), max(0, memory - NOISE_BYTES), prior.config.span
-    if span is not None:
-        batch_size = room // _wavefront_memory(prior, span, (indices.shape[1], indices.shape[2]), costs)
-    elif window == indices.shape[1:]:
-        last = length + max(undrawn(to_tokens(known, token_order)), default=0)
-        prefix = length + int(known.flatten(1).sum(dim=1).max())
-        batch_size = images_within(room, costs, prefix=prefix, last=last, block=settings.jacobi or 1)
-    else:
-        all_known = known.all(dim=0).cpu().numpy()
-        plan, batch_size = plan_within(
-            all_known, window, condition=length, costs=costs, memory=room, stride=settings.window_stride
-        )
+    require(settings.branches == 1 or null_tokens is not None, "`guidance` needs null tokens")
+    length = sum(lengths_on(lengths, window))
+    plan, batch_size = _plan(prior, length, known, window, settings, token_order, memory)
     batch_size, parts = max(1, min(count, batch_size)), []
     for start in range(0, count, batch_size):
         part = slice(start, min(count, start + batch_size))
-        given = (prior, condition_tokens[part], indices[part], known[part])
+        rows = (condition_tokens[part], indices[part], known[part])
+        if settings.branches == 2 and null_tokens is not None:
+            rows = _below(rows, (null_tokens[part], *rows[1:]))
         mine = replace(settings, seed=int(settings.seed) + start)
         report = on_progress and _report_part(on_progress, range(part.start, part.stop), count)
         if span is not None:
-            drawn = sample_wavefront(*given, span=span, settings=mine, on_progress=report)
+            drawn = sample_wavefront(prior, *rows, span=span, settings=mine, on_progress=report)
         elif plan is not None:
             drawn = sample_sliding(
-                *given, window=window, is_spatial=is_spatial, settings=mine, plan=plan, on_progress=report
+                prior,
+                *rows,
+                window=window,
+                lengths=lengths,
+                settings=mine,
+                plan=plan,
+                on_progress=report,
             )
-        elif settings.jacobi is not None:
-            drawn = sample_grid_jacobi(*given, settings=mine, token_order=token_order, on_progress=report)
         else:
-            drawn = sample_grid(*given, settings=mine, token_order=token_order, on_progress=report)
-        parts.append(drawn)
+            whole = sample_grid if settings.jacobi is None else sample_grid_jacobi
+            drawn = whole(prior, *rows, settings=mine, token_order=token_order, on_progress=report)
+        parts.append(drawn[: part.stop - part.start])
     return torch.cat(parts)
+
+
+def _below(first: _Rows, second: _Rows) -> _Rows:
+    condition_tokens, indices, known = (torch.cat(pair) for pair in zip(first, second, strict=True))
+    return condition_tokens, indices, known
+
+
+def _plan(
+    prior: Prior,
+    length: int,
+    known: Known,
+    window: tuple[int, int],
+    settings: SamplingSettings,
+    token_order: TokenOrder,
+    memory: int,
+) -> tuple[Plan | None, int]:
+    """How windows slide, if they do, and how many images are drawn at a time, each with ``length`` condition tokens."""
+    costs, room, span = (
+        memory_costs(prior, settings.branches),
+        max(0, memory - NOISE_BYTES),
+        prior.config.span,
+    )
+    if span is not None:
+        return None, room // _wavefront_memory(prior, span, (known.shape[1], known.shape[2]), costs)
+    if window == known.shape[1:]:
+        last = length + max(undrawn(to_tokens(known, token_order)), default=0)
+        prefix = length + int(known.flatten(1).sum(dim=1).max())
+        return None, images_within(room, costs, prefix=prefix, last=last, block=settings.jacobi or 1)
+    all_known = known.all(dim=0).cpu().numpy()
+    return plan_within(
+        all_known, window, condition=length, costs=costs, memory=room, stride=settings.window_stride
+    )
 
 
 def images_within(memory: int, costs: Costs, *, prefix: int, last: int, block: int) -> int:
@@ -131,22 +175,24 @@ def check_grid(
     check_stride(settings.window_stride, window, grid)
 
 
-def memory_costs(prior: Prior) -> Costs:
-    """Bytes that one token takes."""
-    config, element = prior.config, prior.head.weight.element_size()
+def memory_costs(prior: Prior, branches: int = 1) -> Costs:
+    """Bytes that one token of an image takes, where each image has so many rows in the batch."""
+    config, element = prior.config, prior.head.weight.element_size() * branches
     return Costs(
         kept=2 * config.depth * config.width * element,
         read=_VECTORS_AT_WORK * config.width * element,
-        drawn=_ROWS_OF_LOGITS * config.codebook_size * 8,
+        drawn=_ROWS_OF_LOGITS * config.codebook_size * 8 * branches,
     )
 
 
 def _report_part(on_progress: OnProgress, images: range, count: int) -> OnProgress:
-    """What is reported of some images, as a part of the work on all ``count``."""
+    """What is reported of some images, as a part of the work on all ``count``; rows without condition are left out."""
 
     def report(progress: Progress) -> None:
         step = images.start * progress.total + len(images) * progress.step
         progress = replace(progress, step=step, total=count * progress.total)
-        on_progress(replace(progress, images=images) if isinstance(progress, DrawnTokens) else progress)
+        if isinstance(progress, DrawnTokens):
+            progress = replace(progress, images=images, indices=progress.indices[: len(images)])
+        on_progress(progress)
 
     return report

@@ -39,9 +39,9 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
         ConfigError: As there.
     """
     batch, rows, columns = indices.shape
-    total, before = rows * columns, condition_tokens.shape[1] - 1
+    count, total, before = batch // settings.branches, rows * columns, condition_tokens.shape[1] - 1
     prior.check_length(before + total)
-    check_seed(settings.seed, batch)
+    check_seed(settings.seed, count)
     cells = token_positions(token_order, (rows, columns)).to(indices.device)
     drawn, fixed = torch.where(known, indices, -1), to_tokens(known, token_order)
     if not (places := undrawn(fixed)):
@@ -54,14 +54,14 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
             tokens=sequences[i],
             fixed=fixed[i].tolist(),
             above=above,
-            condition=condition_tokens[i : i + 1] + prior.condition_offset,
+            condition=condition_tokens[i::count] + prior.condition_offset,
             block=settings.jacobi or 1,
             place=start,
-            cache=reader.new_cache(1, before + end),
-            noise=grid_noise(prior, indices[i : i + 1], replace(settings, seed=settings.seed + i)),
+            cache=reader.new_cache(settings.branches, before + end),
+            noise=grid_noise(prior, indices[i::count], replace(settings, seed=settings.seed + i)),
             drawn=drawn[i].view(total),
         )
-        for i in range(batch)
+        for i in range(count)
     ]
     if before + start:  # what is given is read by itself: of guesses all logits are made
         reader.read([image.read_to(before + start) for image in images])
@@ -69,11 +69,12 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
     while waiting := [image for image in images if image.place < end]:
         groups = [image.guess() for image in waiting]
         logits = reader.read(groups, only_last=False)
-        for image, rows_of in zip(waiting, logits.split([g.entries.shape[1] for g in groups]), strict=True):
-            image.accept(rows_of, cells[:end], settings)
-        passes, done = passes + 1, sum(image.place for image in images) // batch
+        for image, rows_of in zip(waiting, logits.split([g.entries.numel() for g in groups]), strict=True):
+            image.accept(rows_of, cells[:end], settings, of=total)
+        passes, done = passes + 1, sum(image.place for image in images) // count
         if on_progress is not None:
             on_progress(whole_grid(drawn, done if done < end else total, {"passes": float(passes)}))
+    drawn[count:] = drawn[: batch - count]
     return drawn
 
 
@@ -85,7 +86,7 @@ class _Image:
         tokens: Those that are certain, then guesses, then -1; in the prior's order, up to the last that is to be drawn.
         fixed: Which of them are given.
         above: For each token the place of the one above it in the image, or -1.
-        condition: Rows of the embedding table that stand in front.
+        condition: Rows of the embedding table that stand in front; with guidance also the null tokens'.
         block: How many tokens are guessed in one pass.
         place: How many tokens are certain.
         cache: What was read of tokens that are certain.
@@ -96,7 +97,7 @@ class _Image:
     tokens: list[int]
     fixed: list[bool]
     above: list[int]
-    condition: Int[Tensor, "1 m"]
+    condition: Int[Tensor, "branches m"]
     block: int
     place: int
     cache: KVCache
@@ -115,18 +116,25 @@ class _Image:
 
     def read_to(self, length: int) -> Group:
         """What the cache lacks of the first ``length`` tokens, condition included."""
-        tokens = self.condition.new_tensor([self.tokens])
+        tokens = self.condition.new_tensor([self.tokens]).expand(len(self.condition), -1)
         sequence = torch.cat([self.condition, tokens], dim=1)
         return Group(sequence[:, self.cache.length : length], self.cache)
 
     def accept(
-        self, logits: Float[Tensor, "n K"], cells: Int[Tensor, " end"], settings: SamplingSettings
+        self,
+        logits: Float[Tensor, "rows K"],
+        cells: Int[Tensor, " end"],
+        settings: SamplingSettings,
+        *,
+        of: int,
     ) -> None:
         """Takes what follows each token that was read: certain up to the first wrong guess, better guesses after it."""
         first, is_certain = self.place, True
         here = cells[first : first + self.block]
-        noise = None if settings.is_greedy else self.noise.at_cells(here)[:, 0]
-        chosen = choose_tokens(logits[-len(here) :], settings, noise).tolist()
+        noise = None if settings.is_greedy else self.noise.at_cells(here)
+        wanted = logits.unflatten(0, (len(self.condition), -1))[:, -len(here) :].transpose(0, 1)
+        places = torch.arange(first, first + len(here), device=here.device)
+        chosen = choose_tokens(wanted, settings, noise, place=places, of=of)[:, 0].tolist()
         for place, token in enumerate(chosen, start=first):
             guess = self.tokens[place]
             self.tokens[place] = guess if self.fixed[place] else token

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from vqgan.errors import ConfigError
+from vqgan.prior import TokenOrder
 from vqgan.sampling.settings import check_stride
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,43 @@ def window_start(position: int, size: int, window: int) -> int:
             hint="sample the whole grid in one window",
         )
     return min(max(position - window // 2, 0), size - window)
+
+
+def usable_window(
+    window: tuple[int, int], grid: tuple[int, int], *, order: TokenOrder, is_spatial: bool, factor: int
+) -> tuple[int, int]:
+    """The rows and columns in which a prior can sample ``grid`` with every token at a position that it has learned.
+
+    It is the prior's own window on a grid at least as large. The prior knows a token by its place in raster order, so
+    on a grid of fewer rows the first rows of the window are used; fewer columns would put every row after the first at
+    places that mean another column. Spatial conditions stand in front of the image, so with them fewer rows would move
+    all image tokens. In another order than raster only the window itself will do.
+
+    Args:
+        window: Rows and columns that the prior was trained on.
+        grid: Those of the image's tokens.
+        order: In which the prior reads them.
+        is_spatial: Whether the condition has a token for each cell.
+        factor: Pixels per token side, for messages.
+
+    Raises:
+        ConfigError: If no window fits.
+    """
+    rows, columns = window
+    height, width = rows * factor, columns * factor
+    if order != "raster" and grid != window:
+        raise ConfigError(
+            f"a prior trained on {rows} x {columns} tokens in the order `{order}` "
+            f"cannot work on {grid[0]} x {grid[1]}",
+            hint=f"use {height} x {width} pixels; other sizes need a prior in raster order",
+        )
+    if grid[1] < columns or (is_spatial and grid[0] < rows):
+        least = f"{height} x {width}" if is_spatial else f"a width of {width}"
+        raise ConfigError(
+            f"a grid of {grid[0]} x {grid[1]} tokens is too small for a prior trained on {rows} x {columns}",
+            hint=f"use at least {least} pixels and crop the result",
+        )
+    return min(grid[0], rows), columns
 
 
 def plan_windows(

@@ -34,7 +34,8 @@ def sample_grid(
 
     Args:
         prior: The distribution.
-        condition_tokens: What stands in front of the image's tokens.
+        condition_tokens: What stands in front of the image's tokens. With guidance, the second half of the batch is the
+            first with null tokens; it gets the same tokens.
         indices: The given tokens; what stands where ``known`` is false plays no part.
         known: Which tokens are given; they are kept as they are.
         settings: How tokens are drawn.
@@ -67,7 +68,7 @@ def sample_grid(
     recorded = record(reader, cache) if can_record else None
     for place, after, gumbel in zip(places, [*places[1:], total], noise, strict=False):
         cell = cell_of[place]
-        chosen = choose_tokens(logits, settings, gumbel)
+        chosen = choose_tokens(logits, settings, gumbel, place=place, of=total)
         drawn[:, cell] = torch.where(fixed[:, place], drawn[:, cell], chosen) if is_given[place] else chosen
         if after < total:
             tokens = drawn[:, cells[place:after]]
@@ -87,8 +88,9 @@ def whole_grid(grid: Indices, step: int, values: Mapping[str, float | str] | Non
 
 
 def grid_noise(prior: Prior, indices: Indices, settings: SamplingSettings) -> GridNoise:
-    """The noise for the codes of a prior on the whole of these grids; raises as :class:`GridNoise`."""
-    (count, rows, columns), size = indices.shape, prior.config.codebook_size
+    """The noise for a prior's codes on the whole of these grids, one for each image; raises as :class:`GridNoise`."""
+    (batch, rows, columns), size = indices.shape, prior.config.codebook_size
+    count = batch // settings.branches
     return GridNoise(
         seed=settings.seed, count=count, grid=(rows, columns), codebook_size=size, device=indices.device
     )

@@ -10,7 +10,10 @@ from torch import Tensor
 from vqgan.errors import require
 from vqgan.types import is_number, is_whole
 
-NextLogits = Float[Tensor, "b K"]
+NextLogits = Float[Tensor, "*rows K"]
+
+Guidance = float | tuple[float, float]
+"""A scale, or the first and the last of scales that change linearly over the sequence."""
 
 MIN_TEMPERATURE = 1e-3
 """Below it, logits divided by the temperature easily leave float32; what is meant is greedy."""
@@ -34,6 +37,10 @@ class SamplingSettings:
             draws one by one.
         window_stride: On grids larger than the window, let blocks of this many rows and columns of tokens share a
             window (see :func:`~vqgan.sampling.plan.plan_windows`): an approximation; 1 centres it on each token.
+        guidance: How far the condition is followed beyond what was learned: logits become those with the condition plus
+            this many times their difference from those without (with null tokens); 0 leaves them as they are. A pair
+            begins with the first scale at the first place of the sequence and ends, linearly, with the second at the
+            last.
 
     Raises:
         ConfigError: If a value lies outside its range.
@@ -45,6 +52,7 @@ class SamplingSettings:
     seed: int = 0
     jacobi: int | None = None
     window_stride: int = 1
+    guidance: Guidance = 0.0
 
     def __post_init__(self) -> None:
         require(
@@ -73,11 +81,26 @@ class SamplingSettings:
             f"`window_stride` is {self.window_stride!r}, expected at least 1 token",
             hint="omit it to move the window with every token",
         )
+        require(
+            len(self.scales) == 2 and all(is_number(each) and 0 <= each < math.inf for each in self.scales),
+            f"`guidance` is {self.guidance!r}, expected a number of at least 0, or a pair: first and last",
+            hint="omit it, or try 3",
+        )
 
     @property
     def is_greedy(self) -> bool:
         """Whether the most probable code is taken every time."""
         return self.temperature == 0
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Guidance at the first and the last place of the sequence."""
+        return (*self.guidance,) if isinstance(self.guidance, tuple | list) else (self.guidance,) * 2
+
+    @property
+    def branches(self) -> int:
+        """Rows of a batch for each image: with guidance a second one, with null tokens."""
+        return 2 if any(self.scales) else 1
 
 
 def check_stride(stride: int, window: tuple[int, int], grid: tuple[int, int]) -> None:
@@ -93,21 +116,47 @@ def check_stride(stride: int, window: tuple[int, int], grid: tuple[int, int]) ->
 
 
 def choose_tokens(
-    logits: NextLogits, settings: SamplingSettings, noise: Float[Tensor, "b K"] | None
-) -> Int[Tensor, " b"]:
+    logits: Float[Tensor, "*cells rows K"],
+    settings: SamplingSettings,
+    noise: Float[Tensor, "*cells b K"] | None,
+    *,
+    place: int | Int[Tensor, "*cells"] = 0,
+    of: int = 1,
+) -> Int[Tensor, "*cells rows"]:
     """Draws one token per row: the arg-max of filtered logits plus Gumbel noise, which is an exact draw.
 
     Adding the noise needs no sum over the codes, so the draw does not depend on how such a sum is rounded.
 
     Args:
-        logits: Of the next tokens.
-        settings: Temperature and filters.
+        logits: Of the next tokens: a row for each image; with guidance as many again, of the same images with null
+            tokens. Both rows of an image then get the token that is drawn from their mixture.
+        settings: Temperature, filters and guidance.
         noise: Standard Gumbel noise; plays no part, and may be None, in greedy decoding.
+        place: Where in the sequence the tokens stand, from 0.
+        of: Length of the sequence.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if settings.is_greedy or noise is None:
-        return logits.argmax(dim=-1)
-    return (filter_logits(logits, settings) + noise.to(logits.dtype)).argmax(dim=-1)
+    if settings.branches == 2:
+        logits = _guided(logits, settings.scales, place, of)
+    if not settings.is_greedy and noise is not None:
+        logits = filter_logits(logits, settings) + noise.to(logits.dtype)
+    chosen = logits.argmax(dim=-1)
+    return torch.cat([chosen, chosen], dim=-1) if settings.branches == 2 else chosen
+
+
+def _guided(
+    logits: Float[Tensor, "*cells rows K"],
+    scales: tuple[float, ...],
+    place: int | Int[Tensor, "*cells"],
+    of: int,
+) -> Float[Tensor, "*cells b K"]:
+    """Strengthens what the condition changes in the logits (Ho and Salimans 2022, classifier-free guidance)."""
+    (start, end), (conditioned, null) = scales, logits.chunk(2, dim=-2)
+    share = place / max(1, of - 1) if isinstance(place, int) else place.to(logits.dtype) / max(1, of - 1)
+    scale = start + (end - start) * share
+    return conditioned + (scale[..., None, None] if isinstance(scale, Tensor) else scale) * (
+        conditioned - null
+    )
 
 
 def filter_logits(logits: NextLogits, settings: SamplingSettings) -> NextLogits:
@@ -130,7 +179,7 @@ def keep_top_k(logits: NextLogits, top_k: int) -> NextLogits:
         >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0, 2.0]]), 2)
         tensor([[-inf, 3., 2., 2.]])
     """
-    smallest = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+    smallest = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
     return logits.masked_fill(logits < smallest, -math.inf)
 
 

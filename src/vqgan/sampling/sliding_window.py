@@ -11,7 +11,15 @@ from vqgan.prior import Group, KVCache, Prior, Unkept, make_reader
 from vqgan.sampling.plan import Plan, Reading, Window, plan_windows
 from vqgan.sampling.sampler import grid_noise
 from vqgan.sampling.settings import SamplingSettings, choose_tokens
-from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress
+from vqgan.types import (
+    ConditionTokens,
+    DrawnTokens,
+    Indices,
+    Known,
+    OnProgress,
+    PartLengths,
+    lengths_on,
+)
 
 
 @torch.no_grad()
@@ -22,7 +30,7 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     known: Known,
     *,
     window: tuple[int, int],
-    is_spatial: bool,
+    lengths: PartLengths,
     settings: SamplingSettings,
     plan: Plan | None = None,
     on_progress: OnProgress | None = None,
@@ -38,7 +46,7 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
 
     Args:
         window: Rows and columns that the prior sees.
-        is_spatial: Whether the condition has a token for each cell of the grid, to be cut out with the window.
+        lengths: Condition tokens of each part; those of cells are cut out with the window.
         plan: In which order tokens are drawn, and what is kept; None makes one that keeps all. It may draw tokens that
             are known: they stay as they are.
         on_progress: Called with :class:`DrawnTokens` after each step; ``values`` has the ``token_passes`` so far.
@@ -49,24 +57,23 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     batch, rows, columns = indices.shape
     noise = grid_noise(prior, indices, settings)
     if plan is None:
-        length = window[0] * window[1] if is_spatial else condition_tokens.shape[1]
+        length = sum(lengths_on(lengths, window))
         plan = plan_windows(
             known.all(dim=0).cpu().numpy(), window, condition=length, stride=settings.window_stride
         )
     grid = torch.where(known, indices, -1)
     if not plan.steps:
         return grid
-    condition = condition_tokens.view(batch, rows, columns) if is_spatial else condition_tokens
-    windows = _Windows(make_reader(prior), window, condition, grid, plan)
+    windows = _Windows(make_reader(prior), window, condition_tokens, lengths, grid, plan)
     steps = [_alike(step) for step in plan.steps]
     numbers = [r.row * columns + r.column for step in steps for readings in step for r in readings]
     cells_of = torch.tensor(numbers, device=grid.device).split([len(step) for step in plan.steps])
     flat, fixed = grid.view(batch, -1), known.reshape(batch, -1)
     done, passes = rows * columns - len(numbers), 0
     for step, batches, cells in zip(plan.steps, steps, cells_of, strict=True):
-        logits = windows.read(batches)
-        drawn = None if settings.is_greedy else noise.at_cells(cells).flatten(0, 1)
-        chosen = choose_tokens(logits, settings, drawn).view(len(step), batch).t()
+        logits = windows.read(batches).view(len(step), batch, -1)
+        drawn = None if settings.is_greedy else noise.at_cells(cells)
+        chosen = choose_tokens(logits, settings, drawn, place=cells, of=rows * columns).t()
         flat[:, cells] = torch.where(fixed[:, cells], flat[:, cells], chosen)
         done, passes = done + len(step), passes + sum(reading.passes for reading in step)
         if on_progress is not None:
@@ -94,7 +101,8 @@ class _Windows:
     Attributes:
         reader: The prior.
         window: Rows and columns that it sees.
-        condition: Condition tokens: of the grid's cells (b h w), or the same for every window (b m).
+        condition: All condition tokens.
+        lengths: Of each part: the tokens of the grid's cells are cut out, the others the same for every window.
         grid: Where the tokens are taken from.
         plan: Everything that will be read.
         caches: What was read, by window.
@@ -102,7 +110,8 @@ class _Windows:
 
     reader: Prior
     window: tuple[int, int]
-    condition: Tensor
+    condition: ConditionTokens
+    lengths: PartLengths
     grid: Indices
     plan: Plan
     caches: dict[Window, KVCache] = field(default_factory=dict)
@@ -110,6 +119,13 @@ class _Windows:
     def __post_init__(self) -> None:
         # The longest sequence of each window: its cache is made for all of it.
         self._needed = {reading.window: reading.length for step in self.plan.steps for reading in step}
+        grid = (self.grid.shape[1], self.grid.shape[2])
+        parts = self.condition.split(lengths_on(self.lengths, grid), dim=1)
+        self._parts = [
+            part.unflatten(1, grid) if length is None else part
+            for part, length in zip(parts, self.lengths, strict=True)
+        ]
+        self._num_condition = sum(lengths_on(self.lengths, self.window))
 
     def read(self, step: list[list[Reading]]) -> Float[Tensor, "b K"]:
         """Logits of a step's tokens: those of all images for the first reading, then for the second, and so on."""
@@ -131,13 +147,12 @@ class _Windows:
 
     def _entries(self, reading: Reading) -> Tensor:
         """The tokens of a reading as rows of the embedding table."""
-        prior, grid = self.reader, self.grid
-        condition = self._cut(self.condition, reading.window) if self.condition.ndim == 3 else self.condition
-        before = reading.length - condition.shape[1]
-        tokens = self._cut(grid, reading.window)[:, :before]
+        before = reading.length - self._num_condition
+        tokens = self._cut(self.grid, reading.window)[:, :before]
         if reading.past:
-            return tokens[:, reading.past - condition.shape[1] :]
-        return prior.entries(tokens, condition)
+            return tokens[:, reading.past - self._num_condition :]
+        parts = [self._cut(part, reading.window) if part.ndim == 3 else part for part in self._parts]
+        return self.reader.entries(tokens, torch.cat(parts, dim=1))
 
     def _cut(self, cells: Tensor, start: Window) -> Tensor:
         """A window's cells in raster order (b n)."""

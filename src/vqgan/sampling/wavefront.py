@@ -42,9 +42,9 @@ def sample_wavefront(  # noqa: D417 (the other arguments are those of `sample_gr
         logits = reader.read([group], only_last=False).unflatten(0, (batch, -1))
         ended = int(cache.columns[0, 0] + 1 == columns)  # the uppermost row has no target any more
         cells = (cache.rows * columns + cache.columns + 1).flatten()[ended:]
-        wanted = logits[:, ended:].transpose(0, 1).flatten(0, 1)
-        gumbel = None if settings.is_greedy else noise.at_cells(cells).flatten(0, 1)
-        chosen = choose_tokens(wanted, settings, gumbel).view(-1, batch).t()
+        wanted = logits[:, ended:].transpose(0, 1)
+        gumbel = None if settings.is_greedy else noise.at_cells(cells)
+        chosen = choose_tokens(wanted, settings, gumbel, place=cells, of=rows * columns).t()
         flat[:, cells] = torch.where(given[:, cells], flat[:, cells], chosen)
         drawn += len(cells)
         if on_progress is not None:

@@ -18,8 +18,11 @@ from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
     SceneLayoutConfig,
+    SeveralConfig,
+    SingleConfig,
     TokenizedImageConfig,
     build_conditioner,
+    parts_of,
 )
 from vqgan.config import to_mapping
 from vqgan.data.source import Source
@@ -175,13 +178,13 @@ def build_prior_task(
         DataError: If the condition is a class and the images have none, or others; or a second picture or a
             layout, which no data source has.
     """
-    if isinstance(run.conditioner, TokenizedImageConfig | SceneLayoutConfig):
-        kind = run.conditioner.__struct_config__.tag
-        raise DataError(
-            f"the condition is a `{kind}`, but the images come without one",
-            hint="set `conditioner.kind` to `unconditional`, `class_label` or `coordinates`, or `edges`, `palette` or "
-            "`low_resolution`, which are computed from the images",
-        )
+    for part in parts_of(run.conditioner):
+        if isinstance(part, TokenizedImageConfig | SceneLayoutConfig):
+            raise DataError(
+                f"the condition is a `{part.__struct_config__.tag}`, but the images come without one",
+                hint="set `conditioner.kind` to `unconditional`, `class_label` or `coordinates`, or `edges`, `palette` "
+                "or `low_resolution`, which are computed from the images",
+            )
     torch.manual_seed(seed)
     file = find_file(Path(start_from)) if start_from is not None else None
     if file is not None:
@@ -247,11 +250,19 @@ def _check_context(context: int, tokenizer: Tokenizer) -> None:
 def _started_synthesizer(run: PriorRun, file: Path, class_names: tuple[str, ...]) -> Synthesizer:
     """The model of a file with the run's dropout, which has no weights; refused if it does not fit the run."""
     model = _synthesizer(file)
-    kind, wanted = (each.__struct_config__.tag for each in (model.config.conditioner, run.conditioner))
+    kind, wanted = (
+        ", ".join(str(part.__struct_config__.tag) for part in parts_of(each.conditioner))
+        for each in (model.config, run)
+    )
     require(
         kind == wanted,
         f"the prior of `{file}` is steered by `{kind}`, the run's by `{wanted}`",
         hint=f'set `conditioner.kind` to that of the file, or train a new prior with `tokenizer="{file}"`',
+    )
+    require(
+        run.task.condition_dropout == 0 or model.config.has_null_tokens,
+        f"`task.condition_dropout` is {run.task.condition_dropout}, but the prior of `{file}` has no null tokens",
+        hint=f'set it to 0, or train a new prior with `tokenizer="{file}"`',
     )
     config = msgspec.structs.replace(
         model.config, prior=msgspec.structs.replace(model.config.prior, dropout=run.prior.dropout)
@@ -283,6 +294,14 @@ def _synthesizer(file: Path) -> Synthesizer:
 
 
 def _with_classes(config: ConditionerConfig, names: tuple[str, ...]) -> ConditionerConfig:
+    """The conditioner with the classes of the data, if it has any; refused if these are others than its own."""
+    if isinstance(config, SeveralConfig):
+        parts = tuple(_class_label(each, names) for each in config.conditioners)
+        return SeveralConfig(conditioners=parts)
+    return _class_label(config, names)
+
+
+def _class_label(config: SingleConfig, names: tuple[str, ...]) -> SingleConfig:
     if not isinstance(config, ClassLabelConfig):
         return config
     if not names:
@@ -306,9 +325,10 @@ def synthesizer_config(run: PriorRun, tokenizer: Tokenizer) -> SynthesizerConfig
     """The complete configuration of the model that a prior's run trains on this tokenizer."""
     window = tokenizer.grid_size(run.data.image_size)
     conditioner = build_conditioner(run.conditioner, tokenizer).config
+    null_tokens = len(parts_of(run.conditioner)) if run.task.condition_dropout else 0
     prior = PriorConfig(
         codebook_size=tokenizer.codebook_size,
-        condition_size=conditioner.vocabulary_size,
+        condition_size=conditioner.vocabulary_size + null_tokens,
         context_length=conditioner.num_tokens(window) + window[0] * window[1] - 1,
         **msgspec.structs.asdict(run.prior),
     )

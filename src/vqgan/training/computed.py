@@ -7,7 +7,13 @@ from itertools import islice
 import msgspec
 import torch
 
-from vqgan.conditioning import ConditionerConfig, LowResolutionConfig, PaletteConfig
+from vqgan.conditioning import (
+    ConditionerConfig,
+    LowResolutionConfig,
+    PaletteConfig,
+    SeveralConfig,
+    SingleConfig,
+)
 from vqgan.conditioning.palette import find_colours, mean_colours
 from vqgan.data.loader import training_batches
 from vqgan.data.source import Source
@@ -30,13 +36,24 @@ def completed(run: PriorRun, tokenizer: Tokenizer, images: Source | None, seed: 
         ConfigError: If its colours have other channels than the tokenizer's images.
         DataError: If too many images cannot be read.
     """
-    config, channels = run.conditioner, tokenizer.image_channels
+    if isinstance(run.conditioner, SeveralConfig):
+        parts = run.conditioner.conditioners
+        return SeveralConfig(
+            conditioners=tuple(_completed(each, run.data, tokenizer, images, seed) for each in parts)
+        )
+    return _completed(run.conditioner, run.data, tokenizer, images, seed)
+
+
+def _completed(
+    config: SingleConfig, data: DataConfig, tokenizer: Tokenizer, images: Source | None, seed: int
+) -> SingleConfig:
+    channels = tokenizer.image_channels
     if isinstance(config, LowResolutionConfig):
         return msgspec.structs.replace(config, codebook_size=tokenizer.codebook_size)
     if not isinstance(config, PaletteConfig):
         return config
     if not config.colours and images is not None:
-        colours = _colours(images, run.data, tokenizer, config.num_colours, seed)
+        colours = _colours(images, data, tokenizer, config.num_colours, seed)
         config = msgspec.structs.replace(config, colours=colours)
     require(
         not config.colours or len(config.colours[0]) == channels,

@@ -1,23 +1,32 @@
 """Training of the second stage: the prior learns the token grids of a frozen tokenizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.config import Bounds, Config
+from vqgan.config import Bounds, Config, Probability
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.engine import Engine
 from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
 from vqgan.training.task import LoopConfig
-from vqgan.types import Batch, Images, Indices, OnProgress, Tokens
+from vqgan.types import (
+    Batch,
+    Condition,
+    ConditionTokens,
+    Images,
+    Indices,
+    OnProgress,
+    Tokens,
+    lengths_on,
+)
 
-_PURPOSE = np.array([0, 0, 0, 2], dtype=np.uint64)
-"""Sets these draws apart from those of the data's order and augmentation, which have the same keys."""
+_CORRUPTION, _DROPOUT = 2, 4
+"""Set these draws apart from each other and from those of the data, which have the same keys."""
 
 
 class PriorTaskConfig(Config, frozen=True):
@@ -27,12 +36,16 @@ class PriorTaskConfig(Config, frozen=True):
         optimizer: AdamW; only the weights of linear layers decay.
         token_keep_probability: Share of the input tokens that are kept; the others are replaced by random codes.
             The targets never change.
+        condition_dropout: Share of the samples that each part of the condition is hidden from, in half of the cases all
+            parts together: null tokens, of which the vocabulary then has one more for each part, take its place. Such a
+            prior also draws without a condition and, with ``guidance``, follows it more closely.
     """
 
     optimizer: OptimizerConfig
     token_keep_probability: Annotated[
         float, Bounds("more than 0 and at most 1", lambda value: 0 < value <= 1)
     ] = 1.0
+    condition_dropout: Probability = 0.0
 
 
 class PriorTask:
@@ -72,7 +85,7 @@ class PriorTask:
         self.state.zero_grad()
         losses = []
         for batch in batches:
-            loss = self._loss(batch, corrupt=True)
+            loss = self._loss(batch, is_training=True)
             (loss / len(batches)).backward()
             losses.append(loss.detach())
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
@@ -84,13 +97,18 @@ class PriorTask:
             "learning_rate": torch.tensor(rate),
         }
 
-    def _loss(self, batch: Batch, *, corrupt: bool) -> Tensor:
+    def _loss(self, batch: Batch, *, is_training: bool) -> Tensor:
         with torch.no_grad():
             indices = self._encoded(batch) if batch.indices is None else batch.indices
             grid = (indices.shape[1], indices.shape[2])
             tokens = to_tokens(indices, self.synthesizer.config.token_order)
             condition = self.synthesizer.conditioner.tokens(self._condition(batch), len(tokens), grid)
-        read = self._corrupted(tokens, batch.sample) if corrupt else tokens
+        read = tokens
+        if is_training:
+            read, condition = (
+                self._corrupted(tokens, batch.sample),
+                self._hidden(condition, grid, batch.sample),
+            )
         with self.engine.autocast():
             return -self.prior.log_probability(tokens, condition.to(tokens.device), grid, read=read).mean()
 
@@ -112,13 +130,16 @@ class PriorTask:
         parts = zip(maps, corners, strict=True)
         return torch.stack([each[..., y : y + rows, x : x + columns] for each, (y, x) in parts])
 
-    def _condition(self, batch: Batch) -> Mapping[str, Tensor] | None:
+    def _condition(self, batch: Batch) -> Condition | None:
         """What of the batch's conditions this conditioner reads, or else what the images themselves give."""
-        conditioner = self.synthesizer.conditioner
-        if conditioner.name in batch.condition:
-            return {conditioner.name: batch.condition[conditioner.name]}
-        given = conditioner.from_images(batch.images)
-        return {name: self._without_context(value, batch) for name, value in given.items()} or None
+        found: dict[str, Any] = {}
+        for part in self.synthesizer.conditioner.parts:
+            if part.name in batch.condition:
+                found[part.name] = batch.condition[part.name]
+            else:
+                given = part.from_images(batch.images)
+                found |= {name: self._without_context(value, batch) for name, value in given.items()}
+        return found or None
 
     def _corrupted(self, tokens: Tokens, sample: Tensor) -> Tokens:
         """Replaces a random share of the tokens by random codes; each sample draws from (seed, its number)."""
@@ -128,12 +149,29 @@ class PriorTask:
         codes = self.synthesizer.tokenizer.codebook_size
         rows = []
         for number in sample.tolist():
-            key = np.array([self.seed, number], dtype=np.uint64)
-            draw = np.random.Generator(np.random.Philox(key=key, counter=_PURPOSE))
+            draw = self._draws(number, _CORRUPTION)
             replaced = draw.random(tokens.shape[1]) >= keep
             rows.append(np.where(replaced, draw.integers(0, codes, tokens.shape[1]), -1))
         random = torch.from_numpy(np.stack(rows)).to(tokens.device)
         return torch.where(random >= 0, random, tokens)
+
+    def _hidden(self, condition: ConditionTokens, grid: tuple[int, int], sample: Tensor) -> ConditionTokens:
+        """Puts null tokens in the place of a random share of conditions; each sample draws as the corruption does."""
+        share, conditioner = self.config.condition_dropout, self.synthesizer.conditioner
+        if share == 0:
+            return condition
+        lengths = lengths_on(conditioner.lengths, grid)
+        draws = np.stack([self._draws(each, _DROPOUT).random(1 + len(lengths)) for each in sample.tolist()])
+        # All parts in half of the cases, else each by itself: so often that each is hidden from the share.
+        is_hidden = (draws[:, :1] < share / 2) | (draws[:, 1:] < share / (2 - share))
+        hidden = torch.from_numpy(is_hidden).repeat_interleave(torch.tensor(lengths), dim=1)
+        null = conditioner.null_tokens(len(condition), grid).to(condition.device)
+        return torch.where(hidden.to(condition.device), null, condition)
+
+    def _draws(self, sample: int, purpose: int) -> np.random.Generator:
+        key = np.array([self.seed, sample], dtype=np.uint64)
+        counter = np.array([0, 0, 0, purpose], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
@@ -141,7 +179,7 @@ class PriorTask:
         total, count = 0.0, 0
         with self.state.averaged():
             for batch in batches:
-                total += float(self._loss(batch, corrupt=False)) * len(batch.images)
+                total += float(self._loss(batch, is_training=False)) * len(batch.images)
                 count += len(batch.images)
         return {"loss": total / count} if count else {}
 
@@ -168,5 +206,5 @@ class PriorTask:
         self.state.export(self.synthesizer, folder.weights("prior"), step, prefix="prior.")
 
 
-def _first(condition: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
-    return {name: tensor[:1] for name, tensor in condition.items()} if condition else None
+def _first(condition: Condition | None) -> Condition | None:
+    return {name: values[:1] for name, values in condition.items()} if condition else None

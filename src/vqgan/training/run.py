@@ -6,7 +6,7 @@ from typing import Any
 
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.conditioning import ConditionerConfig
+from vqgan.conditioning import ConditionerConfig, UnconditionalConfig
 from vqgan.config import Config, Natural, from_mapping, read_yaml, to_mapping
 from vqgan.data import SourceConfig, open_source
 from vqgan.data.given import MemoryConfig
@@ -135,6 +135,11 @@ class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_token_order(self.token_order)
+        require(
+            self.task.condition_dropout == 0 or not isinstance(self.conditioner, UnconditionalConfig),
+            f"`task.condition_dropout` is {self.task.condition_dropout}, but there is no condition to hide",
+            hint="set `task.condition_dropout=0`, or choose another `conditioner.kind`",
+        )
 
 
 Run = TokenizerRun | PriorRun

@@ -32,7 +32,7 @@ def make(*, is_spatial=False, order="raster", num_condition=2, **choices):
         num_heads=2,
         **choices,
     )
-    places = sequence_places(order, GRID, num_condition=count, is_spatial=is_spatial)
+    places = sequence_places(order, GRID, (None,) if is_spatial else (count,))
     prior = Prior(config, places).double().eval()
     for parameter in prior.parameters():
         torch.nn.init.normal_(parameter, std=0.5)

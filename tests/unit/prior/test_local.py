@@ -11,9 +11,11 @@ from vqgan.prior.local import TiledReading
 from vqgan.sampling import SamplingSettings, sample_wavefront
 from vqgan.sampling.random import GridNoise
 from vqgan.sampling.settings import choose_tokens
+from vqgan.types import lengths_on
 from written_out import by_dense_mask
 
 CODES, CONDITIONS = 7, 3
+LENGTHS = [(1,), (None,), (1, None), (None, None, 1)]
 
 SPANS = st.tuples(st.integers(1, 3), st.integers(1, 3), st.sampled_from([1, 3]))
 GRIDS = st.tuples(st.integers(1, 5), st.integers(1, 6))
@@ -27,7 +29,7 @@ KINDS = st.fixed_dictionaries(
 )
 
 
-def make(span, *, has_map=False, **kinds):
+def make(span, *, lengths=(1,), **kinds):
     if isinstance(span, tuple):  # from a strategy
         span = LocalSpan(**dict(zip(("rows", "columns", "condition_side"), span, strict=True)))
     torch.manual_seed(0)
@@ -40,20 +42,20 @@ def make(span, *, has_map=False, **kinds):
         span=span,
         **{"depth": 2, "positions": "rotary", **kinds},
     )
-    prior = Prior(config, has_map=has_map).double().eval()
+    prior = Prior(config, lengths=lengths).double().eval()
     for parameter in prior.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return prior
 
 
-def inputs(grid, *, batch=2, has_map=False):
+def inputs(grid, *, batch=2, lengths=(1,)):
     generator = torch.Generator().manual_seed(1)
     indices = torch.randint(CODES, (batch, *grid), generator=generator)
-    count = grid[0] * grid[1] if has_map else 1
+    count = sum(lengths_on(lengths, grid))
     return indices, torch.randint(CONDITIONS, (batch, count), generator=generator)
 
 
-def by_definition(prior, indices, condition, *, has_map):
+def by_definition(prior, indices, condition, *, lengths):
     """Logits (b h w K) from loops over cells and a dense mask; only the weights are the prior's."""
     span, (batch, height, width) = prior.config.span, indices.shape
     entries = [(row, column) for row in range(height) for column in range(-1, width)]
@@ -61,15 +63,19 @@ def by_definition(prior, indices, condition, *, has_map):
     for row, column in entries:
         token = indices[:, row, column] if column >= 0 else torch.full((batch,), CODES)
         vector = prior.token_embedding(token)
-        part = prior.cell_condition
-        if not has_map:
-            vector = vector + part.embedding(condition[:, 0])
-        else:
-            side = span.condition_side
-            for number in range(side * side):
-                y, x = row + number // side - side // 2, column + 1 + number % side - side // 2
-                if 0 <= y < height and 0 <= x < width:
-                    vector = vector + part.embedding(condition[:, y * width + x]) * part.weights[number]
+        part, first, number = prior.cell_condition, 0, 0
+        for length, count in zip(lengths, lengths_on(lengths, (height, width)), strict=True):
+            if length is not None:
+                vector = vector + part.embedding(condition[:, first])
+            else:
+                side = span.condition_side
+                for place in range(side * side):
+                    y, x = row + place // side - side // 2, column + 1 + place % side - side // 2
+                    if 0 <= y < height and 0 <= x < width:
+                        token = condition[:, first + y * width + x]
+                        vector = vector + part.embedding(token) * part.weights[number * side * side + place]
+                number += 1
+            first += count
         vectors.append(vector)
     rows = torch.stack(vectors, dim=1)
     may_see = torch.tensor(
@@ -88,12 +94,12 @@ def by_definition(prior, indices, condition, *, has_map):
 
 
 @settings(max_examples=25, deadline=None)
-@given(span=SPANS, grid=GRIDS, kinds=KINDS, has_map=st.booleans())
-def test_the_training_pass_is_that_of_a_dense_mask(span, grid, kinds, has_map):
-    prior = make(span, has_map=has_map, **kinds)
-    indices, condition = inputs(grid, has_map=has_map)
+@given(span=SPANS, grid=GRIDS, kinds=KINDS, lengths=st.sampled_from(LENGTHS))
+def test_the_training_pass_is_that_of_a_dense_mask(span, grid, kinds, lengths):
+    prior = make(span, lengths=lengths, **kinds)
+    indices, condition = inputs(grid, lengths=lengths)
     found = prior(indices.flatten(1), condition, grid).view(2, *grid, CODES)
-    torch.testing.assert_close(found, by_definition(prior, indices, condition, has_map=has_map))
+    torch.testing.assert_close(found, by_definition(prior, indices, condition, lengths=lengths))
 
 
 @settings(max_examples=25, deadline=None)
@@ -113,13 +119,13 @@ def test_tiles_are_the_whole_grid(span, grid, kinds):
     span=SPANS,
     grid=GRIDS,
     kinds=KINDS,
-    has_map=st.booleans(),
+    lengths=st.sampled_from(LENGTHS),
     share=st.sampled_from([0.0, 0.4]),
     most=st.sampled_from([0, 1200]),
 )
-def test_the_wavefront_draws_the_tokens_of_the_training_pass(span, grid, kinds, has_map, share, most):
-    prior = make(span, has_map=has_map, **kinds)
-    indices, condition = inputs(grid, has_map=has_map)
+def test_the_wavefront_draws_the_tokens_of_the_training_pass(span, grid, kinds, lengths, share, most):
+    prior = make(span, lengths=lengths, **kinds)
+    indices, condition = inputs(grid, lengths=lengths)
     known = torch.rand(indices.shape, generator=torch.Generator().manual_seed(2)) < share
     chosen = SamplingSettings(seed=5)
     with pytest.MonkeyPatch.context() as patch:

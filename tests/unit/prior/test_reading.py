@@ -17,7 +17,7 @@ CONDITION = 2
 def make(**sizes):
     torch.manual_seed(0)
     settings = {"codebook_size": 11, "condition_size": 4, "context_length": 14, "depth": 2, "width": 8}
-    places = sequence_places("raster", (13, 1), num_condition=CONDITION, is_spatial=False)
+    places = sequence_places("raster", (13, 1), (CONDITION,))
     model = Prior(PriorConfig(**{**settings, "num_heads": 2, **sizes}), places).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)

@@ -49,7 +49,7 @@ def fill(prior, tensors, *, seed=0, jacobi=None, is_spatial=True, **arguments):
         prior,
         *tensors,
         window=WINDOW,
-        is_spatial=is_spatial,
+        lengths=(None,) if is_spatial else (1,),
         settings=replace(SETTINGS, seed=seed, jacobi=jacobi),
         **{"memory": 10**9, **arguments},
     )

@@ -89,7 +89,7 @@ def test_one_token_a_block_is_refused():
 def test_grids_beyond_the_window_are_refused():
     arguments = {
         "window": (3, 3),
-        "is_spatial": False,
+        "lengths": (2,),
         "settings": SamplingSettings(jacobi=4),
         "memory": 10**9,
     }

@@ -14,14 +14,17 @@ from vqgan.sampling import (
     sample_sliding,
 )
 from vqgan.sampling.settings import choose_tokens
+from vqgan.types import lengths_on
 
 CODES = 7
+LENGTHS = [(2,), (None,), (2, None), (None, 1, None)]
+"""Conditions: tokens for the whole image, a map, and several together."""
 
 
 def make_prior():
     torch.manual_seed(0)
     config = PriorConfig(
-        codebook_size=CODES, condition_size=CODES, context_length=40, depth=1, width=8, num_heads=2
+        codebook_size=CODES, condition_size=CODES, context_length=130, depth=1, width=8, num_heads=2
     )
     model = Prior(config).double().eval()
     for parameter in model.parameters():
@@ -42,7 +45,19 @@ def local(position, size, window):
     return window - (size - position) if size - position < half else half
 
 
-def slow_restatement(condition, indices, known, window, is_spatial, decoding, seed):
+def cut(condition, lengths, grid, cells):
+    """The condition tokens of a window: of maps those of its cells, of others all."""
+    parts = condition.split(lengths_on(lengths, grid), dim=1)
+    return torch.cat(
+        [
+            part.view(-1, *grid)[cells].flatten(1) if length is None else part
+            for part, length in zip(parts, lengths, strict=True)
+        ],
+        dim=1,
+    )
+
+
+def slow_restatement(condition, indices, known, window, lengths, decoding, seed):
     """The rule as one reads it: the whole window, known or not, goes through the prior for every token."""
     (batch, rows, columns), stride = indices.shape, decoding.window_stride
     grid = torch.where(known, indices, 0)
@@ -59,7 +74,7 @@ def slow_restatement(condition, indices, known, window, is_spatial, decoding, se
                 slice(row - i, row - i + window[0]),
                 slice(column - j, column - j + window[1]),
             )
-            seen = condition.view(batch, rows, columns)[cells].flatten(1) if is_spatial else condition
+            seen = cut(condition, lengths, (rows, columns), cells)
             logits = PRIOR(grid[cells].flatten(1), seen).view(batch, *window, CODES)[:, i, j]
             chosen = choose_tokens(logits, decoding, noise.at(row, column))
             unknown = ~known[:, row, column]
@@ -67,9 +82,9 @@ def slow_restatement(condition, indices, known, window, is_spatial, decoding, se
     return grid
 
 
-def problem(batch, grid, *, is_spatial, share, seed):
+def problem(batch, grid, *, lengths, share, seed):
     generator = torch.Generator().manual_seed(seed)
-    length = grid[0] * grid[1] if is_spatial else 2
+    length = sum(lengths_on(lengths, grid))
     return (
         torch.randint(CODES, (batch, length), generator=generator),
         torch.randint(CODES, (batch, *grid), generator=generator),
@@ -82,7 +97,7 @@ def problem(batch, grid, *, is_spatial, share, seed):
     window=st.tuples(st.integers(2, 4), st.integers(2, 5)),
     extra=st.tuples(st.integers(0, 5), st.integers(0, 5)),
     batch=st.integers(1, 2),
-    is_spatial=st.booleans(),
+    lengths=st.sampled_from(LENGTHS),
     share=st.sampled_from([0.0, 0.3]),
     temperature=st.sampled_from([0.0, 1.0]),
     most_kept=st.sampled_from([None, 0, 30, 60]),
@@ -91,16 +106,16 @@ def problem(batch, grid, *, is_spatial, share, seed):
     seed=st.integers(0, 2**40),
 )
 def test_every_shape_equals_whole_windows_for_every_token(
-    window, extra, batch, is_spatial, share, temperature, most_kept, is_parallel, stride, seed
+    window, extra, batch, lengths, share, temperature, most_kept, is_parallel, stride, seed
 ):
     assume(stride == 1 or (min(window) > 3 and any(extra)))
     grid = (window[0] + extra[0], window[1] + extra[1])
-    condition, indices, known = problem(batch, grid, is_spatial=is_spatial, share=share, seed=seed % 1000)
+    condition, indices, known = problem(batch, grid, lengths=lengths, share=share, seed=seed % 1000)
     decoding = SamplingSettings(temperature=temperature, window_stride=stride)
     plan = plan_windows(
         known.all(dim=0).numpy(),
         window,
-        condition=window[0] * window[1] if is_spatial else condition.shape[1],
+        condition=sum(lengths_on(lengths, window)),
         most_kept=most_kept,
         is_parallel=is_parallel,
         stride=stride,
@@ -111,11 +126,11 @@ def test_every_shape_equals_whole_windows_for_every_token(
         indices,
         known,
         window=window,
-        is_spatial=is_spatial,
+        lengths=lengths,
         settings=replace(decoding, seed=seed),
         plan=plan,
     )
-    expected = slow_restatement(condition, indices, known, window, is_spatial, decoding, seed)
+    expected = slow_restatement(condition, indices, known, window, lengths, decoding, seed)
     assert torch.equal(found, expected)
     assert torch.equal(found[known], indices[known])
 
@@ -123,33 +138,31 @@ def test_every_shape_equals_whole_windows_for_every_token(
 @pytest.mark.parametrize(
     ("stride", "window", "grid"), [(1, (4, 5), (9, 9)), (2, (4, 5), (13, 14)), (3, (3, 6), (3, 17))]
 )
-@pytest.mark.parametrize("is_spatial", [True, False])
-def test_blocks_of_tokens_share_a_window(stride, window, grid, is_spatial):
-    condition, indices, known = problem(2, grid, is_spatial=is_spatial, share=0.1, seed=3)
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_blocks_of_tokens_share_a_window(stride, window, grid, lengths):
+    condition, indices, known = problem(2, grid, lengths=lengths, share=0.1, seed=3)
     decoding = SamplingSettings(window_stride=stride, seed=4)
     found = sample_sliding(
-        PRIOR, condition, indices, known, window=window, is_spatial=is_spatial, settings=decoding
+        PRIOR, condition, indices, known, window=window, lengths=lengths, settings=decoding
     )
-    assert torch.equal(
-        found, slow_restatement(condition, indices, known, window, is_spatial, decoding, seed=4)
-    )
+    assert torch.equal(found, slow_restatement(condition, indices, known, window, lengths, decoding, seed=4))
     exact = replace(decoding, window_stride=1)
-    same = slow_restatement(condition, indices, known, window, is_spatial, exact, seed=4)
+    same = slow_restatement(condition, indices, known, window, lengths, exact, seed=4)
     assert torch.equal(found, same) == (stride == 1)
 
 
 def test_a_grid_of_the_window_is_what_the_cached_sampler_makes():
-    condition, indices, known = problem(3, (4, 4), is_spatial=True, share=0.2, seed=1)
+    condition, indices, known = problem(3, (4, 4), lengths=(None,), share=0.2, seed=1)
     slid = sample_sliding(
-        PRIOR, condition, indices, known, window=(4, 4), is_spatial=True, settings=SamplingSettings(seed=5)
+        PRIOR, condition, indices, known, window=(4, 4), lengths=(None,), settings=SamplingSettings(seed=5)
     )
     cached = sample_grid(PRIOR, condition, indices, known, settings=SamplingSettings(seed=5))
     assert torch.equal(slid, cached)
 
 
 def test_image_i_of_a_batch_is_the_image_of_its_seed():
-    condition, indices, known = problem(3, (5, 6), is_spatial=False, share=0.2, seed=2)
-    arguments = {"window": (4, 4), "is_spatial": False, "settings": SamplingSettings(top_k=4, seed=9)}
+    condition, indices, known = problem(3, (5, 6), lengths=(2,), share=0.2, seed=2)
+    arguments = {"window": (4, 4), "lengths": (2,), "settings": SamplingSettings(top_k=4, seed=9)}
     batch = sample_sliding(PRIOR, condition, indices, known, **arguments)
     arguments["settings"] = replace(arguments["settings"], seed=11)
     last = sample_sliding(PRIOR, condition[2:], indices[2:], known[2:], **arguments)
@@ -157,11 +170,11 @@ def test_image_i_of_a_batch_is_the_image_of_its_seed():
 
 
 def test_tokens_known_in_every_image_cost_nothing():
-    condition, indices, known = problem(2, (4, 6), is_spatial=False, share=0.0, seed=2)
+    condition, indices, known = problem(2, (4, 6), lengths=(2,), share=0.0, seed=2)
     known[:, :2] = True
     reports = []
     plan = plan_windows(known.all(dim=0).numpy(), (4, 4), condition=2, is_parallel=False)
-    arguments = {"window": (4, 4), "is_spatial": False, "settings": SamplingSettings(), "plan": plan}
+    arguments = {"window": (4, 4), "lengths": (2,), "settings": SamplingSettings(), "plan": plan}
     sample_sliding(PRIOR, condition, indices, known, on_progress=reports.append, **arguments)
     assert [report.step for report in reports] == list(range(13, 25))
     # Three windows, each read to its last token: 2 + 14, 2 + 14 and 2 + 15 of them.
@@ -169,14 +182,14 @@ def test_tokens_known_in_every_image_cost_nothing():
 
 
 def test_reports_show_the_growing_grid_and_where_it_grows():
-    condition, indices, known = problem(2, (6, 9), is_spatial=False, share=0.1, seed=2)
+    condition, indices, known = problem(2, (6, 9), lengths=(2,), share=0.1, seed=2)
     reports, grids = [], []
 
     def keep(report):
         reports.append(report)
         grids.append(report.indices.clone())
 
-    arguments = {"window": (4, 4), "is_spatial": False, "settings": SamplingSettings()}
+    arguments = {"window": (4, 4), "lengths": (2,), "settings": SamplingSettings()}
     found = sample_sliding(PRIOR, condition, indices, known, on_progress=keep, **arguments)
     assert torch.equal(grids[-1], found)
     undrawn = int((~known.all(dim=0)).sum())

@@ -240,3 +240,28 @@ def test_a_tokenizer_has_neither_context_nor_cached_codes(changes):
     run = to_mapping(tiny.tokenizer_run())
     with pytest.raises(ConfigError, match=rf"`data\.{next(iter(changes))}` is 4, expected 0"):
         run_from_mapping({**run, "data": {**run["data"], **changes}}, where="it")
+
+
+def dropping(run, share=0.5):
+    return msgspec.structs.replace(run, task=msgspec.structs.replace(run.task, condition_dropout=share))
+
+
+def test_a_prior_that_learns_to_do_without_its_condition_has_a_null_token(engine, file):
+    config = prior_task(engine, dropping(tiny.prior_run()), tokenizer=file)[1].synthesizer.config
+    assert (config.prior.condition_size, config.has_null_tokens) == (4, True)
+    config = prior_task(engine, tokenizer=file)[1].synthesizer.config
+    assert (config.prior.condition_size, config.has_null_tokens) == (3, False)
+
+
+def test_a_prior_from_a_file_without_null_tokens_cannot_begin_to_hide_its_condition(engine, prior_file):
+    with pytest.raises(
+        ConfigError, match=r"`task.condition_dropout` is 0.5, but the prior of .* no null tokens"
+    ):
+        prior_task(engine, dropping(tiny.prior_run()), names=("0", "1", "2"), start_from=prior_file)
+
+
+def test_where_there_is_no_condition_there_is_nothing_to_hide():
+    with pytest.raises(
+        ConfigError, match=r"`task.condition_dropout` is 0.5, but there is no condition to hide"
+    ):
+        msgspec.structs.replace(dropping(tiny.prior_run()), conditioner=UnconditionalConfig())

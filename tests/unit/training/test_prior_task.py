@@ -232,3 +232,49 @@ def test_pictures_show_the_samples_without_context(engine):
 def test_an_impossible_share_of_kept_tokens_is_refused(share):
     with pytest.raises(ConfigError, match=f"`token_keep_probability` is {share}, expected more than 0"):
         PriorTaskConfig(optimizer=tiny.OPTIMIZER, token_keep_probability=share)
+
+
+def shown(task, monkeypatch):
+    """The condition tokens that the prior is shown, call by call."""
+    calls = []
+    score = task.prior.log_probability
+
+    def noting(tokens, condition_tokens, grid, *, read=None):
+        calls.append(condition_tokens)
+        return score(tokens, condition_tokens, grid, read=read)
+
+    monkeypatch.setattr(task.prior, "log_probability", noting)
+    return calls
+
+
+def dropping(engine, share, *, seed=0):
+    config = PriorTaskConfig(optimizer=tiny.OPTIMIZER, condition_dropout=share)
+    model = tiny.synthesizer(has_null=True)
+    return PriorTask(model, config, loop=tiny.loop(), engine=engine, seed=seed)
+
+
+def test_the_condition_is_hidden_from_a_share_of_the_samples(engine, monkeypatch):
+    task = dropping(engine, 0.25)
+    calls = shown(task, monkeypatch)
+    task.train_step([tiny.batch(800)], 0)
+    hidden = calls[0][:, 0] == 3
+    assert 0.2 < hidden.float().mean() < 0.3
+    assert torch.equal(calls[0][~hidden, 0], (torch.arange(800) % 3)[~hidden])
+
+
+def test_what_is_hidden_follows_from_the_seed_and_the_samples_number_alone(engine, monkeypatch):
+    whole, other = dropping(engine, 0.5), dropping(engine, 0.5, seed=1)
+    calls, others = shown(whole, monkeypatch), shown(other, monkeypatch)
+    data = tiny.batch(16, first=100)
+    whole.train_step([data], 0)
+    whole.train_step(tiny.split(data, 2), 1)
+    other.train_step([data], 0)
+    assert torch.equal(calls[0], torch.cat(calls[1:]))
+    assert not torch.equal(calls[0], others[0])
+
+
+def test_nothing_is_hidden_when_the_prior_is_measured(engine, monkeypatch):
+    task = dropping(engine, 0.9)
+    calls = shown(task, monkeypatch)
+    task.evaluate([tiny.batch(64)])
+    assert torch.equal(calls[0][:, 0], torch.arange(64) % 3)
