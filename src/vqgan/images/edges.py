@@ -27,8 +27,8 @@ def canny(images: Images, low: float = 0.2, high: float = 0.4, sigma: float = 1.
     """Edges one pixel wide (Canny 1986): smoothing, gradient, thinning across the edge, two thresholds.
 
     Every step works on single values in a fixed order, symmetrically in both directions. So the result is the same on
-    every device, and that of a mirrored picture is mirrored. Where two pixels across an edge are equally strong, the
-    brighter one is taken. Beyond the border the picture goes on as it ends there.
+    the CPU and on CUDA, and that of a mirrored picture is mirrored. Where two pixels across an edge are equally strong,
+    the brighter one is taken. Beyond the border the picture goes on as it ends there.
 
     Args:
         images: Values in [-1, 1]; of three or four channels the brightness of the first three is taken, else the mean.
