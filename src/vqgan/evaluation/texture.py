@@ -188,7 +188,9 @@ class Ratio(NamedTuple):
     error: float
 
 
-def seam_ratio(picture: Picture, period: int, offset: tuple[int, int] = (0, 0)) -> tuple[Ratio, Ratio]:
+def seam_ratio(
+    picture: Picture, period: int, offset: tuple[int, int] = (0, 0), *, step: int = 1
+) -> tuple[Ratio, Ratio]:
     """How much more a picture changes across the lines of a grid than elsewhere: 1 where no seams are.
 
     The ratio of mean squared differences of neighbouring pixels: those on both sides of a line, and those between the
@@ -199,6 +201,8 @@ def seam_ratio(picture: Picture, period: int, offset: tuple[int, int] = (0, 0)) 
         picture: Values in [-1, 1].
         period: Pixels from line to line, at least 2.
         offset: The row and the column of the first pixels behind a line.
+        step: Compare each line with those every so many pixels alone: with a tokenizer's factor, borders of cells with
+            borders of cells, because a decoder leaves traces of all cells. Divides the period.
 
     Returns:
         The ratios across the lines between rows and between columns; not a number where the rest does not change.
@@ -208,16 +212,24 @@ def seam_ratio(picture: Picture, period: int, offset: tuple[int, int] = (0, 0)) 
     """
     rows = sum(channel.diff(dim=0).square().mean(dim=1) for channel in picture)
     columns = sum(channel.diff(dim=1).square().mean(dim=0) for channel in picture)
-    return _seams(rows, period, offset[0]), _seams(columns, period, offset[1])
+    pairs = zip((rows, columns), offset, strict=True)
+    first, second = (_seams(energies, period, own, step) for energies, own in pairs)
+    return first, second
 
 
-def _seams(energies: Tensor, period: int, offset: int) -> Ratio:
-    """The ratio for energies (n), the first of which is that between pixels 0 and 1."""
-    require(period >= 2, f"`period` is {period}, expected at least 2")
-    middle = period // 2
-    first = (offset - 1 - middle) % period
+def _seams(every: Tensor, pixels: int, offset: int, step: int) -> Ratio:
+    """The ratio for energies (n), the first of which is that between pixels 0 and 1, on a grid of so many pixels."""
+    require(
+        step >= 1 and pixels % step == 0 and pixels >= 2 * step,
+        f"`period` is {pixels}, expected "
+        + (f"a multiple of `step` = {step}, " * (step > 1))
+        + f"at least {2 * step}",
+    )
+    start, period = (offset - 1) % step, pixels // step
+    energies, middle = every[start::step], period // 2
+    first = ((offset - 1 - start) // step - middle) % period
     count = (len(energies) - first) // period
-    require(count >= 2, f"{len(energies) + 1} pixels do not hold two lines of a grid of {period} pixels")
+    require(count >= 2, f"{len(every) + 1} pixels do not hold two lines of a grid of {pixels} pixels")
     around = energies[first : first + count * period].double().reshape(count, period)
     seams = around[:, middle]
     between = (around.sum(dim=1) - seams) / (period - 1)

@@ -33,6 +33,7 @@ def texture_numbers(
     features: Features,
     *,
     period: int | None = None,
+    step: int = 1,
     size: int = 64,
     rings: int = 3,
 ) -> Mapping[str, float]:
@@ -47,6 +48,7 @@ def texture_numbers(
         training: What the model was trained on.
         features: For the Frechet distances, see :func:`~vqgan.evaluation.texture.latent_features`.
         period: Pixels between possible seams, for instance a window's; None omits them.
+        step: What they are compared with, see :func:`~vqgan.evaluation.texture.seam_ratio`.
         size: Pixels of a patch's side.
         rings: Distances from the picture's border, in patches; see :func:`~vqgan.evaluation.texture.cut_rings`.
 
@@ -68,7 +70,9 @@ def texture_numbers(
     numbers["spectrum_db"] = power_spectrum_distance(patches, real_patches)
     numbers["colour"] = colour_distance(picture[None], real_patches)
     if period is not None:
-        for name, ratio in zip(("seam_rows", "seam_columns"), seam_ratio(picture, period), strict=True):
+        for name, ratio in zip(
+            ("seam_rows", "seam_columns"), seam_ratio(picture, period, step=step), strict=True
+        ):
             numbers |= {name: ratio.value, f"{name}_error": ratio.error}
     corner = picture[:, :LARGEST_REPETITION_SIDE, :LARGEST_REPETITION_SIDE]
     repetition = largest_repetition(corner, min(size // 2, (min(corner.shape[1:]) - 3) // 2))

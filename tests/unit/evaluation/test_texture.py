@@ -224,6 +224,18 @@ def test_contrast_that_changes_over_the_picture_is_no_seam():
     assert abs(along.value - 1) < 3 * along.error
 
 
+def test_cells_that_all_leave_traces_are_no_seam_among_each_other():
+    lines = (torch.arange(192) - 3) // 8
+    cells = noise(3, 192, 192, deviation=0.05) + 0.2 * (lines % 2)[:, None]
+    assert seam_ratio(cells, 32, (3, 0))[0].value > 2
+    assert seam_ratio(cells, 32, (3, 0), step=8)[0].value == pytest.approx(1, abs=0.05)
+    broken = cells + 0.3 * (lines // 4 % 2)[:, None]
+    assert seam_ratio(broken, 32, (3, 0), step=8)[0].value > 1.5
+    assert seam_ratio(broken, 32, (11, 0), step=8)[0].value < 1
+    with pytest.raises(ConfigError, match="`period` is 12, expected a multiple of `step` = 8, at least 16"):
+        seam_ratio(cells, 12, step=8)
+
+
 def test_a_grid_needs_two_whole_periods():
     seam_ratio(noise(1, 40, 40), 16)
     with pytest.raises(ConfigError, match="39 pixels do not hold two lines of a grid of 16 pixels"):
