@@ -11,7 +11,13 @@ import tiny
 from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.conditioning import EdgesConfig, LowResolutionConfig, PaletteConfig, UnconditionalConfig
+from vqgan.conditioning import (
+    EdgesConfig,
+    LowResolutionConfig,
+    PaletteConfig,
+    SeveralConfig,
+    UnconditionalConfig,
+)
 from vqgan.errors import ConfigError
 from vqgan.images import to_float
 from vqgan.prior import LocalSpan, PriorShape
@@ -212,3 +218,22 @@ def test_a_value_that_the_data_has_comes_first(conditioner, monkeypatch):
     seen = noted(learner, monkeypatch)
     learner.train_step([Batch(images, {name: given[name]}, torch.arange(2))], 0)
     assert torch.equal(seen[0], expected)
+
+
+def test_edges_and_palette_steer_together_and_each_can_be_left_out(tokenizer, tmp_path):
+    conditioner = SeveralConfig(conditioners=(EdgesConfig(), PaletteConfig(num_colours=4)))
+    folder = train(
+        msgspec.structs.replace(tiny.prior_run(), conditioner=conditioner),
+        data=pictures(8, 10),
+        out=tmp_path / "run",
+        tokenizer=tokenizer,
+        overrides=["training.steps=2", "task.condition_dropout=0.5"],
+        device="cpu",
+    )
+    model, photograph = load(folder, device="cpu"), to_float(pictures(1, 8))
+    assert len(model.config.conditioner.conditioners[1].colours) == 4
+    both = {"edges": photograph, "palette": photograph}
+    drawn = [model.log_probability(photograph, each) for each in (both, {"palette": photograph}, {})]
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+    assert model.sample(2, condition=both, guidance=2.0).shape == (2, 3, 8, 8)
