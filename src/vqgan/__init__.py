@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.images import to_pictures as to_pictures
     from vqgan.images import to_sheet as to_sheet
     from vqgan.images import write_images as write_images
+    from vqgan.inpainting import inpaint as inpaint
     from vqgan.runs import train as train
     from vqgan.synthesizer import Synthesizer as Synthesizer
     from vqgan.synthesizer import SynthesizerConfig as SynthesizerConfig
@@ -46,6 +47,7 @@ _MODULES = {
     "TokenizerRun": "vqgan.training.run",
     "VqganError": "vqgan.errors",
     "__version__": "vqgan.version",
+    "inpaint": "vqgan.inpainting",
     "load": "vqgan.checkpoints.load",
     "read_images": "vqgan.images",
     "save_model": "vqgan.checkpoints.format",

@@ -8,22 +8,16 @@ from torch import Tensor, nn
 
 from vqgan.conditioning import ConditionerConfig, UnconditionalConfig, build_conditioner, parts_of
 from vqgan.config import Config
-from vqgan.errors import ConfigError, require
-from vqgan.prior import (
-    Prior,
-    PriorConfig,
-    TokenOrder,
-    check_token_order,
-    sequence_places,
-    to_indices,
-    to_tokens,
-)
+from vqgan.errors import require
+from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, sequence_places
 from vqgan.sampling import (
     Guidance,
     SamplingSettings,
     check_grid,
     check_seed,
     fill_grids,
+    refine_grids,
+    score_grids,
     usable_window,
 )
 from vqgan.tokenizer import (
@@ -235,12 +229,14 @@ class Synthesizer(nn.Module):
         jacobi: int | None = None,
         window_stride: int = 1,
         guidance: Guidance = 0.0,
+        refine: int = 0,
         memory: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Images:
         """Keeps the known tokens of images exactly and samples the others in the prior's order.
 
-        The pixels near the border of what is kept may change: a token describes more than its own square.
+        The pixels near the border of what is kept may change: a token describes more than its own square. To keep
+        pixels, with a mask on pixels, see :func:`~vqgan.inpainting.inpaint`.
 
         Args:
             images: Values in [-1, 1].
@@ -253,6 +249,8 @@ class Synthesizer(nn.Module):
             jacobi: As in :meth:`sample`.
             window_stride: As in :meth:`sample`.
             guidance: As in :meth:`sample`.
+            refine: Draw the others so many times again, each given all tokens, also those behind it; 0 leaves them
+                drawn from those before. For grids that the prior sees whole.
             memory: As in :meth:`sample`.
             on_progress: As in :meth:`sample`.
 
@@ -260,7 +258,7 @@ class Synthesizer(nn.Module):
             ConfigError: If the images' size, the mask or the condition does not fit, or a number is out of
                 range.
         """
-        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi, window_stride, guidance)
+        settings = SamplingSettings(temperature, top_k, top_p, seed, jacobi, window_stride, guidance, refine)
         self.tokenizer.check(images)
         grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
         check_known(known, (len(images), *grid))
@@ -289,7 +287,7 @@ class Synthesizer(nn.Module):
         indices = known.long()  # nothing is known, or all is about to be encoded
         if images is not None:
             indices = encode_within(self.tokenizer, images, budget, on_progress)
-        return fill_grids(
+        drawn = fill_grids(
             self.prior,
             condition_tokens,
             indices,
@@ -299,6 +297,16 @@ class Synthesizer(nn.Module):
             settings=settings,
             token_order=self.config.token_order,
             null_tokens=null_tokens,
+            memory=budget,
+            on_progress=on_progress,
+        )
+        return refine_grids(
+            self.prior,
+            condition_tokens,
+            drawn,
+            known,
+            settings=settings,
+            token_order=self.config.token_order,
             memory=budget,
             on_progress=on_progress,
         )
@@ -325,28 +333,30 @@ class Synthesizer(nn.Module):
     ) -> Float[Tensor, "b n"]:
         """Natural logarithm of the probability of each of the images' tokens, row after row.
 
+        On images larger than the window, each token is given what it would be given while it is drawn.
+
         Args:
             images: Values in [-1, 1].
             condition: As in :meth:`sample`.
             memory: Bytes beside the weights for encoding images and condition, as in :meth:`reconstruct`.
 
         Raises:
-            ConfigError: If the images are not of the size of the window (or of its first rows) and the prior's span is
-                not local, or the condition does not fit.
+            ConfigError: If the images are too small for the window, or the condition does not fit.
         """
         budget = self._budget(memory)
         indices = encode_within(self.tokenizer, images, budget)
         grid = (indices.shape[1], indices.shape[2])
-        window = self.usable_window(grid)
-        if window != grid:
-            raise ConfigError(
-                f"{grid[0]} x {grid[1]} tokens are more than the prior's window of {window[0]} x {window[1]}",
-                hint="score crops of the images",
-            )
         condition_tokens = self._condition_tokens(condition, indices.shape[0], grid, budget)
-        order = self.config.token_order
-        scores = self.prior.log_probability(to_tokens(indices, order), condition_tokens, grid)
-        return to_indices(scores, grid, order).flatten(1)
+        scores = score_grids(
+            self.prior,
+            condition_tokens,
+            indices,
+            window=self.usable_window(grid),
+            lengths=self.conditioner.lengths,
+            token_order=self.config.token_order,
+            memory=budget,
+        )
+        return scores.flatten(1)
 
     def usable_window(self, grid: tuple[int, int]) -> tuple[int, int]:
         """The window in which the prior can sample ``grid``; a prior of local span sees as little of every grid.

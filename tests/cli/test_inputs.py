@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from vqgan.cli.drawing import class_values
-from vqgan.cli.inputs import find_images, known_tokens
+from vqgan.cli.inputs import find_images, kept_pixels
 from vqgan.cli.outputs import check_targets
 from vqgan.errors import ConfigError
 
@@ -20,8 +20,8 @@ from vqgan.errors import ConfigError
         ("bottom=0", [[0, 0, 0]] * 4),
     ],
 )
-def test_a_part_of_an_image_is_a_part_of_its_tokens(part, expected):
-    assert torch.equal(known_tokens(part, (4, 3)), torch.tensor(expected, dtype=torch.bool))
+def test_a_part_of_an_image_is_a_part_of_its_pixels(part, expected):
+    assert torch.equal(kept_pixels(part, (4, 3)), torch.tensor(expected, dtype=torch.bool))
 
 
 def test_the_name_of_a_class_comes_before_its_number():
@@ -33,7 +33,7 @@ def test_what_is_white_in_a_picture_is_kept(tmp_path):
     picture = Image.new("L", (4, 4), 0)
     picture.paste(255, (2, 0, 4, 4))
     picture.save(tmp_path / "mask.png")
-    assert known_tokens(str(tmp_path / "mask.png"), (2, 2)).tolist() == [[False, True], [False, True]]
+    assert kept_pixels(str(tmp_path / "mask.png"), (4, 4)).tolist() == [[False, False, True, True]] * 4
 
 
 def test_a_mask_of_another_shape_is_fitted_as_the_images_are_and_says_so(tmp_path, caplog):
@@ -41,12 +41,12 @@ def test_a_mask_of_another_shape_is_fitted_as_the_images_are_and_says_so(tmp_pat
     picture = Image.new("L", (12, 4), 0)
     picture.paste(255, (4, 0, 6, 4))
     picture.save(tmp_path / "mask.png")
-    assert known_tokens(str(tmp_path / "mask.png"), (2, 2), factor=4).tolist() == [[True, False]] * 2
+    assert kept_pixels(str(tmp_path / "mask.png"), (8, 8)).tolist() == [[True] * 4 + [False] * 4] * 8
     assert caplog.messages == [
         f"the mask `{tmp_path / 'mask.png'}` has 4x12 pixels: resized to 8x8, the centre of another shape"
     ]
     caplog.clear()
-    known_tokens(str(tmp_path / "mask.png"), (1, 3), factor=4)
+    kept_pixels(str(tmp_path / "mask.png"), (4, 12))
     assert caplog.messages == []
 
 
@@ -55,15 +55,20 @@ def test_what_is_transparent_in_a_picture_is_drawn(mode, tmp_path):
     picture = Image.new("RGBA", (4, 2), (255, 255, 255, 255))
     picture.paste((255, 255, 255, 0), (2, 0, 4, 2))
     picture.convert(mode).save(tmp_path / "mask.png")
-    assert known_tokens(str(tmp_path / "mask.png"), (1, 2)).tolist() == [[True, False]]
+    assert kept_pixels(str(tmp_path / "mask.png"), (2, 4)).tolist() == [[True, True, False, False]] * 2
 
 
 @pytest.mark.parametrize("keep", ["top=1", "mask.png"])
 def test_a_mask_that_keeps_everything_says_so(keep, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     Image.new("L", (4, 4), 255).save("mask.png")
-    assert known_tokens(keep, (4, 4)).all()
+    assert kept_pixels(keep, (4, 4)).all()
     assert caplog.messages[0].startswith(f"`--keep {keep}` keeps everything: nothing is left to draw; ")
+
+
+def test_a_mask_that_keeps_nothing_says_so(caplog):
+    assert not kept_pixels("top=0", (4, 4)).any()
+    assert caplog.messages == ["`--keep top=0` keeps nothing: all is drawn, as by `vqgan sample`"]
 
 
 def test_results_are_named_by_their_path_in_the_given_folder(tmp_path):

@@ -196,7 +196,14 @@ def test_progress_counts_the_tokens_of_all_images(trained, tmp_path, run):
 def test_completing_nothing_is_reconstruction(trained, tmp_path, run):
     run("reconstruct", trained.tokenizer, trained.images / "dark", "--out", tmp_path / "all")
     result = run(
-        "complete", trained.prior, trained.images / "dark", "--out", tmp_path / "kept", "--keep", "top=1"
+        "complete",
+        trained.prior,
+        trained.images / "dark",
+        "--out",
+        tmp_path / "kept",
+        "--keep",
+        "top=1",
+        "--no-paste",
     )
     assert result.code == 0
     assert [path.name for path in result.paths] == [f"{number}.png" for number in range(10)]

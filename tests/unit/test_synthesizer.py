@@ -359,11 +359,13 @@ def test_a_mask_on_pixels_is_refused(model):
         model.complete(pictures(), torch.ones(2, 8, 8, dtype=torch.bool), {"class": 0})
 
 
-def test_images_beyond_the_window_are_not_scored(model):
-    with pytest.raises(
-        ConfigError, match="4 x 6 tokens are more than the prior's window of 4 x 4\nhint: score"
-    ):
-        model.log_probability(pictures(size=(8, 12)), {"class": 0})
+def test_images_beyond_the_window_are_scored_window_by_window(model):
+    images = pictures(size=(8, 12))
+    found = model.log_probability(images, {"class": 0}).view(2, 4, 6)
+    tokens = model.tokenizer.encode(images)
+    last = model.prior.log_probability(tokens[:, :, 2:].flatten(1), torch.tensor([[0], [0]])).view(2, 4, 4)
+    torch.testing.assert_close(found[:, :, 4:], last[:, :, 2:])
+    assert found.requires_grad
 
 
 @pytest.mark.parametrize(

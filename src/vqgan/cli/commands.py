@@ -136,17 +136,60 @@ class Sample(Drawing):
 class Complete(Drawing):
     """Keeps a part of each image and draws the rest; writes PNGs of the same names.
 
-    Tokens are kept, not pixels: those near the border of the kept part may change a little.
+    Kept pixels come back exactly as they are, and what is drawn has not seen what was there.
 
     Attributes:
         images: Image files, or folders of them (read with their sub-folders).
-        keep: What is kept: `top`, `bottom`, `left` or `right` with a share, or a picture file that is white there.
+        keep: What is kept: `top`, `bottom`, `left` or `right` with a share, or a picture file that is white there; by
+            default `top=0.5`.
+        redraw: Instead, draw the least probable share of the tokens again and keep the others: `0.05`.
+        refine: Draw each of these tokens again in N sweeps, given all others, also those behind it: needed where
+            something is kept to the right of or below a hole.
+        margin: Also draw so many tokens around a hole; by default 1.
+        no_paste: Leave the kept part as the tokens describe it, too.
         size: Resize and crop to this size first; by default the size the prior was trained on.
         class_: The class of all images, by number or name.
     """
 
     images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
-    keep: str = flag("PART", "top=0.5")
+    keep: str | None = flag("PART", None)
+    redraw: float | None = flag("SHARE", None)
+    refine: int = flag("N", 0, minimum=0)
+    margin: int | None = flag("N", None, minimum=0)
+    no_paste: bool = flag("", False)
+    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    class_: str | None = flag("CLASS", None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.keep is None or self.redraw is None,
+            "`--redraw` is not possible with `--keep`",
+            hint="omit one of the two",
+        )
+        require(
+            self.redraw is None or 0 < self.redraw <= 1,
+            f"`--redraw` is {self.redraw}, expected 0 < share <= 1",
+            hint="0.05 draws the least probable twentieth of the tokens again",
+        )
+
+
+@command
+class Score(Use):
+    """Tells how probable each token of images is: `NAME.png` is the image under a heat map, `NAME.npy` the numbers.
+
+    These are -log p in nats, (rows, columns) of tokens. Black is certain; white is no better than a guess among
+    all codes. `NAME.json` has the mean.
+
+    Attributes:
+        model: A run folder or a weights file of a prior.
+        images: Image files, or folders of them (read with their sub-folders).
+        size: Resize and crop to this size first; by default images keep theirs, without pixels at the border that do
+            not fill a token.
+        class_: The class of all images, by number or name.
+    """
+
+    images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
     class_: str | None = flag("CLASS", None)
 

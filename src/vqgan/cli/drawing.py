@@ -13,7 +13,7 @@ from vqgan.checkpoints.format import Header
 from vqgan.cli import commands
 from vqgan.cli.inputs import (
     find_images,
-    known_tokens,
+    kept_pixels,
     load_synthesizer,
     memory_of,
     read_named,
@@ -24,6 +24,7 @@ from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
 from vqgan.errors import require
 from vqgan.evaluation.growth import Frames, write_rows
 from vqgan.images import Pixels, TilePyramid, printable, save_png, smaller, to_uint8
+from vqgan.inpainting import inpaint, least_likely
 from vqgan.output_files import make_folder
 from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
@@ -100,27 +101,42 @@ def _draw_rows(
 def complete(flags: commands.Complete) -> None:
     """Completes; prints the paths of the results."""
     found, out = find_images(flags.images), Path(flags.out)
-    inputs = [*(path for _, path in found), Path(flags.keep)]
+    keep = flags.keep or "top=0.5"
+    inputs = [*(path for _, path in found), Path(keep)]
     check_frames(out / "frames", flags.frames, inputs, overwrite=flags.overwrite)
     check_targets(out, [f"{name}.png" for name, _ in found], inputs, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    condition, *more = _conditions(flags.class_, model)
-    require(not more, f"`--class` is `{flags.class_}`, expected one class for all images", hint="name one")
+    condition = one_condition(flags.class_, model)
     tokenizer, (rows, columns) = model.tokenizer, model.config.window
     factor = tokenizer.downsample_factor
     size = flags.size or (rows * factor, columns * factor)
-    known = known_tokens(flags.keep, tokenizer.grid_size(size), factor)
+    tokenizer.grid_size(size)
+    mask = kept_pixels(keep, size) if flags.redraw is None else None
+    more: dict[str, Any] = {"margin": flags.margin, "paste": not flags.no_paste, "refine": flags.refine}
 
     def draw(part: Sequence[Any], **settings: Any) -> Images:
-        return model.complete(torch.cat([*part]), known.expand(len(part), -1, -1), condition, **settings)
+        images, memory = torch.cat([*part]), settings["memory"]
+        if mask is not None:
+            kept = mask.expand(len(part), -1, -1)
+        else:
+            kept = least_likely(model, images, flags.redraw or 0, condition, memory=memory)
+        return inpaint(model, images, kept, condition, **more, **settings)
 
-    info = {"keep": printable(flags.keep), **_text(condition)}
+    info = {"keep": printable(keep)} if flags.redraw is None else {"redraw": str(flags.redraw)}
+    info |= _text(condition)
     images = ((f"{each.name}.png", info, each.images) for each in read_named(found, size, tokenizer))
     _draw(flags, model, header, images, count=len(found), draw=draw)
 
 
 def _text(condition: Condition) -> dict[str, str]:
     return {name: str(value) for name, value in condition.items()}
+
+
+def one_condition(text: str | None, model: Synthesizer) -> Condition:
+    """The condition of all images. Raises ConfigError as :func:`_conditions`, or if there are several."""
+    condition, *more = _conditions(text, model)
+    require(not more, f"`--class` is `{text}`, expected one class for all images", hint="name one")
+    return condition
 
 
 def _conditions(text: str | None, model: Synthesizer) -> list[Condition]:

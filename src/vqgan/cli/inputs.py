@@ -144,38 +144,39 @@ def _fitted(images: Images, path: Path, fit: str, factor: int) -> Float[Tensor, 
 SIDES = "top", "bottom", "left", "right"
 
 
-def known_tokens(spec: str, grid: tuple[int, int], factor: int = 1) -> Bool[Tensor, "h w"]:
+def kept_pixels(spec: str, size: Size) -> Bool[Tensor, "H W"]:
     """The mask of ``--keep``: ``top=0.5``, ``bottom``, ``left``, ``right`` with a share, or a picture.
 
-    In a picture, a token is kept where the mean of its square is lighter than middle grey. What is transparent is
-    drawn; another size or shape is fitted as the images are.
+    In a picture, a pixel is kept where it is lighter than middle grey. What is transparent is drawn; another size or
+    shape is fitted as the images are.
 
     Args:
-        spec: The flag's value.
-        grid: Rows and columns of tokens.
-        factor: Pixels per token side.
+        spec: The value of the flag.
+        size: Height and width of the images.
 
     Raises:
         ConfigError: If it is neither.
         DataError: If the picture is missing or cannot be read.
     """
     if Path(spec).is_file():
-        pixels, size = read_pixels(spec, 4), [side * factor for side in grid]
+        pixels = read_pixels(spec, 4)
         light = with_channels(pixels[:, :, :3], 1) * (pixels[:, :, 3:] / 255)  # over black
         picture = np.rint(light).astype(np.uint8)
-        if [*picture.shape[:2]] != size:
+        if picture.shape[:2] != size:
             what = "the mask `%s` has %dx%d pixels: resized to %dx%d, the centre of another shape"
             logger.info(what, printable(spec), *picture.shape[:2], *size)
-        mask = torch.from_numpy(fit(picture, grid)[:, :, 0] >= 128)
+        mask = torch.from_numpy(fit(picture, size)[:, :, 0] >= 128)
     else:
-        mask = _known_part(spec, grid)
+        mask = _kept_part(spec, size)
     if mask.all():
         hint = "in a mask, black or transparent is what is drawn"
         logger.warning("`--keep %s` keeps everything: nothing is left to draw; %s", printable(spec), hint)
+    if not mask.any():
+        logger.warning("`--keep %s` keeps nothing: all is drawn, as by `vqgan sample`", printable(spec))
     return mask
 
 
-def _known_part(spec: str, grid: tuple[int, int]) -> Bool[Tensor, "h w"]:
+def _kept_part(spec: str, size: Size) -> Bool[Tensor, "H W"]:
     side, _, share = spec.partition("=")
     if side not in SIDES and Path(spec).suffix[1:].isalpha():
         raise DataError(f"the mask `{printable(spec)}` does not exist", hint="check the path")
@@ -188,7 +189,7 @@ def _known_part(spec: str, grid: tuple[int, int]) -> Bool[Tensor, "h w"]:
         f"`{spec}` is neither a part of an image nor a picture",
         hint="write `--keep top=0.5` (or `bottom`, `left`, `right`, with 0 to 1), or give a mask's file",
     )
-    mask = torch.zeros(grid, dtype=torch.bool)
+    mask = torch.zeros(size, dtype=torch.bool)
     lines = mask if side in ("top", "bottom") else mask.T
     count = round(len(lines) * part)
     lines[slice(count) if side in ("top", "left") else slice(len(lines) - count, None)] = True

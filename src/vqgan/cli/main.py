@@ -25,6 +25,7 @@ COMMANDS = {
     "decode": ("vqgan.cli.coding", "codes -> images"),
     "sample": ("vqgan.cli.drawing", "new images"),
     "complete": ("vqgan.cli.drawing", "the rest of given images"),
+    "score": ("vqgan.cli.scoring", "how probable each part of an image is"),
     "convert": ("vqgan.cli.convert", "published checkpoints -> one file of ours"),
     "models": ("vqgan.cli.lists", "list the published models, or show one"),
     "download": ("vqgan.cli.convert", "fetch and convert a published model"),

@@ -25,6 +25,9 @@ _RECORDED = (
     "jacobi",
     "window_stride",
     "guidance",
+    "refine",
+    "margin",
+    "no_paste",
 )
 
 

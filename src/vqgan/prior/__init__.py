@@ -3,6 +3,7 @@
 It does not know that its tokens were pixels; where positions ask for it, it knows their rows and columns.
 """
 
+from vqgan.prior.branches import Branches, LocalStore
 from vqgan.prior.cache import KVCache, Unkept
 from vqgan.prior.local import wavefront_size, windows_of
 from vqgan.prior.prior import Prior, PriorConfig

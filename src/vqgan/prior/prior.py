@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from vqgan.config import Count
 from vqgan.errors import ConfigError, require
+from vqgan.prior.branches import LocalStore
 from vqgan.prior.cache import KVCache, Unkept
 from vqgan.prior.local import CellCondition, LocalCache, LocalReading, TiledReading
 from vqgan.prior.transformer import Group, LocalSpan, PriorShape, Transformer
@@ -162,6 +163,13 @@ class Prior(nn.Module):
         """An empty cache for drawing ``count`` grids of these rows and columns with a local span."""
         heads = (self.config.num_heads, self.config.head_width)
         return LocalCache(
+            span, grid, count=count, depth=self.config.depth, heads=heads, like=self.head.weight
+        )
+
+    def new_local_store(self, span: LocalSpan, grid: tuple[int, int], count: int) -> LocalStore:
+        """An empty store for reading ``count`` grids of these rows and columns again and again with a local span."""
+        heads = (self.config.num_heads, self.config.head_width)
+        return LocalStore(
             span, grid, count=count, depth=self.config.depth, heads=heads, like=self.head.weight
         )
 

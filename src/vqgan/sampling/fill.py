@@ -173,6 +173,17 @@ def check_grid(
         hint="omit it",
     )
     check_stride(settings.window_stride, window, grid)
+    require(
+        settings.refine == 0 or settings.branches == 1,
+        "`refine` is not possible with `guidance`",
+        hint="omit one of the two",
+    )
+    require(
+        settings.refine == 0 or window == grid,
+        f"`refine` works on grids that the prior sees whole, {window[0]} x {window[1]} tokens: on larger ones a token "
+        "is part of half a window of others, which would all be read again for every code",
+        hint="complete a part of that size around the hole, or use a prior of local span",
+    )
 
 
 def memory_costs(prior: Prior, branches: int = 1) -> Costs:

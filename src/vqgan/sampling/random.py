@@ -19,8 +19,8 @@ NOISE_BYTES = 2**23
 _BYTES_A_NUMBER = 24
 """Three integers of 8 bytes exist while one number of noise is made."""
 
-SAMPLING = 0
-"""The purpose of the noise that chooses tokens; other uses take other numbers."""
+SAMPLING, REFINING = 0, 1
+"""The purposes of noise: it chooses tokens, and those that are drawn again; sweep ``i`` takes ``REFINING + i``."""
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vqgan.prior import Group, Prior, TokenOrder, make_reader, record, to_tokens, token_positions
-from vqgan.sampling.random import GridNoise
+from vqgan.sampling.random import SAMPLING, GridNoise
 from vqgan.sampling.settings import SamplingSettings, choose_tokens
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress
 
@@ -87,12 +87,19 @@ def whole_grid(grid: Indices, step: int, values: Mapping[str, float | str] | Non
     )
 
 
-def grid_noise(prior: Prior, indices: Indices, settings: SamplingSettings) -> GridNoise:
+def grid_noise(
+    prior: Prior, indices: Indices, settings: SamplingSettings, purpose: int = SAMPLING
+) -> GridNoise:
     """The noise for a prior's codes on the whole of these grids, one for each image; raises as :class:`GridNoise`."""
     (batch, rows, columns), size = indices.shape, prior.config.codebook_size
     count = batch // settings.branches
     return GridNoise(
-        seed=settings.seed, count=count, grid=(rows, columns), codebook_size=size, device=indices.device
+        seed=settings.seed,
+        count=count,
+        grid=(rows, columns),
+        codebook_size=size,
+        device=indices.device,
+        purpose=purpose,
     )
 
 

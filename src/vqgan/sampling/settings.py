@@ -41,6 +41,8 @@ class SamplingSettings:
             this many times their difference from those without (with null tokens); 0 leaves them as they are. A pair
             begins with the first scale at the first place of the sequence and ends, linearly, with the second at the
             last.
+        refine: Draw the unknown tokens of whole grids so many times again, each given all others (see
+            :mod:`~vqgan.sampling.refine`); for completing: a grid without known tokens does not need it.
 
     Raises:
         ConfigError: If a value lies outside its range.
@@ -53,6 +55,7 @@ class SamplingSettings:
     jacobi: int | None = None
     window_stride: int = 1
     guidance: Guidance = 0.0
+    refine: int = 0
 
     def __post_init__(self) -> None:
         require(
@@ -85,6 +88,11 @@ class SamplingSettings:
             len(self.scales) == 2 and all(is_number(each) and 0 <= each < math.inf for each in self.scales),
             f"`guidance` is {self.guidance!r}, expected a number of at least 0, or a pair: first and last",
             hint="omit it, or try 3",
+        )
+        require(
+            is_whole(self.refine) and self.refine >= 0,
+            f"`refine` is {self.refine!r}, expected a whole number of at least 0",
+            hint="it counts sweeps over all tokens that are drawn: 2 to 8 are usual",
         )
 
     @property
