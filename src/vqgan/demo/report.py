@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.evaluation.report import read_charts, render_report
+from vqgan.evaluation.report import Chart, read_charts, render_report
 from vqgan.output_files import write_text
 from vqgan.training.report import CHARTS
 
@@ -60,11 +60,6 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         "codes.png": "What each code stands for, the most frequent first",
         "tokenizer/images/training.png": "One reconstruction over the training",
     }
-    charts = {
-        f"{stage.capitalize()}: {title}": chart
-        for stage in ("tokenizer", "prior")
-        for title, chart in read_charts(RunFolder(folder / stage).metrics, CHARTS).items()
-    }
     phases = ", ".join(f"{phase} {value:.0f} s" for phase, value in numbers["seconds"].items())
     shown = {**numbers, "phases": phases, "gigabytes": numbers["peak_memory_bytes"] / 1e9}
     text = render_report(
@@ -72,6 +67,15 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         paragraphs=paragraphs,
         rows=[(what, value.format_map(shown), compared.format_map(shown)) for what, value, compared in ROWS],
         pictures={folder / name: caption for name, caption in pictures.items()},
-        charts=charts,
+        charts=stage_charts(folder),
     )
     write_text(folder / "report.html", text)
+
+
+def stage_charts(folder: Path) -> dict[str, Chart]:
+    """The curves of both stages in a demo's folder."""
+    return {
+        f"{stage.capitalize()}: {title}": chart
+        for stage in ("tokenizer", "prior")
+        for title, chart in read_charts(RunFolder(folder / stage).metrics, CHARTS).items()
+    }

@@ -1,10 +1,5 @@
 """The demo: collect frames, train both stages, measure them on held-out frames, write pictures and a report."""
 
-import json
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 
 from vqgan.checkpoints.load import load
-from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.data import SourceConfig, open_source
 from vqgan.data.atari import AtariConfig, AtariSource
 from vqgan.data.digits import DigitsConfig
@@ -27,11 +21,11 @@ from vqgan.demo.measures import (
     prior_numbers,
     reconstruction_numbers,
 )
+from vqgan.demo.phases import Meter, train_stages
 from vqgan.demo.report import write_demo_report
-from vqgan.errors import ConfigError, require
+from vqgan.errors import ConfigError
 from vqgan.images import grid, save_png, to_float, to_uint8
-from vqgan.output_files import make_folder, write_json
-from vqgan.runs import train
+from vqgan.output_files import write_json
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import OnProgress
 
@@ -41,9 +35,8 @@ SAMPLE_TOP_P = 0.95
 SCALE = 3
 """Pictures of small frames are enlarged this many times, pixel by pixel."""
 
-QUICK = ("training.steps=30", "training.batch_size=4", "training.evaluate_images=64", "training.pictures=4")
-QUICK_STAGES = {"tokenizer": "tokenizer.autoencoder.base_channels=32", "prior": "prior.depth=2"}
-"""What makes both stages of the demo small, and what each."""
+QUICK_STAGES = {"tokenizer": ["tokenizer.autoencoder.base_channels=32"], "prior": ["prior.depth=2"]}
+"""What else makes each stage of the demo small."""
 
 
 def run_demo(
@@ -72,30 +65,22 @@ def run_demo(
     """
     source = _source(quick)
     digits = isinstance(source, DigitsConfig)
-    meter = _Meter(folder, {"quick": quick, "seed": seed, "digits": digits})
+    meter = Meter(folder, {"quick": quick, "seed": seed, "digits": digits})
     with meter("collection"):
         frames = _frames(source, on_progress)
-    for stage, small in QUICK_STAGES.items():
-        with meter(stage, resumed=True):
-            out = folder / stage
-            if RunFolder(out).numbers():
-                train(None, resume=out, device=device, on_progress=on_progress)
-                continue
-            train(
-                f"{'digits' if digits else 'demo'}-{stage}",
-                data=source,
-                out=out,
-                tokenizer=folder / "tokenizer" if stage == "prior" else None,
-                overrides=(*QUICK, small) if quick else (),
-                device=device,
-                precision="auto",  # everything is measured in fp32
-                seed=seed,
-                on_progress=on_progress,
-            )
+    train_stages(
+        folder,
+        meter,
+        "digits" if digits else "demo",
+        small=QUICK_STAGES if quick else None,
+        data=source,
+        device=device,
+        seed=seed,
+        on_progress=on_progress,
+    )
     with meter("measurement"):
         numbers = _measure(folder, digits, frames, seed, on_progress or (lambda progress: None))
-    numbers |= {name: meter.kept[name] for name in ("seconds", "peak_memory_bytes")}
-    numbers["seconds_total"] = sum(numbers["seconds"].values())
+    numbers |= meter.numbers()
     write_json(folder / "report.json", numbers)
     write_demo_report(folder, numbers)
     return numbers
@@ -122,43 +107,6 @@ def _frames(config: SourceConfig, on_progress: OnProgress | None) -> RoomFrames:
         rooms = part.rooms if isinstance(part, AtariSource) else [item.class_index for item in items]
         arrays += [np.stack([item.pixels for item in items]), np.asarray(rooms)]
     return RoomFrames(*arrays).without_seen()
-
-
-class _Meter:
-    """Time of each phase and the most memory of a process, over interruptions too.
-
-    Args:
-        folder: The demo's folder, in which they are kept.
-        request: What the demo is a function of.
-
-    Raises:
-        ConfigError: If the folder holds a demo of another request.
-    """
-
-    def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
-        self._path = folder / "resources.json"
-        self.kept: dict[str, Any] = {"request": request, "seconds": {}, "peak_memory_bytes": 0}
-        if self._path.exists():
-            self.kept |= {"request": {}} | json.loads(self._path.read_text(encoding="utf-8"))
-        require(
-            self.kept["request"].items() >= request.items(),
-            f"`{folder}` holds another demo (quick or not, other images or seed), or one of an earlier version",
-            hint="give another folder with `out=`, or remove this one to start over",
-        )
-        make_folder(folder)
-        write_json(self._path, self.kept)
-
-    @contextmanager
-    def __call__(self, phase: str, *, resumed: bool = False) -> Iterator[None]:
-        """Measures a block; the time of a ``resumed`` one is added to what it took before."""
-        begun = time.perf_counter()
-        before = self.kept["seconds"].get(phase, 0.0) if resumed else 0.0
-        try:
-            yield
-        finally:
-            self.kept["seconds"][phase] = before + time.perf_counter() - begun
-            self.kept["peak_memory_bytes"] = max(self.kept["peak_memory_bytes"], peak_memory())
-            write_json(self._path, self.kept)
 
 
 def _measure(
@@ -234,13 +182,3 @@ def _save(path: Path, frames: Frames, *, columns: int) -> None:
     """Frames side by side, enlarged so that single pixels can be seen."""
     large = frames.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
     save_png(grid(to_float(large), columns=columns), path, {"command": "demo"})
-
-
-def peak_memory() -> int:
-    """The most memory that this process, or one it started, has held, in bytes; 0 where it is not known."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return most if sys.platform == "darwin" else most * 1024

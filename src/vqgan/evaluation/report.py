@@ -2,10 +2,11 @@
 
 import base64
 import html
-import itertools
 import json
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
+from typing import NamedTuple
 
 Points = Sequence[tuple[float, float]]
 
@@ -31,8 +32,13 @@ Row = tuple[str, str, str]
 """A number's name, the number, and how to read it: what it means, or what it is to be compared with."""
 
 
-Chart = tuple[str, Mapping[str, Points]]
-"""What the vertical axis counts, and named lines over the training steps."""
+class Chart(NamedTuple):
+    """Named lines, what both axes count, and where the vertical one begins (by default at the least value)."""
+
+    unit: str
+    lines: Mapping[str, Points]
+    across: str = "training step"
+    low: float | None = None
 
 
 def read_charts(metrics: Path, charts: Mapping[str, tuple[str, Sequence[str]]]) -> dict[str, Chart]:
@@ -44,7 +50,7 @@ def read_charts(metrics: Path, charts: Mapping[str, tuple[str, Sequence[str]]]) 
             if isinstance(value, float):  # what is not finite is a word
                 lines.setdefault(name, []).append((float(row["step"]), value))
     return {
-        title: (unit, {name: lines[name] for name in names if name in lines})
+        title: Chart(unit, {name: lines[name] for name in names if name in lines})
         for title, (unit, names) in charts.items()
     }
 
@@ -54,23 +60,33 @@ def render_report(
     *,
     paragraphs: Sequence[str],
     rows: Sequence[Row],
+    tables: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    links: Mapping[str, str] | None = None,
     pictures: Mapping[Path, str],
     charts: Mapping[str, Chart],
 ) -> str:
-    """The report as one HTML text; pictures (PNG files and what they show) are embedded, charts drawn as SVG."""
-    table = "\n".join(
-        f"<tr><td>{name}</td><td class=number>{value}</td><td>{comparison}</td></tr>"
-        for name, value, comparison in (map(html.escape, row) for row in rows)
-    )
+    """The report as one HTML text; pictures (PNG files and what they show) are embedded, charts drawn as SVG.
+
+    Args:
+        title: Of the page.
+        paragraphs: Below it.
+        rows: The numbers.
+        tables: Further ones by heading; the first row is the header, the last column explains.
+        links: What other files show, by their paths from the report's folder.
+        pictures: In order.
+        charts: By title; those without points are omitted.
+    """
     body = [
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p>{html.escape(text)}</p>" for text in paragraphs),
+        *starmap(_link, (links or {}).items()),
         "<h2>Numbers</h2>",
-        f"<table><tr><th>what</th><th>value</th><th>how to read it</th></tr>\n{table}\n</table>",
+        _table([("what", "value", "how to read it"), *rows]),
+        *(f"<h2>{html.escape(heading)}</h2>\n{_table(lines)}" for heading, lines in (tables or {}).items()),
         "<h2>Pictures</h2>",
-        *itertools.starmap(_figure, pictures.items()),
+        *starmap(_figure, pictures.items()),
         "<h2>Curves</h2>",
-        *(_chart(title, unit, lines) for title, (unit, lines) in charts.items() if any(lines.values())),
+        *(_chart(title, *chart) for title, chart in charts.items() if any(chart.lines.values())),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
@@ -79,6 +95,22 @@ def render_report(
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
+
+
+def _link(path: str, text: str) -> str:
+    return f'<p><a href="{html.escape(path)}">{html.escape(text)}</a></p>'
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    """Of each line but the first, the header, all between the first and the last are numbers."""
+    rows = []
+    for number, (first, *middle, last) in enumerate(map(html.escape, line) for line in lines):
+        if number:
+            values = "".join(f"<td class=number>{value}</td>" for value in middle)
+            rows.append(f"<tr><td>{first}</td>{values}<td>{last}</td></tr>")
+        else:
+            rows.append("".join(["<tr>", *(f"<th>{name}</th>" for name in (first, *middle, last)), "</tr>"]))
+    return "\n".join(["<table>", *rows, "</table>"])
 
 
 def _figure(path: Path, caption: str) -> str:
@@ -91,10 +123,10 @@ def _figure(path: Path, caption: str) -> str:
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
-def _chart(title: str, unit: str, named: Mapping[str, Points]) -> str:
+def _chart(title: str, unit: str, named: Mapping[str, Points], across: str, low: float | None) -> str:
     """Lines with the smallest and largest value on each axis."""
     xs, ys = zip(*(point for line in named.values() for point in line), strict=True)
-    low_x, high_x, low_y, high_y = min(xs), max(xs), min(ys), max(ys)
+    low_x, high_x, low_y, high_y = min(xs), max(xs), min(ys) if low is None else low, max(ys)
     scale_x = (_WIDTH - _LEFT - 10) / ((high_x - low_x) or 1.0)
     bottom = _HEIGHT - 30
     scale_y = (bottom - _TOP) / ((high_y - low_y) or 1.0)
@@ -104,7 +136,7 @@ def _chart(title: str, unit: str, named: Mapping[str, Points]) -> str:
         _text(_LEFT - 6, bottom, f"{low_y:.3g}", "end"),
         _text(_LEFT, bottom + 18, f"{low_x:.0f}", "start"),
         _text(_WIDTH - 10, bottom + 18, f"{high_x:.0f}", "end"),
-        _text((_LEFT + _WIDTH) / 2, bottom + 18, "training step", "middle"),
+        _text((_LEFT + _WIDTH) / 2, bottom + 18, across, "middle"),
         _text(4.0, 12.0, unit, "start"),
     ]
     lines, legend = [], []
