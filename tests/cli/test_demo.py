@@ -1,12 +1,17 @@
 """The whole demo, small: collect frames, train both stages, measure, draw, report."""
 
 import json
+import math
 import re
+import sys
 
 import pytest
+from PIL import Image
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli.main import main
+from vqgan.demo import large as large_demo
+from vqgan.demo.large_report import TEXTURES
 
 NUMBERS = {
     "background_moving_psnr",
@@ -91,3 +96,60 @@ def test_a_demo_of_an_earlier_version_continues_and_one_without_a_request_says_h
     said = capsys.readouterr().err
     assert "or one of an earlier version" in said
     assert "give another folder with `--out`, or remove this one to start over" in said
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("large")
+    assert main(["demo", "--large", "--quick", "--out", str(folder), "--device", "cpu"]) == 0
+    return folder
+
+
+def test_quick_large_demo_draws_measures_and_reports(large):
+    numbers = json.loads((large / "report.json").read_text())
+    assert numbers["picture_size"] == [512, 512]
+    assert numbers["tokens"] == 4096
+    assert len(numbers["seconds_per_token"]) == 8
+    assert sum(numbers["seconds_per_token"]) * 512 == pytest.approx(numbers["seconds"]["drawing"], rel=0.2)
+    assert numbers["seconds"].keys() == {"tokenizer", "prior", "drawing", "decoding", "measurement"}
+    assert numbers["prior_heldout_loss"] < numbers["uniform_loss"] + 0.5
+    assert numbers["tokenizer_heldout_psnr"] > 10
+    assert numbers["window"] == 128
+    assert numbers["textures"].keys() == {"drawn", "real", "rebuilt"}
+    for measured in numbers["textures"].values():
+        assert measured.keys() == numbers["textures"]["drawn"].keys() >= TEXTURES.keys()
+        assert all(map(math.isfinite, measured.values()))
+    if sys.platform == "linux":
+        assert 0 < numbers["memory_before_drawing_bytes"] < numbers["drawing_memory_bytes"]
+    drawn, real, rebuilt = (numbers["textures"][name] for name in ("drawn", "real", "rebuilt"))
+    assert real["nearest"] == real["nearest_least"] == 0 < rebuilt["nearest_least"]
+    assert real["frechet"] < drawn["frechet"]
+    assert 0 < numbers["heldout_nearest"] < 64
+
+
+def test_the_large_demos_pages_are_there_and_its_report_needs_nothing_else(large):
+    page = (large / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2
+    linked = re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page)
+    assert linked == ["picture/sky.html", "picture/frames/growth.html", "picture/sky.png"]
+    assert all((large / link).is_file() for link in linked)
+    assert page.count("<th>") == 3 + 5
+    assert all(what.partition("{")[0] in page for what, _ in TEXTURES.values())
+    assert ">row of pixels</text>" in page
+    assert len(list((large / "picture" / "frames").glob("frame-*.png"))) == 16
+    with Image.open(large / "picture" / "sky.png") as picture:
+        assert picture.size == (512, 512)
+        assert (picture.text["command"], picture.text["seed"]) == ("demo", "0")
+
+
+def test_finished_large_demo_run_again_draws_the_same_and_trains_nothing(large, capsys, monkeypatch):
+    before = [(large / part).read_bytes() for part in ("prior/metrics.jsonl", "picture/sky.png")]
+    numbers = json.loads((large / "report.json").read_text())
+    monkeypatch.setattr(large_demo, "_measure", lambda *_: numbers)  # of the same picture
+    assert main(["demo", "--large", "--quick", "--out", str(large), "--device", "cpu"]) == 0
+    assert [(large / part).read_bytes() for part in ("prior/metrics.jsonl", "picture/sky.png")] == before
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("4096 tokens in ")
+    assert second == str(large / "report.html")
+    assert main(["demo", "--quick", "--out", str(large)]) == 2
+    assert "holds another demo" in capsys.readouterr().err

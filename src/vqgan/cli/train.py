@@ -44,12 +44,18 @@ def train(flags: commands.TrainTokenizer) -> None:
 
 
 def demo(flags: commands.Demo) -> None:
-    """Runs the demo; prints its main numbers and the path of the report."""
-    from vqgan.demo import run_demo
+    """Runs a demo; prints its main numbers and the path of the report."""
+    from vqgan.demo import run_demo, run_large_demo
 
-    folder = Path(flags.out or ("runs/demo-quick" if flags.quick else "runs/demo"))
+    run, name = (run_large_demo, "deepfield") if flags.large else (run_demo, "demo")
+    folder = Path(flags.out or f"runs/{name}{'-quick' * flags.quick}")
     with ProgressBar() as bar:
-        numbers = run_demo(folder, quick=flags.quick, seed=flags.seed, device=flags.device, on_progress=bar)
-    ours, nearest = numbers["reconstruction_psnr"], numbers["nearest_frame_psnr"]
-    print(f"reconstruction {ours:.1f} dB, nearest training frame {nearest:.1f} dB")
+        numbers = run(folder, quick=flags.quick, seed=flags.seed, device=flags.device, on_progress=bar)
+    if flags.large:
+        drawn, real = (numbers["textures"][which]["frechet"] for which in ("drawn", "real"))
+        print(f"{numbers['tokens']} tokens in {numbers['seconds']['drawing']:.0f} s", end="; ")
+        print(f"distance to held-out squares {drawn:.3g}, of the real picture {real:.3g}")
+    else:
+        ours, nearest = numbers["reconstruction_psnr"], numbers["nearest_frame_psnr"]
+        print(f"reconstruction {ours:.1f} dB, nearest training frame {nearest:.1f} dB")
     print(folder / "report.html")

@@ -1,3 +1,4 @@
-"""The demo: both stages trained on real frames in minutes, measured on held-out frames, drawn and reported."""
+"""The demos: both stages trained on real pictures in minutes, measured on held-out ones, drawn and reported."""
 
+from vqgan.demo.large import run_large_demo
 from vqgan.demo.run import run_demo

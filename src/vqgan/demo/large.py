@@ -1,0 +1,186 @@
+"""The large demo: a sky of 2048x2048 pixels, drawn by stages that learned from crops of one picture, and measured."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vqgan.checkpoints.load import load
+from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.data import open_source
+from vqgan.data.sample import SampleConfig
+from vqgan.data.source import Source
+from vqgan.demo.large_report import write_large_report
+from vqgan.demo.phases import MemoryWatch, Meter, train_stages
+from vqgan.evaluation.copies import nearest_patch
+from vqgan.evaluation.growth import write_rows
+from vqgan.evaluation.texture import Picture, cut_patches, latent_features, seam_ratio
+from vqgan.evaluation.texture_numbers import texture_numbers
+from vqgan.images import grid, read_pixels, save_png, to_float
+from vqgan.output_files import make_folder, write_json
+from vqgan.sampling import SamplingSettings
+from vqgan.synthesizer import Synthesizer
+from vqgan.types import DrawnTokens, OnProgress, Progress
+
+SIDE, QUICK_SIDE = 2048, 512
+"""Pixels of the picture's sides."""
+
+QUICK_STAGES = {
+    "tokenizer": ["training.steps=12", "tokenizer.autoencoder.base_channels=32"],
+    "prior": ["training.steps=12", "prior.depth=1", "prior.width=64", "data.cached_codes=1"],
+}
+"""What else makes each stage of the demo small."""
+
+FRAMES, PARTS = 16, 8
+"""Frames of the growing picture, and parts of it whose time is measured."""
+
+PATCH, DETAIL = 64, 192
+"""Pixels of the sides of what is compared, and of what is shown in full."""
+
+PICTURE, DETAILS = "picture/sky.png", "details.png"
+
+
+def run_large_demo(
+    folder: Path,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Trains both stages on the Hubble Deep Field, draws a sky and measures it; an interrupted demo continues.
+
+    Args:
+        folder: Where ``tokenizer/``, ``prior/``, ``picture/`` and the report go.
+        quick: Everything small, in under a minute; the picture then shows no more than that all works.
+        seed: Of both trainings and of the picture.
+        device: Where to train and to draw.
+        on_progress: Told about every step.
+
+    Returns:
+        The numbers of ``report.json``.
+
+    Raises:
+        ConfigError: If scikit-image is not installed, or the folder holds another demo.
+        OutputError: If a file cannot be written.
+        Preempted: After a signal; everything is saved.
+    """
+    meter, report = (
+        Meter(folder, {"large": True, "quick": quick, "seed": seed}),
+        on_progress or (lambda _: None),
+    )
+    small = QUICK_STAGES if quick else None
+    train_stages(folder, meter, "deepfield", small=small, device=device, seed=seed, on_progress=report)
+    model = load(folder / "prior", device=device)
+    assert isinstance(model, Synthesizer), "a prior's run holds a synthesizer"
+    drawing = _draw(folder / PICTURE, model, QUICK_SIDE if quick else SIDE, seed, meter, report)
+    with meter("measurement"):
+        measured = _measure(folder, model.cpu(), report)
+    numbers = {
+        **drawing,
+        **measured,
+        "window": model.config.window[0] * model.tokenizer.downsample_factor,
+        "downsample_factor": model.tokenizer.downsample_factor,
+        "tokenizer_heldout_psnr": _last(folder / "tokenizer", "heldout_psnr"),
+        "prior_heldout_loss": _last(folder / "prior", "heldout_loss"),
+        "uniform_loss": math.log(model.tokenizer.codebook_size),
+        "quick": quick,
+        **meter.numbers(),
+    }
+    write_json(folder / "report.json", numbers)
+    write_large_report(folder, numbers)
+    return numbers
+
+
+class _Pace:
+    """Remembers when each part of the tokens was drawn, and passes the reports on."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._report, self._seen = on_progress, list[tuple[int, float]]()
+
+    def __call__(self, progress: Progress) -> None:
+        if isinstance(progress, DrawnTokens) and progress.step * PARTS >= len(self._seen) * progress.total:
+            self._seen.append((progress.step, time.perf_counter()))
+        self._report(progress)
+
+    def seconds_per_token(self) -> list[float]:
+        """Of each part; the first begins with the first report."""
+        pairs = zip(self._seen, self._seen[1:], strict=False)
+        return [(until - since) / (end - start) for (start, since), (end, until) in pairs]
+
+
+def _draw(
+    path: Path, model: Synthesizer, side: int, seed: int, meter: Meter, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Draws the picture, with pyramid and growth; what that took."""
+    make_folder(path.parent)
+    size, pace = (side, side), _Pace(on_progress)
+    with MemoryWatch() as memory:
+        with meter("drawing"):
+            bands = model.sample_rows(size, settings=SamplingSettings(seed=seed), on_progress=pace)
+        with meter("decoding"):
+            info = {"command": "demo", "seed": str(seed), "size": f"{side}x{side}"}
+            channels = model.tokenizer.image_channels
+            write_rows(bands, path, size, channels=channels, info=info, frames=FRAMES)
+    return {
+        "picture_size": list(size),
+        "tokens": math.prod(model.tokenizer.grid_size(size)),
+        "seconds_per_token": pace.seconds_per_token(),
+        "memory_before_drawing_bytes": memory.before,
+        "drawing_memory_bytes": memory.most,
+    }
+
+
+def _measure(folder: Path, model: Synthesizer, on_progress: OnProgress) -> dict[str, Any]:
+    """The textures of the picture, of the real one and of its reconstruction; how near unseen patches come by chance.
+
+    Also writes details of the picture beside real ones.
+    """
+    whole = open_source(SampleConfig(names=("hubble",)), on_progress)
+    (trained,), heldout = (_pictures(whole.part(split)) for split in ("train", "heldout"))
+    drawn, factor = to_float(read_pixels(folder / PICTURE, 3)), model.tokenizer.downsample_factor
+    rebuilt, window = model.reconstruct(trained[None])[0].clamp(-1, 1), model.config.window[0] * factor
+    training, features = (
+        [trained, trained.flip(2)],
+        latent_features(model.tokenizer),
+    )  # mirrored, as it was trained
+    found: dict[str, Mapping[str, float]] = {}
+    for number, (name, picture) in enumerate({"drawn": drawn, "real": trained, "rebuilt": rebuilt}.items()):
+        on_progress(Progress("measuring", number + 1, 3))
+        known = training if name == "drawn" else training[:1]  # the others are near their own place
+        rows, columns = seam_ratio(picture, window)
+        found[name] = {
+            **texture_numbers(picture, heldout, known, features, period=factor, size=PATCH),
+            "window_seam_rows": rows.value,
+            "window_seam_rows_error": rows.error,
+            "window_seam_columns": columns.value,
+            "window_seam_columns_error": columns.error,
+        }
+    real = _detail(heldout[0])
+    details = torch.stack([_detail(drawn), real, model.reconstruct(real[None])[0]])
+    save_png(grid(details, columns=3), folder / DETAILS, {"command": "demo"})
+    unseen = torch.cat([cut_patches(square, PATCH) for square in heldout])
+    nearest = nearest_patch(model.reconstruct(unseen), training).distance.median()
+    return {"textures": found, "heldout_nearest": float(nearest)}
+
+
+def _pictures(source: Source) -> list[Picture]:
+    return [to_float(source.read(index).pixels) for index in range(len(source))]
+
+
+def _detail(picture: Picture) -> Float[Tensor, "c S S"]:
+    """The middle of a picture."""
+    top, left = ((side - DETAIL) // 2 for side in picture.shape[1:])
+    return picture[:, top : top + DETAIL, left : left + DETAIL]
+
+
+def _last(run: Path, name: str) -> float:
+    """The newest value of a run's number."""
+    lines = RunFolder(run).metrics.read_text(encoding="utf-8").splitlines()
+    return next(row[name] for row in map(json.loads, reversed(lines)) if name in row)
