@@ -154,7 +154,7 @@ def _measure(folder: Path, model: Synthesizer, on_progress: OnProgress) -> dict[
     for number, (name, picture) in enumerate({"drawn": drawn, "real": trained, "rebuilt": rebuilt}.items()):
         on_progress(Progress("measuring", number + 1, 3))
         known = training if name == "drawn" else training[:1]  # the others are near their own place
-        rows, columns = seam_ratio(picture, window)
+        rows, columns = seam_ratio(picture, window, step=factor)
         found[name] = {
             **texture_numbers(picture, heldout, known, features, period=factor, size=PATCH),
             "window_seam_rows": rows.value,

@@ -32,7 +32,7 @@ TEXTURES = {
     "seam_columns": ("seams between columns of tokens", "the same from left to right"),
     "window_seam_rows": (
         "seams every {window} pixels, rows",
-        "the same at the distance of the crops that the prior learned from",
+        "the same at the length of the crops that the prior learned from, compared with the borders of other tokens",
     ),
     "window_seam_columns": ("seams every {window} pixels, columns", "the same from left to right"),
     "repetition": (
