@@ -56,8 +56,7 @@ class Bench:
             indices.bool(),
             window=self.model.config.window,
             lengths=self.model.conditioner.lengths,
-            settings=SamplingSettings(seed=next(seeds)),
-            jacobi=jacobi,
+            settings=SamplingSettings(seed=next(seeds), jacobi=jacobi),
             memory=2**32,
             on_progress=on_progress,
         )
