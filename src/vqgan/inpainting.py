@@ -13,8 +13,8 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.types import Condition, Images, Known, is_number, is_whole
 
 MARGIN = 1
-"""Tokens around a hole that are drawn with it. Beyond, most are what they are without the hole: see
-``benchmarks/inpainting.py``."""
+"""Tokens around a hole that are drawn with it where nothing is pasted: the codes that change most with the hole. Where
+pixels are pasted, they meet what was drawn without them at twice the step (``benchmarks/inpainting.py``)."""
 
 Kept = Bool[Tensor, "b H W"]
 """True where the pixels of images are to stay."""
@@ -34,15 +34,15 @@ def inpaint(
     """Keeps pixels and draws the others.
 
     An encoder looks further than a token's square: tokens near a hole describe a little of what was in it. Therefore
-    the hole is first filled from around (:func:`fill_holes`), and tokens near it are drawn too.
+    the hole is first filled from around (:func:`fill_holes`), and tokens near it can be drawn too.
 
     Args:
         model: What draws.
         images: Values in [-1, 1].
         kept: True where pixels are kept; any shape, any number of holes.
         condition: As in :meth:`Synthesizer.sample`.
-        margin: Tokens around those with a pixel of the hole that are drawn too; by default 1, and none where pixels are
-            tokens.
+        margin: Tokens around those with a pixel of the hole that are drawn too; by default none, and 1 without
+            ``paste``.
         paste: Kept pixels are those of ``images``, exactly; within a token's length of them, the step to what was
             drawn fades out inside the hole. False gives what the decoder makes of all tokens.
         settings: Those of :meth:`Synthesizer.complete`: ``seed``, ``refine``, ``temperature`` and so on.
@@ -58,7 +58,7 @@ def inpaint(
         hint="it is a mask (b, H, W) on pixels: True where a pixel is kept",
     )
     if margin is None:
-        margin = MARGIN if model.config.tokenizer.autoencoder is not None else 0
+        margin = 0 if paste or model.config.tokenizer.autoencoder is None else MARGIN
     require(
         is_whole(margin) and margin >= 0,
         f"`margin` is {margin!r}, expected a whole number of at least 0",

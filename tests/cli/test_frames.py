@@ -503,7 +503,7 @@ def test_sample_writes_frames_of_its_first_image(size, trained, tmp_path, run):
 
 
 def test_complete_writes_frames_that_begin_with_what_is_kept(trained, tmp_path, run):
-    words = ["--out", tmp_path, "--frames", 5, "--keep", "top=0.5", "--margin", 0]
+    words = ["--out", tmp_path, "--frames", 5, "--keep", "top=0.5"]
     result = run("complete", trained.prior, trained.images / "dark", *words)
     assert result.code == 0, result.err
     paths = sorted((tmp_path / "frames").glob("frame-*.png"))

@@ -62,7 +62,7 @@ def test_kept_pixels_come_back_exactly(model):
     assert torch.equal(found[keeps], images[keeps])
     assert not torch.equal(found[~keeps], images[~keeps])
     assert not torch.equal(found[~keeps], inpaint(model, images, kept, seed=4)[~keeps])
-    decoded = inpaint(model, images, kept, seed=3, paste=False)
+    decoded = inpaint(model, images, kept, seed=3, paste=False, margin=0)
     assert not torch.equal(decoded[keeps], images[keeps])
     deep = torch.zeros_like(keeps)
     deep[:, :, 14:15, 19:22] = True  # at least 5 pixels from what is kept: a token has 4
@@ -93,6 +93,9 @@ def test_tokens_within_the_margin_are_drawn_too(model, margin, monkeypatch):
     expected = torch.ones(1, 8, 10, dtype=torch.bool)
     expected[:, rows, columns] = False
     assert torch.equal(seen[0], expected)
+    if margin < 2:
+        inpaint(model, picture(1), mask(1), paste=margin == 0)  # the defaults
+        assert torch.equal(seen[1], expected)
 
 
 def test_the_step_at_the_border_of_a_hole_fades_out_inside():

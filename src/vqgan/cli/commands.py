@@ -145,7 +145,7 @@ class Complete(Drawing):
         redraw: Instead, draw the least probable share of the tokens again and keep the others: `0.05`.
         refine: Draw each of these tokens again in N sweeps, given all others, also those behind it: needed where
             something is kept to the right of or below a hole.
-        margin: Also draw so many tokens around a hole; by default 1.
+        margin: Also draw so many tokens around a hole; by default none, with `--no-paste` 1.
         no_paste: Leave the kept part as the tokens describe it, too.
         size: Resize and crop to this size first; by default the size the prior was trained on.
         class_: The class of all images, by number or name.
