@@ -92,7 +92,7 @@ class SamplingSettings:
         require(
             is_whole(self.refine) and self.refine >= 0,
             f"`refine` is {self.refine!r}, expected a whole number of at least 0",
-            hint="it counts sweeps over all tokens that are drawn: 2 to 8 are usual",
+            hint="it counts sweeps over all tokens that are drawn: try 2",
         )
 
     @property
