@@ -2,11 +2,11 @@
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,8 +23,15 @@ from vqgan.errors import ConfigError, require
 from vqgan.output_files import write_json, write_text
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
-from vqgan.training.build import build_prior_task, build_tokenizer_task, refuse_other, resume_prior_task
+from vqgan.training.build import (
+    build_prior_task,
+    build_tokenizer_task,
+    load_tokenizer,
+    refuse_other,
+    resume_prior_task,
+)
 from vqgan.training.cached_codes import CachedCodes, check_pictures
+from vqgan.training.conditions import conditioned, kinds_of
 from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop
 from vqgan.training.observer import Observer
@@ -46,8 +53,20 @@ from vqgan.version import __version__
 __all__ = ["Data", "read_run", "resolve", "train"]
 logger = logging.getLogger(__name__)
 
+_Compute = tuple[str, str | None, int | None]
+"""Device, precision, seed."""
+
 _Prepared = tuple[Run, tuple[Source, Source], Session]
 """The resolved run, its images (trained on, held out), and what the loop needs."""
+
+
+class _First(NamedTuple):
+    """Files that a new run begins with; conditions and their tokenizers by name."""
+
+    tokenizer: str | Path | None
+    start_from: str | Path | None
+    conditions: dict[str, str | Path]
+    condition_tokenizers: dict[str, str | Path]
 
 
 def train(
@@ -57,6 +76,8 @@ def train(
     eval_data: Data = None,
     out: str | Path | None = None,
     tokenizer: str | Path | None = None,
+    conditions: Mapping[str, str | Path] | None = None,
+    condition_tokenizers: Mapping[str, str | Path] | None = None,
     start_from: str | Path | None = None,
     resume: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -76,6 +97,9 @@ def train(
         eval_data: Held-out images, as ``data``; by default a fixed part of it.
         out: The run's folder, new or empty; or ``resume``, but not both.
         tokenizer: For a prior: the trained tokenizer (a file or a run folder).
+        conditions: For a prior: where conditions lie beside the images, by name: ``class`` in a table (``file,class``),
+            ``layout`` in a JSON file of boxes like COCO'''s, all others in folders with the paths of the images.
+        condition_tokenizers: Trained tokenizers of such maps; without one, a map shares that of the images.
         start_from: Begin with the weights of this file or run.
         resume: A run folder to continue; everything but ``data`` given as images is taken from it.
         overrides: Changes of the run's configuration, ``"training.steps=100"``.
@@ -93,22 +117,18 @@ def train(
             after a signal (everything is saved), DivergedError, or OutputError if the disk refuses.
     """
     hint = 'begin a run with `out="RUN"`, or continue one with `resume="RUN"`'
-    given = source_of(data), source_of(eval_data)
+    given, compute = (source_of(data), source_of(eval_data)), (device, precision, seed)
+    first = _First(tokenizer, start_from, dict(conditions or {}), dict(condition_tokenizers or {}))
+    require((out is None) != (resume is None), "expected exactly one of `out=` and `resume=`", hint=hint)
     if resume is not None:
-        require(out is None, "expected exactly one of `out=` and `resume=`", hint=hint)
-        _refuse_when_resuming(run=run, tokenizer=tokenizer, start_from=start_from)
-        prepared = _continue(RunFolder(Path(resume)), given, overrides, (device, precision, seed), stage)
-    elif out is not None:
-        settings = resolve(run, overrides, data=given[0], eval_data=given[1])
+        _refuse_when_resuming(run=run, **{name: value or None for name, value in first._asdict().items()})
+        prepared = _continue(RunFolder(Path(resume)), given, overrides, compute, stage)
+    else:
+        settings = resolve(run, overrides, data=given[0], eval_data=given[1], conditions=conditions)
         _require_stage(settings, stage, run)
         refuse_other(settings, start_from, overrides)
-        engine = Engine(device, precision or "fp32")
-        begun = {"run": str(run) if isinstance(run, str | Path) else None, "seed": seed or 0}
-        prepared = _begin(RunFolder(Path(out)), settings, given, tokenizer, start_from, engine, begun)
-    else:
-        raise ConfigError("expected exactly one of `out=` and `resume=`", hint=hint)
-    _train(prepared, on_progress)
-    return prepared[-1].folder.path
+        prepared = _begin(RunFolder(Path(out or "")), settings, given, first, compute, run)
+    return _train(prepared, on_progress)
 
 
 def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
@@ -128,8 +148,8 @@ def _refuse_when_resuming(**arguments: object) -> None:
         )
 
 
-def _train(prepared: _Prepared, on_progress: OnProgress | None) -> None:
-    """Trains to the last step."""
+def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
+    """Trains to the last step; gives the folder."""
     settings, (images, heldout), session = prepared
     data, training, engine, values = settings.data, settings.training, session.engine, session.values
     # Held-out images that are also trained on, because there are no others, are pictured but not measured.
@@ -166,26 +186,27 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> None:
             observer = Observer(session, held_out, measured=measured, on_progress=on_progress)
             stack.enter_context(closing(observer))
         Loop(session, observer).run(batches)
+    return session.folder.path
 
 
 def _begin(
-    folder: RunFolder,
-    settings: Run,
-    given: Given,
-    tokenizer: str | Path | None,
-    start_from: str | Path | None,
-    engine: Engine,
-    begun: dict[str, Any],
+    folder: RunFolder, settings: Run, given: Given, first: _First, compute: _Compute, name: object
 ) -> _Prepared:
-    seed = begun["seed"]
+    (device, precision, seed), (tokenizer, start_from, _, paths) = compute, first
+    engine, seed = Engine(device, precision or "fp32"), seed or 0
+    begun = {"run": str(name) if isinstance(name, str | Path) else None, "seed": seed}
     require(0 <= seed < 1 << 63, f"`seed` is {seed}, expected 0 to 2^63 - 1")
     settings.training.share(engine.world)
-    sources = _sources(settings, given)
     task: Task
     if isinstance(settings, TokenizerRun):
         require(tokenizer is None, "a tokenizer is not trained on a tokenizer", hint="omit `tokenizer`")
+        require(not paths, "a tokenizer is trained without conditions", hint="omit `condition_tokenizers`")
+        sources = _sources(settings, given, None)
         settings, task = build_tokenizer_task(settings, engine, seed=seed, start_from=start_from)
     else:
+        own = {name: load_tokenizer(path) for name, path in paths.items()}
+        settings = conditioned(settings, own, tokenizer=tokenizer, start_from=start_from)
+        sources = _sources(settings, given, tokenizer or start_from)
         settings, task = build_prior_task(
             settings,
             engine,
@@ -194,6 +215,7 @@ def _begin(
             start_from=start_from,
             class_names=sources[0].class_names,
             images=sources[0],
+            condition_tokenizers=own,
         )
     settings.data.transform(task.image_channels)  # images that cannot be made leave no folder
     check_source(sources[0], task.image_channels)
@@ -216,7 +238,7 @@ def _continue(
     folder: RunFolder,
     given: Given,
     overrides: Sequence[str],
-    compute: tuple[str, str | None, int | None],
+    compute: _Compute,
     stage: Stage | None,
 ) -> _Prepared:
     recorded, environment = read_run(folder)
@@ -233,7 +255,7 @@ def _continue(
     step = folder.newest()
     engine = Engine(device, environment["precision"])
     settings.training.share(engine.world)
-    sources = _sources(settings, given)
+    sources = _sources(settings, given, folder.weights("prior"))
     prints = _fingerprints(sources)
     values = {name: step.values[name] for name in ("seed", *prints)}
     for (name, found), which in zip(prints.items(), ("data has", "held-out images have"), strict=True):
@@ -262,9 +284,10 @@ def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
     return {"fingerprint": sources[0].fingerprint, "heldout_fingerprint": sources[1].fingerprint}
 
 
-def _sources(settings: Run, given: Given) -> tuple[Source, Source]:
+def _sources(settings: Run, given: Given, model: str | Path | None) -> tuple[Source, Source]:
     by_class = _is_steered_by(settings, ClassLabelConfig)
-    return open_sources(settings.data, given, by_class=by_class)
+    kinds = kinds_of(settings, model) if isinstance(settings, PriorRun) else {}
+    return open_sources(settings.data, given, by_class=by_class, kinds=kinds)
 
 
 def _is_steered_by(run: Run, kind: type) -> bool:
@@ -272,7 +295,12 @@ def _is_steered_by(run: Run, kind: type) -> bool:
 
 
 def resolve(
-    run: str | Path | Run | None, overrides: Sequence[str] = (), *, data: Data = None, eval_data: Data = None
+    run: str | Path | Run | None,
+    overrides: Sequence[str] = (),
+    *,
+    data: Data = None,
+    eval_data: Data = None,
+    conditions: Mapping[str, str | Path] | None = None,
 ) -> Run:
     """The typed run of a request: preset < YAML < overrides < data, merged as plain mappings and converted once.
 
@@ -281,6 +309,7 @@ def resolve(
         overrides: Changes, ``"training.steps=100"``.
         data: Where the images come from, in place of the run's source.
         eval_data: Where the held-out images come from, in place of the run's.
+        conditions: Where conditions lie beside the images, by name.
 
     Raises:
         ConfigError: If there is no such preset or file, or a key or value does not fit.
@@ -288,6 +317,9 @@ def resolve(
     if run is None:
         raise ConfigError("no run was given", hint="give a preset or a YAML file; `vqgan presets` lists them")
     changes = with_new_names(parse_overrides(overrides))
+    if conditions:
+        beside = {name: str(path) for name, path in conditions.items()}
+        changes = merge(changes, {"data": {"conditions": beside}})
     layers, preset, where = [], None, f"`{run}`"
     if isinstance(run, TokenizerRun | PriorRun):
         layers, where = [to_mapping(run)], "the run"

@@ -1,6 +1,7 @@
 """The documentation does what it says: its blocks run, its links lead somewhere, what it names exists.
 
-Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png`, two published checkpoints
+Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png`, with `labels.csv` and
+`sketches/` for the photos and `sketch.png`, two published checkpoints
 and, unless the page makes them itself, the runs `runs/photos/{tokenizer,prior,classes}`. Presets keep their image sizes and become tiny, steps become
 few; lines that do not begin with `vqgan` (make, pip) are left out.
 """
@@ -84,6 +85,14 @@ def workplace(tmp_path_factory, write_images) -> Path:
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (0, 0, 32, 64))
     mask.save(root / "mask.png")
+    rows = [
+        f"{place}/{number}.png,{'night' if number % 2 else 'day'}"
+        for place in ("cats", "dogs")
+        for number in range(4)
+    ]
+    (root / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    shutil.copytree(root / "photos", root / "sketches")
+    Image.open(root / "photo.jpg").crop((0, 0, 128, 128)).save(root / "sketch.png")
     for case, folder in (("vqmodel_tiny", "vqgan_imagenet_f16_1024"), ("net2net_class", "cin_transformer")):
         for part in ("checkpoints", "configs"):
             (root / folder / part).mkdir(parents=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vqgan.cli.drawing import class_values
+from vqgan.cli.conditions import class_values
 from vqgan.cli.inputs import find_images, kept_pixels
 from vqgan.cli.outputs import check_targets
 from vqgan.errors import ConfigError

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from vqgan.cli.flags import argument, command, flag
+from vqgan.cli.flags import argument, command, flag, parse_scales
 from vqgan.errors import require
 
 
@@ -66,7 +66,22 @@ class Use(Published, Compute):
 
 
 @command
-class Drawing(Use):
+class Steered(Use):
+    """What steers a prior.
+
+    Attributes:
+        class_: Classes by number or name: `9,232`; short for `--condition class=`. Only `sample` takes several.
+        condition: What steers it: `class=9,232`, or `NAME=FILE` with a picture or map of the image's size, or a layout
+            (JSON). Without `--size` the images have the size of the map.
+    """
+
+    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    class_: str | None = flag("CLASS[,CLASS...]", None)
+    condition: Sequence[str] = flag("NAME=VALUE", ())
+
+
+@command
+class Drawing(Steered):
     """How tokens are drawn.
 
     Attributes:
@@ -95,20 +110,12 @@ class Drawing(Use):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        try:
-            fits = self.guidance.count(":") <= 1 and all(0 <= scale < 2**20 for scale in self.scales)
-        except ValueError:
-            fits = False
-        hint = "write `--guidance 3`, or `--guidance 0:3` for the first and the last token"
-        require(
-            fits, f"`--guidance` is `{self.guidance}`, expected one or two numbers of at least 0", hint=hint
-        )
+        parse_scales(self.guidance)  # refused before anything is read
 
     @property
     def scales(self) -> tuple[float, float]:
         """Guidance at the first and at the last token."""
-        scales = [float(part) for part in self.guidance.split(":")]
-        return scales[0], scales[-1]
+        return parse_scales(self.guidance)
 
 
 @command
@@ -123,13 +130,10 @@ class Sample(Drawing):
             is local.
         zoom: Write each image band by band, so that it need not fit in memory, and also as tiles of every level of
             detail (Deep Zoom) with a page that zooms: `000000.html`. `--frames` then follow its rows, made smaller.
-        class_: Classes by number or name: `9,232`.
     """
 
     count: int = flag("N", 8, minimum=1)
-    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
     zoom: bool = flag("", False)
-    class_: str | None = flag("CLASS[,CLASS...]", None)
 
 
 @command
@@ -148,7 +152,6 @@ class Complete(Drawing):
         margin: Also draw so many tokens around a hole; by default none, with `--no-paste` 1.
         no_paste: Leave the kept part as the tokens describe it, too.
         size: Resize and crop to this size first; by default the size the prior was trained on.
-        class_: The class of all images, by number or name.
     """
 
     images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
@@ -157,8 +160,6 @@ class Complete(Drawing):
     refine: int = flag("N", 0, minimum=0)
     margin: int | None = flag("N", None, minimum=0)
     no_paste: bool = flag("", False)
-    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
-    class_: str | None = flag("CLASS", None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,7 +176,7 @@ class Complete(Drawing):
 
 
 @command
-class Score(Use):
+class Score(Steered):
     """Tells how probable each token of images is: `NAME.png` is the image under a heat map, `NAME.npy` the numbers.
 
     These are -log p in nats, (rows, columns) of tokens. Black is certain; white is no better than a guess among
@@ -186,12 +187,9 @@ class Score(Use):
         images: Image files, or folders of them (read with their sub-folders).
         size: Resize and crop to this size first; by default images keep theirs, without pixels at the border that do
             not fill a token.
-        class_: The class of all images, by number or name.
     """
 
     images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
-    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
-    class_: str | None = flag("CLASS", None)
 
 
 @command
@@ -308,10 +306,15 @@ class TrainPrior(TrainTokenizer):
 
     Attributes:
         tokenizer: The trained tokenizer: a file or a run folder.
+        condition: What steers it, beside the images: `class=TABLE.csv` (`file,class` in each line), `layout=BOXES.json`
+            (like COCO's), or `NAME=FOLDER` of maps with the paths of the images.
+        condition_tokenizer: The trained tokenizer of such maps; without one, they share that of the images.
     """
 
     stage = "prior"
     tokenizer: str | None = flag("FILE|RUN", None)
+    condition: Sequence[str] = flag("NAME=PATH", ())
+    condition_tokenizer: Sequence[str] = flag("NAME=FILE|RUN", ())
 
 
 @command

@@ -11,6 +11,7 @@ import torch
 
 from vqgan.checkpoints.format import Header
 from vqgan.cli import commands
+from vqgan.cli.conditions import Asked, asked_of
 from vqgan.cli.inputs import (
     find_images,
     kept_pixels,
@@ -20,8 +21,6 @@ from vqgan.cli.inputs import (
 )
 from vqgan.cli.outputs import check_frames, check_targets, print_paths, settings_text, side_by_side
 from vqgan.cli.progress import ProgressBar
-from vqgan.conditioning import ClassLabel, SceneLayout, TokenizedImage
-from vqgan.errors import require
 from vqgan.evaluation.growth import Frames, write_rows
 from vqgan.images import Pixels, TilePyramid, printable, save_png, smaller, to_uint8
 from vqgan.inpainting import inpaint, least_likely
@@ -45,7 +44,8 @@ def sample(flags: commands.Sample) -> None:
     out = Path(flags.out)
     check_frames(out / "frames", flags.frames, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    wanted = [each for each in _conditions(flags.class_, model) for _ in range(flags.count)]
+    asked = asked_of(flags, model)
+    wanted = [each for each in asked.classes for _ in range(flags.count)]
     names = [f"{number:06d}.png" for number in range(len(wanted))]
     targets = (
         [each for name in names for each in TilePyramid.names(Path(name).stem)]
@@ -54,31 +54,35 @@ def sample(flags: commands.Sample) -> None:
     )
     check_targets(out, [*names, *targets], overwrite=flags.overwrite)
     if flags.temperature == 0 and flags.count > 1:
-        of_class = " of a class" if flags.class_ is not None else ""
+        of_class = " of a class" if asked.class_text is not None else ""
         logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
 
     if flags.zoom:
-        _draw_rows(flags, model, header, list(zip(names, wanted, strict=True)))
+        _draw_rows(flags, model, header, asked, list(zip(names, wanted, strict=True)))
         return
 
     def draw(part: Sequence[Condition], **settings: Any) -> Images:
-        condition = {name: [each[name] for each in part] for name in part[0]}
-        return model.sample(len(part), flags.size, condition, **settings)
+        condition = {**asked.shared, **{name: [each[name] for each in part] for name in part[0]}}
+        return model.sample(len(part), asked.size, condition, **settings)
 
-    images = zip(names, map(_text, wanted), wanted, strict=True)
-    overview = {} if flags.class_ is None else {"class": flags.class_}
+    images = zip(names, [{**asked.text, **_text(each)} for each in wanted], wanted, strict=True)
+    overview = {**asked.text, **({} if asked.class_text is None else {"class": asked.class_text})}
     _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview)
 
 
 def _draw_rows(
-    flags: commands.Sample, model: Synthesizer, header: Header, wanted: Sequence[tuple[str, Condition]]
+    flags: commands.Sample,
+    model: Synthesizer,
+    header: Header,
+    asked: Asked,
+    wanted: Sequence[tuple[str, Condition]],
 ) -> None:
     """Draws one image after the other, each written while it is decoded; prints the paths of pictures and pages."""
     out, memory, paths = Path(flags.out), memory_of(flags, model.tokenizer), []
     make_folder(out)
     rows, columns = model.config.window
     factor, channels = model.tokenizer.downsample_factor, model.tokenizer.image_channels
-    size = flags.size or (rows * factor, columns * factor)
+    size = asked.size or (rows * factor, columns * factor)
     with ProgressBar() as bar:
         for number, (name, condition) in enumerate(wanted):
             settings = SamplingSettings(
@@ -90,8 +94,13 @@ def _draw_rows(
                 flags.window_stride,
                 flags.scales,
             )
-            text = {"size": f"{size[0]}x{size[1]}", "seed": str(settings.seed), **_text(condition)}
-            info = {**settings_text(flags, header, model), **text}
+            text = {
+                "size": f"{size[0]}x{size[1]}",
+                "seed": str(settings.seed),
+                **asked.text,
+                **_text(condition),
+            }
+            info, condition = {**settings_text(flags, header, model), **text}, {**asked.shared, **condition}
             bands = model.sample_rows(size, condition, settings, memory=memory, on_progress=bar)
             frames = None if number else flags.frames
             paths += write_rows(bands, out / name, size, channels=channels, info=info, frames=frames)
@@ -106,10 +115,11 @@ def complete(flags: commands.Complete) -> None:
     check_frames(out / "frames", flags.frames, inputs, overwrite=flags.overwrite)
     check_targets(out, [f"{name}.png" for name, _ in found], inputs, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    condition = one_condition(flags.class_, model)
+    asked = asked_of(flags, model)
+    condition = asked.only()
     tokenizer, (rows, columns) = model.tokenizer, model.config.window
     factor = tokenizer.downsample_factor
-    size = flags.size or (rows * factor, columns * factor)
+    size = asked.size or (rows * factor, columns * factor)
     tokenizer.grid_size(size)
     mask = kept_pixels(keep, size) if flags.redraw is None else None
     more: dict[str, Any] = {"margin": flags.margin, "paste": not flags.no_paste, "refine": flags.refine}
@@ -123,61 +133,13 @@ def complete(flags: commands.Complete) -> None:
         return inpaint(model, images, kept, condition, **more, **settings)
 
     info = {"keep": printable(keep)} if flags.redraw is None else {"redraw": str(flags.redraw)}
-    info |= _text(condition)
+    info |= {**asked.text, **_text(asked.classes[0])}
     images = ((f"{each.name}.png", info, each.images) for each in read_named(found, size, tokenizer))
     _draw(flags, model, header, images, count=len(found), draw=draw)
 
 
 def _text(condition: Condition) -> dict[str, str]:
     return {name: str(value) for name, value in condition.items()}
-
-
-def one_condition(text: str | None, model: Synthesizer) -> Condition:
-    """The condition of all images. Raises ConfigError as :func:`_conditions`, or if there are several."""
-    condition, *more = _conditions(text, model)
-    require(not more, f"`--class` is `{text}`, expected one class for all images", hint="name one")
-    return condition
-
-
-def _conditions(text: str | None, model: Synthesizer) -> list[Condition]:
-    """The classes of ``--class`` as conditions; an empty one without, where the prior needs none.
-
-    Raises:
-        ConfigError: If ``--class`` is missing, malformed or not for this model, or no flag can steer it.
-    """
-    conditioner, name = model.conditioner, model.conditioner.name
-    if isinstance(conditioner, ClassLabel):
-        hint = f"name one or several: `--class 0,1`; each is {conditioner.known}"
-        require(
-            text is not None or model.config.has_null_tokens, "this prior draws images of a class", hint=hint
-        )
-        if text is not None:
-            return [{name: each} for each in class_values(text, conditioner.config.class_names)]
-    steered = "takes no condition" if name == "unconditional" else f"is steered by `{name}`"
-    require(
-        not isinstance(conditioner, TokenizedImage | SceneLayout),
-        f"this prior {steered}; the commands draw with a class, with coordinates or without a condition",
-        hint="draw from Python, with `condition`: see docs/concepts/conditions.md",
-    )
-    require(text is None, f"`--class` was given, but this prior {steered}", hint="omit `--class`")
-    return [{}]
-
-
-def class_values(text: str, names: Sequence[str] = ()) -> list[int | str]:
-    """Classes from ``--class``: digits are a number unless a class has that name.
-
-    Args:
-        text: What was given.
-        names: The model's classes.
-
-    Example:
-        >>> class_values("9,fox"), class_values("1,2", names=["0", "1"])
-        ([9, 'fox'], ['1', 2])
-    """
-    words = [word.strip() for word in text.split(",")]
-    hint = "name one or several: `--class 0,1`"
-    require(all(words), f"`--class` is `{text}`, expected classes with commas between", hint=hint)
-    return [int(word) if word.isdecimal() and word not in names else word for word in words]
 
 
 def _draw(

@@ -180,3 +180,48 @@ def parse_size(text: str) -> Size:
             f"`{text}` is not a size", hint="write `HEIGHTxWIDTH`, for example `96x80`, or `256` for a square"
         )
     return int(parts[0]), int(parts[-1])
+
+
+def named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
+    """The values of a repeatable flag that names each: `NAME=VALUE`.
+
+    Raises:
+        ConfigError: If a text is not of that form, or a name stands twice.
+
+    Example:
+        >>> named_values("--condition", ["class=fox", "depth=a=b.png"])
+        {'class': 'fox', 'depth': 'a=b.png'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        require(
+            name != "" and value != "",
+            f"`{flag}` is `{text}`, expected a name and a value",
+            hint=f"write `{flag} NAME=VALUE`",
+        )
+        require(name not in found, f"`{flag}` names `{name}` twice", hint="omit one of the two")
+        found[name] = value
+    return found
+
+
+def parse_scales(text: str) -> tuple[float, float]:
+    """Reads the two numbers of `0:3`, or `3` as both.
+
+    Raises:
+        ConfigError: If the text is neither, or a number is below 0.
+
+    Example:
+        >>> parse_scales("0:3"), parse_scales("2.5")
+        ((0.0, 3.0), (2.5, 2.5))
+    """
+    try:
+        scales = [float(part) for part in text.split(":")]
+    except ValueError:
+        scales = []
+    require(
+        len(scales) in (1, 2) and all(0 <= scale < 2**20 for scale in scales),
+        f"`--guidance` is `{text}`, expected one or two numbers of at least 0",
+        hint="write `--guidance 3`, or `--guidance 0:3` for the first and the last token",
+    )
+    return scales[0], scales[-1]

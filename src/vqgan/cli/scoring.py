@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from vqgan.cli import commands
-from vqgan.cli.drawing import one_condition
+from vqgan.cli.conditions import asked_of
 from vqgan.cli.inputs import find_images, load_synthesizer, memory_of, read_named
 from vqgan.cli.outputs import check_targets, print_paths, settings_text
 from vqgan.cli.progress import ProgressBar
@@ -27,13 +27,14 @@ def score(flags: commands.Score) -> None:
     targets = [f"{name}{ending}" for name, _ in found for ending in (".png", ".npy", ".json")]
     check_targets(out, targets, [path for _, path in found], overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
-    condition, tokenizer = one_condition(flags.class_, model), model.tokenizer
+    asked, tokenizer = asked_of(flags, model), model.tokenizer
+    condition = asked.only()
     memory, text = memory_of(flags, tokenizer), settings_text(flags, header, model)
     guess = math.log(tokenizer.codebook_size)
     make_folder(out)
     paths: list[Path] = []
     with ProgressBar() as bar, torch.no_grad():
-        for each in read_named(found, flags.size, tokenizer, "crop"):
+        for each in read_named(found, asked.size, tokenizer, "crop"):
             height, width = each.images.shape[2:]
             scores = -model.log_probability(each.images, condition, memory=memory)
             nats = scores.view(tokenizer.grid_size((height, width))).float().cpu().numpy()

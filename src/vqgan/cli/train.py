@@ -1,10 +1,12 @@
 """``vqgan train tokenizer``, ``vqgan train prior``, and ``vqgan demo``, which trains both."""
 
 from pathlib import Path
+from typing import Any
 
 from vqgan import runs
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli import commands
+from vqgan.cli.flags import named_values
 from vqgan.cli.progress import ProgressBar
 
 
@@ -23,7 +25,7 @@ def train(flags: commands.TrainTokenizer) -> None:
                 data=flags.data,
                 eval_data=flags.eval_data,
                 out=flags.out,
-                tokenizer=flags.tokenizer if isinstance(flags, commands.TrainPrior) else None,
+                **_of_prior(flags),
                 start_from=flags.from_,
                 resume=flags.resume,
                 overrides=[
@@ -41,6 +43,17 @@ def train(flags: commands.TrainTokenizer) -> None:
         hint = f"\nhint: continue with `vqgan train {flags.stage} --resume {place.path}`"
         raise KeyboardInterrupt("interrupted" + hint * bool(place.numbers())) from None
     print(folder)
+
+
+def _of_prior(flags: commands.TrainTokenizer) -> dict[str, Any]:
+    """What only a prior's training takes."""
+    if not isinstance(flags, commands.TrainPrior):
+        return {}
+    return {
+        "tokenizer": flags.tokenizer,
+        "conditions": named_values("--condition", flags.condition),
+        "condition_tokenizers": named_values("--condition-tokenizer", flags.condition_tokenizer),
+    }
 
 
 def demo(flags: commands.Demo) -> None:

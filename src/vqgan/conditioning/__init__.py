@@ -6,13 +6,13 @@ from vqgan.conditioning.base import Conditioner
 from vqgan.conditioning.class_label import ClassLabel, ClassLabelConfig
 from vqgan.conditioning.coordinates import Coordinates, CoordinatesConfig
 from vqgan.conditioning.edges import Edges, EdgesConfig
-from vqgan.conditioning.layout import Layout, SceneObject
 from vqgan.conditioning.low_resolution import LowResolution, LowResolutionConfig
 from vqgan.conditioning.palette import Palette, PaletteConfig
 from vqgan.conditioning.scene_layout import SceneLayout, SceneLayoutConfig
 from vqgan.conditioning.several import Several, SeveralConfig, SingleConfig
 from vqgan.conditioning.tokenized_image import TokenizedImage, TokenizedImageConfig
 from vqgan.conditioning.unconditional import Unconditional, UnconditionalConfig
+from vqgan.layout import Layout, SceneObject
 from vqgan.tokenizer import Tokenizer
 
 ConditionerConfig = SingleConfig | SeveralConfig

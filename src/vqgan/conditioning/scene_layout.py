@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.conditioning.layout import WHOLE, Box, Layout, SceneObject, mirrored, overlaps, within
 from vqgan.config import Bounds, Config, Count, from_mapping
 from vqgan.errors import ConfigError, require
+from vqgan.layout import WHOLE, Box, Layout, SceneObject, mirrored, overlaps, within
 from vqgan.types import Condition, ConditionTokens
 
 _GROUP, _OCCLUDED, _DEPICTION, _INSIDE = 1, 2, 4, 8

@@ -14,7 +14,7 @@ import numpy as np
 from vqgan.config import Config
 from vqgan.data.source import Item, Source
 from vqgan.errors import DataError, printable, reason_of
-from vqgan.images import check_image, list_images, read_pixels
+from vqgan.images import check_image, list_images, picture_size, read_pixels
 from vqgan.images.paths import natural
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,10 @@ class FileSource(Source):
         """Checks the header of a file."""
         frames = check_image(self._root / self._paths[index], channels)
         return frames if self._first_only else 1
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Rows and columns by the header of a file."""
+        return picture_size(self._root / self._paths[index])
 
     def label(self, index: int) -> str:
         """The path of the file, and the number of a later frame."""

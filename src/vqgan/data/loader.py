@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vqgan.data.source import Source
-from vqgan.data.transforms import Cut, TransformConfig, cut_out, draw_cut
+from vqgan.data.source import Item, Source
+from vqgan.data.transforms import Cut, TransformConfig, cut_layout, cut_map, cut_out, draw_cut
 from vqgan.errors import DataError, VqganError
+from vqgan.layout import Layout
 from vqgan.types import Batch
 
 logger = logging.getLogger(__name__)
@@ -167,7 +169,7 @@ class _Reader(Dataset[Batch | VqganError]):
         wanted = self.transform
         # For grey images, colour is resized, then made grey.
         channels = 3 if wanted.image_channels == 1 else wanted.image_channels
-        good: list[tuple[Tensor, Cut, int, int | None]] = []
+        good: list[_Sample] = []
         bad: dict[str, str] = {}
         for sample in samples:
             one = (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
@@ -176,25 +178,50 @@ class _Reader(Dataset[Batch | VqganError]):
                     item = self.source.read(index, channels, wanted.smallest_side())
                     shape, chance = item.pixels.shape, augmentation(sample, self.seed or 0)
                     cut = draw_cut((shape[0], shape[1]), wanted, chance)
-                    good.append((cut_out(item.pixels, wanted, cut), cut, sample, item.class_index))
+                    values = self._values(item, cut, None if self.seed is None else chance)
+                    good.append(
+                        _Sample(cut_out(item.pixels, wanted, cut), cut, sample, item.class_index, values)
+                    )
                     break
                 except DataError as error:
                     label = self.source.label(index)
                     bad[label] = reason_in(error, label)
-        images, cuts, numbers, classes = zip(*good, strict=True) if good else ((), (), (), ())
-        condition: dict[str, Tensor] = {}
+        condition: dict[str, Any] = {}
         if self.source.class_names:
-            condition["class"] = torch.tensor(classes, dtype=torch.int64)
+            condition["class"] = torch.tensor([each.class_index for each in good], dtype=torch.int64)
         if wanted.coordinates:
-            maps = [cut.coordinates(wanted.image_size) for cut in cuts]
+            maps = [each.cut.coordinates(wanted.image_size) for each in good]
             condition["coordinates"] = _stacked(maps, 1, *wanted.image_size)
+        for name in good[0].values if good else ():
+            parts = [each.values[name] for each in good]
+            condition[name] = parts if isinstance(parts[0], Layout) else torch.stack(parts)
+        corners = torch.tensor([each.cut.corner for each in good]).view(-1, 2).long()
         return Batch(
-            images=_stacked(images, wanted.image_channels, *wanted.window()),
+            images=_stacked([each.image for each in good], wanted.image_channels, *wanted.window()),
             condition=condition,
-            sample=torch.tensor(numbers, dtype=torch.int64),
+            sample=torch.tensor([each.number for each in good], dtype=torch.int64),
             skipped=tuple(bad.items()),
-            corner=torch.tensor([cut.corner for cut in cuts]).view(-1, 2).long() if wanted.context else None,
+            corner=corners if wanted.context else None,
         )
+
+    def _values(self, item: Item, cut: Cut, chance: np.random.Generator | None) -> dict[str, Any]:
+        """The conditions of a sample, cut out of those of its image."""
+        return {
+            name: cut_layout(value, self.transform, cut, chance)
+            if isinstance(value, Layout)
+            else cut_map(value, self.transform, cut)
+            for name, value in item.condition.items()
+        }
+
+
+class _Sample(NamedTuple):
+    """An image as it is trained on, how it was cut out, its number and class, and its maps and layouts by name."""
+
+    image: Tensor
+    cut: Cut
+    number: int
+    class_index: int | None
+    values: Mapping[str, Any]
 
 
 def _stacked(tensors: Sequence[Tensor], *shape: int) -> Tensor:

@@ -3,14 +3,16 @@
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from vqgan.images import Pixels
+from vqgan.images import Map, Pixels
+from vqgan.layout import Layout
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +30,12 @@ class Item:
     Attributes:
         pixels: The whole image.
         class_index: Position in the source's ``class_names``; None if the source has no classes.
+        condition: Maps of the image's size and layouts, by name.
     """
 
     pixels: Pixels
     class_index: int | None
+    condition: Mapping[str, Map | Layout] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -86,6 +90,15 @@ class Source(ABC):
         """
         self.read(index, channels)
         return 1
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Rows and columns of image ``index``, by default by reading it.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        rows, columns, _ = self.read(index).pixels.shape
+        return rows, columns
 
     def keys(self) -> list[bytes]:
         """What identifies each image when some are held out: by default its number."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vqgan.config import Config, Count, Natural
 from vqgan.errors import require
-from vqgan.images import Pixels, fit, to_float, with_channels
+from vqgan.images import Map, Pixels, fit, fit_map, map_tensor, to_float, with_channels
+from vqgan.layout import Layout
 
 Resize = int | tuple[int, int] | Literal["cover"] | None
 """What an image is resized to before the crop: its shorter side, a range of it, just enough, or not at all."""
@@ -169,3 +170,23 @@ def transform(
         Values in [-1, 1].
     """
     return cut_out(pixels, config, draw_cut((pixels.shape[0], pixels.shape[1]), config, generator))
+
+
+def cut_map(values: Map, config: Framing, cut: Cut) -> Tensor:
+    """The part of a map that belongs to a sample, without context, as :func:`~vqgan.images.map_tensor` has it."""
+    part = fit_map(values, config.window(), cut.at, cut.scale)
+    (top, left), (rows, columns) = cut.corner, config.image_size
+    return map_tensor((part[:, ::-1] if cut.flip else part)[top : top + rows, left : left + columns])
+
+
+def cut_layout(layout: Layout, config: Framing, cut: Cut, generator: np.random.Generator | None) -> Layout:
+    """The layout with the part of the picture that a sample shows, its objects shuffled if there is a ``generator``."""
+    (top, left), size = cut.start, config.image_size
+    if cut.flip:
+        left = cut.whole[1] - size[1] - left  # in the picture that is not mirrored
+    shares = left / cut.whole[1], top / cut.whole[0], size[1] / cut.whole[1], size[0] / cut.whole[0]
+    x, y, width, height = (min(max(share, 0.0), 1.0) for share in shares)
+    objects = layout.objects
+    if generator is not None:
+        objects = tuple(objects[int(number)] for number in generator.permutation(len(objects)))
+    return Layout(objects=objects, crop=(x, y, width, height), is_flipped=cut.flip)

@@ -5,9 +5,19 @@ Files and data sources hold uint8 pixels (H, W, c); models hold floats (c, H, W)
 
 from vqgan.errors import printable
 from vqgan.images.edges import canny
+from vqgan.images.maps import Map, map_tensor, read_map
 from vqgan.images.paths import list_images
-from vqgan.images.pixels import Pixels, fit, from_array, smaller, to_float, to_uint8, with_channels
+from vqgan.images.pixels import (
+    Pixels,
+    fit,
+    fit_map,
+    from_array,
+    smaller,
+    to_float,
+    to_uint8,
+    with_channels,
+)
 from vqgan.images.png_rows import PngRows
-from vqgan.images.reading import check_image, pixels_of, read_images, read_pixels
+from vqgan.images.reading import check_image, picture_size, pixels_of, read_images, read_pixels
 from vqgan.images.tile_pyramid import TilePyramid
 from vqgan.images.writing import grid, save_apng, save_png, to_pictures, to_sheet, write_images

@@ -106,14 +106,62 @@ def fit(
     height, width, count = pixels.shape
     if count not in MODES:
         return np.concatenate([fit(pixels[:, :, i : i + 1], size, at, scale) for i in range(count)], axis=2)
+    box = _part((height, width), size, at, scale)
+    if box is None:
+        return _whole_pixels(pixels, size, at)
+    return to_array(to_picture(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
+
+
+def fit_map(
+    values: np.ndarray, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5), scale: float = 0.0
+) -> np.ndarray:
+    """As :func:`fit`, of a map: pictures (uint8) as there, floats (H W 1) unrounded, labels (H W) by the nearest.
+
+    Example:
+        >>> fit_map(np.array([[0, 7], [7, 7]]), (4, 4)).tolist()[0]
+        [0, 0, 7, 7]
+    """
+    if values.dtype == np.uint8 and values.ndim == 3:
+        return fit(values, size, at, scale)
+    box = _part((values.shape[0], values.shape[1]), size, at, scale)
+    if box is None:
+        return _whole_pixels(values, size, at)
+    if values.dtype.kind == "f":
+        picture = Image.fromarray(values[:, :, 0]).resize(
+            (size[1], size[0]), Image.Resampling.BICUBIC, box=box
+        )
+        return np.array(picture)[:, :, None]
+    left, top, right, bottom = box
+    rows, columns = (
+        np.floor(start + (np.arange(count) + 0.5) * ((end - start) / count))
+        .astype(np.int64)
+        .clip(0, side - 1)
+        for start, end, count, side in (
+            (top, bottom, size[0], len(values)),
+            (left, right, size[1], values.shape[1]),
+        )
+    )
+    return values[rows[:, None], columns]
+
+
+def _part(
+    shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float], scale: float
+) -> tuple[float, float, float, float] | None:
+    """The edges (left, top, right, bottom) of the part that is resized; None where it only is cut out."""
+    height, width = shape
     scale = max(scale, size[0] / height, size[1] / width)
     if scale == 1:
-        top, left = math.ceil((height - size[0]) * at[0] - 0.5), math.ceil((width - size[1]) * at[1] - 0.5)
-        return pixels[top : top + size[0], left : left + size[1]]
+        return None
     rows, columns = min(height, size[0] / scale), min(width, size[1] / scale)
     top_edge, left_edge = (height - rows) * at[0], (width - columns) * at[1]
-    box = (left_edge, top_edge, min(width, left_edge + columns), min(height, top_edge + rows))
-    return to_array(to_picture(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box))
+    right, bottom = min(width, left_edge + columns), min(height, top_edge + rows)
+    return left_edge, top_edge, float(right), float(bottom)
+
+
+def _whole_pixels(values: np.ndarray, size: tuple[int, int], at: tuple[float, float]) -> np.ndarray:
+    height, width = values.shape[:2]
+    top, left = math.ceil((height - size[0]) * at[0] - 0.5), math.ceil((width - size[1]) * at[1] - 0.5)
+    return values[top : top + size[0], left : left + size[1]]
 
 
 def smaller(pixels: Pixels, longest: int) -> UInt8[np.ndarray, "rows columns c"]:

@@ -142,7 +142,7 @@ def read_pixels(
         DataError: If it is not a regular file, not an image in one of ``FORMATS``, too large, or damaged; or an array
             of another kind or number of channels.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         if isinstance(image, np.ndarray):
             return with_channels(from_array(image, "the array"), channels, "the array")
         if frame is None and _num_frames(image) > 1:
@@ -174,13 +174,26 @@ def check_image(path: Path, channels: int) -> int:
     Raises:
         DataError: If the header shows that ``read_pixels`` will refuse it.
     """
-    with _opened(path, lazily=True) as image:
+    with opened(path, lazily=True) as image:
         if isinstance(image, np.ndarray):
             with_channels(from_array(image[:1], "the array"), channels, "the array")
             return 1
         if channels not in MODES:
             with_channels(np.zeros((1, 1, 3), np.uint8), channels, "the picture")
         return _num_frames(image)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of the upright picture, or of the array, by its header.
+
+    Raises:
+        DataError: If the header cannot be read.
+    """
+    with opened(path, lazily=True) as image:
+        if isinstance(image, np.ndarray):
+            return image.shape[0], image.shape[1]
+        turned = _orientation(image) > 4
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _num_frames(image: Image.Image) -> int:
@@ -192,7 +205,7 @@ def _num_frames(image: Image.Image) -> int:
 
 
 @contextmanager
-def _opened(path: str | Path, lazily: bool = False) -> Iterator[Image.Image | np.ndarray]:
+def opened(path: str | Path, lazily: bool = False) -> Iterator[Image.Image | np.ndarray]:
     """A file's picture, not decoded yet, or array; whatever goes wrong with it becomes a DataError that names it."""
     try:
         _check_file(path)

@@ -1,7 +1,7 @@
 """From a run's configuration to the task that the loop drives."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,10 +17,8 @@ from vqgan.checkpoints.tensors import below
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
-    SceneLayoutConfig,
     SeveralConfig,
     SingleConfig,
-    TokenizedImageConfig,
     build_conditioner,
     parts_of,
 )
@@ -33,6 +31,7 @@ from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer, receptive_field
 from vqgan.training.computed import completed, refuse_cached
+from vqgan.training.conditions import check_conditions, take_tokenizers
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import PriorRun, Run, TokenizerRun, differences, read_run
@@ -166,6 +165,7 @@ def build_prior_task(
     start_from: str | Path | None,
     class_names: tuple[str, ...],
     images: Source | None = None,
+    condition_tokenizers: Mapping[str, Tokenizer] | None = None,
 ) -> tuple[PriorRun, PriorTask]:
     """The task of a prior's run, with fresh weights from the seed or those of ``start_from``.
 
@@ -175,16 +175,10 @@ def build_prior_task(
     Raises:
         ConfigError: If neither a tokenizer nor a synthesizer to start from is given, or ``data.context`` does not fit.
         CheckpointError: If a file holds another kind of model.
-        DataError: If the condition is a class and the images have none, or others; or a second picture or a
-            layout, which no data source has.
+        DataError: If the condition is a class and the images have none, or others; or a second picture or a layout that
+            the data does not name.
     """
-    for part in parts_of(run.conditioner):
-        if isinstance(part, TokenizedImageConfig | SceneLayoutConfig):
-            raise DataError(
-                f"the condition is a `{part.__struct_config__.tag}`, but the images come without one",
-                hint="set `conditioner.kind` to `unconditional`, `class_label` or `coordinates`, or `edges`, `palette` "
-                "or `low_resolution`, which are computed from the images",
-            )
+    check_conditions(run)
     torch.manual_seed(seed)
     file = find_file(Path(start_from)) if start_from is not None else None
     if file is not None:
@@ -200,6 +194,7 @@ def build_prior_task(
         named = msgspec.structs.replace(run, conditioner=_with_classes(found, class_names))
         synthesizer = Synthesizer(synthesizer_config(named, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)
+        take_tokenizers(synthesizer.conditioner, condition_tokenizers or {})
     _check_context(run.data.context, synthesizer.tokenizer)
     refuse_cached(synthesizer, run.data)
     config = synthesizer.config

@@ -126,7 +126,10 @@ class Observer:
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with images, codes and condition on a device; numbers and corners stay where they are read."""
-    condition = {name: tensor.to(device) for name, tensor in batch.condition.items()}
+    condition = {
+        name: values.to(device) if isinstance(values, Tensor) else values
+        for name, values in batch.condition.items()
+    }
     indices = None if batch.indices is None else batch.indices.to(device)
     return replace(batch, images=batch.images.to(device), condition=condition, indices=indices)
 

@@ -4,11 +4,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig, UnconditionalConfig
 from vqgan.config import Config, Natural, from_mapping, read_yaml, to_mapping
 from vqgan.data import SourceConfig, open_source
+from vqgan.data.conditions import ConditionKind, with_conditions
 from vqgan.data.given import MemoryConfig
 from vqgan.data.image_files import WhichFrames
 from vqgan.data.source import Source
@@ -37,6 +40,9 @@ class DataConfig(Framing, frozen=True, kw_only=True):
         cached_codes: How many variants of each picture (shifted by less than a cell, some mirrored) a prior's tokenizer
             encodes whole before the first step; training samples are random crops of their codes. 0 encodes each crop
             when it is due.
+        conditions: Where conditions lie beside the images, by name: a table (`class`), a file of boxes (`layout`), else
+            a folder of maps.
+        eval_conditions: Those of `eval_source`, where they lie elsewhere.
     """
 
     source: SourceConfig | MemoryConfig | None = None
@@ -44,6 +50,8 @@ class DataConfig(Framing, frozen=True, kw_only=True):
     frames: WhichFrames = "first"
     workers: Natural = 0
     cached_codes: Natural = 0
+    conditions: dict[str, str] = msgspec.field(default_factory=dict)
+    eval_conditions: dict[str, str] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,6 +63,13 @@ class DataConfig(Framing, frozen=True, kw_only=True):
                 "codes of whole pictures, which are encoded at their own resolution",
                 hint=f"set `data.{name}={text}`, or `data.cached_codes=0`",
             )
+        beside = sorted({*self.conditions, *self.eval_conditions} - {"class"})
+        require(
+            self.cached_codes == 0 or not beside,
+            f"`data.cached_codes` is {self.cached_codes}, but the condition `{beside[0] if beside else ''}` must be "
+            "cut out with each crop",
+            hint="set `data.cached_codes=0`",
+        )
 
     def transform(self, channels: int, *, coordinates: bool = False) -> TransformConfig:
         """How an image becomes a tensor of this number of channels, perhaps with its place in its picture."""
@@ -63,7 +78,11 @@ class DataConfig(Framing, frozen=True, kw_only=True):
 
 
 def open_sources(
-    data: DataConfig, given: Given = (None, None), *, by_class: bool = False
+    data: DataConfig,
+    given: Given = (None, None),
+    *,
+    by_class: bool = False,
+    kinds: Mapping[str, ConditionKind] | None = None,
 ) -> tuple[Source, Source]:
     """The training images and the held-out images of a run.
 
@@ -71,10 +90,11 @@ def open_sources(
         data: Where they come from.
         given: Replaces its two sources where the images themselves were given.
         by_class: Whether both must have the same classes.
+        kinds: What the conditions expect of the files beside the images.
 
     Raises:
         ConfigError: If no source is named.
-        DataError: If a source cannot be read, or the classes differ.
+        DataError: If a source or a condition cannot be read, they do not fit, or the classes differ.
     """
     source, own = (
         each if isinstance(each, Source) else config
@@ -82,11 +102,12 @@ def open_sources(
     )
     if source is None:
         raise ConfigError("no images were given", hint='give `data="FOLDER"`')
-    whole = open_source(source, frames=data.frames)
+    whole = with_conditions(open_source(source, frames=data.frames), data.conditions, kinds or {})
     if own is None:
         images, others = whole.part("train"), whole.part("heldout")
     else:
-        other = open_source(own, frames=data.frames)
+        paths = {**data.conditions, **data.eval_conditions}
+        other = with_conditions(open_source(own, frames=data.frames), paths, kinds or {})
         images = whole.part("all" if whole.held_out is None else "train")
         others = other.part("all" if other.held_out is None else "heldout")
     if by_class and images.class_names != others.class_names:
@@ -114,6 +135,11 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
                 f"`data.{name}` is {value}, expected 0: a tokenizer learns from what it sees",
                 hint="set it in the run of a prior",
             )
+        require(
+            not (self.data.conditions or self.data.eval_conditions),
+            "`data.conditions` are given, but a tokenizer takes none",
+            hint="set them in the run of a prior",
+        )
         task, has_layers = self.task, self.tokenizer.autoencoder is not None
         require(
             has_layers or (task.discriminator is None and task.perceptual is None),
@@ -136,7 +162,9 @@ class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):
         super().__post_init__()
         check_token_order(self.token_order)
         require(
-            self.task.condition_dropout == 0 or not isinstance(self.conditioner, UnconditionalConfig),
+            self.task.condition_dropout == 0
+            or bool(self.data.conditions)
+            or not isinstance(self.conditioner, UnconditionalConfig),
             f"`task.condition_dropout` is {self.task.condition_dropout}, but there is no condition to hide",
             hint="set `task.condition_dropout=0`, or choose another `conditioner.kind`",
         )
@@ -181,7 +209,14 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         ) from None
 
 
-_MAY_DIFFER = ("data.workers", "data.source", "data.eval_source", "task.perceptual.weights")
+_MAY_DIFFER = (
+    "data.workers",
+    "data.source",
+    "data.eval_source",
+    "data.conditions",
+    "data.eval_conditions",
+    "task.perceptual.weights",
+)
 """What may change on resuming, besides the device: paths and processes. The data's fingerprint must stay."""
 
 

@@ -52,7 +52,8 @@ def test_training_says_that_the_images_come_without_such_a_condition(tmp_path, c
     run = msgspec.structs.replace(tiny.prior_run(), conditioner=conditioner)
     kind = conditioner.__struct_config__.tag
     with pytest.raises(
-        DataError, match=f"the condition is a `{kind}`, but the images come without one\nhint: set"
+        DataError,
+        match=f"the condition is a `{kind}`, but the images come without one\nhint: give `--condition ",
     ):
         build_prior_task(
             run, Engine("cpu"), seed=0, tokenizer=path, start_from=None, class_names=("cat", "dog", "fox")

@@ -1,8 +1,8 @@
 import pytest
 
 from vqgan.conditioning import Layout, SceneObject
-from vqgan.conditioning.layout import overlaps, within
 from vqgan.errors import ConfigError
+from vqgan.layout import overlaps, within
 
 
 @pytest.mark.parametrize(

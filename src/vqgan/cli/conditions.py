@@ -1,0 +1,141 @@
+"""The conditions that ``--condition`` and ``--class`` ask for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vqgan.cli import commands
+from vqgan.cli.flags import Size, named_values
+from vqgan.conditioning import ClassLabel, Conditioner, Layout, SceneLayout, TokenizedImage
+from vqgan.config import from_mapping
+from vqgan.data.conditions import Maps
+from vqgan.data.layouts import LayoutFile, read_json
+from vqgan.errors import DataError, closest, printable, require
+from vqgan.images import map_tensor, read_images, read_map
+from vqgan.synthesizer import Synthesizer
+from vqgan.types import Condition
+
+
+@dataclass
+class Asked:
+    """What the images of a command are steered by.
+
+    Attributes:
+        classes: A condition for each class that is asked for; one without a value if there is none.
+        shared: Values that are the same for all images.
+        text: What files say of these.
+        class_text: The classes as they are asked for, if they are.
+        size: Height and width of the images: as asked for, or else those of the maps.
+    """
+
+    classes: list[Condition] = field(default_factory=lambda: [{}])
+    shared: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, str] = field(default_factory=dict)
+    class_text: str | None = None
+    size: Size | None = None
+
+    def only(self) -> Condition:
+        """The condition of all images. Raises ConfigError if there are several."""
+        what = f"`--class` is `{self.class_text}`, expected one class for all images"
+        require(len(self.classes) == 1, what, hint="name one")
+        return {**self.shared, **self.classes[0]}
+
+
+def asked_of(flags: commands.Steered, model: Synthesizer) -> Asked:
+    """Reads all values.
+
+    Raises:
+        ConfigError: If one is missing, malformed, not for this model, or of another size than the images.
+        DataError: If a file cannot be read.
+    """
+    parts = {part.name: part for part in model.conditioner.parts if part.needs_value}
+    given = named_values("--condition", flags.condition)
+    steered = f"is steered by {_quoted([part.name for part in model.conditioner.parts])}"
+    if model.conditioner.name == "unconditional":
+        steered = "takes no condition"
+    if flags.class_ is not None:
+        require("class" not in given, "both `--class` and `--condition class=` are given", hint="omit one")
+        require("class" in parts, f"`--class` was given, but this prior {steered}", hint="omit `--class`")
+        given["class"] = flags.class_
+    for name in given:
+        hint = closest(name, parts) if parts else "omit it"
+        require(name in parts, f"`--condition {name}=` was given, but this prior {steered}", hint=hint)
+    asked = Asked(size=flags.size)
+    for name, part in parts.items():
+        if name not in given:
+            _check_missing(part, steered, is_needed=not model.config.has_null_tokens)
+        elif isinstance(part, ClassLabel):
+            values = class_values(given[name], part.config.class_names)
+            asked.classes, asked.class_text = [{name: each} for each in values], given[name]
+        else:
+            asked.text[name] = printable(given[name])
+            asked.shared[name] = _value(part, given[name], asked, model)
+    return asked
+
+
+def _check_missing(part: Conditioner, steered: str, *, is_needed: bool) -> None:
+    if isinstance(part, ClassLabel):
+        hint = f"name one or several: `--class 0,1`; each is {part.known}"
+        require(not is_needed, "this prior draws images of a class", hint=hint)
+    hint = f"give `--condition {part.name}=FILE`"
+    require(not is_needed, f"this prior {steered}, but there is no `{part.name}`", hint=hint)
+
+
+def class_values(text: str, names: Sequence[str] = ()) -> list[int | str]:
+    """Classes from ``--class``: digits are a number unless a class has that name.
+
+    Args:
+        text: What was given.
+        names: The model's classes.
+
+    Example:
+        >>> class_values("9,fox"), class_values("1,2", names=["0", "1"])
+        ([9, 'fox'], ['1', 2])
+    """
+    words = [word.strip() for word in text.split(",")]
+    hint = "name one or several: `--class 0,1`"
+    require(all(words), f"`--class` is `{text}`, expected classes with commas between", hint=hint)
+    return [int(word) if word.isdecimal() and word not in names else word for word in words]
+
+
+def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> Any:
+    """A layout, or a picture or map (1 c H W) or (1 H W), of the size of the images."""
+    path = Path(text).expanduser()
+    if isinstance(part, SceneLayout):
+        return _layout(path, part)
+    if not isinstance(part, TokenizedImage):
+        return read_images(path, channels=model.tokenizer.image_channels)
+    kind = Maps.of(part.name, part.encoder.image_channels)
+    values = map_tensor(read_map(path, kind.channels, kind.labels))[None]
+    height, width = values.shape[-2:]
+    asked.size = asked.size or (height, width)
+    require(
+        asked.size == (height, width),
+        f"`{printable(text)}` has {height}x{width} pixels, the images {asked.size[0]}x{asked.size[1]}",
+        hint=f"give a `{part.name}` of that size, or `--size {height}x{width}`",
+    )
+    return values
+
+
+def _layout(path: Path, part: SceneLayout) -> Layout:
+    """The only layout of a file like COCO's, or one with the fields of :class:`Layout`."""
+    whole, name = read_json(path), printable(path)
+    if not (isinstance(whole, Mapping) and "annotations" in whole):
+        layout: Layout = from_mapping(whole, Layout, where=f"`{name}`")
+        return layout
+    layouts, classes = LayoutFile(str(path), max_objects=part.config.max_objects), part.config.num_classes
+    require(
+        layouts.num_classes == classes,
+        f"`{name}` has {layouts.num_classes} categories, the prior {classes} classes",
+        hint="keep the `categories` of the file that the prior was trained with",
+    )
+    if len(layouts.keys) != 1:
+        raise DataError(
+            f"`{name}` has {len(layouts.keys)} images, expected one", hint="cut one out of the file"
+        )
+    return layouts.read(*layouts.keys)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -1,0 +1,44 @@
+"""What reads one condition of images, and how it knows which value belongs to which image."""
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any
+
+
+class ConditionReader(ABC):
+    """Values of one condition by the keys of images. Instances can be pickled.
+
+    Attributes:
+        class_names: Names of the classes, if the values are such.
+        keys: The images that have a value.
+    """
+
+    class_names: tuple[str, ...] = ()
+    keys: frozenset[str]
+
+    @abstractmethod
+    def read(self, key: str) -> Any:
+        """The value of an image that has one.
+
+        Raises:
+            DataError: If it cannot be read, or is not what the condition expects.
+        """
+
+    def check(self, key: str, size: tuple[int, int]) -> None:
+        """Raises DataError, with the reason alone, if the value does not fit an image of this height and width."""
+        self.read(key)
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Equal for equal values, wherever they are stored."""
+
+
+def key_of(path: str) -> str:
+    """The key of an image: its path below the folder of the data, without its ending.
+
+    Example:
+        >>> key_of("cats/0.jpg"), key_of("12")
+        ('cats/0', '12')
+    """
+    return os.path.splitext(path)[0]

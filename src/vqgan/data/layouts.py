@@ -1,0 +1,103 @@
+"""Layouts in a JSON file, as COCO and many tools write them: images, boxes and categories."""
+
+import hashlib
+import json
+from collections import defaultdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vqgan.data.condition_reader import ConditionReader, key_of
+from vqgan.errors import DataError, VqganError, printable, reason_of
+from vqgan.layout import Layout, SceneObject
+
+
+class LayoutFile(ConditionReader):
+    """The boxes of all images in one file.
+
+    Read are ``images`` (``id``, ``file_name``, ``width``, ``height``), ``annotations`` (``image_id``, ``category_id``,
+    ``bbox``: left, top, width and height in pixels, and ``iscrowd``: several objects) and ``categories`` (``id``). A
+    class's number is the place of its category in the order of their ids.
+
+    Args:
+        path: The file.
+        max_objects: Of an image with more boxes the largest are taken; None takes all.
+
+    Attributes:
+        num_classes: How many categories there are.
+
+    Raises:
+        DataError: If the file cannot be read, or lacks one of these, or has a box of an unknown image or category.
+    """
+
+    def __init__(self, path: str, *, max_objects: int | None = None) -> None:
+        name = printable(path)
+        whole = read_json(path)
+        try:
+            numbers = {each: i for i, each in enumerate(sorted(part["id"] for part in whole["categories"]))}
+            sizes = {each["id"]: (each["height"], each["width"]) for each in whole["images"]}
+            boxes = defaultdict[Any, list[SceneObject]](list)
+            for each in whole["annotations"]:
+                of = each["image_id"]
+                boxes[of].append(_object(each, numbers[each["category_id"]], sizes[of]))
+            keys = {each["id"]: key_of(str(each["file_name"])) for each in whole["images"]}
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, VqganError) as error:
+            reason = f"there is no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+            hint = "it needs `images`, `annotations` with a `bbox`, and `categories`, as COCO has them"
+            raise DataError(f"the layouts `{name}` cannot be used: {reason}", hint=hint) from None
+        self.num_classes = len(numbers)
+        self._sizes = {key: sizes[number] for number, key in keys.items()}
+        self._layouts = {
+            key: Layout(objects=_largest(boxes[number], max_objects)) for number, key in keys.items()
+        }
+        self.keys = frozenset(self._layouts)
+
+    @property
+    def most_objects(self) -> int:
+        """Objects of the image that has the most."""
+        return max((len(each.objects) for each in self._layouts.values()), default=0)
+
+    def read(self, key: str) -> Layout:
+        """The layout of an image; it may be empty."""
+        return self._layouts[key]
+
+    def check(self, key: str, size: tuple[int, int]) -> None:
+        """Compares the size that the file tells."""
+        rows, columns = self._sizes[key]
+        if (rows, columns) != size:
+            raise DataError(f"its boxes are for {rows}x{columns} pixels, the image has {size[0]}x{size[1]}")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all layouts."""
+        return hashlib.sha256(repr(sorted(self._layouts.items())).encode("utf-8", "replace")).hexdigest()
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else "it is not JSON"
+        raise DataError(f"cannot read `{printable(path)}`: {reason}", hint="check the path") from None
+
+
+def _object(annotation: dict[str, Any], number: int, size: tuple[int, int]) -> SceneObject:
+    """An annotation, with its box cut at the borders of the picture."""
+    left, top, width, height = (float(each) for each in annotation["bbox"])
+    shares = (left / size[1], top / size[0], (left + width) / size[1], (top + height) / size[0])
+    x, y, right, bottom = (min(max(share, 0.0), 1.0) for share in shares)
+    group = bool(annotation.get("iscrowd", False))
+    return SceneObject(
+        class_number=number, box=(x, y, max(0.0, right - x), max(0.0, bottom - y)), is_group=group
+    )
+
+
+def _largest(objects: list[SceneObject], count: int | None) -> tuple[SceneObject, ...]:
+    """The largest objects, in the given order."""
+    kept = sorted(range(len(objects)), key=lambda i: -objects[i].box[2] * objects[i].box[3])[:count]
+    return tuple(objects[i] for i in sorted(kept))
