@@ -17,7 +17,7 @@ from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig, parts_of
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.data import Data, source_of
 from vqgan.data.given import MemoryConfig
-from vqgan.data.loader import check_source, evaluation_batches, training_batches
+from vqgan.data.loader import check_maps, check_source, evaluation_batches, training_batches
 from vqgan.data.source import Source
 from vqgan.errors import ConfigError, require
 from vqgan.output_files import write_json, write_text
@@ -162,7 +162,8 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
         f"on {engine.device}: {len(images):,} images{classes}, {len(heldout) if measured else 0:,} held out",
     )
     by_place = _is_steered_by(settings, CoordinatesConfig)
-    transform = data.transform(session.task.image_channels, coordinates=by_place)
+    task = session.task
+    transform = data.transform(task.image_channels, coordinates=by_place, labels=task.num_labels)
     with ExitStack() as stack:
         numbers = {
             "batch_size": training.batch_size // training.accumulate,
@@ -217,8 +218,12 @@ def _begin(
             images=sources[0],
             condition_tokenizers=own,
         )
-    settings.data.transform(task.image_channels)  # images that cannot be made leave no folder
-    check_source(sources[0], task.image_channels)
+    # Images that cannot be made leave no folder.
+    settings.data.transform(task.image_channels, labels=task.num_labels)
+    if task.num_labels or settings.data.stretch:
+        check_maps(sources[0], task.num_labels)
+    else:
+        check_source(sources[0], task.image_channels)
     if settings.data.cached_codes and isinstance(task, PriorTask):
         check_pictures(sources[0], task.synthesizer.tokenizer, settings.data)
     values = {"seed": seed, **_fingerprints(sources)}

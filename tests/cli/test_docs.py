@@ -1,7 +1,7 @@
 """The documentation does what it says: its blocks run, its links lead somewhere, what it names exists.
 
 Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png`, with `labels.csv` and
-`sketches/` for the photos and `sketch.png`, two published checkpoints
+`sketches/` for the photos and `sketch.png`, label maps (`maps/`, `names.txt`), two published checkpoints
 and, unless the page makes them itself, the runs `runs/photos/{tokenizer,prior,classes}`. Presets keep their image sizes and become tiny, steps become
 few; lines that do not begin with `vqgan` (make, pip) are left out.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -93,6 +94,12 @@ def workplace(tmp_path_factory, write_images) -> Path:
     (root / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
     shutil.copytree(root / "photos", root / "sketches")
     Image.open(root / "photo.jpg").crop((0, 0, 128, 128)).save(root / "sketch.png")
+    (root / "maps").mkdir()
+    for number in range(4):
+        Image.fromarray(np.tile(np.arange(128, dtype=np.uint8) // 32, (128, 1))).save(
+            root / f"maps/{number}.png"
+        )
+    (root / "names.txt").write_text("sky\ntree\nsea\nland\n", encoding="utf-8")
     for case, folder in (("vqmodel_tiny", "vqgan_imagenet_f16_1024"), ("net2net_class", "cin_transformer")):
         for part in ("checkpoints", "configs"):
             (root / folder / part).mkdir(parents=True)

@@ -22,6 +22,45 @@ def test_reconstruct_keeps_names_and_sizes(trained, tmp_path, write_images, run)
     assert Image.open(result.paths[0]).text["command"] == "reconstruct"
 
 
+def test_label_maps_come_back_as_label_maps(trained, tmp_path, run):
+    for number in range(8):
+        picture = Image.fromarray(np.tile(np.arange(18, dtype=np.uint8) // 6, (17, 1)).T.copy() + number % 2)
+        picture.putpalette([7, 7, 7] * 256)
+        (tmp_path / "maps").mkdir(exist_ok=True)
+        picture.save(tmp_path / "maps" / f"{number}.png")
+    (tmp_path / "names.txt").write_text("sky\ntree\nsea\nland\n", encoding="utf-8")
+    model, out = tmp_path / "run", tmp_path / "out"
+    sets = (
+        "tokenizer.autoencoder.image_channels=4",
+        "task.pixels=cross_entropy",
+        f"task.label_names={tmp_path}/names.txt",
+    )
+    flags = [word for each in sets for word in ("--set", each)]
+    begun = run(
+        "train", "tokenizer", trained.tokenizer_file, "--data", tmp_path / "maps", "--out", model, *flags
+    )
+    assert begun.code == 0, begun.err
+    assert "4: sky, tree, sea, land" in run("info", model).out
+    result = run("reconstruct", model, tmp_path / "maps", "--out", out, "--compare")
+    assert result.code == 0, result.err
+    assert "labels kept: " in result.err
+    back = [Image.open(path) for path in result.paths[:-1]]
+    assert {(each.mode, each.size) for each in back} == {("P", (17, 18))}
+    same = [
+        np.mean(pixels(tmp_path / "maps" / f"{i}.png") == np.asarray(each)) for i, each in enumerate(back)
+    ]
+    assert [float(each.text["accuracy"]) for each in back] == pytest.approx(same, abs=1e-4)
+    assert pixels(result.paths[-1]).shape[2] == 3
+    assert run("encode", model, tmp_path / "maps", "--out", tmp_path / "codes").code == 0
+    decoded = run("decode", model, tmp_path / "codes", "--out", tmp_path / "again").paths
+    for path, each in zip(decoded, back, strict=True):
+        assert np.array_equal(np.asarray(Image.open(path)), np.asarray(each))
+    resized = run(
+        "reconstruct", model, tmp_path / "maps" / "0.png", "--size", "32", "--out", tmp_path / "large"
+    )
+    assert pixels(resized.paths[0]).shape == (32, 32)
+
+
 def test_a_prior_lends_its_tokenizer(trained, tmp_path, run):
     image = trained.images / "dark" / "0.png"
     for model in ("tokenizer", "prior"):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vqgan.checkpoints.codes import load_codes, save_codes
 from vqgan.cli import commands
@@ -13,8 +15,8 @@ from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by
 from vqgan.cli.progress import ProgressBar
 from vqgan.errors import DataError
 from vqgan.evaluation.psnr import pixels_psnr
-from vqgan.images import Pixels, printable, save_png, smaller, to_uint8
-from vqgan.tokenizer import check_decoding, decode_within, encode_within
+from vqgan.images import Pixels, in_colours, printable, save_labels, save_png, smaller, to_uint8
+from vqgan.tokenizer import Tokenizer, check_decoding, decode_within, encode_within
 from vqgan.types import Progress
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def decode(flags: commands.Decode) -> None:
             for image in decode_within(tokenizer, part, memory, bar):
                 height, width = sizes[len(paths)] if sizes else image.shape[1:]
                 path = out / f"{names[len(paths)]}.png"
-                paths.append(save_png(image[:, :height, :width].float().cpu(), path, info))
+                paths.append(_save(image[:, :height, :width].float().cpu(), path, info, tokenizer))
             bar(Progress("decode", len(paths), len(grids)))
     print_paths(paths)
 
@@ -78,7 +80,10 @@ def reconstruct(flags: commands.Reconstruct) -> None:
     check_targets(out, targets, [path for _, path in found], overwrite=flags.overwrite)
     tokenizer, header, _, memory = load_tokenizer(flags)
     info = settings_text(flags, header, tokenizer)
-    paths, decibels = [], []
+    paths, numbers = [], []
+    name, what = (
+        ("accuracy", "labels kept: %.4f") if tokenizer.config.label_names else ("psnr", "PSNR %.2f dB")
+    )
     shown: list[Pixels] = []
     with ProgressBar() as bar, torch.no_grad():
         for each in read_named(found, flags.size, tokenizer, flags.fit):
@@ -87,15 +92,30 @@ def reconstruct(flags: commands.Reconstruct) -> None:
             check_decoding(tokenizer, tokenizer.grid_size((rows, columns)), memory)
             indices = encode_within(tokenizer, each.images, memory, bar)
             result = decode_within(tokenizer, indices, memory, bar)[0, :, :height, :width].float().cpu()
-            before, after = (to_uint8(x).numpy() for x in (each.images[0, :, :height, :width], result))
-            decibels.append(pixels_psnr(before, after))
-            text = {**info, "psnr": f"{decibels[-1]:.2f}"}
-            paths.append(save_png(result, out / f"{each.name}.png", text))
+            before, after = (_shown(x, tokenizer) for x in (each.images[0, :, :height, :width], result))
+            is_same = (before == after).all(axis=2)  # labels have different colours
+            numbers.append(float(is_same.mean()) if name == "accuracy" else pixels_psnr(before, after))
+            text = {**info, name: f"{numbers[-1]:.{4 if name == 'accuracy' else 2}f}"}
+            paths.append(_save(result, out / f"{each.name}.png", text, tokenizer))
             if flags.compare and len(shown) < 2 * MAX_SHEET_IMAGES:
                 shown += [smaller(before, MAX_SHEET_SIDE), smaller(after, MAX_SHEET_SIDE)]
             bar(Progress("reconstruct", len(paths), len(found)))
-            logger.info("`%s`: PSNR %.2f dB", printable(each.path), decibels[-1])
-    logger.info("PSNR %.2f dB in the mean of %d", sum(decibels) / len(decibels), len(decibels))
+            logger.info(f"`%s`: {what}", printable(each.path), numbers[-1])
+    logger.info(f"{what} in the mean of %d", sum(numbers) / len(numbers), len(numbers))
     if flags.compare:
         paths.append(save_png(side_by_side(shown), out / targets[-1], info))
     print_paths(paths)
+
+
+def _save(image: Float[Tensor, "c H W"], path: Path, info: dict[str, str], tokenizer: Tokenizer) -> Path:
+    """Writes a decoded image; of a tokenizer of label maps, the most likely labels."""
+    if tokenizer.config.label_names:
+        return save_labels(image.argmax(dim=0), path, info)
+    return save_png(image, path, info)
+
+
+def _shown(image: Float[Tensor, "k H W"], tokenizer: Tokenizer) -> Pixels:
+    """A picture of an image; of a label map, in colours."""
+    if tokenizer.config.label_names:
+        image = in_colours(image.argmax(dim=0)[None])[0]
+    return to_uint8(image).numpy()

@@ -13,6 +13,7 @@ from vqgan.checkpoints.load import find_header
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli import commands
 from vqgan.cli.lists import print_described
+from vqgan.errors import printable
 from vqgan.nn.convolution import Downsample, SpatialAttention, Upsample
 from vqgan.prior.transformer import Attention
 from vqgan.synthesizer import Synthesizer
@@ -43,6 +44,9 @@ def _rows(file: Path, header: Header, model: Model) -> Iterator[tuple[str, str]]
     stored = weights_files(file) if file.is_dir() else [file]
     yield "size", f"{sum(each.stat().st_size for each in stored) / 1e6:.1f} MB"
     yield "codebook", f"{tokenizer.codebook_size} codes, {tokenizer.downsample_factor} pixels per token side"
+    if names := tokenizer.config.label_names:
+        shown = ", ".join(map(printable, names[:8])) + ", ..." * (len(names) > 8)
+        yield "labels", f"{len(names)}: {shown}"
     if isinstance(model, Synthesizer):
         rows, columns = model.config.window
         factor = tokenizer.downsample_factor

@@ -17,7 +17,19 @@ from vqgan.checkpoints.load import load_with_header, pick_device, place, precisi
 from vqgan.cli.commands import Use
 from vqgan.cli.flags import Size
 from vqgan.errors import CheckpointError, DataError, require
-from vqgan.images import fit, list_images, printable, read_images, read_pixels, with_channels
+from vqgan.images import (
+    fit,
+    fit_map,
+    list_images,
+    map_pixels,
+    one_hot,
+    printable,
+    read_images,
+    read_map,
+    read_pixels,
+    to_float,
+    with_channels,
+)
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, crop_to_multiple, memory_budget, pad_to_multiple
 from vqgan.types import Images
@@ -116,7 +128,7 @@ def read_named(
     can_read = False
     for name, path in found:
         try:
-            images = read_images(path, size, channels=tokenizer.image_channels)
+            images = _read(path, size, tokenizer)
         except DataError as error:
             logger.warning("skipped `%s`: %s", printable(path), error.message)
             continue
@@ -126,6 +138,16 @@ def read_named(
     if not can_read:
         problem = f"none of the {len(found)} images can be read"
         raise DataError(problem, hint="the reasons are in the lines above")
+
+
+def _read(path: Path, size: Size | None, tokenizer: Tokenizer) -> Images:
+    """An image as a batch of one; of a tokenizer of label maps, a label map."""
+    labels = len(tokenizer.config.label_names)
+    if not labels:
+        return read_images(path, size, channels=tokenizer.image_channels)
+    values = read_map(path, 1, labels)
+    pixels = map_pixels(values if size is None else fit_map(values, size), labels)
+    return one_hot(to_float(pixels)[None], labels)
 
 
 def _fitted(images: Images, path: Path, fit: str, factor: int) -> Float[Tensor, "b c H2 W2"]:

@@ -8,7 +8,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from vqgan.types import Progress
 
-_SHOWN = ("loss", "reconstruction_loss", "usage", "heldout_psnr", "heldout_loss", "images_per_second")
+_SHOWN = (
+    "loss",
+    "reconstruction_loss",
+    "usage",
+    "heldout_psnr",
+    "heldout_miou",
+    "heldout_loss",
+    "images_per_second",
+)
 
 _SECONDS_IN_FILES = 30.0
 """A bar that is redrawn twice a second is a nuisance in a log file."""

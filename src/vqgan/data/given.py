@@ -14,7 +14,7 @@ from vqgan.config import Config
 from vqgan.data.image_files import FileSource
 from vqgan.data.source import ArraySource, Item, Source
 from vqgan.errors import DataError, require
-from vqgan.images import pixels_of
+from vqgan.images import map_pixels, pixels_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,20 @@ class ItemSource(Source):
         Raises:
             DataError: If reading raises an error, the item is not an image, or its class is unknown.
         """
+        image, label = self._image(index)
+        return Item(pixels_of(image, channels, "the image", "a PIL picture, an array or a tensor"), label)
+
+    def read_map(self, index: int, labels: int = 0) -> Item:
+        """Reads an item as a map: the numbers of an array, the indices of a picture with a palette.
+
+        Raises:
+            DataError: If reading raises an error, or the item is not such a map.
+        """
+        image, label = self._image(index)
+        return Item(map_pixels(np.asarray(image), labels), label)
+
+    def _image(self, index: int) -> tuple[Any, int | None]:
+        """An item with the channels last, and its class, which is checked."""
         image, label = self._item(index)
         count = len(self.class_names)
         if label not in (range(count) if count else (None,)):
@@ -74,8 +88,7 @@ class ItemSource(Source):
             raise DataError(f"its class is {label}, expected {expected}")
         if isinstance(image, Tensor):
             image = (image.movedim(-3, -1) if image.ndim > 2 else image).numpy(force=True)
-        expected = "a PIL picture, an array or a tensor"
-        return Item(pixels_of(image, channels, "the image", expected), label)
+        return image, label
 
     def _item(self, index: int) -> tuple[Any, int | None]:
         try:

@@ -14,7 +14,7 @@ import numpy as np
 from vqgan.config import Config
 from vqgan.data.source import Item, Source
 from vqgan.errors import DataError, printable, reason_of
-from vqgan.images import check_image, list_images, picture_size, read_pixels
+from vqgan.images import check_image, list_images, map_pixels, picture_size, read_map, read_pixels
 from vqgan.images.paths import natural
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,15 @@ class FileSource(Source):
         path = self._root / self._paths[index]
         pixels = read_pixels(path, channels, frame=self._frames[index], smallest_side=smallest_side)
         return Item(pixels, self._classes[index])
+
+    def read_map(self, index: int, labels: int = 0) -> Item:
+        """Reads a file as a map: the numbers of its pixels, with a palette its indices, or values of any precision.
+
+        Raises:
+            DataError: If the file cannot be read as such.
+        """
+        values = read_map(self._root / self._paths[index], 1, labels)
+        return Item(map_pixels(values, labels), self._classes[index])
 
     def check(self, index: int, channels: int) -> int:
         """Checks the header of a file."""

@@ -42,6 +42,9 @@ MIN_TRIED = 100
 MIN_BAD = 5
 """Fewer bad images are always tolerated: in a small folder, a single one can be more than the share."""
 
+MAX_MAPS = 2000
+"""Maps that are read before a training."""
+
 _ORDER, _AUGMENTATION = 0, 1
 
 
@@ -167,15 +170,13 @@ class _Reader(Dataset[Batch | VqganError]):
 
     def _read(self, samples: Sequence[int]) -> Batch:
         wanted = self.transform
-        # For grey images, colour is resized, then made grey.
-        channels = 3 if wanted.image_channels == 1 else wanted.image_channels
         good: list[_Sample] = []
         bad: dict[str, str] = {}
         for sample in samples:
             one = (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
             for index in one:
                 try:
-                    item = self.source.read(index, channels, wanted.smallest_side())
+                    item = self._item(index)
                     shape, chance = item.pixels.shape, augmentation(sample, self.seed or 0)
                     cut = draw_cut((shape[0], shape[1]), wanted, chance)
                     values = self._values(item, cut, None if self.seed is None else chance)
@@ -212,6 +213,14 @@ class _Reader(Dataset[Batch | VqganError]):
             else cut_map(value, self.transform, cut)
             for name, value in item.condition.items()
         }
+
+    def _item(self, index: int) -> Item:
+        wanted = self.transform
+        if wanted.labels or wanted.stretch:
+            return self.source.read_map(index, wanted.labels)
+        # For grey images, colour is resized, then made grey.
+        channels = 3 if wanted.image_channels == 1 else wanted.image_channels
+        return self.source.read(index, channels, wanted.smallest_side())
 
 
 class _Sample(NamedTuple):
@@ -289,6 +298,34 @@ def check_source(source: Source, channels: int) -> None:
             "%d files have several frames (for example `%s`): the first is used; `data.frames: all` uses all"
         )
         logger.warning(what, len(animated), animated[0])
+
+
+def check_maps(source: Source, labels: int) -> None:
+    """Reads maps before a training, at most 2,000, evenly spread over the source.
+
+    Args:
+        source: The maps.
+        labels: How many labels there are; 0 for maps of values.
+
+    Raises:
+        DataError: If one cannot be read as such: more would be wrong. It names the first five.
+    """
+    count, what = min(len(source), MAX_MAPS), "label maps" if labels else "maps"
+    bad: dict[str, str] = {}
+    for index in (number * len(source) // count for number in range(count)):
+        try:
+            source.read_map(index, labels)
+        except DataError as error:
+            label = source.label(index)
+            bad[label] = reason_in(error, label)
+    if bad:
+        rows = [f"  `{label}`: {reason}" for label, reason in [*bad.items()][:5]]
+        rows += [f"  and {len(bad) - 5} more"] if len(bad) > 5 else []
+        raise DataError(
+            "\n".join([f"{len(bad)} of {count} {what} cannot be used:", *rows]),
+            hint="a map has one number for each pixel, in grey, in the indices of a palette or in an array"
+            + f"; there are {labels} labels, `tokenizer.autoencoder.image_channels`" * bool(labels),
+        )
 
 
 def refuse_too_many(bad: Mapping[str, str], tried: int, total: int) -> None:

@@ -4,14 +4,14 @@ import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from vqgan.images import Map, Pixels
+from vqgan.images import Map, Pixels, map_pixels
 from vqgan.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -72,6 +72,15 @@ class Source(ABC):
         Raises:
             DataError: If the image cannot be read.
         """
+
+    def read_map(self, index: int, labels: int = 0) -> Item:
+        """Reads image ``index`` as a map, by default of a grey image: see :func:`~vqgan.images.map_pixels`.
+
+        Raises:
+            DataError: If it cannot be read as such.
+        """
+        item = self.read(index, 1)
+        return replace(item, pixels=map_pixels(item.pixels, labels))
 
     def label(self, index: int) -> str:
         """The path or name of image ``index``, for messages; by default the source's name and the number."""
@@ -194,6 +203,10 @@ class Part(Source):
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         """Image ``index`` of the part."""
         return self._source.read(int(self._indices[index]), channels, smallest_side)
+
+    def read_map(self, index: int, labels: int = 0) -> Item:
+        """Image ``index`` of the part as a map."""
+        return self._source.read_map(int(self._indices[index]), labels)
 
     def check(self, index: int, channels: int) -> int:
         """Checks image ``index`` of the part."""

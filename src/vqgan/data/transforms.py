@@ -34,6 +34,9 @@ class Framing(Config, frozen=True):
             border are nearly those of the whole image. Crop and context together must fit into the image, which is
             enlarged where they do not. At the image's border the crop has no context on that side, as there is
             none in the image.
+        stretch: Whether each image is a map, such as depth, of which only relative values count: before the crop, its
+            own smallest value v becomes -1 and its largest 1, ``2 (v - min) / max(max - min, 1e-8) - 1``, at the
+            precision of its file. Such images have one channel.
     """
 
     image_size: tuple[int, int]
@@ -41,6 +44,7 @@ class Framing(Config, frozen=True):
     resize: Resize = "cover"
     flip: bool = False
     context: Natural = 0
+    stretch: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,10 +72,23 @@ class TransformConfig(Framing, frozen=True, kw_only=True):
     Attributes:
         image_channels: 1 (grey), 3 (RGB) or 4 (RGBA), to which images are converted; others only arrays have.
         coordinates: Whether each sample comes with its place in its picture.
+        labels: How many labels there are, if the images are label maps: grey pictures of label numbers, resized to the
+            nearest label.
     """
 
     image_channels: Count
     coordinates: bool = False
+    labels: Natural = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not self.stretch or (self.image_channels == 1 and not self.labels),
+            "`data.stretch` is true, but the images are "
+            + ("label maps" if self.labels else f"pictures of {self.image_channels} channels, expected 1"),
+            hint="set `data.stretch=false`"
+            + ("" if self.labels else ", or `tokenizer.autoencoder.image_channels=1`"),
+        )
 
     def without_chance(self) -> "TransformConfig":
         """The same for images that are looked at, not trained on: the centre at the middle of the lengths."""
@@ -155,7 +172,9 @@ def _place(free: float, context: int, at: float, *, exact: bool) -> tuple[float,
 
 def cut_out(pixels: Pixels, config: TransformConfig, cut: Cut) -> Float[Tensor, "channels rows columns"]:
     """The part of an image with its context, resized, perhaps mirrored, in [-1, 1]."""
-    pixels = with_channels(fit(pixels, config.window(), cut.at, cut.scale), config.image_channels)
+    how = config.window(), cut.at, cut.scale
+    part = fit_map(pixels[:, :, 0], *how)[:, :, None] if config.labels else fit(pixels, *how)
+    pixels = with_channels(part, config.image_channels)
     return to_float(pixels[:, ::-1].copy() if cut.flip else pixels)
 
 

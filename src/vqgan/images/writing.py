@@ -93,7 +93,7 @@ def save_png(image: Float[Tensor, "c H W"], path: str | Path, info: Info | None 
     Raises:
         OutputError: If the file cannot be written.
     """
-    return _save_png(to_picture(to_uint8(image).cpu().numpy()), path, info)
+    return save_picture(to_picture(to_uint8(image).cpu().numpy()), path, info)
 
 
 def save_apng(
@@ -105,10 +105,10 @@ def save_apng(
         OutputError: If the file cannot be written.
     """
     first, *rest = map(to_picture, frames)
-    return _save_png(first, path, info, save_all=True, append_images=rest, duration=milliseconds, loop=0)
+    return save_picture(first, path, info, save_all=True, append_images=rest, duration=milliseconds, loop=0)
 
 
-def _save_png(picture: Image.Image, path: str | Path, info: Info | None, **settings: Any) -> Path:
+def save_picture(picture: Image.Image, path: str | Path, info: Info | None, **settings: Any) -> Path:
     """Writes a file that appears complete or not at all."""
     buffer, path = io.BytesIO(), Path(path)
     picture.save(buffer, "PNG", pnginfo=text_chunks(info), **settings)

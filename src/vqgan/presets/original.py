@@ -32,14 +32,15 @@ from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig,
 
 logger = logging.getLogger(__name__)
 
-LOSSES: dict[str, Literal["discriminator", "none"]] = {
+LOSSES: dict[str, Literal["discriminator", "labels", "none"]] = {
     "taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "discriminator",
     "ldm.modules.losses.vqperceptual.VQLPIPSWithDiscriminator": "discriminator",
+    "taming.modules.losses.segmentation.BCELossWithQuant": "labels",
     "taming.modules.losses.DummyLoss": "none",
     "taming.modules.losses.vqperceptual.DummyLoss": "none",
     "torch.nn.Identity": "none",
 }
-"""Classes of losses: with pixels, perceptual network and discriminator, or placeholders."""
+"""Classes of losses: with pixels, perceptual network and discriminator, of label maps, or placeholders."""
 
 IMAGES: dict[str, tuple[Literal["random", "center"], bool]] = {
     "taming.data.custom.CustomTrain": ("center", False),
@@ -77,7 +78,7 @@ class Loss(msgspec.Struct):
     perceptual_weight: float = 1.0
     disc_ndf: int = 64
     disc_loss: Literal["hinge", "vanilla"] = "hinge"
-    pixel_loss: Literal["l1", "l2"] = "l1"
+    pixel_loss: Literal["l1", "l2", "binary"] = "l1"
 
 
 BASE_LEARNING_RATE, LOSS = 4.5e-6, Loss(disc_start=10_000, disc_weight=0.8)
@@ -257,14 +258,16 @@ def _loss(name: str, arguments: Any, where: str) -> Loss:
     if name not in LOSSES:
         raise ConfigError(
             f"{where} names the unsupported loss `{printable(name)}`",
-            hint="tokenizers of label maps are read, converted and used, but not trained"
-            if name.rpartition(".")[2] in ("BCELoss", "BCELossWithQuant")
-            else closest(name, LOSSES),
+            hint=closest(name, LOSSES),
         )
     if LOSSES[name] == "none":
         logger.info("the loss is a placeholder that cannot train: only pixels and quantizer count here")
         return Loss(disc_weight=0.0, perceptual_weight=0.0)
     loss: Loss = read_part(arguments, Loss, f"the loss of {where}", hint="")
+    if LOSSES[name] == "labels":
+        return Loss(
+            codebook_weight=loss.codebook_weight, disc_weight=0, perceptual_weight=0, pixel_loss="binary"
+        )
     return loss
 
 

@@ -31,10 +31,13 @@ class TokenizerConfig(Config, frozen=True):
         autoencoder: None makes a tokenizer of pixels, without layers: each pixel is a token and the codes are colours
             of ``quantizer.codebook_dim`` channels (as in Chen et al. 2020, "Generative Pretraining from Pixels").
         quantizer: What chooses the codes.
+        label_names: Of a tokenizer of label maps, a name for each label: images have a channel for each, 1 where it is
+            and 0 elsewhere, and decoded ones the labels' logits. Training fills it. Empty for pictures.
     """
 
     autoencoder: AutoencoderConfig | None
     quantizer: QuantizerConfig
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,6 +47,10 @@ class TokenizerConfig(Config, frozen=True):
             self.autoencoder is not None or finds_nearest,
             "without `autoencoder` the codes are colours: expected a `quantizer` of kind `vector` without `normalize`",
             hint="describe an autoencoder, or set `quantizer.kind=vector` and `quantizer.normalize=false`",
+        )
+        names, channels = len(self.label_names), self.image_channels
+        require(
+            names in (0, channels), f"`label_names` are {names}, expected one for each of {channels} channels"
         )
 
     @property

@@ -23,13 +23,14 @@ from vqgan.conditioning import (
     parts_of,
 )
 from vqgan.config import to_mapping
+from vqgan.data.label_names import read_label_names
 from vqgan.data.source import Source
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork, check_fits
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
-from vqgan.tokenizer import Tokenizer, receptive_field
+from vqgan.tokenizer import Tokenizer, TokenizerConfig, receptive_field
 from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.conditions import check_conditions, take_tokenizers
 from vqgan.training.engine import Engine
@@ -57,6 +58,7 @@ def build_tokenizer_task(
     tokenizer = Tokenizer(run.tokenizer) if file is None else load_tokenizer(file)
     if tokenizer.config != run.tokenizer:
         logger.info("the model is that of `%s`, not that of the run's configuration", file)
+    tokenizer.config = _with_names(run.task, tokenizer.config)
     task_config = _with_perceptual_path(run.task, file)
     run = msgspec.structs.replace(run, tokenizer=tokenizer.config, task=task_config)
     tokenizer.grid_size(run.data.image_size)  # images that do not fit are refused before anything is written
@@ -70,6 +72,15 @@ def build_tokenizer_task(
         perceptual=_perceptual(run, engine),
     )
     return run, task
+
+
+def _with_names(task: TokenizerTaskConfig, config: TokenizerConfig) -> TokenizerConfig:
+    """The tokenizer with the names of its labels, if it has labels and they have no names yet."""
+    if not task.is_of_labels or config.label_names:
+        return config
+    count = config.image_channels
+    names = read_label_names(task.label_names, count) if task.label_names else tuple(map(str, range(count)))
+    return msgspec.structs.replace(config, label_names=names)
 
 
 def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[str]) -> None:
@@ -189,6 +200,11 @@ def build_prior_task(
         raise ConfigError("a prior is trained on a tokenizer's codes", hint='give `tokenizer="FILE|RUN"`')
     else:
         codes = load_tokenizer(tokenizer)
+        require(
+            not codes.config.label_names,
+            f"the tokenizer of `{tokenizer}` is one of label maps, and a prior draws pictures",
+            hint="give the tokenizer of the pictures; that of label maps serves a condition",
+        )
         _warn_of_other_size(run, find_file(Path(tokenizer)))
         found = completed(run, codes, images, seed)
         named = msgspec.structs.replace(run, conditioner=_with_classes(found, class_names))

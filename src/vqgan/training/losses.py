@@ -17,6 +17,7 @@ Scalar = Float[Tensor, ""]
 PatchLogits = Float[Tensor, "b 1 i j"]
 
 PixelLoss = Literal["l1", "l2", "l1+l2"]
+LabelLoss = Literal["cross_entropy", "binary"]
 AdversarialLoss = Literal["hinge", "vanilla"]
 
 _ERRORS: dict[PixelLoss, Callable[[Tensor], Tensor]] = {

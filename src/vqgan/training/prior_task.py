@@ -60,6 +60,7 @@ class PriorTask:
     """
 
     stage: Stage = "prior"
+    num_labels = 0
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from vqgan.data.image_files import WhichFrames
 from vqgan.data.source import Source
 from vqgan.data.transforms import Framing, TransformConfig
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
+from vqgan.images import MAX_LABELS
 from vqgan.prior import PriorShape, TokenOrder, check_token_order
 from vqgan.tokenizer import TokenizerConfig
 from vqgan.training.prior_task import PriorTaskConfig
@@ -55,7 +56,7 @@ class DataConfig(Framing, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, needed in (("resize", None), ("crop", "random"), ("context", 0)):
+        for name, needed in (("resize", None), ("crop", "random"), ("context", 0), ("stretch", False)):
             value, text = getattr(self, name), "null" if needed is None else needed
             require(
                 self.cached_codes == 0 or value == needed,
@@ -71,10 +72,10 @@ class DataConfig(Framing, frozen=True, kw_only=True):
             hint="set `data.cached_codes=0`",
         )
 
-    def transform(self, channels: int, *, coordinates: bool = False) -> TransformConfig:
-        """How an image becomes a tensor of this number of channels, perhaps with its place in its picture."""
+    def transform(self, channels: int, *, coordinates: bool = False, labels: int = 0) -> TransformConfig:
+        """How an image becomes a tensor of this number of channels, perhaps with its place; or label maps."""
         framing = {name: getattr(self, name) for name in Framing.__struct_fields__}
-        return TransformConfig(image_channels=channels, coordinates=coordinates, **framing)
+        return TransformConfig(image_channels=channels, coordinates=coordinates, labels=labels, **framing)
 
 
 def open_sources(
@@ -145,6 +146,22 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
             has_layers or (task.discriminator is None and task.perceptual is None),
             "without `tokenizer.autoencoder` there is nothing that a discriminator or a perceptual loss could improve",
             hint="set `task.discriminator=null` and `task.perceptual=null`",
+        )
+        labels = self.tokenizer.image_channels
+        require(
+            not task.is_of_labels or (has_layers and 2 <= labels <= MAX_LABELS),
+            f"`task.pixels` is `{task.pixels}`, a loss of label maps, but `tokenizer.autoencoder` has "
+            + (
+                f"{labels} channels, expected one for each of 2 to {MAX_LABELS} labels"
+                if has_layers
+                else "no layers"
+            ),
+            hint="set `tokenizer.autoencoder.image_channels` to the number of labels",
+        )
+        require(
+            task.is_of_labels or not self.tokenizer.label_names,
+            f"the tokenizer is one of {labels} labels, but `task.pixels` is `{task.pixels}`, a loss of pictures",
+            hint="set `task.pixels=cross_entropy`",
         )
 
 

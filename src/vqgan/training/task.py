@@ -68,12 +68,14 @@ class Task(Protocol):
         loop: Its settings.
         state: Everything that a step changes.
         image_channels: Channels of the images that it trains on.
+        num_labels: How many labels there are, if the images are label maps; else 0.
     """
 
     stage: Stage
     loop: LoopConfig
     state: TrainingState
     image_channels: int
+    num_labels: int
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
         """One optimizer step from its micro-batches; returns scalars to log."""

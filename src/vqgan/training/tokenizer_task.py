@@ -1,17 +1,19 @@
 """Training of the first stage: reconstruct images through the codebook, against a discriminator."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-from jaxtyping import Int
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.config import Config, Count, Natural, Positive, Probability, Share, Weight
 from vqgan.errors import require
+from vqgan.evaluation.labels import LabelAgreement
 from vqgan.evaluation.psnr import psnr
-from vqgan.images import to_uint8
+from vqgan.images import in_colours, one_hot, to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import Tokenizer
@@ -21,6 +23,7 @@ from vqgan.tokenizer.quantizers.vector import spread
 from vqgan.training.engine import Engine
 from vqgan.training.losses import (
     AdversarialLoss,
+    LabelLoss,
     PatchLogits,
     PixelLoss,
     Scalar,
@@ -94,7 +97,8 @@ class TokenizerTaskConfig(Config, frozen=True):
 
     Attributes:
         optimizer: Adam of the tokenizer, and of the discriminator.
-        pixels: ``"l1"``, ``"l2"`` or ``"l1+l2"``.
+        pixels: ``"l1"``, ``"l2"`` or ``"l1+l2"``; of label maps ``"cross_entropy"`` of the softmax over the labels of
+            each pixel, or ``"binary"``: of each label's sigmoid, as published tokenizers of label maps were trained.
         hard_share: Share of each image's pixels, the worst ones, whose mean error is added; 0 is off.
         hard_pixels: Which error counts for them, as in ``pixels``.
         codebook_weight: Weight of the quantizer's own loss.
@@ -102,10 +106,12 @@ class TokenizerTaskConfig(Config, frozen=True):
         discriminator: The discriminator, or none.
         reseed_after: Steps after which an unused code is replaced by a latent of the batch, or never.
         reseed_until: Share of the run after which no code is replaced any more, so that the last ones settle.
+        label_names: A file that names the labels, see :func:`~vqgan.data.label_names.read_label_names`; empty: they
+            have the names of ``tokenizer.label_names``, or are called by their numbers.
     """
 
     optimizer: OptimizerConfig
-    pixels: PixelLoss = "l1"
+    pixels: Literal[PixelLoss, LabelLoss] = "l1"
     hard_share: Probability = 0.0
     hard_pixels: PixelLoss = "l2"
     codebook_weight: Weight = 1.0
@@ -113,6 +119,26 @@ class TokenizerTaskConfig(Config, frozen=True):
     discriminator: DiscriminatorConfig | None = None
     reseed_after: Count | None = None
     reseed_until: Share = 0.8
+    label_names: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, off in (("discriminator", None), ("perceptual", None), ("hard_share", 0.0)):
+            require(
+                not self.is_of_labels or getattr(self, name) == off,
+                f"`pixels` is `{self.pixels}`, a loss of label maps, but there is a `{name}`, which compares pictures",
+                hint=f"set `task.{name}={'null' if off is None else 0}`",
+            )
+        require(
+            self.is_of_labels or not self.label_names,
+            f"`label_names` is `{self.label_names}`, but `pixels` is `{self.pixels}`, which is no loss of label maps",
+            hint="set `task.pixels=cross_entropy`",
+        )
+
+    @property
+    def is_of_labels(self) -> bool:
+        """Whether the images are label maps."""
+        return self.pixels in get_args(LabelLoss)
 
 
 class TokenizerTask:
@@ -149,7 +175,8 @@ class TokenizerTask:
         if (discriminator is None) != (config.discriminator is None):
             raise ValueError("a discriminator is needed exactly when the configuration has one")
         self.tokenizer = tokenizer.train()
-        self.image_channels = tokenizer.image_channels
+        self.num_labels = tokenizer.image_channels if config.is_of_labels else 0
+        self.image_channels = 1 if self.num_labels else tokenizer.image_channels
         self.config = config
         self.loop = loop
         self.engine = engine
@@ -176,7 +203,7 @@ class TokenizerTask:
         self.state.zero_grad()
         if step == 0 and self.tokenizer.config.autoencoder is None:
             self._choose_colours(torch.cat([batch.images for batch in batches]))
-        passes = [self._generator_pass(batch.images, step, len(batches)) for batch in batches]
+        passes = [self._generator_pass(self._seen(batch.images), step, len(batches)) for batch in batches]
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
         measured = {"gradient_norm": self.state.apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
         discriminator = self.config.discriminator
@@ -195,6 +222,10 @@ class TokenizerTask:
         return {
             name: torch.stack([terms[name] for terms in all_terms]).mean() for name in all_terms[0]
         } | measured
+
+    def _seen(self, images: Images) -> Float[Tensor, "b _ H W"]:
+        """The images as the tokenizer takes them: label maps with a channel for each label."""
+        return one_hot(images, self.num_labels) if self.num_labels else images
 
     @torch.no_grad()
     def _choose_colours(self, images: Images) -> None:
@@ -261,6 +292,10 @@ class TokenizerTask:
 
     def _distance(self, images: Images, reconstruction: Images) -> Scalar:
         config = self.config
+        if config.pixels == "cross_entropy":
+            return F.cross_entropy(reconstruction, images)
+        if config.pixels == "binary":
+            return F.binary_cross_entropy_with_logits(reconstruction, images)
         total = pixel_loss(
             images,
             reconstruction,
@@ -297,29 +332,37 @@ class TokenizerTask:
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
-        """PSNR (dB, 8 bits, over all pixels together), usage and perplexity on held-out images."""
-        error, values = 0.0, 0
+        """PSNR (dB, 8 bits, over all pixels together), usage and perplexity on held-out images.
+
+        Of label maps mIoU and accuracy stand in the place of PSNR.
+        """
+        error, values, agreement = 0.0, 0, LabelAgreement(self.num_labels)
         counts = torch.zeros(self.tokenizer.codebook_size, dtype=torch.int64)
         with self.state.averaged(), self.engine.autocast():
             for batch in batches:
-                output = self.tokenizer(batch.images)
-                ours, theirs = (
-                    to_uint8(each.float().cpu()).double() for each in (batch.images, output.images)
-                )
-                error += float((ours - theirs).square().sum())
-                values += ours.numel()
+                images = self._seen(batch.images)
+                output = self.tokenizer(images)
+                if self.num_labels:
+                    agreement.add(images.argmax(dim=1), output.images.argmax(dim=1))
+                else:
+                    ours, theirs = (to_uint8(each.float().cpu()).double() for each in (images, output.images))
+                    error += float((ours - theirs).square().sum())
+                values += images.numel()
                 counts += torch.bincount(output.quantized.indices.flatten().cpu(), minlength=len(counts))
         if not values:
             return {}
         usage, perplexity = codebook_usage(counts)
-        return {"psnr": psnr(error, values), "usage": float(usage), "perplexity": float(perplexity)}
+        numbers = agreement.numbers() if self.num_labels else {"psnr": psnr(error, values)}
+        return {**numbers, "usage": float(usage), "perplexity": float(perplexity)}
 
     @torch.no_grad()
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
-        """Held-out images above their reconstructions."""
+        """Held-out images above their reconstructions; label maps in colours."""
+        images = self._seen(batch.images)
         with self.state.averaged(), self.engine.autocast():
-            reconstruction = self.tokenizer(batch.images).images
-        return {"reconstructions": torch.cat([batch.images, reconstruction.to(batch.images.dtype)])}
+            reconstruction = self.tokenizer(images).images
+        both = torch.cat([images, reconstruction.to(images.dtype)])
+        return {"reconstructions": in_colours(both.argmax(dim=1)) if self.num_labels else both}
 
     def export(self, folder: RunFolder, step: int) -> None:
         """Writes ``tokenizer.safetensors``, with the averaged weights if there are any."""

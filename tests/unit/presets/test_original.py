@@ -245,6 +245,18 @@ def test_a_loss_that_cannot_train_leaves_pixels_and_quantizer(resolved):
     assert "the loss is a placeholder that cannot train: only pixels and quantizer count here" in lines
 
 
+def test_a_tokenizer_of_label_maps_trains_with_the_binary_loss(resolved):
+    loss = {
+        "target": "taming.modules.losses.segmentation.BCELossWithQuant",
+        "params": {"codebook_weight": 0.5},
+    }
+    params = {"n_labels": 183, "ddconfig": {"in_channels": 183, "out_ch": 183}, "lossconfig": loss}
+    change = {"model": {"target": "taming.models.vqgan.VQSegmentationModel", "params": params}}
+    task = resolved(IMAGENET, change)[0].task
+    assert (task.pixels, task.codebook_weight) == ("binary", 0.5)
+    assert (task.discriminator, task.perceptual) == (None, None)
+
+
 def test_the_learning_rate_is_that_of_the_whole_batch(resolved, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     trainer = {"lightning": {"trainer": {"accumulate_grad_batches": 3, "max_steps": 77, "gpus": "0,1"}}}

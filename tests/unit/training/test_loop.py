@@ -25,6 +25,7 @@ class Counting:
 
     stage = "tokenizer"
     image_channels = 1
+    num_labels = 0
 
     def __init__(self, **loop):
         self.loop = tiny.loop(steps=STEPS, batch_size=2, **loop)

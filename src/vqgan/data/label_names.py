@@ -1,0 +1,47 @@
+"""Names of labels in a file."""
+
+import re
+from pathlib import Path
+
+from vqgan.errors import DataError, printable, reason_of
+
+MAX_BYTES = 1 << 20
+"""Of such a file; names of 256 labels take a few thousand."""
+
+_NUMBERED = re.compile(r"\s*(\d+)\s*[,;:\t]\s*(.*\S)\s*")
+
+
+def read_label_names(path: str, count: int) -> tuple[str, ...]:
+    """The names of labels 0 to ``count - 1``.
+
+    Args:
+        path: A text file with one name a line, in the order of the labels; or with a number, a comma (or ``;``, ``:``,
+            a tab) and a name in each line, perhaps below a title: labels without a name are then called by number.
+        count: How many labels there are.
+
+    Raises:
+        DataError: If the file cannot be read, has another number of names, or names a label that does not exist.
+    """
+    file, name = Path(path).expanduser(), printable(path)
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise DataError(f"the label names `{name}` have more than {MAX_BYTES:,} bytes")
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except OSError as error:
+        raise DataError(
+            f"cannot read the label names `{name}`: {reason_of(error)}", hint="check the path"
+        ) from None
+    except UnicodeDecodeError:
+        raise DataError(f"the label names `{name}` are not a text in UTF-8") from None
+    pairs = [_NUMBERED.fullmatch(line) for line in lines]
+    if any(pairs) and all(pairs[1:]):
+        numbered = {int(pair[1]): pair[2] for pair in pairs if pair}
+        if max(numbered) >= count:
+            raise DataError(f"`{name}` names the label {max(numbered)}, expected 0 to {count - 1}")
+        return tuple(numbered.get(number, str(number)) for number in range(count))
+    if len(lines) != count:
+        raise DataError(
+            f"`{name}` has {len(lines)} names for {count} labels",
+            hint="write one name a line, in the order of the labels, or `number,name`",
+        )
+    return tuple(lines)
