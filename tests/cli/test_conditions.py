@@ -9,6 +9,7 @@ from PIL import Image
 
 import vqgan
 from vqgan import load, save_model
+from vqgan.images import canny, save_png, to_float, to_uint8
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
 LABELS = 5
@@ -316,3 +317,57 @@ def test_conditions_computed_from_the_images_go_with_others(trained, given, tmp_
     flags = ["--class", "day", "--condition", f"edges={photograph}", "--guidance", 1]
     result = run("sample", tmp_path / "run", "--count", 1, *flags, "--out", tmp_path / "out")
     assert result.code == 0, result.err
+
+
+@pytest.fixture(scope="module", params=["edges", "palette", "low_resolution"])
+def computed(request, trained, tmp_path_factory):
+    """The kind of a condition that is computed from the images, and a prior of it."""
+    folder = vqgan.train(
+        trained.prior_file,
+        data=trained.images,
+        out=tmp_path_factory.mktemp(request.param) / "run",
+        tokenizer=trained.tokenizer,
+        overrides=[f"conditioner.kind={request.param}"],
+        device="cpu",
+    )
+    return request.param, folder
+
+
+def test_a_photograph_is_fitted_to_the_images(computed, tmp_path, run):
+    kind, folder = computed
+    draw = np.random.default_rng(1)
+    blocks = draw.integers(0, 256, (6, 10, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    photograph = tmp_path / "photograph.png"
+    Image.fromarray(blocks).save(photograph)
+    model = load(folder, device="cpu")
+    for size in ((16, 16), (32, 48)):
+        flags = ["--size", f"{size[0]}x{size[1]}", "--condition", f"{kind}={photograph}", "--device", "cpu"]
+        result = run("sample", folder, "--count", 1, *flags, "--out", tmp_path / str(size))
+        assert result.code == 0, result.err
+        fitted = vqgan.read_images(photograph, size, channels=model.tokenizer.image_channels)
+        expected = to_uint8(model.sample(1, size, {kind: fitted})[0]).numpy()
+        assert np.array_equal(pixels(tmp_path / str(size) / "000000.png"), expected.squeeze())
+    result = run("sample", folder, "--out", tmp_path / "out")
+    assert (result.code, f"there is no `{kind}`" in result.err) == (2, True)
+
+
+def test_maps_of_edges_and_small_copies_are_taken_as_they_are(computed, tmp_path, run):
+    kind, folder = computed
+    model, channels = load(folder, device="cpu"), load(folder, device="cpu").tokenizer.image_channels
+    photograph = torch.rand(1, channels, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    if kind == "edges":
+        value = canny(photograph)
+        picture = value[:, None].expand(-1, channels, -1, -1) * 2.0 - 1
+    elif kind == "low_resolution":
+        value = picture = to_float(to_uint8(torch.nn.functional.avg_pool2d(photograph, 4)).numpy())
+    else:
+        pytest.skip("a picture in the colours of a palette is a photograph")
+    save_png(picture[0], tmp_path / "map.png")
+    flags = ["--count", 1, "--condition", f"{kind}={tmp_path / 'map.png'}", "--device", "cpu"]
+    result = run("sample", folder, *flags, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    expected = to_uint8(model.sample(1, condition={kind: value})[0]).numpy()
+    assert np.array_equal(pixels(tmp_path / "out" / "000000.png"), expected.squeeze())
+    if kind == "edges":
+        result = run("sample", folder, *flags, "--size", "32x32", "--out", tmp_path / "more")
+        assert (result.code, "has 16x16 pixels, the images 32x32" in result.err) == (2, True)

@@ -5,9 +5,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from vqgan.cli import commands
 from vqgan.cli.flags import Size, named_values
-from vqgan.conditioning import ClassLabel, Conditioner, Layout, SceneLayout, TokenizedImage
+from vqgan.conditioning import (
+    ClassLabel,
+    Conditioner,
+    Edges,
+    Layout,
+    LowResolution,
+    SceneLayout,
+    TokenizedImage,
+)
 from vqgan.config import from_mapping
 from vqgan.data.conditions import Maps
 from vqgan.data.layouts import LayoutFile, read_json
@@ -62,7 +72,8 @@ def asked_of(flags: commands.Steered, model: Synthesizer) -> Asked:
         hint = closest(name, parts) if parts else "omit it"
         require(name in parts, f"`--condition {name}=` was given, but this prior {steered}", hint=hint)
     asked = Asked(size=flags.size)
-    for name, part in parts.items():
+    # Maps come first: they tell the size.
+    for name, part in sorted(parts.items(), key=lambda each: not isinstance(each[1], TokenizedImage | Edges)):
         if name not in given:
             _check_missing(part, steered, is_needed=not model.config.has_null_tokens)
         elif isinstance(part, ClassLabel):
@@ -105,9 +116,29 @@ def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> An
     if isinstance(part, SceneLayout):
         return _layout(path, part)
     if not isinstance(part, TokenizedImage):
-        return read_images(path, channels=model.tokenizer.image_channels)
+        return _computed(part, text, asked, model)
     kind = Maps.of(part.name, part.encoder.image_channels)
-    values = map_tensor(read_map(path, kind.channels, kind.labels))[None]
+    return _map(map_tensor(read_map(path, kind.channels, kind.labels))[None], part, text, asked)
+
+
+def _computed(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> Tensor:
+    """A photograph that is fitted to the images; an edge map, which is black and white alone; or a small copy."""
+    path, channels, factor = (
+        Path(text).expanduser(),
+        model.tokenizer.image_channels,
+        model.tokenizer.downsample_factor,
+    )
+    picture = read_images(path, channels=channels)
+    if isinstance(part, Edges) and bool(((picture.abs() == 1) & (picture == picture[:, :1])).all()):
+        return _map(picture[:, 0] > 0, part, text, asked)
+    rows, columns = model.config.window
+    height, width = asked.size or (rows * factor, columns * factor)
+    is_small = isinstance(part, LowResolution) and picture.shape[2] * width == picture.shape[3] * height
+    return picture if is_small else read_images(path, (height, width), channels=channels)
+
+
+def _map(values: Tensor, part: Conditioner, text: str, asked: Asked) -> Tensor:
+    """The map, which has the size of the images."""
     height, width = values.shape[-2:]
     asked.size = asked.size or (height, width)
     require(
