@@ -118,7 +118,9 @@ def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> An
     if not isinstance(part, TokenizedImage):
         return _computed(part, text, asked, model)
     kind = Maps.of(part.name, part.encoder.image_channels)
-    return _map(map_tensor(read_map(path, kind.channels, kind.labels))[None], part, text, asked)
+    return _map(
+        map_tensor(read_map(path, kind.channels, kind.labels, stretch=kind.stretch))[None], part, text, asked
+    )
 
 
 def _computed(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> Tensor:

@@ -45,15 +45,18 @@ class Maps:
     Attributes:
         channels: Of a picture.
         labels: How many labels there are, if it is a map of such; else 0.
+        stretch: Whether only relative values count, as of depth: each map fills the range by itself.
     """
 
     channels: int
     labels: int = 0
+    stretch: bool = False
 
     @classmethod
     def of(cls, name: str, channels: int) -> "Maps":
         """What a tokenizer of this number of channels reads: labels if they are called so, or if it is no picture's."""
-        return cls(channels, channels if name == "segmentation" or channels not in (1, 3, 4) else 0)
+        has_labels = name == "segmentation" or channels not in (1, 3, 4)
+        return cls(channels, channels if has_labels else 0, stretch=name == "depth" and channels == 1)
 
 
 ConditionKind = Classes | Layouts | Maps
@@ -69,7 +72,7 @@ def open_reader(path: str, kind: ConditionKind) -> ConditionReader:
     if isinstance(kind, Classes):
         return ClassTable(path)
     if isinstance(kind, Maps):
-        return MapFolder(path, channels=kind.channels, labels=kind.labels)
+        return MapFolder(path, channels=kind.channels, labels=kind.labels, stretch=kind.stretch)
     layouts = LayoutFile(path, max_objects=kind.max_objects)
     if layouts.num_classes != kind.num_classes:
         raise DataError(

@@ -19,7 +19,7 @@ _ONE_NUMBER = ("1", "L", "P", "I", "F")
 """How the modes of pictures begin that hold one number for each pixel."""
 
 
-def read_map(path: str | Path, channels: int, labels: int = 0) -> Map:
+def read_map(path: str | Path, channels: int, labels: int = 0, *, stretch: bool = False) -> Map:
     """Reads a map: a picture file, or an array (``.npy``).
 
     Args:
@@ -28,6 +28,8 @@ def read_map(path: str | Path, channels: int, labels: int = 0) -> Map:
             [0, 1]; other values are stretched from the smallest to the largest.
         labels: How many there are, if it is a map of labels: the numbers of a grey picture, the indices of one with a
             palette, an array (H W), or one with a channel for each label (H W c).
+        stretch: Of one channel, values are stretched from their own smallest to their own largest, whatever their type:
+            depth as ``data.stretch`` trains its tokenizer, and as the original does.
 
     Raises:
         DataError: If the file cannot be read, is a picture where labels are expected, or holds a label that does not
@@ -36,7 +38,7 @@ def read_map(path: str | Path, channels: int, labels: int = 0) -> Map:
     with opened(path) as image:
         if labels:
             return _labels(image, labels)
-        exact = _exact(image) if channels == 1 else None
+        exact = _exact(image, stretch=stretch) if channels == 1 else None
     return read_pixels(path, channels) if exact is None else exact
 
 
@@ -61,18 +63,20 @@ def _labels(image: Image.Image | np.ndarray, count: int) -> Int64[np.ndarray, "H
     return found.astype(np.int64)
 
 
-def _exact(image: Image.Image | np.ndarray) -> np.ndarray | None:
-    """Values of more than 8 bits; None of others."""
-    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
+def _exact(image: Image.Image | np.ndarray, *, stretch: bool) -> np.ndarray | None:
+    """Values of more than 8 bits, or that are to be stretched; None of others."""
+    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F", *"L" * stretch)):
         return None
     values = np.array(image)
     values = values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values
-    if values.ndim != 2 or values.dtype.kind not in "iuf" or values.dtype == np.uint8 or not values.size:
+    if values.ndim != 2 or values.dtype.kind not in "iuf" or not values.size:
+        return None
+    if values.dtype == np.uint8 and not stretch:
         return None
     found, full = values.astype(np.float64), 1.0 if values.dtype.kind == "f" else 65535.0
     low, high = float(found.min()), float(found.max())
     if not np.isfinite(found).all():
         raise DataError("it holds values that are not finite")
-    if low >= 0 and high <= full:
+    if not stretch and low >= 0 and high <= full:
         low, high = 0.0, full
     return (2 * (found - low) / max(high - low, 1e-8) - 1).astype(np.float32)[:, :, None]

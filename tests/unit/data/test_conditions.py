@@ -258,4 +258,4 @@ def test_a_part_and_a_copy_in_another_process_keep_the_conditions(folder):
     [("segmentation", 3, 3), ("depth", 1, 0), ("parts", 5, 5), ("image", 3, 0)],
 )
 def test_what_is_a_map_of_labels_follows_from_name_and_channels(name, channels, labels):
-    assert Maps.of(name, channels) == Maps(channels, labels)
+    assert Maps.of(name, channels) == Maps(channels, labels, stretch=name == "depth")

@@ -5,6 +5,7 @@ from PIL import Image
 
 from vqgan.errors import DataError
 from vqgan.images import fit, fit_map, map_tensor, picture_size, read_map
+from vqgan.images.labels import map_pixels
 
 LABELS = np.arange(12).reshape(3, 4) % 5
 
@@ -43,6 +44,15 @@ def test_depth_keeps_more_than_eight_bits(tmp_path):
     assert metres.ravel().tolist() == [-1.0, -0.5, 1.0]
     flat = read_map(save(tmp_path / "flat.npy", np.full((2, 2), 7.0)), channels=1)
     assert np.isfinite(flat).all()
+
+
+@pytest.mark.parametrize(("name", "mode"), [("grey.png", "L"), ("deep.png", "I;16"), ("metres.npy", None)])
+def test_stretched_maps_fill_the_range_by_themselves_as_a_tokenizer_learned_them(tmp_path, name, mode):
+    depth = np.array([[20, 30, 60]], np.uint8)
+    found = read_map(save(tmp_path / name, depth, mode), channels=1, stretch=True)
+    assert np.allclose(found.ravel(), [-1.0, -0.5, 1.0])
+    trained = map_pixels(depth)
+    assert np.abs(trained / 127.5 - 1 - found).max() <= 1 / 255 + 1e-6
 
 
 def test_pictures_are_read_as_images_are(tmp_path):
