@@ -75,17 +75,13 @@ def halves(*names: str, is_invariant: bool) -> Material:
     """The left half of each picture to train on; the right one is held out."""
     pictures = []
     for name in names:
-        parts = [item.pixels for item in map(*_reader(name))]
+        source = open_source(SampleConfig(names=(name,)))
+        parts = [source.read(number).pixels for number in range(len(source))]
         pictures.append(np.concatenate([parts[0], np.concatenate(parts[1:])], axis=1))
     middles = [picture.shape[1] // 2 for picture in pictures]
     left = [picture[:, :middle] for picture, middle in zip(pictures, middles, strict=True)]
     right = [picture[:, middle:] for picture, middle in zip(pictures, middles, strict=True)]
     return Material(left, right, is_invariant)
-
-
-def _reader(name: str) -> tuple[Any, range]:
-    source = open_source(SampleConfig(names=(name,)))
-    return source.read, range(len(source))
 
 
 def screens(count: int) -> Material:
@@ -109,17 +105,16 @@ MATERIALS = {
 
 
 def train_tokenizer(out: Path, steps: int) -> Path:
-    """One for all materials, each shown equally often."""
-    if not (out / "tokenizer.safetensors").exists():
-        training = [each().training for each in MATERIALS.values()]
-        shown = [pictures[n % len(pictures)] for pictures in training for n in range(24)]
-        heldout = [picture for each in MATERIALS.values() for picture in each().heldout[:2]]
-        changes = [f"training.steps={steps}", "task.discriminator=null", "data.resize=null"]
-        changes += ["training.pictures=0", "training.save_every=200", "training.evaluate_every=200"]
-        vqgan.train(
-            "deepfield-tokenizer", data=shown, eval_data=heldout, out=out, overrides=changes, device="cpu"
-        )
-    return out
+    """One for all materials, each shown equally often; an interrupted run continues."""
+    training = [each().training for each in MATERIALS.values()]
+    shown = [pictures[n % len(pictures)] for pictures in training for n in range(24)]
+    heldout = [picture for each in MATERIALS.values() for picture in each().heldout[:2]]
+    if out.exists():
+        return vqgan.train(None, resume=out, data=shown, eval_data=heldout, device="cpu")
+    changes = [f"training.steps={steps}", "task.discriminator=null", "data.resize=null"]
+    changes += ["training.pictures=0", "training.save_every=200", "training.evaluate_every=200"]
+    given = {"data": shown, "eval_data": heldout}
+    return vqgan.train("deepfield-tokenizer", **given, out=out, overrides=changes, device="cpu")
 
 
 class Clock:

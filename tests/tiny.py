@@ -47,6 +47,16 @@ def tokenizer(seed: int = 0, **settings: Any) -> Tokenizer:
     return Tokenizer(tokenizer_config(**settings))
 
 
+def random_synthesizer(config: SynthesizerConfig) -> Synthesizer:
+    """In float64, where a batch and single runs choose the same tokens; weights so large that all conditions differ."""
+    torch.manual_seed(0)
+    model = Synthesizer(config).double().eval()
+    for parameter in model.prior.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.nn.init.normal_(model.tokenizer.quantizer.codebook.weight)
+    return model
+
+
 def synthesizer_config(*, dropout: float = 0.0, has_null: bool = False) -> SynthesizerConfig:
     """2x2 tokens of three classes."""
     return SynthesizerConfig(

@@ -10,32 +10,22 @@ from vqgan.conditioning import UnconditionalConfig
 from vqgan.errors import ConfigError
 from vqgan.prior import to_tokens
 from vqgan.sampling import GridNoise, SamplingSettings
-from vqgan.synthesizer import Synthesizer, SynthesizerConfig
-
-
-def make(config):
-    """In float64, with weights so large that every condition draws other images."""
-    torch.manual_seed(0)
-    model = Synthesizer(config).double().eval()
-    for parameter in model.prior.parameters():
-        torch.nn.init.normal_(parameter)
-    torch.nn.init.normal_(model.tokenizer.quantizer.codebook.weight)
-    return model
+from vqgan.synthesizer import SynthesizerConfig
 
 
 @pytest.fixture(scope="module")
 def model():
-    return make(tiny.synthesizer_config(has_null=True))
+    return tiny.random_synthesizer(tiny.synthesizer_config(has_null=True))
 
 
 def without_null():
-    return make(tiny.synthesizer_config())
+    return tiny.random_synthesizer(tiny.synthesizer_config())
 
 
 def unconditional():
     config = msgspec.to_builtins(tiny.synthesizer_config())
     config["prior"]["condition_size"], config["conditioner"] = 1, msgspec.to_builtins(UnconditionalConfig())
-    return make(msgspec.convert(config, SynthesizerConfig))
+    return tiny.random_synthesizer(msgspec.convert(config, SynthesizerConfig))
 
 
 def drawn_by_hand(model, classes, scale, seed):

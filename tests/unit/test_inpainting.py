@@ -10,7 +10,7 @@ from vqgan.conditioning import UnconditionalConfig
 from vqgan.errors import ConfigError
 from vqgan.inpainting import fill_holes, known_tokens, least_likely
 from vqgan.prior import LocalSpan, PriorConfig
-from vqgan.synthesizer import Synthesizer, SynthesizerConfig
+from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer import TokenizerConfig
 
 
@@ -31,11 +31,7 @@ def make(**changes):
     config = SynthesizerConfig(
         tokenizer=tokenizer, conditioner=UnconditionalConfig(), prior=prior, window=(2, 2)
     )
-    model = Synthesizer(msgspec.structs.replace(config, **changes)).double().eval()
-    for parameter in model.prior.parameters():
-        torch.nn.init.normal_(parameter)
-    torch.nn.init.normal_(model.tokenizer.quantizer.codebook.weight)
-    return model
+    return tiny.random_synthesizer(msgspec.structs.replace(config, **changes))
 
 
 @pytest.fixture(scope="module")

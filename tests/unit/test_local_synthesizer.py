@@ -21,7 +21,7 @@ from vqgan.evaluation.growth import write_rows
 from vqgan.images import read_pixels, to_uint8
 from vqgan.prior import LocalSpan, PriorConfig
 from vqgan.sampling import SamplingSettings, fill_grids
-from vqgan.synthesizer import Synthesizer, SynthesizerConfig
+from vqgan.synthesizer import SynthesizerConfig
 from vqgan.tokenizer.memory import RESERVE
 from vqgan.types import DrawnTokens
 
@@ -52,12 +52,7 @@ def make_config(conditioner, **changes):
 
 
 def make(conditioner=CLASSES):
-    torch.manual_seed(0)
-    model = Synthesizer(make_config(conditioner)).double().eval()
-    for parameter in model.prior.parameters():
-        torch.nn.init.normal_(parameter)
-    torch.nn.init.normal_(model.tokenizer.quantizer.codebook.weight)
-    return model
+    return tiny.random_synthesizer(make_config(conditioner))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+import tiny
 from vqgan import synthesizer
 from vqgan.conditioning import (
     ClassLabelConfig,
@@ -70,13 +71,7 @@ def make_config(conditioner=CLASSES, window=(4, 4), **changes):
 
 
 def make(conditioner=CLASSES):
-    """In float64, where a batch and single runs choose the same tokens."""
-    torch.manual_seed(0)
-    model = Synthesizer(make_config(conditioner)).double().eval()
-    for parameter in model.prior.parameters():
-        torch.nn.init.normal_(parameter)
-    torch.nn.init.normal_(model.tokenizer.quantizer.codebook.weight)
-    return model
+    return tiny.random_synthesizer(make_config(conditioner))
 
 
 @pytest.fixture(scope="module")

@@ -71,11 +71,8 @@ def run_large_demo(
         OutputError: If a file cannot be written.
         Preempted: After a signal; everything is saved.
     """
-    meter, report = (
-        Meter(folder, {"large": True, "quick": quick, "seed": seed}),
-        on_progress or (lambda _: None),
-    )
-    small = QUICK_STAGES if quick else None
+    meter = Meter(folder, {"large": True, "quick": quick, "seed": seed})
+    report, small = on_progress or (lambda _: None), QUICK_STAGES if quick else None
     train_stages(folder, meter, "deepfield", small=small, device=device, seed=seed, on_progress=report)
     model = load(folder / "prior", device=device)
     assert isinstance(model, Synthesizer), "a prior's run holds a synthesizer"
@@ -146,10 +143,8 @@ def _measure(folder: Path, model: Synthesizer, on_progress: OnProgress) -> dict[
     (trained,), heldout = (_pictures(whole.part(split)) for split in ("train", "heldout"))
     drawn, factor = to_float(read_pixels(folder / PICTURE, 3)), model.tokenizer.downsample_factor
     rebuilt, window = model.reconstruct(trained[None])[0].clamp(-1, 1), model.config.window[0] * factor
-    training, features = (
-        [trained, trained.flip(2)],
-        latent_features(model.tokenizer),
-    )  # mirrored, as it was trained
+    training = [trained, trained.flip(2)]  # mirrored too, as crops were in training
+    features = latent_features(model.tokenizer)
     found: dict[str, Mapping[str, float]] = {}
     for number, (name, picture) in enumerate({"drawn": drawn, "real": trained, "rebuilt": rebuilt}.items()):
         on_progress(Progress("measuring", number + 1, 3))

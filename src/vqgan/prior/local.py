@@ -24,7 +24,6 @@ Cells = Int[Tensor, "*shape"]
 _MAX_DENSE = 1200
 """A grid of at most this many entries is read as one tile; in larger ones, tiles cost less than attention over all."""
 
-
 _FAR = 2**30
 """The row and column of an entry that is not there yet: nothing sees it."""
 

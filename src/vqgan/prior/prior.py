@@ -1,6 +1,7 @@
 """The second stage: how probable is each next token, given the condition and the tokens before it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import torch
@@ -161,17 +162,17 @@ class Prior(nn.Module):
 
     def new_local_cache(self, span: LocalSpan, grid: tuple[int, int], count: int) -> LocalCache:
         """An empty cache for drawing ``count`` grids of these rows and columns with a local span."""
-        heads = (self.config.num_heads, self.config.head_width)
-        return LocalCache(
-            span, grid, count=count, depth=self.config.depth, heads=heads, like=self.head.weight
-        )
+        return LocalCache(span, grid, count=count, **self._storage)
 
     def new_local_store(self, span: LocalSpan, grid: tuple[int, int], count: int) -> LocalStore:
         """An empty store for reading ``count`` grids of these rows and columns again and again with a local span."""
+        return LocalStore(span, grid, count=count, **self._storage)
+
+    @property
+    def _storage(self) -> dict[str, Any]:
+        """What keys and values need room for."""
         heads = (self.config.num_heads, self.config.head_width)
-        return LocalStore(
-            span, grid, count=count, depth=self.config.depth, heads=heads, like=self.head.weight
-        )
+        return {"depth": self.config.depth, "heads": heads, "like": self.head.weight}
 
     def log_probability(
         self,
