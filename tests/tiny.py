@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from examples import write_idx
+from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.data import IdxConfig
 from vqgan.prior import PriorConfig, PriorShape
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.training.classifier_task import ClassifierTaskConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorTaskConfig
-from vqgan.training.run import DataConfig, PriorRun, TokenizerRun
+from vqgan.training.run import ClassifierRun, DataConfig, PriorRun, TokenizerRun
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTaskConfig
 from vqgan.types import Batch
@@ -81,6 +83,22 @@ def synthesizer(seed: int = 0, **settings: Any) -> Synthesizer:
     return Synthesizer(synthesizer_config(**settings))
 
 
+def classifier_config(**changes: Any) -> ClassifierConfig:
+    """Three classes of 8x8 pixels."""
+    settings = {
+        "encoder": tokenizer_config().autoencoder,
+        "image_size": (SIDE, SIDE),
+        "class_names": ("0", "1", "2"),
+    }
+    return ClassifierConfig(**{**settings, **changes})
+
+
+def classifier(seed: int = 0, **changes: Any) -> Classifier:
+    """A classifier with random weights."""
+    torch.manual_seed(seed)
+    return Classifier(classifier_config(**changes))
+
+
 def images(count: int, *, channels: int = 1, side: int = SIDE, seed: int = 0) -> Tensor:
     """Noise in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
@@ -137,6 +155,16 @@ def prior_run(source: IdxConfig | None = None, **training: Any) -> PriorRun:
         conditioner=ClassLabelConfig(),
         prior=PriorShape(depth=1, width=16, num_heads=2, dropout=0.2),
         task=PriorTaskConfig(optimizer=OPTIMIZER, token_keep_probability=0.7),
+        data=DataConfig(source=source, image_size=(SIDE, SIDE), flip=True),
+        training=loop(**training),
+    )
+
+
+def classifier_run(source: IdxConfig | None = None, **training: Any) -> ClassifierRun:
+    """Four steps with averaged weights; classes come from the data."""
+    return ClassifierRun(
+        encoder=classifier_config().encoder,
+        task=ClassifierTaskConfig(optimizer=OPTIMIZER),
         data=DataConfig(source=source, image_size=(SIDE, SIDE), flip=True),
         training=loop(**training),
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.checkpoints.format import save_model as save_model
     from vqgan.checkpoints.load import load as load
+    from vqgan.classifier import Classifier as Classifier
+    from vqgan.classifier import ClassifierConfig as ClassifierConfig
     from vqgan.errors import CheckpointError as CheckpointError
     from vqgan.errors import ConfigError as ConfigError
     from vqgan.errors import DataError as DataError
@@ -22,10 +24,12 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.images import write_images as write_images
     from vqgan.inpainting import inpaint as inpaint
     from vqgan.runs import train as train
+    from vqgan.sampling.judge import keep_best as keep_best
     from vqgan.synthesizer import Synthesizer as Synthesizer
     from vqgan.synthesizer import SynthesizerConfig as SynthesizerConfig
     from vqgan.tokenizer import Tokenizer as Tokenizer
     from vqgan.tokenizer import TokenizerConfig as TokenizerConfig
+    from vqgan.training.run import ClassifierRun as ClassifierRun
     from vqgan.training.run import PriorRun as PriorRun
     from vqgan.training.run import TokenizerRun as TokenizerRun
     from vqgan.types import Progress as Progress
@@ -33,6 +37,9 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
 
 _MODULES = {
     "CheckpointError": "vqgan.errors",
+    "Classifier": "vqgan.classifier",
+    "ClassifierConfig": "vqgan.classifier",
+    "ClassifierRun": "vqgan.training.run",
     "ConfigError": "vqgan.errors",
     "DataError": "vqgan.errors",
     "DivergedError": "vqgan.errors",
@@ -48,6 +55,7 @@ _MODULES = {
     "VqganError": "vqgan.errors",
     "__version__": "vqgan.version",
     "inpaint": "vqgan.inpainting",
+    "keep_best": "vqgan.sampling.judge",
     "load": "vqgan.checkpoints.load",
     "read_images": "vqgan.images",
     "save_model": "vqgan.checkpoints.format",

@@ -16,6 +16,7 @@ from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig, parts_of
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.data import Data, source_of
+from vqgan.data.conditions import Classes, ConditionKind
 from vqgan.data.given import MemoryConfig
 from vqgan.data.loader import check_maps, check_source, evaluation_batches, training_batches
 from vqgan.data.source import Source
@@ -24,6 +25,7 @@ from vqgan.output_files import write_json, write_text
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
 from vqgan.training.build import (
+    build_classifier_task,
     build_prior_task,
     build_tokenizer_task,
     load_tokenizer,
@@ -37,6 +39,7 @@ from vqgan.training.loop import UNFINISHED, Loop
 from vqgan.training.observer import Observer
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import (
+    ClassifierRun,
     Given,
     PriorRun,
     Run,
@@ -87,7 +90,7 @@ def train(
     on_progress: OnProgress | None = None,
     stage: Stage | None = None,
 ) -> Path:
-    """Trains a tokenizer or a prior, or continues a run.
+    """Trains a tokenizer, a prior or a classifier, or continues a run.
 
     Args:
         run: A preset's name, a YAML file, ours or the original's, or or a run itself; None when resuming.
@@ -98,7 +101,7 @@ def train(
         out: The run's folder, new or empty; or ``resume``, but not both.
         tokenizer: For a prior: the trained tokenizer (a file or a run folder).
         conditions: For a prior: where conditions lie beside the images, by name: ``class`` in a table (``file,class``),
-            ``layout`` in a JSON file of boxes like COCO'''s, all others in folders with the paths of the images.
+            ``layout`` in a JSON file of boxes like COCO's, all others in folders; for a classifier ``class`` alone.
         condition_tokenizers: Trained tokenizers of such maps; without one, a map shares that of the images.
         start_from: Begin with the weights of this file or run.
         resume: A run folder to continue; everything but ``data`` given as images is taken from it.
@@ -107,10 +110,10 @@ def train(
         precision: ``"fp32"`` (the default of a new run), ``"bf16"`` or ``"auto"``.
         seed: Of initial weights, data order, augmentation and corruption; 0 by default.
         on_progress: Called after every step, and for every variant of a picture that ``data.cached_codes`` encodes.
-        stage: ``"tokenizer"`` or ``"prior"``, to refuse a run of the other stage.
+        stage: ``"tokenizer"``, ``"prior"`` or ``"classifier"``, to refuse a run of another stage.
 
     Returns:
-        The run's folder; it holds ``tokenizer.safetensors`` or ``prior.safetensors``.
+        The run's folder; it holds ``tokenizer.safetensors``, ``prior.safetensors`` or ``classifier.safetensors``.
 
     Raises:
         VqganError: ConfigError, DataError or CheckpointError if the request cannot be carried out, Preempted
@@ -199,11 +202,19 @@ def _begin(
     require(0 <= seed < 1 << 63, f"`seed` is {seed}, expected 0 to 2^63 - 1")
     settings.training.share(engine.world)
     task: Task
-    if isinstance(settings, TokenizerRun):
-        require(tokenizer is None, "a tokenizer is not trained on a tokenizer", hint="omit `tokenizer`")
-        require(not paths, "a tokenizer is trained without conditions", hint="omit `condition_tokenizers`")
+    if not isinstance(settings, PriorRun):
+        kind = settings.__struct_config__.tag
+        require(tokenizer is None, f"a {kind} is not trained on a tokenizer", hint="omit `tokenizer`")
+        what = f"a {kind} is trained without conditions that need a tokenizer"
+        require(not paths, what, hint="omit `condition_tokenizers`")
         sources = _sources(settings, given, None)
-        settings, task = build_tokenizer_task(settings, engine, seed=seed, start_from=start_from)
+        if isinstance(settings, TokenizerRun):
+            settings, task = build_tokenizer_task(settings, engine, seed=seed, start_from=start_from)
+        else:
+            names = sources[0].class_names
+            task = build_classifier_task(
+                settings, engine, seed=seed, start_from=start_from, class_names=names
+            )
     else:
         own = {name: load_tokenizer(path) for name, path in paths.items()}
         settings = conditioned(settings, own, tokenizer=tokenizer, start_from=start_from)
@@ -272,6 +283,9 @@ def _continue(
     task: Task
     if isinstance(settings, TokenizerRun):
         _, task = build_tokenizer_task(settings, engine, seed=values["seed"], start_from=None)
+    elif isinstance(settings, ClassifierRun):
+        names, seed = sources[0].class_names, values["seed"]
+        task = build_classifier_task(settings, engine, seed=seed, start_from=None, class_names=names)
     else:
         task = resume_prior_task(settings, engine, seed=values["seed"], folder=folder)
     task.state.load(step.tensors, where=f"step {step.number} of `{folder.path}`")
@@ -290,8 +304,10 @@ def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
 
 
 def _sources(settings: Run, given: Given, model: str | Path | None) -> tuple[Source, Source]:
-    by_class = _is_steered_by(settings, ClassLabelConfig)
-    kinds = kinds_of(settings, model) if isinstance(settings, PriorRun) else {}
+    by_class = isinstance(settings, ClassifierRun) or _is_steered_by(settings, ClassLabelConfig)
+    kinds: dict[str, ConditionKind] = {"class": Classes()} if isinstance(settings, ClassifierRun) else {}
+    if isinstance(settings, PriorRun):
+        kinds = kinds_of(settings, model)
     return open_sources(settings.data, given, by_class=by_class, kinds=kinds)
 
 
@@ -326,7 +342,7 @@ def resolve(
         beside = {name: str(path) for name, path in conditions.items()}
         changes = merge(changes, {"data": {"conditions": beside}})
     layers, preset, where = [], None, f"`{run}`"
-    if isinstance(run, TokenizerRun | PriorRun):
+    if isinstance(run, Run):
         layers, where = [to_mapping(run)], "the run"
     elif Path(run).suffix.lower() in (".yaml", ".yml"):
         file = with_new_names(read_yaml(Path(run)))

@@ -66,6 +66,8 @@ def tiny(run: dict[str, Any]) -> dict[str, Any]:
             }
         }
         changes["task"] = {"discriminator": None, "perceptual": None}
+    elif run["kind"] == "classifier":
+        changes["encoder"] = {"channel_multipliers": [1], "patch_size": min(run["data"]["image_size"]) // 4}
     elif run["kind"] == "prior":
         changes["prior"] = {"depth": 1, "width": 16, "num_heads": 2}
     return merge(run, changes)
@@ -174,7 +176,8 @@ def test_every_command_and_preset_that_is_named_exists(page, capsys):
         assert main([*words, "--help"]) == 0
     assert set(
         re.findall(
-            r"\b(?:demo|digits|mnist|laptop|deepfield|small|half|f16|pixels)-(?:tokenizer|prior)\b", text
+            r"\b(?:demo|digits|mnist|laptop|deepfield|small|half|f16|pixels)-(?:tokenizer|prior|classifier)\b",
+            text,
         )
     ) <= set(PRESETS)
 

@@ -40,7 +40,7 @@ def test_info_of_a_prior_counts_the_parameters_of_its_parts(trained, run):
     assert config["conditioner"]["class_names"] == ["dark", "light"]
     parts = dict(part.rsplit(" ", 1) for part in found["parameters"].split(", "))
     model = vqgan.load(trained.classes, device="cpu")
-    for name in ("tokenizer", "prior"):
+    for name in ("tokenizer", "prior", "classifier"):
         count = sum(parameter.numel() for parameter in getattr(model, name).parameters())
         assert parts[name] == f"{count:,}".replace(", ", ",")
 
@@ -107,7 +107,7 @@ def test_presets_lists_all_with_a_line_each(run):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_printed_as_yaml(name, run):
-    assert parse_yaml(run("presets", name).out)["kind"] in ("tokenizer", "prior")
+    assert parse_yaml(run("presets", name).out)["kind"] in ("tokenizer", "prior", "classifier")
 
 
 def test_doctor_shows_versions_and_checks_the_device(run, monkeypatch, tmp_path):

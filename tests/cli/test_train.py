@@ -184,3 +184,46 @@ def test_a_prior_on_images_of_another_size_than_its_tokenizer_s_says_so(trained,
     assert "give `--image-size 16x16` for the same" in other.err
     same = run("train", "prior", trained.prior_file, *words, 16, "--out", tmp_path / "same")
     assert "for the same" not in same.err
+
+
+def test_a_classifier_is_trained_on_sub_folders_or_a_table_and_info_knows_it(trained, tmp_path, run):
+    file = tmp_path / "mine.yaml"
+    sizes = "{channel_multipliers: [1], patch_size: 4, resolution: 16}"
+    file.write_text(
+        f"preset: laptop-classifier\nencoder: {sizes}\ndata: {{image_size: [16, 16], resize: null}}\n"
+        "training: {steps: 20, batch_size: 8, pictures: 0}\n"
+    )
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(f"{side}/{n}.png,{side} one" for side in ("dark", "light") for n in range(10))
+    )
+    words = ("train", "classifier", file, "--data", trained.images, "--device", "cpu")
+    for name, more in {"plain": (), "table": ("--condition", f"class={tmp_path / 'labels.csv'}")}.items():
+        result = run(*words, "--out", tmp_path / name, *more)
+        assert (result.code, result.paths) == (0, [tmp_path / name])
+        assert metrics(tmp_path / name)[-1]["heldout_accuracy"] == 1
+    assert run("train", "classifier", "--resume", tmp_path / "plain", "--steps", 21).code == 0
+    text = run("info", tmp_path / "table").out
+    assert "holds       classifier\n" in text
+    assert "images      16x16 pixels; others are resized\n" in text
+    assert "classes     2: dark one, light one\n" in text
+    assert "compute     GFLOP for 16x16 pixels: " in text
+
+
+def test_a_classifier_cannot_take_a_tokenizers_place(trained, tmp_path, run):
+    words = (
+        "--data",
+        trained.images,
+        "--out",
+        tmp_path / "judge",
+        "--steps",
+        1,
+        "--set",
+        "training.pictures=0",
+    )
+    assert run("train", "classifier", "demo-classifier", *words).code == 0
+    for command in ("reconstruct", "sample"):
+        result = run(
+            command, tmp_path / "judge", *[trained.images] * (command != "sample"), "--out", tmp_path / "x"
+        )
+        assert result.code == 5
+        assert "holds a classifier" in result.err

@@ -7,6 +7,7 @@ import torch
 import tiny
 from vqgan.checkpoints.load import load
 from vqgan.checkpoints.zoo import model_config
+from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.config import dump_yaml, parse_yaml, to_mapping
 from vqgan.data import FolderConfig, IdxConfig
@@ -18,9 +19,10 @@ from vqgan.runs import resolve, train
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.build import synthesizer_config
-from vqgan.training.run import PriorRun, TokenizerRun, refuse_changes, run_from_mapping
+from vqgan.training.run import ClassifierRun, PriorRun, TokenizerRun, refuse_changes, run_from_mapping
 
 TOKENIZERS = [name for name in PRESETS if isinstance(resolve(name), TokenizerRun)]
+CLASSIFIERS = [name for name in PRESETS if isinstance(resolve(name), ClassifierRun)]
 PRIORS = [name for name in PRESETS if isinstance(resolve(name), PriorRun)]
 
 FIRST_STAGES = {"half-prior": "f16-tokenizer"}
@@ -67,6 +69,16 @@ def test_a_priors_preset_can_be_built_on_the_tokenizer_of_its_name(name):
     assert synthesizer.config.window == grid
 
 
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifiers_preset_can_be_built_for_its_images(name):
+    run = resolve(name)
+    with torch.device("meta"):
+        config = ClassifierConfig(
+            encoder=run.encoder, image_size=run.data.image_size, class_names=("cat", "dog")
+        )
+        assert Classifier(config).output.out_features == 2
+
+
 def test_overrides_win_over_the_file_and_the_file_over_its_preset(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
@@ -86,7 +98,7 @@ def test_a_file_may_say_everything_itself(tmp_path):
     assert resolve(str(path)) == tiny.tokenizer_run()
     path.write_text("training: {steps: 7}")
     assert refused(path).endswith(
-        "has no `kind`\nhint: write `kind: tokenizer`, `kind: prior` or `preset: NAME`"
+        "has no `kind`\nhint: write `kind: tokenizer`, `kind: prior`, `kind: classifier` or `preset: NAME`"
     )
 
 

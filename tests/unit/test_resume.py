@@ -53,12 +53,13 @@ def stopped(run, folder, step, **arguments):
 
 @pytest.fixture(scope="module")
 def runs(source, tmp_path_factory):
-    """Both stages, uninterrupted, and what is needed to begin them again."""
+    """All stages, uninterrupted, and what is needed to begin them again."""
     folder = tmp_path_factory.mktemp("whole")
     training = {"steps": STEPS, "evaluate_every": 2, "pictures": 1}
     requests = {
         "tokenizer": (tiny.tokenizer_run(source, **training), None),
         "prior": (tiny.prior_run(source, **training), folder / "tokenizer"),
+        "classifier": (tiny.classifier_run(source, **training), None),
     }
     for stage, (run, tokenizer) in requests.items():
         train(run, out=folder / stage, tokenizer=tokenizer, device="cpu", seed=3)
@@ -94,7 +95,7 @@ def assert_equal_runs(folder, expected):
     assert rows(folder) == rows(expected)
 
 
-@pytest.mark.parametrize("stage", ["tokenizer", "prior"])
+@pytest.mark.parametrize("stage", ["tokenizer", "prior", "classifier"])
 def test_stopping_at_every_step_with_other_workers_each_time_changes_nothing(
     runs, first_step, tmp_path, stage
 ):

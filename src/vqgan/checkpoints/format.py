@@ -1,7 +1,7 @@
 """One ``.safetensors`` file holds one model: its tensors, and in the metadata everything needed to build it.
 
-Metadata: ``vqgan.format`` ("1"), ``vqgan.kind`` ("tokenizer" or "synthesizer"), ``vqgan.config`` (canonical
-JSON, complete), ``vqgan.version``, ``vqgan.weights`` ("ema" or "raw"), ``vqgan.step``, ``vqgan.digest`` and,
+Metadata: ``vqgan.format`` ("1"), ``vqgan.kind`` ("tokenizer", "synthesizer" or "classifier"), ``vqgan.config``
+(canonical JSON, complete), ``vqgan.version``, ``vqgan.weights`` ("ema" or "raw"), ``vqgan.step``, ``vqgan.digest`` and,
 for training networks stored under ``training.*``, their arguments as JSON in ``vqgan.training``.
 """
 
@@ -27,6 +27,7 @@ from vqgan.checkpoints.tensors import (
     read_tensors,
     write_tensors,
 )
+from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.config import canonical_json, from_mapping, to_mapping
 from vqgan.errors import CheckpointError, ConfigError, printable
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
@@ -39,10 +40,16 @@ FORMAT = 1
 TRAINING_PREFIX = "training."
 """Tensors of networks that only training needs (discriminator, perceptual network)."""
 
-Model = Tokenizer | Synthesizer
+Model = Tokenizer | Synthesizer | Classifier
 ModelConfig = TokenizerConfig | SynthesizerConfig
-Kind = Literal["tokenizer", "synthesizer"]
+Kind = Literal["tokenizer", "synthesizer", "classifier"]
 N = TypeVar("N", bound=nn.Module)
+
+_CLASSES: dict[Kind, tuple[type[Any], type[Any]]] = {
+    "tokenizer": (Tokenizer, TokenizerConfig),
+    "synthesizer": (Synthesizer, SynthesizerConfig),
+    "classifier": (Classifier, ClassifierConfig),
+}
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,9 +176,17 @@ def read_header(path: Path) -> Header:
         ) from None
 
 
-def kind_of(config: ModelConfig) -> Kind:
+def kind_of(config: ModelConfig | ClassifierConfig) -> Kind:
     """Which class a configuration belongs to."""
-    return "tokenizer" if isinstance(config, TokenizerConfig) else "synthesizer"
+    return next(kind for kind, (_, own) in _CLASSES.items() if isinstance(config, own))
+
+
+def tokenizer_of(model: Model, where: str | Path) -> Tokenizer:
+    """A tokenizer itself, or that of a prior. Raises CheckpointError if the model is a classifier."""
+    if isinstance(model, Classifier):
+        hint = "give a tokenizer's file or run; a classifier serves `vqgan sample --judge`"
+        raise CheckpointError(f"`{where}` holds a classifier, expected a tokenizer or a prior", hint=hint)
+    return model.tokenizer if isinstance(model, Synthesizer) else model
 
 
 def model_names(config: ModelConfig, where: str) -> dict[str, Tensor]:
@@ -187,9 +202,9 @@ def build_model(kind: Kind, config: Mapping[str, Any], *, where: str) -> Model:
     """
     try:
         with torch.device("meta"), WithoutRandomNumbers():
-            if kind == "tokenizer":
-                return Tokenizer(from_mapping(config, TokenizerConfig, where=where))
-            return Synthesizer(from_mapping(config, SynthesizerConfig, where=where))
+            model, own = _CLASSES[kind]
+            built: Model = model(from_mapping(config, own, where=where))
+            return built
     except ConfigError as error:
         raise CheckpointError(
             f"{where} holds an invalid configuration: {error.message}", hint=error.hint

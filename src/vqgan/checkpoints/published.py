@@ -16,7 +16,7 @@ from vqgan.cache import cache_folder
 from vqgan.checkpoints.diffusers import CONFIG_FILE, WEIGHTS_FILE, write_diffusers
 from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import read_foreign, training_networks
-from vqgan.checkpoints.format import read_header, save_model
+from vqgan.checkpoints.format import read_header, save_model, tokenizer_of
 from vqgan.checkpoints.load import is_own, read_model
 from vqgan.checkpoints.zoo import Entry, find_entry
 from vqgan.errors import CheckpointError, ConfigError
@@ -89,7 +89,7 @@ def convert_to_diffusers(
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         refuse_existing(out / name)
     model, header = read_model(source, config, overrides)
-    write_diffusers(model.tokenizer if isinstance(model, Synthesizer) else model, out)
+    write_diffusers(tokenizer_of(model, source), out)
     if isinstance(model, Synthesizer):
         logger.info("omitted: the prior and its condition; diffusers' class is only a tokenizer")
     if header.training:

@@ -3,7 +3,7 @@
 ::
 
     config.yaml  env.json  metrics.jsonl  skipped.jsonl  images/  report.html
-    tokenizer.safetensors or prior.safetensors          the model, ready for use
+    {tokenizer,prior,classifier}.safetensors            the model, ready for use
     state/latest.json                                   names the newest step
     state/step-00001234/{model,ema,optimizer}.safetensors, state.json, manifest.json
 
@@ -45,7 +45,7 @@ _BEGUN = re.compile(
 )
 """What a run writes before it saves its first step, temporary files included."""
 
-Stage = Literal["tokenizer", "prior"]
+Stage = Literal["tokenizer", "prior", "classifier"]
 
 
 @dataclass(frozen=True)
@@ -240,5 +240,9 @@ def _keep_rows(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
 def find_weights(path: Path) -> Path | None:
     """The model's file of a run folder, or of its ``prior`` or ``tokenizer`` run below it; None if there is none."""
     folders = (path, path / "prior", path / "tokenizer")
-    files = (folder / f"{stage}.safetensors" for folder in folders for stage in ("prior", "tokenizer"))
+    files = (
+        folder / f"{stage}.safetensors"
+        for folder in folders
+        for stage in ("prior", "tokenizer", "classifier")
+    )
     return next((file for file in files if file.is_file()), None)

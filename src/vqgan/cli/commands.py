@@ -1,7 +1,7 @@
 """The flags of every command, one dataclass each; no torch, so that every ``--help`` is fast."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from vqgan.cli.flags import argument, command, flag, parse_scales
 from vqgan.errors import require
@@ -258,63 +258,6 @@ class Demo(Compute):
     large: bool = flag("", False)
     quick: bool = flag("", False)
     seed: int = flag("N", 0)
-
-
-@command
-class TrainTokenizer(Compute):
-    """Trains a tokenizer: images become grids of codes. After Ctrl-C, everything is saved for `--resume`.
-
-    Attributes:
-        preset: A preset (`vqgan presets` lists them) or a YAML file, also one of the original; omit it with `--resume`.
-        data: A folder (class = sub-folder), a text file of paths, `idx:FOLDER`, `digits`, `sample:NAME,NAME`, or
-            `atari:GAME,GAME`.
-        eval_data: Held-out images; by default a fixed 5 % of the data.
-        out: The run's folder; new or empty.
-        resume: A run folder to continue, in place of `--out`; the run keeps its configuration.
-        from_: Begin with the weights of this file or run.
-        steps: Short for `--set training.steps=N`.
-        batch_size: Short for `--set training.batch_size=N`.
-        image_size: Short for `--set data.image_size=[HEIGHT,WIDTH]`.
-        workers: Processes that read images; short for `--set data.workers=N`.
-        set: Any value of the run's configuration: `--set task.optimizer.learning_rate=1e-4`.
-        precision: `fp32`, `bf16` or `auto`. (default: fp32)
-        seed: The same seed gives the same result. (default: 0)
-    """
-
-    preset: str | None = argument("[PRESET|FILE.yaml]", None)
-    data: str | None = flag("SOURCE", None)
-    eval_data: str | None = flag("SOURCE", None)
-    out: str | None = flag("RUN", None)
-    resume: str | None = flag("RUN", None)
-    from_: str | None = flag("FILE|RUN", None)
-    steps: int | None = flag("N", None)
-    batch_size: int | None = flag("N", None)
-    image_size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
-    workers: int | None = flag("N", None)
-    set: Sequence[str] = flag("KEY=VALUE", ())
-    precision: str | None = flag("PRECISION", None)
-    seed: int | None = flag("N", None)
-
-    stage: ClassVar[Literal["tokenizer", "prior"]] = "tokenizer"
-
-
-@command
-class TrainPrior(TrainTokenizer):
-    """Trains a prior: a transformer learns the grids of a trained tokenizer.
-
-    After Ctrl-C, everything is saved for `--resume`.
-
-    Attributes:
-        tokenizer: The trained tokenizer: a file or a run folder.
-        condition: What steers it, beside the images: `class=TABLE.csv` (`file,class` in each line), `layout=BOXES.json`
-            (like COCO's), or `NAME=FOLDER` of maps with the paths of the images.
-        condition_tokenizer: The trained tokenizer of such maps; without one, they share that of the images.
-    """
-
-    stage = "prior"
-    tokenizer: str | None = flag("FILE|RUN", None)
-    condition: Sequence[str] = flag("NAME=PATH", ())
-    condition_tokenizer: Sequence[str] = flag("NAME=FILE|RUN", ())
 
 
 @command

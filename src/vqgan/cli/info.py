@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -11,12 +11,14 @@ from vqgan.checkpoints.diffusers import weights_files
 from vqgan.checkpoints.format import Header, Model
 from vqgan.checkpoints.load import find_header
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.classifier import Classifier
 from vqgan.cli import commands
 from vqgan.cli.lists import print_described
 from vqgan.errors import printable
 from vqgan.nn.convolution import Downsample, SpatialAttention, Upsample
 from vqgan.prior.transformer import Attention
 from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizer.autoencoder import Decoder, Encoder
 
 
@@ -27,7 +29,6 @@ def info(flags: commands.Info) -> None:
 
 
 def _rows(file: Path, header: Header, model: Model) -> Iterator[tuple[str, str]]:
-    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     yield "file", str(file)
     yield "holds", header.kind
     digest = f", digest {header.digest[:12]}" if header.digest else ""
@@ -43,28 +44,45 @@ def _rows(file: Path, header: Header, model: Model) -> Iterator[tuple[str, str]]
         yield "run", f"{file.parent}, can be continued from step {saved[-1]}"
     stored = weights_files(file) if file.is_dir() else [file]
     yield "size", f"{sum(each.stat().st_size for each in stored) / 1e6:.1f} MB"
-    yield "codebook", f"{tokenizer.codebook_size} codes, {tokenizer.downsample_factor} pixels per token side"
-    if names := tokenizer.config.label_names:
-        shown = ", ".join(map(printable, names[:8])) + ", ..." * (len(names) > 8)
-        yield "labels", f"{len(names)}: {shown}"
-    if isinstance(model, Synthesizer):
-        rows, columns = model.config.window
-        factor = tokenizer.downsample_factor
-        yield "window", f"{rows}x{columns} tokens, {rows * factor}x{columns * factor} pixels"
-        null = ", or none; takes `--guidance`" if model.config.has_null_tokens else ""
-        yield "condition", model.conditioner.name + null
+    yield from _sizes(model)
     counts: Counter[str] = Counter()
     for name, shape in header.shapes.items():
         counts[name.partition(".")[0]] += math.prod(shape)
     yield "parameters", ", ".join(f"{part} {count:,}" for part, count in counts.items())
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
     yield "memory", f"{weights / 1e6:.1f} MB of weights in fp32, half of it in bf16 or fp16"
-    if tokenizer.config.autoencoder is not None or isinstance(model, Synthesizer):
+    if not isinstance(model, Tokenizer) or model.config.autoencoder is not None:
         yield "compute", _compute(model)
+
+
+def _sizes(model: Model) -> Iterator[tuple[str, str]]:
+    """What the model takes and gives."""
+    if isinstance(model, Classifier):
+        yield "images", f"{'x'.join(map(str, model.config.image_size))} pixels; others are resized"
+        yield "classes", _shown(model.config.class_names)
+        return
+    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
+    yield "codebook", f"{tokenizer.codebook_size} codes, {tokenizer.downsample_factor} pixels per token side"
+    if names := tokenizer.config.label_names:
+        yield "labels", _shown(names)
+    if isinstance(model, Synthesizer):
+        rows, columns = model.config.window
+        factor = tokenizer.downsample_factor
+        yield "window", f"{rows}x{columns} tokens, {rows * factor}x{columns * factor} pixels"
+        null = ", or none; takes `--guidance`" if model.config.has_null_tokens else ""
+        yield "condition", model.conditioner.name + null
+
+
+def _shown(names: Sequence[str]) -> str:
+    return f"{len(names)}: " + ", ".join(map(printable, names[:8])) + ", ..." * (len(names) > 8)
 
 
 def _compute(model: Model) -> str:
     """Floating-point operations of each network for one image of the size it was made for."""
+    if isinstance(model, Classifier):
+        height, width = model.config.image_size
+        positions = height * width // model.encoder.patch_size**2
+        return f"GFLOP for {height}x{width} pixels: {_operations([model.encoder], positions) / 1e9:.3g}"
     prior = model if isinstance(model, Synthesizer) else None
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     factor, sizes = tokenizer.downsample_factor, tokenizer.config.autoencoder

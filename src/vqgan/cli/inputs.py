@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vqgan.checkpoints.codes import tokenizer_digest
-from vqgan.checkpoints.format import Header
+from vqgan.checkpoints.format import Header, tokenizer_of
 from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
 from vqgan.cli.commands import Use
 from vqgan.cli.flags import Size
@@ -55,7 +55,7 @@ def load_tokenizer(flags: Use) -> tuple[Tokenizer, Header, str, int]:
     """
     target = pick_device(flags.device)  # before the weights are read
     model, header = load_with_header(Path(flags.model), flags.config, flags.set, device="cpu")
-    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
+    tokenizer = tokenizer_of(model, flags.model)
     digest = tokenizer_digest(tokenizer)
     tokenizer = place(tokenizer, target, flags.precision)
     logger.info("the tokenizer computes on %s in %s", target, precision_of(tokenizer))
@@ -63,12 +63,12 @@ def load_tokenizer(flags: Use) -> tuple[Tokenizer, Header, str, int]:
 
 
 def load_synthesizer(flags: Use) -> tuple[Synthesizer, Header]:
-    """The synthesizer of a file or run. Raises CheckpointError if there is only a tokenizer."""
+    """The synthesizer of a file or run. Raises CheckpointError if there is no prior."""
     path, how = Path(flags.model), {"device": flags.device, "precision": flags.precision}
     model, header = load_with_header(path, flags.config, flags.set, **how)
     if not isinstance(model, Synthesizer):
         hint = f"train one: `vqgan train prior PRESET --tokenizer {path} ...`"
-        raise CheckpointError(f"`{path}` holds a tokenizer; new images need a prior", hint=hint)
+        raise CheckpointError(f"`{path}` holds a {header.kind}; new images need a prior", hint=hint)
     return model, header
 
 

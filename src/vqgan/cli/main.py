@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": ("vqgan.cli.train", "train both stages on embedded real images in minutes, and report"),
     "train tokenizer": ("vqgan.cli.train", "train the first stage on your images"),
     "train prior": ("vqgan.cli.train", "train the second stage on a tokenizer's codes"),
+    "train classifier": ("vqgan.cli.train", "train a judge of drawn images on your images' classes"),
     "reconstruct": ("vqgan.cli.coding", "images -> images, through the codes"),
     "encode": ("vqgan.cli.coding", "images -> codes"),
     "decode": ("vqgan.cli.coding", "codes -> images"),
@@ -37,10 +38,11 @@ COMMANDS = {
 
 
 def flags_of(name: str) -> type[Any]:
-    """The flags of a command: ``train prior`` has those of ``commands.TrainPrior``."""
-    from vqgan.cli import commands
+    """The flags of a command: ``train prior`` has those of ``training_commands.TrainPrior``."""
+    from vqgan.cli import commands, training_commands
 
-    return getattr(commands, name.title().replace(" ", ""))
+    module = training_commands if name.startswith("train ") else commands
+    return getattr(module, name.title().replace(" ", ""))
 
 
 def function_of(name: str) -> Callable[[Any], None]:
@@ -150,7 +152,7 @@ _vqgan() {{
   local words=
   case "${{COMP_WORDS[*]:1:COMP_CWORD-1}}" in
     "") words="{first} --help --version --completion" ;;
-    train) words="tokenizer prior --help" ;;
+    train) words="tokenizer prior classifier --help" ;;
 {cases}  esac
   COMPREPLY=($(compgen -W "$words" -- "$2"))
 }}

@@ -1,16 +1,16 @@
-"""``vqgan train tokenizer``, ``vqgan train prior``, and ``vqgan demo``, which trains both."""
+"""``vqgan train tokenizer``, ``prior`` and ``classifier``, and ``vqgan demo``, which trains the first two."""
 
 from pathlib import Path
 from typing import Any
 
 from vqgan import runs
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.cli import commands
+from vqgan.cli import commands, training_commands
 from vqgan.cli.flags import named_values
 from vqgan.cli.progress import ProgressBar
 
 
-def train(flags: commands.TrainTokenizer) -> None:
+def train(flags: training_commands.TrainTokenizer) -> None:
     """Trains, with a progress bar, and prints the run's folder."""
     short = {
         "training.steps": flags.steps,
@@ -25,7 +25,7 @@ def train(flags: commands.TrainTokenizer) -> None:
                 data=flags.data,
                 eval_data=flags.eval_data,
                 out=flags.out,
-                **_of_prior(flags),
+                **_of_stage(flags),
                 start_from=flags.from_,
                 resume=flags.resume,
                 overrides=[
@@ -45,9 +45,11 @@ def train(flags: commands.TrainTokenizer) -> None:
     print(folder)
 
 
-def _of_prior(flags: commands.TrainTokenizer) -> dict[str, Any]:
-    """What only a prior's training takes."""
-    if not isinstance(flags, commands.TrainPrior):
+def _of_stage(flags: training_commands.TrainTokenizer) -> dict[str, Any]:
+    """What only some stages take."""
+    if isinstance(flags, training_commands.TrainClassifier):
+        return {"conditions": named_values("--condition", flags.condition)}
+    if not isinstance(flags, training_commands.TrainPrior):
         return {}
     return {
         "tokenizer": flags.tokenizer,

@@ -29,9 +29,9 @@ class Preset:
         return merge(PRESETS[own.pop("preset")].mapping(), own) if "preset" in own else own
 
 
-def _family_then_stage(path: Path) -> tuple[str, bool]:
+def _family_then_stage(path: Path) -> tuple[str, int]:
     family, _, stage = path.stem.partition("-")
-    return family, stage == "prior"
+    return family, ("tokenizer", "prior", "classifier").index(stage)
 
 
 PRESETS = {

@@ -9,11 +9,12 @@ import torch
 
 from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import read_foreign, training_networks
-from vqgan.checkpoints.format import check_keys, read_training, shapes_of
+from vqgan.checkpoints.format import check_keys, read_training, shapes_of, tokenizer_of
 from vqgan.checkpoints.load import find_header, is_own, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.checkpoints.tensors import below
+from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
@@ -31,11 +32,12 @@ from vqgan.nn.perceptual import PerceptualNetwork, check_fits
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, receptive_field
+from vqgan.training.classifier_task import ClassifierTask
 from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.conditions import check_conditions, take_tokenizers
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
-from vqgan.training.run import PriorRun, Run, TokenizerRun, differences, read_run
+from vqgan.training.run import ClassifierRun, PriorRun, Run, TokenizerRun, differences, read_run
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
@@ -85,10 +87,14 @@ def _with_names(task: TokenizerTaskConfig, config: TokenizerConfig) -> Tokenizer
 
 def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[str]) -> None:
     """Raises ConfigError, with both values, if an override sets a size that differs in the file to start from."""
-    if start_from is None or not overrides:
+    if start_from is None or not overrides or isinstance(run, ClassifierRun):
         return
     model = find_header(Path(start_from))[-1]
-    whole = to_mapping(model.config if isinstance(model, Synthesizer) else {"tokenizer": model.config})
+    whole = to_mapping(
+        model.config
+        if isinstance(model, Synthesizer)
+        else {"tokenizer": tokenizer_of(model, start_from).config}
+    )
     keys = tuple(f"{item.partition('=')[0].strip()}." for item in overrides)
     for key, wanted, found in differences(to_mapping(run), whole):
         is_size = key.startswith(("tokenizer.", "prior.", "token_order")) and key != "prior.dropout"
@@ -164,7 +170,7 @@ def _perceptual(run: TokenizerRun, engine: Engine) -> PerceptualNetwork | None:
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a file or run folder, on the CPU; of a prior's file, the one that it was trained on."""
     model, _ = read_model(Path(path))
-    return model.tokenizer if isinstance(model, Synthesizer) else model
+    return tokenizer_of(model, path)
 
 
 def build_prior_task(
@@ -227,6 +233,40 @@ def resume_prior_task(run: PriorRun, engine: Engine, *, seed: int, folder: RunFo
     """The task of a prior's run that continues: its file holds everything but what training changes."""
     synthesizer = _synthesizer(folder.weights("prior")).to(engine.device)
     return PriorTask(synthesizer, run.task, loop=run.training, engine=engine, seed=seed)
+
+
+def build_classifier_task(
+    run: ClassifierRun,
+    engine: Engine,
+    *,
+    seed: int,
+    start_from: str | Path | None,
+    class_names: tuple[str, ...],
+) -> ClassifierTask:
+    """The task of a classifier's run, with fresh weights from the seed or those of ``start_from``.
+
+    Raises:
+        CheckpointError: If the file holds another model than the run's.
+        ConfigError: If the images do not fit the sizes.
+        DataError: If the images have fewer than two classes.
+    """
+    if len(class_names) < 2:
+        raise DataError(
+            f"a classifier learns classes, but the images have {len(class_names) or 'none'}",
+            hint="put the images of each class into a sub-folder, or give `--condition class=TABLE.csv`",
+        )
+    torch.manual_seed(seed)
+    config = ClassifierConfig(encoder=run.encoder, image_size=run.data.image_size, class_names=class_names)
+    classifier = Classifier(config)
+    if start_from is not None:
+        stored, header = read_model(Path(start_from))
+        if stored.config != config:
+            raise CheckpointError(
+                f"`{start_from}` holds a {header.kind} with other sizes or classes than the run's classifier",
+                hint="give a classifier of the same sizes, trained on the same classes",
+            )
+        classifier.load_state_dict(stored.state_dict(), strict=True)
+    return ClassifierTask(classifier.to(engine.device), run.task, loop=run.training, engine=engine)
 
 
 def _warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:

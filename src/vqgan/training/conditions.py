@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from vqgan.checkpoints.format import tokenizer_of
 from vqgan.checkpoints.load import find_header
 from vqgan.conditioning import (
     ClassLabelConfig,
@@ -21,7 +22,7 @@ from vqgan.data.conditions import Classes, ConditionKind, Layouts, Maps
 from vqgan.data.layouts import LayoutFile
 from vqgan.errors import ConfigError, DataError, require
 from vqgan.synthesizer import Synthesizer
-from vqgan.tokenizer import Tokenizer, TokenizerConfig
+from vqgan.tokenizer import Tokenizer
 from vqgan.training.run import PriorRun
 
 _POSITIONS = 1024
@@ -61,7 +62,7 @@ def conditioned(
         )
         own = model.config.conditioner if isinstance(model, Synthesizer) else run.conditioner
         return msgspec.structs.replace(run, conditioner=own)
-    first = model.tokenizer if isinstance(model, Synthesizer) else model
+    first = tokenizer_of(model, path)
     parts: list[SingleConfig] = [
         each for each in parts_of(run.conditioner) if not isinstance(each, UnconditionalConfig)
     ]
@@ -144,8 +145,7 @@ def kinds_of(run: PriorRun, model: str | Path | None) -> dict[str, ConditionKind
             case TokenizedImageConfig():
                 config = part.tokenizer
                 if config is None and model is not None and run.data.conditions:
-                    found = find_header(Path(model))[-1].config
-                    config = found if isinstance(found, TokenizerConfig) else found.tokenizer
+                    config = tokenizer_of(find_header(Path(model))[-1], model).config
                 if config is not None:
                     kinds[part.name] = Maps.of(part.name, config.image_channels)
             case _:

@@ -12,7 +12,7 @@ from vqgan.output_files import write_text
 CHARTS = {
     "Loss": ("loss", ("loss", "reconstruction_loss", "heldout_loss")),
     "PSNR on held-out images": ("dB", ("heldout_psnr",)),
-    "Label maps, held out": ("share", ("heldout_miou", "heldout_accuracy")),
+    "Classes and labels, held out": ("share", ("heldout_miou", "heldout_accuracy")),
     "Share of the codebook in use": ("share", ("usage", "heldout_usage")),
     "Adaptive weight of the discriminator": ("weight", ("adaptive_weight",)),
     "Learning rate": ("rate", ("learning_rate",)),
@@ -21,8 +21,9 @@ CHARTS = {
 _MEANINGS = {
     "heldout_psnr": "of held-out images, in dB: 20 is blurred, 25 recognisable, 30 good, above 35 hard to tell apart",
     "heldout_miou": "intersection over union of held-out label maps, the mean over labels: 1 is perfect",
-    "heldout_accuracy": "share of the pixels of held-out label maps that keep their label",
-    "heldout_loss": "nats per token of held-out images: guessing costs the natural logarithm of the number of codes",
+    "heldout_accuracy": "share of held-out images whose class is found, or of label maps' pixels that keep their label",
+    "heldout_loss": "nats per token of held-out images, or for the class of each: guessing costs the natural "
+    "logarithm of the number of codes, or of classes",
     "heldout_usage": "share of the codes that occur; far below 1 the codebook is too large, or has collapsed",
     "heldout_perplexity": "the number of equally frequent codes that would be as varied; higher is better",
     "adaptive_weight": "weight of the adversarial loss; 0 before the discriminator's start",
@@ -33,6 +34,7 @@ _CAPTIONS = {
     "reconstructions": "Held-out images, then, in the same order, what the codes make of them",
     "samples": "New images, drawn token by token",
     "greedy": "The image of the most probable codes: plainer than drawn ones",
+    "classified": "Held-out images, from the class that is recognised most certainly to the least",
     "completed": "Held-out images, then the same with the lower half drawn anew",
 }
 

@@ -19,7 +19,8 @@ from vqgan.data.transforms import Framing, TransformConfig
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.images import MAX_LABELS
 from vqgan.prior import PriorShape, TokenOrder, check_token_order
-from vqgan.tokenizer import TokenizerConfig
+from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig
+from vqgan.training.classifier_task import ClassifierTaskConfig
 from vqgan.training.prior_task import PriorTaskConfig
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
@@ -119,6 +120,16 @@ def open_sources(
     return images, others
 
 
+def _refuse_codes(data: DataConfig, kind: str) -> None:
+    for name in ("context", "cached_codes"):
+        value = getattr(data, name)
+        require(
+            value == 0,
+            f"`data.{name}` is {value}, expected 0: a {kind} learns from what it sees",
+            hint="set it in the run of a prior",
+        )
+
+
 class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
     """Trains a tokenizer."""
 
@@ -129,13 +140,7 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("context", "cached_codes"):
-            value = getattr(self.data, name)
-            require(
-                value == 0,
-                f"`data.{name}` is {value}, expected 0: a tokenizer learns from what it sees",
-                hint="set it in the run of a prior",
-            )
+        _refuse_codes(self.data, "tokenizer")
         require(
             not (self.data.conditions or self.data.eval_conditions),
             "`data.conditions` are given, but a tokenizer takes none",
@@ -187,7 +192,20 @@ class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):
         )
 
 
-Run = TokenizerRun | PriorRun
+class ClassifierRun(Config, frozen=True, tag_field="kind", tag="classifier"):
+    """Trains a classifier of the images' classes, with an encoder of these sizes."""
+
+    encoder: AutoencoderConfig
+    task: ClassifierTaskConfig
+    data: DataConfig
+    training: LoopConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_codes(self.data, "classifier")
+
+
+Run = TokenizerRun | PriorRun | ClassifierRun
 
 
 def run_from_mapping(mapping: Mapping[str, Any], *, where: str) -> Run:
@@ -197,7 +215,7 @@ def run_from_mapping(mapping: Mapping[str, Any], *, where: str) -> Run:
         ConfigError: If a key or a value does not fit, or nothing says what kind of run it is.
     """
     if "kind" not in mapping:
-        hint = "write `kind: tokenizer`, `kind: prior` or `preset: NAME`"
+        hint = "write `kind: tokenizer`, `kind: prior`, `kind: classifier` or `preset: NAME`"
         raise ConfigError(f"{where} has no `kind`", hint=hint)
     run: Run = from_mapping(mapping, Run, where=where)
     return run

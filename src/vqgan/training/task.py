@@ -61,10 +61,10 @@ class LoopConfig(Config, frozen=True):
 
 @runtime_checkable
 class Task(Protocol):
-    """A tokenizer's or a prior's training.
+    """A tokenizer's, a prior's or a classifier's training.
 
     Attributes:
-        stage: Which of the two.
+        stage: Which of the three.
         loop: Its settings.
         state: Everything that a step changes.
         image_channels: Channels of the images that it trains on.

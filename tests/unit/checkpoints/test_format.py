@@ -20,7 +20,11 @@ from vqgan.config import canonical_json
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.version import __version__
 
-MODELS = {"tokenizer": tiny.tokenizer, "synthesizer": tiny.synthesizer}
+MODELS = {
+    "tokenizer": tiny.tokenizer,
+    "synthesizer": tiny.synthesizer,
+    "classifier": tiny.classifier,
+}
 
 
 @pytest.fixture(params=MODELS)

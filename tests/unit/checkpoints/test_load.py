@@ -44,7 +44,8 @@ def test_a_folder_means_its_prior_and_else_its_tokenizer(run):
 
 def test_a_folder_without_a_model_says_what_was_tried(tmp_path):
     with pytest.raises(
-        CheckpointError, match=r"holds no model: tried `prior\.safetensors` and `tokenizer\.saf"
+        CheckpointError,
+        match=r"holds no model: tried `prior\.safetensors`, `tokenizer\.safetensors` and `class",
     ):
         load(tmp_path)
 
