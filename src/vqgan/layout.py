@@ -111,6 +111,21 @@ def within(box: Box, crop: Box) -> Box:
     return left, top, min(box[2] / crop[2], 1.0 - left), min(box[3] / crop[3], 1.0 - top)
 
 
+def part_of(layout: Layout, place: Box) -> Layout:
+    """The layout of the part of its image that lies at ``place``.
+
+    Example:
+        >>> part_of(Layout(crop=(0.5, 0.0, 0.5, 1.0)), (0.0, 0.0, 0.5, 1.0)).crop
+        (0.5, 0.0, 0.25, 1.0)
+        >>> part_of(Layout(crop=(0.5, 0.0, 0.5, 1.0), is_flipped=True), (0.0, 0.0, 0.5, 1.0)).crop
+        (0.75, 0.0, 0.25, 1.0)
+    """
+    left, top, width, height = WHOLE if layout.crop is None else layout.crop
+    x, y, columns, rows = mirrored(place) if layout.is_flipped else place
+    crop = (left + x * width, top + y * height, columns * width, rows * height)
+    return Layout(objects=layout.objects, crop=crop, is_flipped=layout.is_flipped)
+
+
 def mirrored(box: Box) -> Box:
     """The box in the picture that is mirrored left for right.
 

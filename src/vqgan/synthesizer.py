@@ -1,6 +1,7 @@
 """The whole path from image to image: tokenizer, conditioner and prior."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -377,10 +378,8 @@ class Synthesizer(nn.Module):
     def _condition_tokens(
         self, condition: Condition | None, count: int, grid: tuple[int, int], memory: int
     ) -> ConditionTokens:
-        has_null = self.config.has_null_tokens
-        return self.conditioner.asked(condition, count, grid, memory=memory, has_null=has_null).to(
-            self._device
-        )
+        asked = partial(self.conditioner.asked, memory=memory, has_null=self.config.has_null_tokens)
+        return asked(condition, count, grid, window=self.usable_window(grid)).to(self._device)
 
     def _null_tokens(self, count: int, grid: tuple[int, int]) -> ConditionTokens:
         is_steered = not isinstance(self.config.conditioner, UnconditionalConfig)
@@ -390,7 +389,7 @@ class Synthesizer(nn.Module):
             + ("not learned images without their condition" if is_steered else "no condition to follow"),
             hint="omit it" + ", or train a prior with `task.condition_dropout=0.1`" * is_steered,
         )
-        return self.conditioner.null_tokens(count, grid).to(self._device)
+        return self.conditioner.null_tokens(count, grid, self.usable_window(grid)).to(self._device)
 
     def _budget(self, memory: int | None) -> int:
         return memory_budget(memory, self._device)

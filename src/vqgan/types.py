@@ -49,6 +49,10 @@ PartLengths = tuple[int | None, ...]
 grid, in raster order."""
 
 
+class PerWindow(int):
+    """Tokens of a part that tells where a window lies: so many for each place of the window in the grid."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """What the data loader yields.
@@ -179,14 +183,21 @@ def grid_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
     return height // factor, width // factor
 
 
-def lengths_on(lengths: PartLengths, grid: tuple[int, int]) -> list[int]:
-    """How many tokens each part of a condition has on this grid.
+def lengths_on(
+    lengths: PartLengths, grid: tuple[int, int], window: tuple[int, int] | None = None
+) -> list[int]:
+    """How many tokens each part of a condition has on this grid, over which a window of that size may slide.
 
     Example:
-        >>> lengths_on((1, None), (2, 3))
-        [1, 6]
+        >>> lengths_on((1, None, PerWindow(5)), (2, 3)), lengths_on((1, None, PerWindow(5)), (2, 3), (2, 2))
+        ([1, 6, 5], [1, 6, 10])
     """
-    return [grid[0] * grid[1] if length is None else length for length in lengths]
+    rows, columns = window or grid
+    places = (grid[0] - rows + 1) * (grid[1] - columns + 1)
+    return [
+        grid[0] * grid[1] if length is None else length * (places if isinstance(length, PerWindow) else 1)
+        for length in lengths
+    ]
 
 
 def next_sizes(size: tuple[int, int], factor: int) -> str:

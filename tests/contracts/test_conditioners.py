@@ -12,7 +12,7 @@ from vqgan.errors import ConfigError
 from vqgan.prior import Prior, PriorConfig
 from vqgan.sampling import SamplingSettings, sample_sliding
 from vqgan.tokenizer import Tokenizer
-from vqgan.types import lengths_on
+from vqgan.types import PerWindow, lengths_on
 
 CONFIGS = typing.get_args(ConditionerConfig)
 VALUES = {
@@ -83,11 +83,12 @@ def test_the_lengths_of_the_parts_are_those_of_the_tokens(conditioner, config):
 
 
 def test_a_window_sees_its_cut_of_the_tokens_of_the_whole(conditioner, config):
-    """Of spatial parts those of its cells, of the others all."""
+    """Of spatial parts those of its cells, of those of its places that of its own, of the others all."""
     torch.manual_seed(0)
     sizes = {"codebook_size": 5, "condition_size": config.vocabulary_size, "context_length": 60}
     prior = Prior(PriorConfig(**sizes, depth=1, width=8, num_heads=2)).double().eval()
-    tokens, nothing = conditioner.tokens(valid(conditioner, (4, 6)), 1, (4, 6)), torch.zeros(1, 4, 6)
+    how = {"memory": 10**9, "has_null": False, "window": (4, 4)}
+    tokens, nothing = conditioner.asked(valid(conditioner, (4, 6)), 1, (4, 6), **how), torch.zeros(1, 4, 6)
     drawn = sample_sliding(
         prior,
         tokens,
@@ -97,9 +98,13 @@ def test_a_window_sees_its_cut_of_the_tokens_of_the_whole(conditioner, config):
         lengths=conditioner.lengths,
         settings=SamplingSettings(temperature=0.0),
     )
-    parts = tokens.split(lengths_on(conditioner.lengths, (4, 6)), dim=1)
+    parts = tokens.split(lengths_on(conditioner.lengths, (4, 6), (4, 4)), dim=1)
     last = [
-        part.view(1, 4, 6)[:, :, 2:].flatten(1) if length is None else part
+        part.view(1, 4, 6)[:, :, 2:].flatten(1)
+        if length is None
+        else part[:, -int(length) :]
+        if isinstance(length, PerWindow)
+        else part
         for part, length in zip(parts, conditioner.lengths, strict=True)
     ]
     logits = prior(drawn[:, :, 2:].flatten(1), torch.cat(last, dim=1))

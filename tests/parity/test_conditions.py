@@ -18,6 +18,7 @@ from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer
 
 LAYOUTS = json.loads((store.ROOT / "net2net_scene" / "layouts.json").read_text(encoding="utf-8"))
+WINDOWS = json.loads((store.ROOT / "net2net_scene" / "windows.json").read_text(encoding="utf-8"))
 OBJECTS = json.loads((store.ROOT / "pieces" / "objects.json").read_text(encoding="utf-8"))
 
 SCENE = SceneLayoutConfig(
@@ -154,6 +155,38 @@ def test_greedy_tokens_of_every_layout_equal_the_original(recorded, decoded):
     case, model = recorded["scene"]
     model.sample(3, condition=condition_of("scene", case, count=3), temperature=0.0)
     assert torch.equal(decoded[0].flatten(1), case.tensor("greedy_all"))
+
+
+@pytest.mark.parametrize("entry", WINDOWS["cases"], ids=lambda entry: f"{entry['grid']} {entry['layout']}")
+def test_larger_scenes_equal_the_scene_sampler_of_the_original(recorded, decoded, entry):
+    """Each window reads the objects that it shows, and where it lies; it begins 3 tokens before its token, not 4."""
+    (rows, columns), model = entry["grid"], recorded["scene"][1]
+    whole = Layout(objects=layout(entry["layout"]).objects)
+    condition = {"layout": whole}
+    found = model.conditioner.in_windows(condition, 1, (rows, columns), (8, 8)).unflatten(1, (-1, 14))[0]
+    assert sorted(map(list, {tuple(each) for each in found.tolist()})) == entry["distinct"]
+    model.sample(1, (2 * rows, 2 * columns), condition, temperature=0.0)
+    assert decoded[0][0].tolist() == entry["greedy"]
+
+
+def test_tokens_of_larger_scenes_have_the_probabilities_that_they_were_drawn_with(recorded, monkeypatch):
+    model = recorded["scene"][1]
+    entry = WINDOWS["cases"][0]
+    rows, columns = entry["grid"]
+    greedy = torch.tensor(entry["greedy"])[None]
+    monkeypatch.setattr(Tokenizer, "encode", lambda *_: greedy)
+    condition = {"layout": Layout(objects=layout(entry["layout"]).objects)}
+    images = torch.zeros(1, 3, 2 * rows, 2 * columns)
+    scores = model.log_probability(images, condition).view(rows, columns)
+    table = model.conditioner.in_windows(condition, 1, (rows, columns), (8, 8))
+    table = table.view(rows - 7, columns - 7, 14)
+    for row, column in ((0, 0), (4, 5), (10, 12), (3, 9)):
+        top, left = min(max(row - 3, 0), rows - 8), min(max(column - 3, 0), columns - 8)
+        window = greedy[:, top : top + 8, left : left + 8].flatten(1)
+        place = (row - top) * 8 + column - left
+        logits = model.prior(window, table[top, left][None])[0, place]
+        expected = logits.log_softmax(0)[greedy[0, row, column]]
+        torch.testing.assert_close(scores[row, column], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", range(3))

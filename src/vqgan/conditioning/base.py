@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vqgan.errors import ConfigError, require
-from vqgan.types import Condition, ConditionTokens, Images, PartLengths, lengths_on
+from vqgan.types import Condition, ConditionTokens, Images, PartLengths, PerWindow, lengths_on
 
 Grid = tuple[int, int]
 """Rows and columns of the token grid."""
@@ -36,11 +36,13 @@ class Conditioner(nn.Module, ABC):
     Attributes:
         is_spatial: Whether there is one token for each cell of the image's grid, in raster order; such tokens
             are cut out together with the grid where a window slides over a large image.
+        follows_window: Whether a window on a large image has tokens of its own, for each place where it may lie.
         needs_value: Whether a condition must name a value; others have their tokens without one.
         config: What it is, and how many tokens it has.
     """
 
     is_spatial: bool
+    follows_window: bool = False
     needs_value: bool = True
     config: ConditionSizes
 
@@ -57,7 +59,12 @@ class Conditioner(nn.Module, ABC):
     @property
     def lengths(self) -> PartLengths:
         """How many tokens each part has."""
-        return tuple(None if part.is_spatial else part.config.num_tokens((1, 1)) for part in self.parts)
+        return tuple(
+            None
+            if part.is_spatial
+            else (PerWindow if part.follows_window else int)(part.config.num_tokens((1, 1)))
+            for part in self.parts
+        )
 
     @abstractmethod
     def tokens(
@@ -76,6 +83,12 @@ class Conditioner(nn.Module, ABC):
             ConfigError: If the value is missing or does not fit; the message names what would.
         """
 
+    def in_windows(
+        self, condition: Condition | None, count: int, grid: Grid, window: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
+        """As :meth:`tokens`, where a window of that size slides over the grid: in raster order those of its places."""
+        return self.tokens(condition, count, grid, memory=memory)
+
     def from_images(self, images: Images) -> Condition:
         """The condition that images themselves give, by name, as large as they are; by default nothing.
 
@@ -83,14 +96,21 @@ class Conditioner(nn.Module, ABC):
         """
         return {}
 
-    def null_tokens(self, count: int, grid: Grid) -> ConditionTokens:
+    def null_tokens(self, count: int, grid: Grid, window: Grid | None = None) -> ConditionTokens:
         """Tokens that say that nothing steers: a number beyond the vocabulary for each part."""
-        lengths = torch.tensor(lengths_on(self.lengths, grid))
+        lengths = torch.tensor(lengths_on(self.lengths, grid, window))
         numbers = self.config.vocabulary_size + torch.arange(len(lengths))
         return numbers.repeat_interleave(lengths).expand(count, -1)
 
     def asked(
-        self, condition: Condition | None, count: int, grid: Grid, *, memory: int, has_null: bool
+        self,
+        condition: Condition | None,
+        count: int,
+        grid: Grid,
+        *,
+        memory: int,
+        has_null: bool,
+        window: Grid | None = None,
     ) -> ConditionTokens:
         """As :meth:`tokens`, for what a user asks for: other names are refused.
 
@@ -100,6 +120,7 @@ class Conditioner(nn.Module, ABC):
             grid: As there.
             memory: As there.
             has_null: Whether null tokens stand for a value that is missing.
+            window: Of what size it is, if one slides over the grid.
 
         Raises:
             ConfigError: As there; or if there is a value of another name.
@@ -116,7 +137,7 @@ class Conditioner(nn.Module, ABC):
             f"this model does not know the condition `{unknown[0] if unknown else ''}`",
             hint="it is steered by: " + ", ".join(f"`{name}`" for name in names),
         )
-        return self._joined(condition, count, grid, memory=memory, has_null=has_null)
+        return self._joined(condition, count, grid, memory=memory, has_null=has_null, window=window)
 
     def _joined(
         self,
@@ -126,15 +147,17 @@ class Conditioner(nn.Module, ABC):
         *,
         memory: int | None,
         has_null: bool = False,
+        window: Grid | None = None,
     ) -> ConditionTokens:
         """The tokens of all parts; each counts on from the vocabulary of those before it."""
-        nulls, first = self.null_tokens(count, grid).split(lengths_on(self.lengths, grid), dim=1), 0
+        lengths = lengths_on(self.lengths, grid, window)
+        nulls, first = self.null_tokens(count, grid, window).split(lengths, dim=1), 0
         found = []
         for part, null in zip(self.parts, nulls, strict=True):
             if has_null and part.needs_value and (condition or {}).get(part.name) is None:
                 found.append(null)
             else:
-                found.append(part.tokens(condition, count, grid, memory=memory) + first)
+                found.append(part.in_windows(condition, count, grid, window or grid, memory=memory) + first)
             first += part.config.vocabulary_size
         device = next((each.device for each in found if each.device.type != "cpu"), found[0].device)
         return torch.cat([each.to(device) for each in found], dim=1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Annotated, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from vqgan.conditioning.base import Conditioner, Grid
 from vqgan.config import Bounds, Config, Count, from_mapping
 from vqgan.errors import ConfigError, require
-from vqgan.layout import WHOLE, Box, Layout, SceneObject, mirrored, overlaps, within
+from vqgan.layout import WHOLE, Box, Layout, SceneObject, mirrored, overlaps, part_of, within
 from vqgan.types import Condition, ConditionTokens
 
 _GROUP, _OCCLUDED, _DEPICTION, _INSIDE = 1, 2, 4, 8
@@ -70,6 +71,7 @@ class SceneLayout(Conditioner):
     """
 
     is_spatial = False
+    follows_window = True
     config: SceneLayoutConfig
 
     def __init__(self, config: SceneLayoutConfig) -> None:
@@ -89,9 +91,32 @@ class SceneLayout(Conditioner):
         Raises:
             ConfigError: If the value is none of these, or a layout does not fit.
         """
+        return self.in_windows(condition, count, grid, grid)
+
+    def in_windows(
+        self, condition: Condition | None, count: int, grid: Grid, window: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
+        """At each place of the window, the tokens of the part of the layout that it shows, as crops have in training.
+
+        Raises:
+            ConfigError: As :meth:`tokens`.
+        """
         value = self.required(condition, hint='give `condition={"layout": Layout(objects=(...,))}`')
-        rows = value if isinstance(value, Tensor) else self._rows(value)
-        length = self.config.num_tokens(grid)
+        if isinstance(value, Tensor):
+            self._check(value, count)
+            if window == grid:
+                return value.to(torch.int64).expand(count, -1)
+            layouts = [self.to_layout(row) for row in value.tolist()]
+        else:
+            layouts = self._layouts(value, count)
+        (rows, columns), (height, width) = grid, window
+        starts = product(range(rows - height + 1), range(columns - width + 1))
+        places = [(left / columns, top / rows, width / columns, height / rows) for top, left in starts]
+        found = [[self.to_tokens(part_of(each, place)) for place in places] for each in layouts]
+        return torch.tensor(found).flatten(1).expand(count, -1)
+
+    def _check(self, rows: Tensor, count: int) -> None:
+        length = self.config.num_tokens((1, 1))
         integers = not (rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool)
         require(
             integers and rows.ndim == 2 and rows.shape[0] in (1, count) and rows.shape[1] == length,
@@ -102,7 +127,6 @@ class SceneLayout(Conditioner):
             bool(((rows >= 0) & (rows < self.config.vocabulary_size)).all()),
             f"a token of `layout` is out of range, expected 0 to {self.config.vocabulary_size - 1}",
         )
-        return rows.to(torch.int64).expand(count, -1)
 
     def to_tokens(self, layout: Layout) -> list[int]:
         """The tokens of one layout.
@@ -146,7 +170,7 @@ class SceneLayout(Conditioner):
         objects = tuple(self._object(place) for place in places if place[0] != self.empty_token)
         return Layout(objects=objects, crop=crop)
 
-    def _rows(self, value: Any) -> Tensor:
+    def _layouts(self, value: Any, count: int) -> list[Layout]:
         values = list(value) if isinstance(value, list | tuple) else [value]
         layouts = []
         for each in values:
@@ -157,9 +181,10 @@ class SceneLayout(Conditioner):
                 )
             layouts.append(each if isinstance(each, Layout) else from_mapping(each, Layout, where="layout"))
         require(
-            bool(layouts), "`layout` is an empty list, expected one layout for all images or one per image"
+            len(layouts) in (1, count),
+            f"`layout` holds {len(layouts)} layouts, expected one for all images or one for each of {count}",
         )
-        return torch.tensor([self.to_tokens(each) for each in layouts])
+        return layouts
 
     def _class_token(self, each: SceneObject) -> int:
         classes = self.config.num_classes

@@ -8,7 +8,7 @@ from torch import Tensor
 from vqgan.errors import require
 from vqgan.prior import LocalSpan, Prior, TokenOrder, to_tokens, wavefront_size
 from vqgan.sampling.jacobi import sample_grid_jacobi
-from vqgan.sampling.plan import Costs, Plan, plan_within
+from vqgan.sampling.plan import Costs, Plan, plan_within, rows_before
 from vqgan.sampling.random import NOISE_BYTES, check_seed
 from vqgan.sampling.sampler import sample_grid, undrawn
 from vqgan.sampling.settings import SamplingSettings, check_stride
@@ -67,8 +67,7 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     check_seed(settings.seed, count)
     check_grid(prior, settings, window, (indices.shape[1], indices.shape[2]))
     require(settings.branches == 1 or null_tokens is not None, "`guidance` needs null tokens")
-    length = sum(lengths_on(lengths, window))
-    plan, batch_size = _plan(prior, length, known, window, settings, token_order, memory)
+    plan, batch_size = _plan(prior, lengths, known, window, settings, token_order, memory)
     batch_size, parts = max(1, min(count, batch_size)), []
     for start in range(0, count, batch_size):
         part = slice(start, min(count, start + batch_size))
@@ -103,14 +102,15 @@ def _below(first: _Rows, second: _Rows) -> _Rows:
 
 def _plan(
     prior: Prior,
-    length: int,
+    lengths: PartLengths,
     known: Known,
     window: tuple[int, int],
     settings: SamplingSettings,
     token_order: TokenOrder,
     memory: int,
 ) -> tuple[Plan | None, int]:
-    """How windows slide, if they do, and how many images are drawn at a time, each with ``length`` condition tokens."""
+    """How windows slide, if they do, and how many images are drawn at a time."""
+    length = sum(lengths_on(lengths, window))
     costs, room, span = (
         memory_costs(prior, settings.branches),
         max(0, memory - NOISE_BYTES),
@@ -122,9 +122,14 @@ def _plan(
         last = length + max(undrawn(to_tokens(known, token_order)), default=0)
         prefix = length + int(known.flatten(1).sum(dim=1).max())
         return None, images_within(room, costs, prefix=prefix, last=last, block=settings.jacobi or 1)
-    all_known = known.all(dim=0).cpu().numpy()
     return plan_within(
-        all_known, window, condition=length, costs=costs, memory=room, stride=settings.window_stride
+        known.all(dim=0).cpu().numpy(),
+        window,
+        condition=length,
+        costs=costs,
+        memory=room,
+        stride=settings.window_stride,
+        before=rows_before(lengths, window),
     )
 
 

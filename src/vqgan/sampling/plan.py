@@ -8,6 +8,7 @@ window, so rows follow each other at a window's width, and all tokens that are r
 import logging
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool
@@ -16,6 +17,7 @@ from numpy import ndarray
 from vqgan.errors import ConfigError
 from vqgan.prior import TokenOrder
 from vqgan.sampling.settings import check_stride
+from vqgan.types import PartLengths, PerWindow
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class Plan:
     most_kept: int
 
 
-def window_start(position: int, size: int, window: int) -> int:
+def window_start(position: int, size: int, window: int, before: int | None = None) -> int:
     """First row (or column) of the window the prior sees while sampling ``position``.
 
     The window is centred on the position and pushed back inside the grid at the borders, so a
@@ -92,6 +94,7 @@ def window_start(position: int, size: int, window: int) -> int:
         position: Row (or column) of the token being sampled, ``0 <= position < size``.
         size: Rows (or columns) of the token grid.
         window: Rows (or columns) the prior was trained on.
+        before: Rows (or columns) of the window in front of the position, by default half.
 
     Raises:
         ConfigError: If the grid is smaller than the window; sample the whole grid in one window instead.
@@ -105,7 +108,20 @@ def window_start(position: int, size: int, window: int) -> int:
             f"a grid side of {size} tokens is smaller than the window's {window}",
             hint="sample the whole grid in one window",
         )
-    return min(max(position - window // 2, 0), size - window)
+    return min(max(position - (window // 2 if before is None else before), 0), size - window)
+
+
+def rows_before(lengths: PartLengths, window: tuple[int, int]) -> tuple[int, int]:
+    """Rows above and columns to the left of a token in its window: half of it, with layouts rounded down from one less.
+
+    The original has a sampler for pictures and another for scenes.
+
+    Example:
+        >>> rows_before((1, None), (16, 16)), rows_before((PerWindow(92),), (16, 16))
+        ((8, 8), (7, 7))
+    """
+    less = any(isinstance(length, PerWindow) for length in lengths)
+    return (window[0] - less) // 2, (window[1] - less) // 2
 
 
 def usable_window(
@@ -153,6 +169,7 @@ def plan_windows(
     most_kept: int | None = None,
     is_parallel: bool = True,
     stride: int = 1,
+    before: tuple[int, int] | None = None,
 ) -> Plan:
     """Plans the drawing of a grid.
 
@@ -169,6 +186,7 @@ def plan_windows(
         stride: Rows and columns of the blocks of tokens that share a window: that of the block's first token. Above 1
             an approximation: no token sees less above it or to its left, but up to ``stride - 1`` columns less to its
             right, in the rows above.
+        before: As :func:`rows_before` gives them; by default half.
 
     Raises:
         ConfigError: If the grid is smaller than the window, or the stride more than half of a side that slides.
@@ -180,15 +198,16 @@ def plan_windows(
     """
     rows, columns = given.shape
     check_stride(stride, window, (rows, columns))
-    tops = [window_start(row - row % stride, rows, window[0]) for row in range(rows)]
-    lefts = [window_start(column - column % stride, columns, window[1]) for column in range(columns)]
+    above, beside = before or (None, None)
+    tops = [window_start(row - row % stride, rows, window[0], above) for row in range(rows)]
+    lefts = [window_start(each - each % stride, columns, window[1], beside) for each in range(columns)]
     cells = [(int(row), int(column)) for row, column in np.argwhere(~given)]
     numbers = _ready(cells, given, tops, lefts, window[1]) if is_parallel else range(len(cells))
     steps: dict[int, list[_Place]] = defaultdict(list)
     for (row, column), number in zip(cells, numbers, strict=True):
         top, left = tops[row], lefts[column]
-        before = (row - top) * window[1] + column - left
-        steps[number].append((row, column, (top, left), condition + before))
+        length = condition + (row - top) * window[1] + column - left
+        steps[number].append((row, column, (top, left), length))
     return _plan_readings([steps[number] for number in sorted(steps)], most_kept)
 
 
@@ -200,6 +219,7 @@ def plan_within(
     costs: Costs,
     memory: int,
     stride: int = 1,
+    before: tuple[int, int] | None = None,
 ) -> tuple[Plan, int]:
     """Plans the drawing of grids within a budget of memory; also gives how many images fit at the same time.
 
@@ -213,13 +233,15 @@ def plan_within(
         costs: Bytes that a token takes.
         memory: Bytes in all.
         stride: As in :func:`plan_windows`.
+        before: As there.
     """
-    whole = plan = plan_windows(given, window, condition=condition, stride=stride)
+    plan_of = partial(plan_windows, given, window, condition=condition, stride=stride, before=before)
+    whole = plan = plan_of()
     if (images := memory // max(1, _plan_memory(plan, costs))) >= 1:
         return plan, images
     most_kept = memory // costs.kept
     while True:
-        plan = plan_windows(given, window, condition=condition, most_kept=most_kept, stride=stride)
+        plan = plan_of(most_kept=most_kept)
         if not most_kept or _plan_memory(plan, costs) <= memory:
             break
         most_kept //= (

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from vqgan.prior import Prior, TokenOrder, to_indices, to_tokens
 from vqgan.sampling.fill import memory_costs
-from vqgan.sampling.plan import window_start
-from vqgan.types import ConditionTokens, Indices, PartLengths, lengths_on
+from vqgan.sampling.plan import rows_before, window_start
+from vqgan.sampling.sliding_window import split_condition
+from vqgan.types import ConditionTokens, Indices, PartLengths
 
 
 def score_grids(
@@ -38,10 +39,12 @@ def score_grids(
     if window == (rows, columns):
         scores = prior.log_probability(to_tokens(indices, token_order), condition_tokens, window)
         return to_indices(scores, window, token_order)
-    parts = condition_tokens.split(lengths_on(lengths, (rows, columns)), dim=1)
-    tops = [window_start(row, rows, window[0]) for row in range(rows)]
+    parts = split_condition(condition_tokens, lengths, (rows, columns), window)
+    above, beside = rows_before(lengths, window)
+    tops = [window_start(row, rows, window[0], above) for row in range(rows)]
     column = torch.arange(columns, device=indices.device)
-    left = torch.tensor([window_start(each, columns, window[1]) for each in range(columns)]).to(column)
+    lefts = [window_start(each, columns, window[1], beside) for each in range(columns)]
+    left = torch.tensor(lefts).to(column)
     costs, bands = memory_costs(prior), []
     for top in sorted(set(tops)):
         row = torch.tensor([each for each in range(rows) if tops[each] == top]).to(column)
@@ -49,10 +52,12 @@ def score_grids(
         tokens = _windows(indices[:, top : top + height], window[1])
         before = torch.cat(
             [
-                part.repeat_interleave(columns - window[1] + 1, dim=0)
-                if length is not None
-                else _windows(part.unflatten(1, (rows, columns))[:, top : top + window[0]], window[1])
-                for part, length in zip(parts, lengths, strict=True)
+                part[:, top].flatten(0, 1)
+                if part.ndim == 4
+                else _windows(part[:, top : top + window[0]], window[1])
+                if part.ndim == 3
+                else part.repeat_interleave(columns - window[1] + 1, dim=0)
+                for part in parts
             ],
             dim=1,
         )

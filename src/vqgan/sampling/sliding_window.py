@@ -4,11 +4,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vqgan.prior import Group, KVCache, Prior, Unkept, make_reader
-from vqgan.sampling.plan import Plan, Reading, Window, plan_windows
+from vqgan.sampling.plan import Plan, Reading, Window, plan_windows, rows_before
 from vqgan.sampling.sampler import grid_noise
 from vqgan.sampling.settings import SamplingSettings, choose_tokens
 from vqgan.types import (
@@ -18,6 +18,7 @@ from vqgan.types import (
     Known,
     OnProgress,
     PartLengths,
+    PerWindow,
     lengths_on,
 )
 
@@ -59,7 +60,11 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     if plan is None:
         length = sum(lengths_on(lengths, window))
         plan = plan_windows(
-            known.all(dim=0).cpu().numpy(), window, condition=length, stride=settings.window_stride
+            known.all(dim=0).cpu().numpy(),
+            window,
+            condition=length,
+            stride=settings.window_stride,
+            before=rows_before(lengths, window),
         )
     grid = torch.where(known, indices, -1)
     if not plan.steps:
@@ -83,6 +88,19 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     return grid
 
 
+def split_condition(
+    condition: ConditionTokens, lengths: PartLengths, grid: tuple[int, int], window: tuple[int, int]
+) -> list[Int[Tensor, "b ..."]]:
+    """The parts of a condition: (b h w) for the cells, (b h w m) for places of the window, (b m) for all windows."""
+    places = (grid[0] - window[0] + 1, grid[1] - window[1] + 1)
+    shapes = [
+        grid if length is None else (*places, -1) if isinstance(length, PerWindow) else (-1,)
+        for length in lengths
+    ]
+    parts = condition.split(lengths_on(lengths, grid, window), dim=1)
+    return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def _alike(step: tuple[Reading, ...]) -> list[list[Reading]]:
     """The readings of a step: those that use a cache one by one, the others with all of their length."""
     cached, alike = [], defaultdict(list)
@@ -102,7 +120,7 @@ class _Windows:
         reader: The prior.
         window: Rows and columns that it sees.
         condition: All condition tokens.
-        lengths: Of each part: the tokens of the grid's cells are cut out, the others the same for every window.
+        lengths: Of each part.
         grid: Where the tokens are taken from.
         plan: Everything that will be read.
         caches: What was read, by window.
@@ -120,11 +138,7 @@ class _Windows:
         # The longest sequence of each window: its cache is made for all of it.
         self._needed = {reading.window: reading.length for step in self.plan.steps for reading in step}
         grid = (self.grid.shape[1], self.grid.shape[2])
-        parts = self.condition.split(lengths_on(self.lengths, grid), dim=1)
-        self._parts = [
-            part.unflatten(1, grid) if length is None else part
-            for part, length in zip(parts, self.lengths, strict=True)
-        ]
+        self._parts = split_condition(self.condition, self.lengths, grid, self.window)
         self._num_condition = sum(lengths_on(self.lengths, self.window))
 
     def read(self, step: list[list[Reading]]) -> Float[Tensor, "b K"]:
@@ -151,8 +165,14 @@ class _Windows:
         tokens = self._cut(self.grid, reading.window)[:, :before]
         if reading.past:
             return tokens[:, reading.past - self._num_condition :]
-        parts = [self._cut(part, reading.window) if part.ndim == 3 else part for part in self._parts]
+        parts = [self._seen(part, reading.window) for part in self._parts]
         return self.reader.entries(tokens, torch.cat(parts, dim=1))
+
+    def _seen(self, part: Tensor, start: Window) -> Tensor:
+        """What a window sees of a part of the condition."""
+        if part.ndim == 4:
+            return part[:, start[0], start[1]]
+        return self._cut(part, start) if part.ndim == 3 else part
 
     def _cut(self, cells: Tensor, start: Window) -> Tensor:
         """A window's cells in raster order (b n)."""

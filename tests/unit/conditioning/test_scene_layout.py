@@ -2,8 +2,18 @@ import msgspec
 import pytest
 import torch
 
-from vqgan.conditioning import Layout, SceneLayout, SceneLayoutConfig, SceneObject
+import tiny
+from vqgan.conditioning import (
+    CoordinatesConfig,
+    Layout,
+    SceneLayout,
+    SceneLayoutConfig,
+    SceneObject,
+    SeveralConfig,
+)
 from vqgan.errors import ConfigError
+from vqgan.prior import PriorConfig
+from vqgan.synthesizer import SynthesizerConfig
 
 # 10 values for each token, 3 x 3 positions (0, 0.5 and 1 along each side), 9 for empty places.
 CONFIG = SceneLayoutConfig(
@@ -90,8 +100,8 @@ def test_layouts_mappings_and_rows_of_tokens_are_the_same_condition():
     [
         (None, "the condition `layout` is missing\nhint: give"),
         (3, "`layout` holds a `int`, expected layouts or a tensor of their tokens"),
-        ([], "`layout` is an empty list"),
-        ([Layout()] * 2, r"of the shape \(2, 6\), expected integers \(1, 6\) or \(3, 6\)"),
+        ([], "`layout` holds 0 layouts, expected one for all images or one for each of 3"),
+        ([Layout()] * 2, "`layout` holds 2 layouts, expected one for all"),
         (torch.zeros(3, 5, dtype=torch.int64), r"of the shape \(3, 5\)"),
         (torch.zeros(3, 6), "`layout` holds torch.float32"),
         (torch.full((1, 6), 10), "a token of `layout` is out of range, expected 0 to 9"),
@@ -116,6 +126,41 @@ def test_a_class_may_not_take_the_token_of_an_empty_place():
     each = SceneObject(class_number=4, box=(0.0, 0.0, 1.0, 1.0), is_group=True)
     with pytest.raises(ConfigError, match="class 4 with its flags has the token 9, expected less than 9"):
         make(num_classes=5).to_tokens(Layout(objects=(each,)))
+
+
+def test_each_place_of_a_window_has_the_tokens_of_what_it_shows():
+    conditioner, layout = make(encode_crop=True, vocabulary_size=26), Layout(objects=(LEFT, POINT))
+    found = conditioner.in_windows({"layout": [layout]}, 2, (2, 4), (2, 2), memory=None).unflatten(1, (3, 8))
+    whole, crops = conditioner.to_tokens(layout), [[0, 22], [1, 23], [2, 24]]
+    assert found[0, 1].tolist() == [
+        *whole[:3],
+        25,
+        25,
+        25,
+        *crops[1],
+    ]  # the middle: the left object, not the point
+    assert found[1, :, -2:].tolist() == crops
+    ready = torch.tensor([whole])
+    assert torch.equal(conditioner.in_windows({"layout": ready}, 2, (2, 4), (2, 2)), found.flatten(1))
+    cut = conditioner.in_windows({"layout": Layout(objects=(LEFT, LEFT, POINT))}, 1, (1, 4), (1, 2))
+    assert cut.unflatten(1, (3, 8))[0, 2].tolist() == [5, 14, 14, 25, 25, 25, 2, 24]  # three in all, one here
+
+
+def test_larger_scenes_beside_another_condition_and_with_guidance_do_not_depend_on_the_batch():
+    scene = msgspec.structs.replace(CONFIG, encode_crop=True)
+    both = SeveralConfig(conditioners=(CoordinatesConfig(num_values=5, downsample_factor=4), scene))
+    sizes = {"depth": 1, "width": 16, "num_heads": 2, "codebook_size": tiny.CODES}
+    prior = PriorConfig(condition_size=15 + 2, context_length=15, **sizes)
+    config = SynthesizerConfig(
+        tokenizer=tiny.tokenizer_config(), conditioner=both, prior=prior, window=(2, 2)
+    )
+    model = tiny.random_synthesizer(config)
+    layouts = [Layout(objects=(LEFT, POINT)), Layout(objects=(POINT,))]
+    drawn = model.sample(2, (12, 16), {"layout": layouts}, guidance=1.0)
+    alone = model.sample(1, (12, 16), {"layout": layouts[1]}, guidance=1.0, seed=1)
+    torch.testing.assert_close(drawn[1:], alone)
+    assert not torch.equal(drawn, model.sample(2, (12, 16), {"layout": layouts}))
+    assert not torch.equal(alone, model.sample(1, (12, 16), {"layout": layouts[0]}, guidance=1.0, seed=1))
 
 
 @pytest.mark.parametrize(
