@@ -72,7 +72,7 @@ class Steered(Use):
     Attributes:
         class_: Classes by number or name: `9,232`; short for `--condition class=`. Only `sample` takes several.
         condition: What steers it: `class=9,232`, or `NAME=FILE` with a picture or map of the image's size, or a layout
-            (JSON). Without `--size` the images have the size of the map.
+            or key points (JSON). Without `--size` the images have the size of the map.
     """
 
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)

@@ -20,7 +20,9 @@ from vqgan.conditioning import (
 )
 from vqgan.config import from_mapping
 from vqgan.data.conditions import Maps
-from vqgan.data.layouts import LayoutFile, read_json
+from vqgan.data.layouts import AnnotationFile, LayoutFile, read_json
+from vqgan.data.poses import PoseFile
+from vqgan.data.transforms import fit_pose
 from vqgan.errors import DataError, closest, printable, require
 from vqgan.images import map_tensor, read_images, read_map
 from vqgan.synthesizer import Synthesizer
@@ -44,6 +46,11 @@ class Asked:
     text: dict[str, str] = field(default_factory=dict)
     class_text: str | None = None
     size: Size | None = None
+
+    def size_for(self, model: Synthesizer) -> Size:
+        """The size of the images, by default that of the window."""
+        (rows, columns), factor = model.config.window, model.tokenizer.downsample_factor
+        return self.size or (rows * factor, columns * factor)
 
     def only(self) -> Condition:
         """The condition of all images. Raises ConfigError if there are several."""
@@ -73,7 +80,9 @@ def asked_of(flags: commands.Steered, model: Synthesizer) -> Asked:
         require(name in parts, f"`--condition {name}=` was given, but this prior {steered}", hint=hint)
     asked = Asked(size=flags.size)
     # Maps come first: they tell the size.
-    for name, part in sorted(parts.items(), key=lambda each: not isinstance(each[1], TokenizedImage | Edges)):
+    points = {name for name, text in given.items() if text.lower().endswith(".json")}
+    maps = {name for name, part in parts.items() if isinstance(part, TokenizedImage | Edges)} - points
+    for name, part in sorted(parts.items(), key=lambda each: each[0] not in maps):
         if name not in given:
             _check_missing(part, steered, is_needed=not model.config.has_null_tokens)
         elif isinstance(part, ClassLabel):
@@ -117,6 +126,8 @@ def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> An
         return _layout(path, part)
     if not isinstance(part, TokenizedImage):
         return _computed(part, text, asked, model)
+    if part.name == "pose" and text.lower().endswith(".json"):
+        return fit_pose(_only(PoseFile(text), text), asked.size_for(model))
     kind = Maps.of(part.name, part.encoder.image_channels)
     return _map(
         map_tensor(read_map(path, kind.channels, kind.labels, stretch=kind.stretch))[None], part, text, asked
@@ -125,16 +136,11 @@ def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> An
 
 def _computed(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> Tensor:
     """A photograph that is fitted to the images; an edge map, which is black and white alone; or a small copy."""
-    path, channels, factor = (
-        Path(text).expanduser(),
-        model.tokenizer.image_channels,
-        model.tokenizer.downsample_factor,
-    )
+    path, channels = Path(text).expanduser(), model.tokenizer.image_channels
     picture = read_images(path, channels=channels)
     if isinstance(part, Edges) and bool(((picture.abs() == 1) & (picture == picture[:, :1])).all()):
         return _map(picture[:, 0] > 0, part, text, asked)
-    rows, columns = model.config.window
-    height, width = asked.size or (rows * factor, columns * factor)
+    height, width = asked.size_for(model)
     is_small = isinstance(part, LowResolution) and picture.shape[2] * width == picture.shape[3] * height
     return picture if is_small else read_images(path, (height, width), channels=channels)
 
@@ -163,11 +169,16 @@ def _layout(path: Path, part: SceneLayout) -> Layout:
         f"`{name}` has {layouts.num_classes} categories, the prior {classes} classes",
         hint="keep the `categories` of the file that the prior was trained with",
     )
-    if len(layouts.keys) != 1:
-        raise DataError(
-            f"`{name}` has {len(layouts.keys)} images, expected one", hint="cut one out of the file"
-        )
-    return layouts.read(*layouts.keys)
+    found: Layout = _only(layouts, name)
+    return found
+
+
+def _only(file: AnnotationFile, name: str) -> Any:
+    """The value of the only image of a file."""
+    what = f"`{printable(name)}` has {len(file.keys)} images, expected one"
+    if len(file.keys) != 1:
+        raise DataError(what, hint="cut one out of the file")
+    return file.read(*file.keys)
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -80,9 +80,7 @@ def _draw_rows(
     """Draws one image after the other, each written while it is decoded; prints the paths of pictures and pages."""
     out, memory, paths = Path(flags.out), memory_of(flags, model.tokenizer), []
     make_folder(out)
-    rows, columns = model.config.window
-    factor, channels = model.tokenizer.downsample_factor, model.tokenizer.image_channels
-    size = asked.size or (rows * factor, columns * factor)
+    channels, size = model.tokenizer.image_channels, asked.size_for(model)
     with ProgressBar() as bar:
         for number, (name, condition) in enumerate(wanted):
             settings = SamplingSettings(
@@ -117,9 +115,7 @@ def complete(flags: commands.Complete) -> None:
     model, header = load_synthesizer(flags)
     asked = asked_of(flags, model)
     condition = asked.only()
-    tokenizer, (rows, columns) = model.tokenizer, model.config.window
-    factor = tokenizer.downsample_factor
-    size = asked.size or (rows * factor, columns * factor)
+    tokenizer, size = model.tokenizer, asked.size_for(model)
     tokenizer.grid_size(size)
     mask = kept_pixels(keep, size) if flags.redraw is None else None
     more: dict[str, Any] = {"margin": flags.margin, "paste": not flags.no_paste, "refine": flags.refine}

@@ -54,7 +54,7 @@ class TrainPrior(TrainTokenizer):
     Attributes:
         tokenizer: The trained tokenizer: a file or a run folder.
         condition: What steers it, beside the images: `class=TABLE.csv` (`file,class` in each line), `layout=BOXES.json`
-            (like COCO's), or `NAME=FOLDER` of maps with the paths of the images.
+            or `pose=PEOPLE.json` (like COCO's), or `NAME=FOLDER` of maps with the paths of the images.
         condition_tokenizer: The trained tokenizer of such maps; without one, they share that of the images.
     """
 

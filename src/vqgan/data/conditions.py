@@ -1,4 +1,4 @@
-"""Conditions that lie beside the images: classes, maps and layouts by name, found by the images' paths."""
+"""Conditions that lie beside the images: classes, maps, poses and layouts by name, found by the images' paths."""
 
 import hashlib
 import os
@@ -10,6 +10,7 @@ from vqgan.data.class_table import ClassTable
 from vqgan.data.condition_reader import ConditionReader, key_of
 from vqgan.data.layouts import LayoutFile
 from vqgan.data.maps import MapFolder
+from vqgan.data.poses import PoseFile
 from vqgan.data.source import Item, Source
 from vqgan.errors import DataError, require
 
@@ -55,6 +56,9 @@ class Maps:
     @classmethod
     def of(cls, name: str, channels: int) -> "Maps":
         """What a tokenizer of this number of channels reads: labels if they are called so, or if it is no picture's."""
+        what = f"the tokenizer of `pose` has {channels} channels, expected 3"
+        hint = "give `--condition-tokenizer pose=RUN`, trained on drawings in colour"
+        require(name != "pose" or channels == 3, what, hint=hint)
         has_labels = name == "segmentation" or channels not in (1, 3, 4)
         return cls(channels, channels if has_labels else 0, stretch=name == "depth" and channels == 1)
 
@@ -63,14 +67,16 @@ ConditionKind = Classes | Layouts | Maps
 """What a condition expects of the files beside the images."""
 
 
-def open_reader(path: str, kind: ConditionKind) -> ConditionReader:
-    """The reader of one condition.
+def open_reader(name: str, path: str, kind: ConditionKind) -> ConditionReader:
+    """The reader of the condition of this name.
 
     Raises:
         DataError: If there is nothing at the path that it can read, or the classes are not those of the condition.
     """
     if isinstance(kind, Classes):
         return ClassTable(path)
+    if name == "pose" and path.lower().endswith(".json"):
+        return PoseFile(path)
     if isinstance(kind, Maps):
         return MapFolder(path, channels=kind.channels, labels=kind.labels, stretch=kind.stretch)
     layouts = LayoutFile(path, max_objects=kind.max_objects)
@@ -194,6 +200,6 @@ def with_conditions(source: Source, paths: Mapping[str, str], kinds: Mapping[str
     )
     if not paths:
         return source
-    whole = Conditioned(source, {name: open_reader(path, kinds[name]) for name, path in paths.items()})
+    whole = Conditioned(source, {name: open_reader(name, path, kinds[name]) for name, path in paths.items()})
     whole.check_pairs()
     return whole

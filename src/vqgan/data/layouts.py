@@ -1,18 +1,61 @@
-"""Layouts in a JSON file, as COCO and many tools write them: images, boxes and categories."""
+"""JSON files as COCO and many tools write them: images, annotations and categories; and the layouts in them."""
 
 import hashlib
 import json
-from collections import defaultdict
+from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vqgan.data.condition_reader import ConditionReader, key_of
 from vqgan.errors import DataError, VqganError, printable, reason_of
 from vqgan.layout import Layout, SceneObject
 
 
-class LayoutFile(ConditionReader):
+class AnnotationFile(ConditionReader):
+    """What a file tells of its images; messages call it ``what``, and say that the file has ``needed``."""
+
+    what: ClassVar[str]
+    needed: ClassVar[str]
+
+    def __init__(self, path: str) -> None:
+        whole = read_json(path)
+        try:
+            sizes = {each["id"]: (int(each["height"]), int(each["width"])) for each in whole["images"]}
+            if any(min(size) < 1 for size in sizes.values()):
+                raise DataError("an image has no pixels")
+            values = self._values(whole, sizes)
+            keys = {key_of(str(each["file_name"])): each["id"] for each in whole["images"]}
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, VqganError) as error:
+            reason = f"there is no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+            what = f"the {self.what} `{printable(path)}` cannot be used: {printable(reason)}"
+            hint = f"it needs `images`, {self.needed}, as COCO has them"
+            raise DataError(what, hint=hint) from None
+        self._sizes = {key: sizes[number] for key, number in keys.items()}
+        self._found = {key: values[number] for key, number in keys.items()}
+        self.keys = frozenset(keys)
+
+    @abstractmethod
+    def _values(self, whole: Any, sizes: dict[Any, tuple[int, int]]) -> dict[Any, Any]:
+        """The value of each image, by the number that it and its size have in the file."""
+
+    def read(self, key: str) -> Any:
+        """The value of an image; it may hold nothing."""
+        return self._found[key]
+
+    def check(self, key: str, size: tuple[int, int]) -> None:
+        """Compares the size that the file tells."""
+        rows, columns = self._sizes[key]
+        if (rows, columns) != size:
+            raise DataError(f"it is for {rows}x{columns} pixels, the image has {size[0]}x{size[1]}")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all values."""
+        return hashlib.sha256(repr(sorted(self._found.items())).encode("utf-8", "replace")).hexdigest()
+
+
+class LayoutFile(AnnotationFile):
     """The boxes of all images in one file.
 
     Read are ``images`` (``id``, ``file_name``, ``width``, ``height``), ``annotations`` (``image_id``, ``category_id``,
@@ -30,47 +73,24 @@ class LayoutFile(ConditionReader):
         DataError: If the file cannot be read, or lacks one of these, or has a box of an unknown image or category.
     """
 
+    what, needed = "layouts", "`annotations` with a `bbox`, and `categories`"
+
     def __init__(self, path: str, *, max_objects: int | None = None) -> None:
-        name = printable(path)
-        whole = read_json(path)
-        try:
-            numbers = {each: i for i, each in enumerate(sorted(part["id"] for part in whole["categories"]))}
-            sizes = {each["id"]: (each["height"], each["width"]) for each in whole["images"]}
-            boxes = defaultdict[Any, list[SceneObject]](list)
-            for each in whole["annotations"]:
-                of = each["image_id"]
-                boxes[of].append(_object(each, numbers[each["category_id"]], sizes[of]))
-            keys = {each["id"]: key_of(str(each["file_name"])) for each in whole["images"]}
-        except (KeyError, TypeError, ValueError, ZeroDivisionError, VqganError) as error:
-            reason = f"there is no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-            hint = "it needs `images`, `annotations` with a `bbox`, and `categories`, as COCO has them"
-            raise DataError(f"the layouts `{name}` cannot be used: {reason}", hint=hint) from None
-        self.num_classes = len(numbers)
-        self._sizes = {key: sizes[number] for number, key in keys.items()}
-        self._layouts = {
-            key: Layout(objects=_largest(boxes[number], max_objects)) for number, key in keys.items()
-        }
-        self.keys = frozenset(self._layouts)
+        self._max_objects = max_objects
+        super().__init__(path)
+
+    def _values(self, whole: Any, sizes: dict[Any, tuple[int, int]]) -> dict[Any, Layout]:
+        numbers = {each: i for i, each in enumerate(sorted(part["id"] for part in whole["categories"]))}
+        self.num_classes, boxes = len(numbers), {of: list[SceneObject]() for of in sizes}
+        for each in whole["annotations"]:
+            of = each["image_id"]
+            boxes[of].append(_object(each, numbers[each["category_id"]], sizes[of]))
+        return {of: Layout(objects=_largest(found, self._max_objects)) for of, found in boxes.items()}
 
     @property
     def most_objects(self) -> int:
         """Objects of the image that has the most."""
-        return max((len(each.objects) for each in self._layouts.values()), default=0)
-
-    def read(self, key: str) -> Layout:
-        """The layout of an image; it may be empty."""
-        return self._layouts[key]
-
-    def check(self, key: str, size: tuple[int, int]) -> None:
-        """Compares the size that the file tells."""
-        rows, columns = self._sizes[key]
-        if (rows, columns) != size:
-            raise DataError(f"its boxes are for {rows}x{columns} pixels, the image has {size[0]}x{size[1]}")
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of all layouts."""
-        return hashlib.sha256(repr(sorted(self._layouts.items())).encode("utf-8", "replace")).hexdigest()
+        return max((len(each.objects) for each in self._found.values()), default=0)
 
 
 def read_json(path: str | Path) -> Any:

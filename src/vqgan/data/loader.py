@@ -210,7 +210,7 @@ class _Reader(Dataset[Batch | VqganError]):
         return {
             name: cut_layout(value, self.transform, cut, chance)
             if isinstance(value, Layout)
-            else cut_map(value, self.transform, cut)
+            else cut_map(value, self.transform, cut, is_pose=name == "pose")
             for name, value in item.condition.items()
         }
 

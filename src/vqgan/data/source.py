@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from vqgan.images import Map, Pixels, map_pixels
+from vqgan.images import Map, Pixels, Pose, map_pixels
 from vqgan.layout import Layout
 
 logger = logging.getLogger(__name__)
@@ -30,12 +30,12 @@ class Item:
     Attributes:
         pixels: The whole image.
         class_index: Position in the source's ``class_names``; None if the source has no classes.
-        condition: Maps of the image's size and layouts, by name.
+        condition: Maps of the image's size, poses and layouts, by name.
     """
 
     pixels: Pixels
     class_index: int | None
-    condition: Mapping[str, Map | Layout] = field(default_factory=dict)
+    condition: Mapping[str, Map | Pose | Layout] = field(default_factory=dict)
 
 
 class Source(ABC):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqgan.config import Config, Count, Natural
 from vqgan.errors import require
-from vqgan.images import Map, Pixels, fit, fit_map, map_tensor, to_float, with_channels
+from vqgan.images import Map, Pixels, Pose, draw_people, fit, fit_map, map_tensor, to_float, with_channels
 from vqgan.layout import Layout
 
 Resize = int | tuple[int, int] | Literal["cover"] | None
@@ -191,11 +191,26 @@ def transform(
     return cut_out(pixels, config, draw_cut((pixels.shape[0], pixels.shape[1]), config, generator))
 
 
-def cut_map(values: Map, config: Framing, cut: Cut) -> Tensor:
-    """The part of a map that belongs to a sample, without context, as :func:`~vqgan.images.map_tensor` has it."""
+def cut_map(values: Map | Pose, config: Framing, cut: Cut, *, is_pose: bool = False) -> Tensor:
+    """The part of a map that belongs to a sample, without context, as :func:`~vqgan.images.map_tensor` has it.
+
+    People are drawn at the size of the sample. Mirrored people, also drawn ones (``is_pose``), keep left and right.
+    """
+    if isinstance(values, Pose):
+        people = (values.mirrored() if cut.flip else values).people * (cut.scale, cut.scale, 1)
+        people -= (cut.start[1], cut.start[0], 0)
+        return to_float(draw_people(people, config.image_size, min(cut.whole)))
     part = fit_map(values, config.window(), cut.at, cut.scale)
     (top, left), (rows, columns) = cut.corner, config.image_size
-    return map_tensor((part[:, ::-1] if cut.flip else part)[top : top + rows, left : left + columns])
+    part = part[:, ::-1] if cut.flip else part
+    part = part[:, :, ::-1] if cut.flip and is_pose else part  # red is left, blue is right
+    return map_tensor(part[top : top + rows, left : left + columns])
+
+
+def fit_pose(pose: Pose, size: tuple[int, int]) -> Float[Tensor, "1 3 rows columns"]:
+    """The pose drawn for images of this size, as :func:`~vqgan.images.read_images` cuts a photograph to it."""
+    config = Framing(image_size=size, crop="center")
+    return cut_map(pose, config, draw_cut(pose.size, config, np.random.default_rng(0)))[None]
 
 
 def cut_layout(layout: Layout, config: Framing, cut: Cut, generator: np.random.Generator | None) -> Layout:

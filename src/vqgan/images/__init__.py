@@ -19,6 +19,7 @@ from vqgan.images.pixels import (
     with_channels,
 )
 from vqgan.images.png_rows import PngRows
+from vqgan.images.poses import KEY_POINTS, Pose, draw_people
 from vqgan.images.reading import check_image, picture_size, pixels_of, read_images, read_pixels
 from vqgan.images.tile_pyramid import TilePyramid
 from vqgan.images.writing import grid, save_apng, save_png, to_pictures, to_sheet, write_images

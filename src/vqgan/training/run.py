@@ -42,8 +42,8 @@ class DataConfig(Framing, frozen=True, kw_only=True):
         cached_codes: How many variants of each picture (shifted by less than a cell, some mirrored) a prior's tokenizer
             encodes whole before the first step; training samples are random crops of their codes. 0 encodes each crop
             when it is due.
-        conditions: Where conditions lie beside the images, by name: a table (`class`), a file of boxes (`layout`), else
-            a folder of maps.
+        conditions: Where conditions lie beside the images, by name: a table (`class`), a file of boxes (`layout`) or
+            of key points (`pose`), else a folder of maps.
         eval_conditions: Those of `eval_source`, where they lie elsewhere.
     """
 

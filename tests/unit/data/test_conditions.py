@@ -198,7 +198,7 @@ def change(folder, **changes):
         ({"categories": [{"id": 3}, {"id": 7}, {"id": 8}]}, "has 3 categories, the condition 2 classes"),
         (
             {"images": [{"id": i, "file_name": f"a/{i}.png", "height": 9, "width": 9} for i in range(COUNT)]},
-            "its boxes are for 9x9 pixels, the image has 12x16",
+            "it is for 9x9 pixels, the image has 12x16",
         ),
     ],
 )
