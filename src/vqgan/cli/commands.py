@@ -130,10 +130,28 @@ class Sample(Drawing):
             is local.
         zoom: Write each image band by band, so that it need not fit in memory, and also as tiles of every level of
             detail (Deep Zoom) with a page that zooms: `000000.html`. `--frames` then follow its rows, made smaller.
+        judge: A classifier (`vqgan train classifier`) that scores each image: the probability of its class, or without
+            a class the highest of any.
+        keep_best: Keep only this share of the images of each class, those with the best scores: `0.25`.
     """
 
     count: int = flag("N", 8, minimum=1)
     zoom: bool = flag("", False)
+    judge: str | None = flag("FILE|RUN", None)
+    keep_best: float | None = flag("SHARE", None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        hint = "give a classifier: `--judge RUN`"
+        require(self.judge is not None or self.keep_best is None, "`--keep-best` needs a judge", hint=hint)
+        require(
+            self.keep_best is None or 0 < self.keep_best <= 1,
+            f"`--keep-best` is {self.keep_best}, expected 0 < share <= 1",
+            hint="0.25 keeps the best quarter",
+        )
+        name = "--zoom" if self.zoom else "--frames"
+        excluded = self.judge is not None and (self.zoom or self.frames is not None)
+        require(not excluded, f"`--judge` is not possible with `{name}`", hint="omit one of the two")
 
 
 @command

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vqgan.checkpoints.format import Header
 from vqgan.cli import commands
@@ -19,10 +21,11 @@ from vqgan.cli.inputs import (
     memory_of,
     read_named,
 )
+from vqgan.cli.judging import Judging, judging_of
 from vqgan.cli.outputs import check_frames, check_targets, print_paths, settings_text, side_by_side
 from vqgan.cli.progress import ProgressBar
 from vqgan.evaluation.growth import Frames, write_rows
-from vqgan.images import Pixels, TilePyramid, printable, save_png, smaller, to_uint8
+from vqgan.images import TilePyramid, printable, read_pixels, save_png, smaller
 from vqgan.inpainting import inpaint, least_likely
 from vqgan.output_files import make_folder
 from vqgan.sampling import SamplingSettings
@@ -61,13 +64,19 @@ def sample(flags: commands.Sample) -> None:
         _draw_rows(flags, model, header, asked, list(zip(names, wanted, strict=True)))
         return
 
+    info = [{**asked.text, **_text(each)} for each in wanted]
+    judging = judging_of(flags, model, wanted, info)
+
     def draw(part: Sequence[Condition], **settings: Any) -> Images:
         condition = {**asked.shared, **{name: [each[name] for each in part] for name in part[0]}}
-        return model.sample(len(part), asked.size, condition, **settings)
+        pictures = model.sample(len(part), asked.size, condition, **settings)
+        if judging is not None:
+            judging.score(pictures)
+        return pictures
 
-    images = zip(names, [{**asked.text, **_text(each)} for each in wanted], wanted, strict=True)
+    images = zip(names, info, wanted, strict=True)
     overview = {**asked.text, **({} if asked.class_text is None else {"class": asked.class_text})}
-    _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview)
+    _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview, judging=judging)
 
 
 def _draw_rows(
@@ -147,6 +156,7 @@ def _draw(
     count: int,
     draw: Callable[..., Images],
     overview: Mapping[str, str] | None = None,
+    judging: Judging | None = None,
 ) -> None:
     """Draws batch after batch, writes each image as soon as it is drawn, and prints all paths.
 
@@ -158,6 +168,7 @@ def _draw(
         count: Their number, or more where some cannot be read.
         draw: Draws a batch, given what each image is drawn from, with the settings of ``Synthesizer.sample``.
         overview: Also write the first images side by side as ``grid.png``, with this beside the first one's settings.
+        judging: Scores each image in ``draw``; all but the best are removed at the end.
 
     Raises:
         OutputError: If the folder cannot be made or written to.
@@ -170,7 +181,6 @@ def _draw(
     settings["guidance"] = flags.scales
     paths: list[Path] = []
     grown: list[Path] = []
-    shown: list[Pixels] = []
     frames, rest = None, iter(images)
     with ProgressBar() as bar:
         while part := list(islice(rest, flags.batch_size)):
@@ -191,12 +201,19 @@ def _draw(
                 paths.append(save_png(image, out / name, {**text, **info}))
                 if frames is not None:
                     grown, frames = frames.finish(image), None
-                if len(shown) < MAX_GRID_IMAGES:
-                    shown.append(smaller(to_uint8(image).numpy(), MAX_GRID_SIDE))
+    if judging is not None:
+        paths = judging.keep(paths)
     if overview is not None:
         text.update(overview, seed=str(flags.seed))
-        paths.append(save_png(side_by_side(shown), out / "grid.png", text))
+        paths.append(save_png(_overview(paths, tokenizer.image_channels), out / "grid.png", text))
     print_paths([*paths, *grown])
+
+
+def _overview(paths: Sequence[Path], channels: int) -> Float[Tensor, "c R C"]:
+    """The first pictures, as they were written: in grey, RGB or RGBA."""
+    channels = 1 if channels < 3 else min(channels, 4)
+    first = (read_pixels(path, channels) for path in paths[:MAX_GRID_IMAGES])
+    return side_by_side([smaller(each, MAX_GRID_SIDE) for each in first])
 
 
 def _report(
