@@ -1,6 +1,7 @@
 """Training of the second stage: the prior learns the token grids of a frozen tokenizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -98,12 +99,16 @@ class PriorTask:
             "learning_rate": torch.tensor(rate),
         }
 
-    def _loss(self, batch: Batch, *, is_training: bool) -> Tensor:
+    def _loss(self, batch: Batch, *, is_training: bool, is_hidden: bool = False) -> Tensor:
         with torch.no_grad():
             indices = self._encoded(batch) if batch.indices is None else batch.indices
             grid = (indices.shape[1], indices.shape[2])
             tokens = to_tokens(indices, self.synthesizer.config.token_order)
-            condition = self.synthesizer.conditioner.tokens(self._condition(batch), len(tokens), grid)
+            conditioner, count = self.synthesizer.conditioner, len(tokens)
+            if is_hidden:
+                condition = conditioner.null_tokens(count, grid)
+            else:
+                condition = conditioner.tokens(self._condition(batch), count, grid)
         read = tokens
         if is_training:
             read, condition = (
@@ -176,13 +181,20 @@ class PriorTask:
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
-        """The held-out loss in nats per token, without corruption, with the averaged weights."""
-        total, count = 0.0, 0
+        """The held-out loss in nats per token, without corruption, with the averaged weights.
+
+        Where the prior has null tokens also that without any condition: the difference is what the condition tells.
+        """
+        names = ["loss", "unconditional_loss"] if self.synthesizer.config.has_null_tokens else ["loss"]
+        totals, count = dict.fromkeys(names, 0.0), 0
         with self.state.averaged():
             for batch in batches:
-                total += float(self._loss(batch, is_training=False)) * len(batch.images)
+                coded = batch if batch.indices is not None else replace(batch, indices=self._encoded(batch))
+                for name in names:
+                    loss = self._loss(coded, is_training=False, is_hidden=name != "loss")
+                    totals[name] += float(loss) * len(batch.images)
                 count += len(batch.images)
-        return {"loss": total / count} if count else {}
+        return {name: total / count for name, total in totals.items()} if count else {}
 
     @torch.no_grad()
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:

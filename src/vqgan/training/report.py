@@ -10,7 +10,7 @@ from vqgan.evaluation.report import Row, read_charts, render_report
 from vqgan.output_files import write_text
 
 CHARTS = {
-    "Loss": ("loss", ("loss", "reconstruction_loss", "heldout_loss")),
+    "Loss": ("loss", ("loss", "reconstruction_loss", "heldout_loss", "heldout_unconditional_loss")),
     "PSNR on held-out images": ("dB", ("heldout_psnr",)),
     "Classes and labels, held out": ("share", ("heldout_miou", "heldout_accuracy")),
     "Share of the codebook in use": ("share", ("usage", "heldout_usage")),
@@ -24,6 +24,7 @@ _MEANINGS = {
     "heldout_accuracy": "share of held-out images whose class is found, or of label maps' pixels that keep their label",
     "heldout_loss": "nats per token of held-out images, or for the class of each: guessing costs the natural "
     "logarithm of the number of codes, or of classes",
+    "heldout_unconditional_loss": "the same without any condition: by what it is higher, the condition tells",
     "heldout_usage": "share of the codes that occur; far below 1 the codebook is too large, or has collapsed",
     "heldout_perplexity": "the number of equally frequent codes that would be as varied; higher is better",
     "adaptive_weight": "weight of the adversarial loss; 0 before the discriminator's start",

@@ -1,6 +1,7 @@
 import copy
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -278,3 +279,27 @@ def test_nothing_is_hidden_when_the_prior_is_measured(engine, monkeypatch):
     calls = shown(task, monkeypatch)
     task.evaluate([tiny.batch(64)])
     assert torch.equal(calls[0][:, 0], torch.arange(64) % 3)
+
+
+@torch.no_grad()
+def test_held_out_images_are_also_scored_without_their_condition_where_that_was_learned(engine):
+    task, data = dropping(engine, 0.25), tiny.batch(5)
+    numbers = task.evaluate(tiny.split(data, 2))
+    with_it, without = (
+        float(-task.synthesizer.log_probability(data.images, condition).mean())
+        for condition in (data.condition, None)
+    )
+    assert numbers == pytest.approx({"loss": with_it, "unconditional_loss": without}, rel=1e-5)
+    assert with_it != pytest.approx(without, rel=1e-5)
+    assert make(engine).evaluate([data]).keys() == {"loss"}
+
+
+def test_a_condition_that_tells_the_image_is_worth_the_difference_of_the_held_out_losses(engine):
+    task = dropping(engine, 0.5)
+    images = tiny.images(3)[torch.arange(24) % 3]
+    data = Batch(images, {"class": torch.arange(24) % 3}, torch.arange(24))
+    for step in range(400):
+        task.train_step([data], step)
+    numbers = task.evaluate([data])
+    told = 4 * (numbers["unconditional_loss"] - numbers["loss"])
+    assert told == pytest.approx(np.log(3), abs=0.1)  # nats of one of three images, over its four tokens
