@@ -123,6 +123,25 @@ class SceneData(msgspec.Struct):
     encode_crop: bool | None = None
     use_group_parameter: bool | None = None
     use_additional_parameters: bool | None = None
+    use_things: bool | None = None
+    use_stuff: bool | None = None
+    category_allow_list_target: str | None = None
+
+    def classes(self, target: Any) -> tuple[int, tuple[str, ...]]:
+        """How many classes the data class ``target`` finds in its files, and their ids in its order; 0 if not known."""
+        if self.no_object_classes or self.use_things is False or self.use_stuff is False:
+            return self.no_object_classes or 0, ()
+        if target == _COCO and not self.category_allow_list_target:
+            return len(_COCO_IDS), _COCO_IDS
+        return _ALLOWED.get(self.category_allow_list_target or "", 0), ()
+
+
+_COCO = "taming.data.annotated_objects_coco.AnnotatedObjectsCoco"
+_COCO_IDS = tuple(sorted(map(str, {*range(1, 183)} - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91})))
+"""Things and stuff without `other` (183), sorted as texts."""
+
+_ALLOWED = {"taming.data.open_images_helper.top_300_classes_plus_coco_compatibility": 340}
+"""Classes of Open Images that remain when similar ones are united."""
 
 
 _REFERENCE = re.compile(r"\$\{(\.*)([^${}]*)\}")
@@ -183,8 +202,8 @@ def translated(mapping: Mapping[str, Any], shapes: Shapes, *, where: str) -> Mod
         if "AutoencoderKL" in node.target:
             raise without_codes(node.target, f"the model that {where} describes")
         if node.target == PRIOR:
-            data = value_at(mapping, "data.params.train.params")
-            return _synthesizer(read_part(node.params, SecondStage, "the second stage"), data or {}, shapes)
+            data = value_at(mapping, "data.params.train") or {}
+            return _synthesizer(read_part(node.params, SecondStage, "the second stage"), data, shapes)
         return _tokenizer(node, shapes)
     except ConfigError as error:
         message = f"{where} describes a model that cannot be built: {error.message}"
@@ -334,7 +353,7 @@ def _conditioner(
             assert tokenizer.autoencoder is not None
             full = tokenizer.autoencoder.resolution // tokenizer.downsample_factor
             key = given.params.get("conditional_key", stage.cond_stage_key)
-            return _scene(str(key), sizes, read_part(data, SceneData, "the training data"), full)
+            return _scene(str(key), sizes, data, full)
         case _:
             own = _tokenizer(given, below("cond_stage_model.", shapes))
             return TokenizedImageConfig(
@@ -349,8 +368,10 @@ def _number(node: Node, key: str) -> int:
     return int(value or 0)
 
 
-def _scene(key: str, sizes: Transformer, data: SceneData, full: int) -> SceneLayoutConfig:
+def _scene(key: str, sizes: Transformer, section: Any, full: int) -> SceneLayoutConfig:
     """Layouts of objects: their maximum number follows from the context length, the rest from the data section."""
+    data: SceneData = read_part(value_at(section, "params") or {}, SceneData, "the training data")
+    classes, ids = data.classes(value_at(section, "target"))
     boxes = _known(key, ("objects_bbox", "objects_center_points")) == "objects_bbox"
     length = sizes.block_size - full * full
     vocabulary = data.no_tokens or sizes.vocab_size
@@ -358,7 +379,7 @@ def _scene(key: str, sizes: Transformer, data: SceneData, full: int) -> SceneLay
     crop = length % each == 2 if boxes else data.encode_crop is not False
     return SceneLayoutConfig(
         # Without the data section any token may be a class, and the flags are unknown.
-        num_classes=data.no_object_classes or vocabulary - 1,
+        num_classes=classes or vocabulary - 1,
         max_objects=(length - 2 * crop) // each,
         vocabulary_size=vocabulary,
         # Boxes have three tokens each and a crop two, so the length shows a crop. Centres have two tokens each.
@@ -366,4 +387,5 @@ def _scene(key: str, sizes: Transformer, data: SceneData, full: int) -> SceneLay
         use_group=bool(data.use_group_parameter),
         use_additional=bool(data.use_additional_parameters),
         boxes=boxes,
+        class_ids=ids,
     )

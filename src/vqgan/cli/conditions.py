@@ -26,7 +26,7 @@ from vqgan.data.transforms import fit_pose
 from vqgan.errors import DataError, closest, printable, require
 from vqgan.images import map_tensor, read_images, read_map
 from vqgan.synthesizer import Synthesizer
-from vqgan.types import Condition
+from vqgan.types import Condition, next_sizes
 
 
 @dataclass
@@ -129,9 +129,8 @@ def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> An
     if part.name == "pose" and text.lower().endswith(".json"):
         return fit_pose(_only(PoseFile(text), text), asked.size_for(model))
     kind = Maps.of(part.name, part.encoder.image_channels)
-    return _map(
-        map_tensor(read_map(path, kind.channels, kind.labels, stretch=kind.stretch))[None], part, text, asked
-    )
+    values = map_tensor(read_map(path, kind.channels, kind.labels, stretch=kind.stretch))[None]
+    return _map(values, part, text, asked, model.tokenizer.downsample_factor)
 
 
 def _computed(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> Tensor:
@@ -139,20 +138,25 @@ def _computed(part: Conditioner, text: str, asked: Asked, model: Synthesizer) ->
     path, channels = Path(text).expanduser(), model.tokenizer.image_channels
     picture = read_images(path, channels=channels)
     if isinstance(part, Edges) and bool(((picture.abs() == 1) & (picture == picture[:, :1])).all()):
-        return _map(picture[:, 0] > 0, part, text, asked)
+        return _map(picture[:, 0] > 0, part, text, asked, model.tokenizer.downsample_factor)
     height, width = asked.size_for(model)
     is_small = isinstance(part, LowResolution) and picture.shape[2] * width == picture.shape[3] * height
     return picture if is_small else read_images(path, (height, width), channels=channels)
 
 
-def _map(values: Tensor, part: Conditioner, text: str, asked: Asked) -> Tensor:
-    """The map, which has the size of the images."""
+def _map(values: Tensor, part: Conditioner, text: str, asked: Asked, factor: int) -> Tensor:
+    """The map, which has the size of the images: whole tokens of ``factor`` pixels."""
     height, width = values.shape[-2:]
     asked.size = asked.size or (height, width)
     require(
         asked.size == (height, width),
         f"`{printable(text)}` has {height}x{width} pixels, the images {asked.size[0]}x{asked.size[1]}",
         hint=f"give a `{part.name}` of that size, or `--size {height}x{width}`",
+    )
+    require(
+        height % factor == width % factor == 0,
+        f"`{printable(text)}` has {height}x{width} pixels, and so would the images: expected multiples of {factor}",
+        hint=f"cut the `{part.name}` and its photograph; {next_sizes((height, width), factor)}",
     )
     return values
 
@@ -163,7 +167,8 @@ def _layout(path: Path, part: SceneLayout) -> Layout:
     if not (isinstance(whole, Mapping) and "annotations" in whole):
         layout: Layout = from_mapping(whole, Layout, where=f"`{name}`")
         return layout
-    layouts, classes = LayoutFile(str(path), max_objects=part.config.max_objects), part.config.num_classes
+    config, classes = part.config, part.config.num_classes
+    layouts = LayoutFile(str(path), max_objects=config.max_objects, class_ids=config.class_ids)
     require(
         layouts.num_classes == classes,
         f"`{name}` has {layouts.num_classes} categories, the prior {classes} classes",

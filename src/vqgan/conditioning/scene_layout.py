@@ -31,6 +31,8 @@ class SceneLayoutConfig(Config, frozen=True, tag_field="kind", tag="scene_layout
         use_group: Whether the class's token tells groups of objects apart.
         use_additional: Whether it tells apart what is occluded, a depiction, or seen from inside.
         boxes: Whether a place is a box (two positions) or its centre (one).
+        class_ids: The ids of the classes in files, by number; other categories are no classes. Without them, files have
+            these classes in the order of their ids.
     """
 
     num_classes: Count
@@ -40,9 +42,14 @@ class SceneLayoutConfig(Config, frozen=True, tag_field="kind", tag="scene_layout
     use_group: bool
     use_additional: bool
     boxes: bool = True
+    class_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            len(self.class_ids) in (0, self.num_classes),
+            f"`class_ids` has {len(self.class_ids)} ids, expected `num_classes` = {self.num_classes}",
+        )
         require(
             self.num_classes < self.vocabulary_size,
             f"`num_classes` is {self.num_classes}, expected less than `vocabulary_size` = {self.vocabulary_size}",

@@ -33,10 +33,12 @@ class Layouts:
     Attributes:
         num_classes: How many classes the condition knows.
         max_objects: How many objects fit.
+        class_ids: The ids of the classes, if their order is another.
     """
 
     num_classes: int
     max_objects: int
+    class_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def open_reader(name: str, path: str, kind: ConditionKind) -> ConditionReader:
         return PoseFile(path)
     if isinstance(kind, Maps):
         return MapFolder(path, channels=kind.channels, labels=kind.labels, stretch=kind.stretch)
-    layouts = LayoutFile(path, max_objects=kind.max_objects)
+    layouts = LayoutFile(path, max_objects=kind.max_objects, class_ids=kind.class_ids)
     if layouts.num_classes != kind.num_classes:
         raise DataError(
             f"`{path}` has {layouts.num_classes} categories, the condition {kind.num_classes} classes",

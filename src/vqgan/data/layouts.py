@@ -3,6 +3,7 @@
 import hashlib
 import json
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,9 @@ from typing import Any, ClassVar
 from vqgan.data.condition_reader import ConditionReader, key_of
 from vqgan.errors import DataError, VqganError, printable, reason_of
 from vqgan.layout import Layout, SceneObject
+
+_LAST = "/m/01s55n"
+"""A category of Open Images that the original puts behind all others."""
 
 
 class AnnotationFile(ConditionReader):
@@ -60,11 +64,12 @@ class LayoutFile(AnnotationFile):
 
     Read are ``images`` (``id``, ``file_name``, ``width``, ``height``), ``annotations`` (``image_id``, ``category_id``,
     ``bbox``: left, top, width and height in pixels, and ``iscrowd``: several objects) and ``categories`` (``id``). A
-    class's number is the place of its category in the order of their ids.
+    class's number is the place of its category in the order of their ids, of which that of a suitcase comes last.
 
     Args:
         path: The file.
         max_objects: Of an image with more boxes the largest are taken; None takes all.
+        class_ids: The ids in the order of the classes, if that is another; boxes of other categories are left out.
 
     Attributes:
         num_classes: How many categories there are.
@@ -75,16 +80,23 @@ class LayoutFile(AnnotationFile):
 
     what, needed = "layouts", "`annotations` with a `bbox`, and `categories`"
 
-    def __init__(self, path: str, *, max_objects: int | None = None) -> None:
-        self._max_objects = max_objects
+    def __init__(self, path: str, *, max_objects: int | None = None, class_ids: Sequence[str] = ()) -> None:
+        self._max_objects, self._class_ids = max_objects, class_ids
         super().__init__(path)
 
     def _values(self, whole: Any, sizes: dict[Any, tuple[int, int]]) -> dict[Any, Layout]:
-        numbers = {each: i for i, each in enumerate(sorted(part["id"] for part in whole["categories"]))}
-        self.num_classes, boxes = len(numbers), {of: list[SceneObject]() for of in sizes}
+        ids = sorted((part["id"] for part in whole["categories"]), key=lambda each: (each == _LAST, each))
+        given = self._class_ids
+        of_id = {each: i for i, each in enumerate(given or ids)}
+        numbers = {each: of_id[key] for each in ids if (key := str(each) if given else each) in of_id}
+        others = {*ids} - {*numbers}
+        if others and not numbers:
+            raise DataError(f"its categories are no classes of the prior: {', '.join(map(str, ids[:5]))}")
+        self.num_classes, boxes = len(of_id), {of: list[SceneObject]() for of in sizes}
         for each in whole["annotations"]:
-            of = each["image_id"]
-            boxes[of].append(_object(each, numbers[each["category_id"]], sizes[of]))
+            of, category = each["image_id"], each["category_id"]
+            if category not in others:
+                boxes[of].append(_object(each, numbers[category], sizes[of]))
         return {of: Layout(objects=_largest(found, self._max_objects)) for of, found in boxes.items()}
 
     @property

@@ -58,14 +58,9 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
     batch, rows, columns = indices.shape
     noise = grid_noise(prior, indices, settings)
     if plan is None:
-        length = sum(lengths_on(lengths, window))
-        plan = plan_windows(
-            known.all(dim=0).cpu().numpy(),
-            window,
-            condition=length,
-            stride=settings.window_stride,
-            before=rows_before(lengths, window),
-        )
+        length, before = sum(lengths_on(lengths, window)), rows_before(lengths, window)
+        all_known, stride = known.all(dim=0).cpu().numpy(), settings.window_stride
+        plan = plan_windows(all_known, window, condition=length, stride=stride, before=before)
     grid = torch.where(known, indices, -1)
     if not plan.steps:
         return grid

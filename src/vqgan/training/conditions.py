@@ -141,7 +141,7 @@ def kinds_of(run: PriorRun, model: str | Path | None) -> dict[str, ConditionKind
             case ClassLabelConfig():
                 kinds[part.name] = Classes()
             case SceneLayoutConfig():
-                kinds[part.name] = Layouts(part.num_classes, part.max_objects)
+                kinds[part.name] = Layouts(part.num_classes, part.max_objects, part.class_ids)
             case TokenizedImageConfig():
                 config = part.tokenizer
                 if config is None and model is not None and run.data.conditions:

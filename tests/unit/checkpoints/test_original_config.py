@@ -66,6 +66,35 @@ def test_layouts_take_what_the_data_say():
     assert (conditioner.num_classes, conditioner.use_group) == (10, True)
 
 
+@pytest.mark.parametrize(
+    ("target", "params", "classes", "ids"),
+    [
+        ("annotated_objects_coco.AnnotatedObjectsCoco", {}, 171, ("1", "10", "100", "101")),
+        ("annotated_objects_coco.AnnotatedObjectsCoco", {"use_stuff": False}, 499, ()),
+        ("annotated_objects_coco.AnnotatedObjectsCoco", {"no_object_classes": 9}, 9, ()),
+        (
+            "annotated_objects_open_images.AnnotatedObjectsOpenImages",
+            {
+                "category_allow_list_target": "taming.data.open_images_helper."
+                "top_300_classes_plus_coco_compatibility"
+            },
+            340,
+            (),
+        ),
+        ("other.Boxes", {}, 499, ()),
+    ],
+)
+def test_classes_of_layouts_are_those_of_the_data_class(target, params, classes, ids):
+    mapping = config("net2net_scene")
+    stages = mapping["model"]["params"]
+    stages["first_stage_config"]["params"]["n_embed"] = 500
+    stages["transformer_config"]["params"]["vocab_size"] = 500
+    train = {"target": f"taming.data.{target}", "params": params}
+    mapping["data"] = {"params": {"train": train}}
+    conditioner = read(mapping).conditioner
+    assert (conditioner.num_classes, conditioner.class_ids[:4]) == (classes, ids)
+
+
 def test_quantizers_have_their_counterparts():
     assert isinstance(read(config("gumbelvq_tiny")).quantizer, GumbelQuantizerConfig)
     quantizer = read(config("vqmodel_tiny"), {"quantize.used": (12,)}).quantizer

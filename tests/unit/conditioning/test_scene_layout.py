@@ -179,6 +179,7 @@ def test_tokens_that_are_no_layout_are_named(tokens, message):
     ("changes", "message"),
     [
         ({"num_classes": 0}, "`num_classes` is 0"),
+        ({"class_ids": ("1", "7")}, "`class_ids` has 2 ids, expected `num_classes` = 3"),
         ({"max_objects": 0}, "`max_objects` is 0"),
         ({"vocabulary_size": 3}, "`vocabulary_size` is 3, expected at least 4"),
         ({"num_classes": 10}, "`num_classes` is 10, expected less than `vocabulary_size` = 10"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vqgan.data import FolderConfig, open_source
 from vqgan.data.conditions import Classes, Conditioned, Layouts, Maps, with_conditions
+from vqgan.data.layouts import LayoutFile
 from vqgan.data.loader import evaluation_batches, training_batches
 from vqgan.data.transforms import TransformConfig, cut_layout, cut_map, draw_cut
 from vqgan.errors import ConfigError, DataError
@@ -150,6 +151,26 @@ def test_of_many_boxes_the_largest_are_taken(folder):
     source = open_source(FolderConfig(path=str(folder / "images")))
     item = with_conditions(source, paths(folder, "layout"), kinds).read(5)
     assert [each.class_number for each in item.condition["layout"].objects] == [1]
+
+
+def boxes_of(folder, ids, class_ids=()):
+    """The classes of one image that has a box of each of these categories."""
+    whole = {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 8, "width": 8}],
+        "categories": [{"id": each} for each in ids],
+        "annotations": [{"image_id": 1, "category_id": each, "bbox": [0, 0, 4, 4]} for each in ids],
+    }
+    (folder / "one.json").write_text(json.dumps(whole), encoding="utf-8")
+    layouts = LayoutFile(str(folder / "one.json"), class_ids=class_ids)
+    return [each.class_number for each in layouts.read("1").objects], layouts.num_classes
+
+
+def test_categories_are_classes_in_the_order_of_their_ids_or_of_the_given_ones(tmp_path):
+    assert boxes_of(tmp_path, [10, 9, 1]) == ([2, 1, 0], 3)
+    assert boxes_of(tmp_path, ["/m/01s55n", "/m/09", "/m/01"]) == ([2, 1, 0], 3)  # Open Images' suitcase
+    assert boxes_of(tmp_path, [10, 9, 7], class_ids=["1", "10", "7", "8"]) == ([1, 2], 4)
+    with pytest.raises(DataError, match="its categories are no classes of the prior: 2, 3"):
+        boxes_of(tmp_path, [2, 3], class_ids=["1"])
 
 
 def test_all_that_does_not_fit_is_counted_and_the_first_five_are_named(folder):
