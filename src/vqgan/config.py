@@ -36,6 +36,7 @@ Natural = Annotated[int, Bounds("at least 0", lambda value: value >= 0)]
 Positive = Annotated[float, Bounds("a number above 0", lambda value: 0 < value < math.inf)]
 Weight = Annotated[float, Bounds("a number of at least 0", lambda value: 0 <= value < math.inf)]
 Share = Annotated[float, Bounds("0 to 1", lambda value: 0 <= value <= 1)]
+Name = Annotated[str, Bounds("a name of letters, digits and underscores", str.isidentifier)]
 Probability = Annotated[float, Bounds("a number from 0 to below 1", lambda value: 0 <= value < 1)]
 
 

@@ -33,7 +33,7 @@ from vqgan.training.build import (
     resume_prior_task,
 )
 from vqgan.training.cached_codes import CachedCodes, check_pictures
-from vqgan.training.conditions import conditioned, kinds_of
+from vqgan.training.conditions import conditioned, kinds_of, previous_frames
 from vqgan.training.engine import Engine
 from vqgan.training.loop import UNFINISHED, Loop
 from vqgan.training.observer import Observer
@@ -306,9 +306,10 @@ def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
 def _sources(settings: Run, given: Given, model: str | Path | None) -> tuple[Source, Source]:
     by_class = isinstance(settings, ClassifierRun) or _is_steered_by(settings, ClassLabelConfig)
     kinds: dict[str, ConditionKind] = {"class": Classes()} if isinstance(settings, ClassifierRun) else {}
+    previous = None
     if isinstance(settings, PriorRun):
-        kinds = kinds_of(settings, model)
-    return open_sources(settings.data, given, by_class=by_class, kinds=kinds)
+        kinds, previous = kinds_of(settings, model), previous_frames(settings)
+    return open_sources(settings.data, given, by_class=by_class, kinds=kinds, previous=previous)
 
 
 def _is_steered_by(run: Run, kind: type) -> bool:

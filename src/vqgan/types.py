@@ -44,6 +44,9 @@ Logits = Float[Tensor, "b n K"]
 Condition = Mapping[str, Any]
 """Conditions by the conditioner's name, one value for all images or one per image: ``{"class": [9, 232]}``."""
 
+ACTION = "action"
+"""The name under which a condition holds what was done between the frame before an image and the image."""
+
 PartLengths = tuple[int | None, ...]
 """How condition tokens follow each other: how many each part has; None for one that has a token for each cell of the
 grid, in raster order."""
@@ -101,6 +104,27 @@ class DrawnTokens(Progress):
 
 
 OnProgress = Callable[[Progress], None]
+
+
+def previous(number: int) -> str:
+    """The name under which a condition holds the frame that came ``number`` frames before an image.
+
+    Example:
+        >>> previous(1)
+        'previous_1'
+    """
+    return f"previous_{number}"
+
+
+def previous_in(names: Iterable[str]) -> list[int]:
+    """The numbers of the previous frames among names of conditions.
+
+    Example:
+        >>> previous_in(["previous_2", "previous_1", "action", "previous_x"])
+        [1, 2]
+    """
+    found = (name.removeprefix("previous_") for name in names if name.startswith("previous_"))
+    return sorted(int(number) for number in found if number.isdecimal() and number[0] != "0")
 
 
 def duration(seconds: float) -> str:

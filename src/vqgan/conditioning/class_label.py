@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.config import Config, Natural
+from vqgan.config import Config, Name, Natural
 from vqgan.errors import ConfigError, closest, require
 from vqgan.types import Condition, ConditionTokens
 
@@ -22,10 +22,12 @@ class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label")
         num_classes: Number of classes, numbered from 0; 0 means as many as there are names.
         class_names: Their names in that order; empty means that they are taken from the data when training
             starts. A conditioner without either cannot be built.
+        label: What it is called in a condition.
     """
 
     num_classes: Natural = 0
     class_names: tuple[str, ...] = ()
+    label: Name = "class"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +42,7 @@ class ClassLabelConfig(Config, frozen=True, tag_field="kind", tag="class_label")
     @property
     def name(self) -> str:
         """The name of its value."""
-        return "class"
+        return self.label
 
     @property
     def vocabulary_size(self) -> int:
@@ -76,13 +78,14 @@ class ClassLabel(Conditioner):
             ConfigError: If a class is unknown, or the number of values is neither 1 nor ``count``.
         """
         value = self.required(
-            condition, hint=f'give `condition={{"class": 0}}`: {self.known}, one for all or one per image'
+            condition,
+            hint=f'give `condition={{"{self.name}": 0}}`: {self.known}, one for all or one per image',
         )
         values = value.tolist() if hasattr(value, "tolist") else value
         values = list(values) if isinstance(values, list | tuple) else [values]
         if len(values) not in (1, count):
             raise ConfigError(
-                f"`class` has {len(values)} values for {count} images, expected one for all or one per image"
+                f"`{self.name}` has {len(values)} values for {count} images, expected one for all or one per image"
             )
         device = value.device if isinstance(value, Tensor) else None
         numbers = torch.tensor([self._number(item) for item in values], device=device)
@@ -94,15 +97,15 @@ class ClassLabel(Conditioner):
             if item in names:
                 return names.index(item)
             hint = closest(item, names) if names else f"give {self.known}"
-            raise ConfigError(f"unknown class `{item}`", hint=hint)
+            raise ConfigError(f"unknown {self.name} `{item}`", hint=hint)
         try:
             number = operator.index(item)
         except TypeError:
             raise ConfigError(
-                f"class `{item}` is neither an integer nor a name", hint=f"give {self.known}"
+                f"{self.name} `{item}` is neither an integer nor a name", hint=f"give {self.known}"
             ) from None
         if not 0 <= number < self.config.vocabulary_size:
-            raise ConfigError(f"class {number} does not exist", hint=f"give {self.known}")
+            raise ConfigError(f"{self.name} {number} does not exist", hint=f"give {self.known}")
         return number
 
     @property

@@ -1,41 +1,36 @@
 """A second picture of the same scene, as its own codes: depth, segmentation, edges, a blurred copy."""
 
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from vqgan.conditioning.base import Conditioner, Grid
 from vqgan.conditioning.pictures import as_pictures
-from vqgan.config import Config, Count
+from vqgan.config import Config, Name, Natural
 from vqgan.errors import ConfigError, require
 from vqgan.tokenizer import (
     Tokenizer,
     TokenizerConfig,
     encode_within,
 )
-from vqgan.types import Condition, ConditionTokens
+from vqgan.types import Condition, ConditionTokens, check_indices
 
 
 class TokenizedImageConfig(Config, frozen=True, tag_field="kind", tag="tokenized_image"):
     """A picture, through a tokenizer, steers the prior.
 
     Attributes:
-        codebook_size: Codes of the tokenizer.
+        codebook_size: Codes of the tokenizer; 0 means that training takes it from the one that is shared.
         image: What the picture is called in a condition: ``depth``, ``segmentation``, ``image``.
         tokenizer: The tokenizer of such pictures; None means that the synthesizer's own is shared: it is
             stored once, and the pictures are of the kind that it was trained on.
     """
 
-    codebook_size: Count
-    image: str = "image"
+    codebook_size: Natural = 0
+    image: Name = "image"
     tokenizer: TokenizerConfig | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.image.isidentifier(),
-            f"`image` is `{self.image}`, expected a name of letters, digits and underscores",
-        )
 
     @property
     def name(self) -> str:
@@ -96,7 +91,8 @@ class TokenizedImage(Conditioner):
         """The codes of the picture, in raster order; one picture serves all images, or one each.
 
         The value is a tensor: pictures (b c H W) with values in [-1, 1], or labels, for a tokenizer with a
-        channel for each label: a map of integers (b H W), or one-hot (b c H W) of any type.
+        channel for each label: a map of integers (b H W), or one-hot (b c H W) of any type. Integers with one number
+        for each cell (b h w) are the codes themselves, if a cell has more than one pixel.
 
         Raises:
             ConfigError: If the picture does not have as many cells as the image, or does not fit its
@@ -109,6 +105,9 @@ class TokenizedImage(Conditioner):
             hint=f'give `condition={{"{self.name}": tensor}}` of the shape '
             f"({count}, {channels}, {height}, {width})",
         )
+        if _is_codes(value, count, grid) and (height, width) != grid:
+            check_indices(value, self.encoder.codebook_size)
+            return value.flatten(1).expand(count, -1)
         pictures = as_pictures(value, self.name, channels=channels, labels=channels)
         if pictures.shape[0] not in (1, count) or pictures.shape[2:] != (height, width):
             raise ConfigError(
@@ -120,3 +119,12 @@ class TokenizedImage(Conditioner):
             self.encoder.encode if memory is None else partial(encode_within, self.encoder, memory=memory)
         )
         return encode(pictures).flatten(1).expand(count, -1)
+
+
+def _is_codes(value: Any, count: int, grid: Grid) -> bool:
+    """Whether this is a grid of integers for all images, or one for each."""
+    return (
+        isinstance(value, Tensor)
+        and value.shape in ((1, *grid), (count, *grid))
+        and not (value.is_floating_point() or value.dtype == torch.bool)
+    )

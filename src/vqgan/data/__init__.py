@@ -80,6 +80,7 @@ def open_source(
     on_progress: OnProgress | None = None,
     *,
     frames: WhichFrames = "first",
+    consecutive: bool = False,
 ) -> Source:
     """All images of a source; :meth:`Source.part` gives those to train on or those held out.
 
@@ -87,6 +88,7 @@ def open_source(
         config: The source, or the images themselves.
         on_progress: Told about sources that must be made first (games are played); others open immediately.
         frames: Of animated files: the first, or all as images of their own.
+        consecutive: Whether frames of games are to follow each other; otherwise they are as different as possible.
 
     Raises:
         ConfigError: If the source needs a package that is not installed, or was given in Python.
@@ -98,7 +100,7 @@ def open_source(
         case ListConfig():
             return open_list(config, frames)
         case AtariConfig():
-            return open_atari(config, on_progress)
+            return open_atari(config, on_progress, consecutive=consecutive)
         case DigitsConfig():
             return open_digits()
         case IdxConfig():

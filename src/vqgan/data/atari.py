@@ -23,9 +23,15 @@ from vqgan.cache import cache_folder
 from vqgan.config import Bounds, Config, Count, Natural
 from vqgan.data import atari_explorer
 from vqgan.data.atari_explorer import Played
-from vqgan.data.source import ArraySource, Source, Split
+from vqgan.data.source import ArraySource, Source, Split, Steps
 from vqgan.errors import ConfigError, DataError, OutputError, closest, require
 from vqgan.types import OnProgress, Progress
+
+ACTIONS = (
+    *("NOOP", "FIRE", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT", "UPFIRE"),
+    *("RIGHTFIRE", "LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE"),
+)
+"""The joystick's, by their number, the same for all games; most games react to a few."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +86,15 @@ class AtariSource(ArraySource):
         """The frames of one seed; their fingerprint does not depend on those of the other seed."""
         if split == "all" or self.classes is None:
             return self
-        own = self.held_out == (split == "heldout")
+        own = np.asarray(self.held_out == (split == "heldout"))
         images, classes, rooms = self.images[own], self.classes[own], self.rooms[own]
-        return replace(self, images=images, classes=classes, rooms=rooms, held_out=None)
+        steps = None if self.steps is None else self.steps.of(own)
+        return replace(self, images=images, classes=classes, rooms=rooms, steps=steps, held_out=None)
 
 
-def open_atari(config: AtariConfig, on_progress: OnProgress | None = None) -> AtariSource:
+def open_atari(
+    config: AtariConfig, on_progress: OnProgress | None = None, *, consecutive: bool = False
+) -> AtariSource:
     """Loads the frames of both seeds of every game from the cache, after playing those that are not there.
 
     A damaged file in the cache is played again.
@@ -93,6 +102,8 @@ def open_atari(config: AtariConfig, on_progress: OnProgress | None = None) -> At
     Args:
         config: What to play.
         on_progress: Gets the emulator frames played so far.
+        consecutive: Keep whole walks of the player, of up to 40 frames, one for each action that was held for four
+            emulator frames. The rooms in which they begin share ``max_frames``.
 
     Raises:
         ConfigError: If ale-py is not installed, does not know a game, or ``rows`` do not fit its screen.
@@ -100,7 +111,14 @@ def open_atari(config: AtariConfig, on_progress: OnProgress | None = None) -> At
         OutputError: If the cache folder cannot be written.
     """
     version, roms = _ale(config.games)
-    jobs = [[_job(config, rom, seed, version) for seed in (config.seed, config.heldout_seed)] for rom in roms]
+    least = atari_explorer.WALK * atari_explorer.SKIP
+    require(
+        not consecutive or config.frames >= least,
+        f"`frames` is {config.frames}, expected at least {least}, one walk of the player",
+        hint="raise it",
+    )
+    seeds = config.seed, config.heldout_seed
+    jobs = [[_job(config, rom, seed, version, consecutive=consecutive) for seed in seeds] for rom in roms]
     parts = [played for pair in jobs for played in _cached(pair, on_progress)]
     require(
         {played.frames.shape[1] for played in parts} == {config.rows[1] - config.rows[0]},
@@ -115,7 +133,15 @@ def open_atari(config: AtariConfig, on_progress: OnProgress | None = None) -> At
         class_names=config.games,
         held_out=np.repeat(np.arange(len(parts)) % 2 == 1, counts),
         rooms=np.concatenate([played.rooms for played in parts]),
+        steps=_steps(parts) if consecutive else None,
     )
+
+
+def _steps(parts: Sequence[Played]) -> Steps:
+    """Those of several players, each of whom counts the walks from 0."""
+    offset = np.cumsum([0, *(played.episodes.max() + 1 for played in parts)])
+    episodes = [played.episodes + first for played, first in zip(parts, offset, strict=False)]
+    return Steps(np.concatenate(episodes), np.concatenate([played.actions for played in parts]), ACTIONS)
 
 
 def _plain(name: str) -> str:
@@ -140,10 +166,12 @@ def _ale(games: Sequence[str]) -> tuple[str, list[str]]:
     return ale_py.__version__, [known[_plain(game)] for game in games]
 
 
-def _job(config: AtariConfig, rom: str, seed: int, version: str) -> dict[str, Any]:
+def _job(
+    config: AtariConfig, rom: str, seed: int, version: str, *, consecutive: bool = False
+) -> dict[str, Any]:
     """What one player is told; the name of its file is a hash of all that its frames depend on."""
     job = {name: getattr(config, name) for name in ("player", "frames", "scale", "rows", "max_frames")}
-    job |= {"rom": rom, "seed": seed}
+    job |= {"rom": rom, "seed": seed, **({"walks": True} if consecutive else {})}
     text = json.dumps({**job, "ale": version, "explorer": atari_explorer.VERSION}, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return {**job, "path": str(cache_folder() / "atari" / f"{rom}-{digest}.npz")}
@@ -197,7 +225,7 @@ def _play(jobs: Sequence[dict[str, Any]], on_progress: OnProgress | None) -> Non
 def _load(path: str) -> Played:
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
-            return Played(arrays["frames"], arrays["rooms"])
+            return Played(**arrays)
     except Exception as error:
         # A damaged file raises anything: EOFError, BadZipFile, zlib.error, ValueError, KeyError, ...
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -12,7 +12,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,10 +49,27 @@ REPORT_EVERY = 4_000
 
 
 class Played(NamedTuple):
-    """The screens that a player kept, in the order of their discovery, and the room of each."""
+    """The screens that a player kept, in the order of their discovery or of the game, and the room of each.
+
+    Where they follow each other, also the number of each one's walk, and the action before it.
+    """
 
     frames: UInt8[np.ndarray, "n H W 3"]
     rooms: Int64[np.ndarray, " n"]
+    episodes: Int64[np.ndarray, " n"] = np.zeros(0, np.int64)
+    actions: Int64[np.ndarray, " n"] = np.zeros(0, np.int64)
+
+
+class Walk(NamedTuple):
+    """A part of a game: the emulator's state before it, its room, and what was done."""
+
+    state: Any
+    room: int
+    actions: list[int]
+
+
+OnFrames = Callable[[int], object]
+Walks = list[Walk] | None
 
 
 def cells(emulator: Any) -> tuple[bytes, bytes]:
@@ -72,7 +89,7 @@ def cells(emulator: Any) -> tuple[bytes, bytes]:
 
 
 def play(
-    rom: str, *, player: str, seed: int, frames: int, scale: int, on_frames: Callable[[int], object]
+    rom: str, *, player: str, seed: int, frames: int, scale: int, on_frames: OnFrames, walks: Walks = None
 ) -> Played:
     """Plays and keeps every screen whose cell (with :data:`FRAME_LEVELS`) is new.
 
@@ -87,8 +104,9 @@ def play(
         frames: Emulator frames to play.
         scale: Side of the blocks of pixels that are averaged.
         on_frames: Called now and then with the emulator frames played so far.
+        walks: Gets every walk.
     """
-    emulator, room_byte, draw = _emulator(rom), ROOM_BYTE.get(rom), random.Random(seed)
+    emulator, draw = _emulator(rom), random.Random(seed)
     actions = emulator.getMinimalActionSet()
     kept, pictures, rooms = set[tuple[int, bytes]](), list[UInt8[np.ndarray, "H W 3"]](), list[int]()
     # The emulator's states by room, one for each cell, each with the number of times that it was chosen. Rooms are
@@ -96,7 +114,7 @@ def play(
     known, archive = set[tuple[int, bytes]](), dict[int, list[list[Any]]]()
 
     def look() -> None:
-        room = 0 if room_byte is None else int(emulator.getRAM()[room_byte])
+        room = _room(emulator, rom)
         coarse, fine = cells(emulator)
         if (room, fine) not in kept:
             kept.add((room, fine))
@@ -110,25 +128,61 @@ def play(
     used = reported = 0
     while used + SKIP <= frames:
         if player == "explorer":
-            states = list(archive.values())[draw.randrange(len(archive))]
-            state = min((states[draw.randrange(len(states))] for _ in range(CANDIDATES)), key=itemgetter(0))
-            state[0] += 1
-            emulator.restoreState(state[1])
+            emulator.restoreState(_rarely_chosen(archive, draw))
         elif emulator.game_over():
             emulator.reset_game()
         lives, action = emulator.lives(), draw.choice(actions)
+        walk = Walk(emulator.cloneState(), _room(emulator, rom), [])
         for _ in range(WALK):
             emulator.act(action)
             used += SKIP
             if emulator.lives() < lives or emulator.game_over() or used + SKIP > frames:
                 break
             look()
+            walk.actions.append(action.value)
             if draw.random() < CHANGE:
                 action = draw.choice(actions)
+        if walks is not None:
+            walks.append(walk)
         if used - reported >= REPORT_EVERY:
             reported = used
             on_frames(used)
     return Played(np.stack(pictures), np.array(rooms, dtype=np.int64))
+
+
+def _rarely_chosen(archive: dict[int, list[list[Any]]], draw: random.Random) -> Any:
+    states = list(archive.values())[draw.randrange(len(archive))]
+    state = min((states[draw.randrange(len(states))] for _ in range(CANDIDATES)), key=itemgetter(0))
+    state[0] += 1
+    return state[1]
+
+
+def some_walks(walks: Sequence[Walk], count: int) -> list[Walk]:
+    """Walks of two looks or more, with at most ``count`` looks in all (or one walk), begun as often in each room."""
+    long = [walk for walk in walks if len(walk.actions) > 1]
+    rooms, looks = (
+        np.array(each, dtype=np.int64) for each in zip(*((w.room, len(w.actions)) for w in long), strict=True)
+    )
+    number = min(len(long), max(1, count * len(long) // looks.sum()))
+    while number > 1 and looks[spread(rooms, number)].sum() > count:
+        number -= 1
+    return [long[each] for each in spread(rooms, number)]
+
+
+def rerun(rom: str, walks: Sequence[Walk], scale: int) -> Played:
+    """All screens of these walks, one for each look, in the order of time."""
+    emulator, found = _emulator(rom), list[tuple[Any, int, int, int]]()
+    for number, walk in enumerate(walks):
+        emulator.restoreState(walk.state)
+        for action in walk.actions:
+            emulator.act(action)
+            found.append((_picture(emulator, scale), _room(emulator, rom), number, action))
+    pictures, *numbers = zip(*found, strict=True)
+    return Played(np.stack(pictures), *(np.array(each, dtype=np.int64) for each in numbers))
+
+
+def _room(emulator: Any, rom: str) -> int:
+    return int(emulator.getRAM()[ROOM_BYTE[rom]]) if rom in ROOM_BYTE else 0
 
 
 def _emulator(rom: str) -> Any:
@@ -178,11 +232,16 @@ def main() -> None:
     """
     order = json.loads(sys.argv[1])
     path, (first, end), count = Path(order.pop("path")), order.pop("rows"), order.pop("max_frames")
+    walks: Walks = [] if order.pop("walks", False) else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # before a minute of play, which would be lost
-        frames, rooms = play(**order, on_frames=lambda used: sys.stdout.write(f"{used}\n"))
-        chosen = spread(rooms, count)
-        _save(path, Played(frames[chosen, first:end], rooms[chosen]))
+        played = play(**order, on_frames=lambda used: sys.stdout.write(f"{used}\n"), walks=walks)
+        if walks is None:
+            chosen = spread(played.rooms, count)
+            played = Played(played.frames[chosen], played.rooms[chosen])
+        else:
+            played = rerun(order["rom"], some_walks(walks, count), order["scale"])
+        _save(path, played._replace(frames=played.frames[:, first:end]))
     except OSError as error:
         sys.stderr.write(f"{error.strerror or error}\n")
         sys.exit(CANNOT_WRITE)
@@ -192,7 +251,8 @@ def _save(path: Path, played: Played) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, frames=played.frames, rooms=played.rooms)
+            arrays = {name: array for name, array in played._asdict().items() if len(array)}
+            np.savez_compressed(file, **arrays)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -104,6 +104,8 @@ class Conditioned(Source):
         self.name, self.held_out, self.max_checked = source.name, source.held_out, source.max_checked
         classes = self._readers.pop("class", None)
         self._classes, self.class_names = classes, classes.class_names if classes else source.class_names
+        self.names_of = {name: each.class_names for name, each in self._readers.items() if each.class_names}
+        self.steps = source.steps
 
     def __len__(self) -> int:
         return len(self._source)

@@ -26,7 +26,7 @@ from vqgan.data.source import Item, Source
 from vqgan.data.transforms import Cut, TransformConfig, cut_layout, cut_map, cut_out, draw_cut
 from vqgan.errors import DataError, VqganError
 from vqgan.layout import Layout
-from vqgan.types import Batch
+from vqgan.types import Batch, previous
 
 logger = logging.getLogger(__name__)
 
@@ -207,12 +207,19 @@ class _Reader(Dataset[Batch | VqganError]):
 
     def _values(self, item: Item, cut: Cut, chance: np.random.Generator | None) -> dict[str, Any]:
         """The conditions of a sample, cut out of those of its image."""
-        return {
-            name: cut_layout(value, self.transform, cut, chance)
-            if isinstance(value, Layout)
-            else cut_map(value, self.transform, cut, is_pose=name == "pose")
-            for name, value in item.condition.items()
-        }
+        values: dict[str, Any] = {}
+        for name, value in item.condition.items():
+            if isinstance(value, Layout):
+                values[name] = cut_layout(value, self.transform, cut, chance)
+            elif isinstance(value, int):
+                values[name] = torch.tensor(value)
+            else:
+                values[name] = cut_map(value, self.transform, cut, is_pose=name == "pose")
+        (top, left), (rows, columns) = cut.corner, self.transform.image_size
+        for number, pixels in enumerate(item.previous, start=1):
+            frame = cut_out(pixels, self.transform, cut)
+            values[previous(number)] = frame[:, top : top + rows, left : left + columns]
+        return values
 
     def _item(self, index: int) -> Item:
         wanted = self.transform

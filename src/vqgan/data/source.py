@@ -3,9 +3,10 @@
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -30,12 +31,33 @@ class Item:
     Attributes:
         pixels: The whole image.
         class_index: Position in the source's ``class_names``; None if the source has no classes.
-        condition: Maps of the image's size, poses and layouts, by name.
+        condition: Maps of the image's size, poses, layouts, and numbers of classes, by name.
+        previous: The frames that came before, the last first, in the image's size.
     """
 
     pixels: Pixels
     class_index: int | None
-    condition: Mapping[str, Map | Pose | Layout] = field(default_factory=dict)
+    condition: Mapping[str, Map | Pose | Layout | int] = field(default_factory=dict)
+    previous: Sequence[Pixels] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """How the images of a source follow each other in time.
+
+    Attributes:
+        episodes: The number of the episode of each image; the images of one stand together, in the order of time.
+        actions: What was done between the image before and this one. What the first of an episode has does not count.
+        names: Of the actions.
+    """
+
+    episodes: Int64[np.ndarray, " n"]
+    actions: Int64[np.ndarray, " n"]
+    names: tuple[str, ...]
+
+    def of(self, chosen: np.ndarray) -> "Steps":
+        """Those of some images, which are whole episodes."""
+        return Steps(self.episodes[chosen], self.actions[chosen], self.names)
 
 
 class Source(ABC):
@@ -48,12 +70,16 @@ class Source(ABC):
         class_names: Names of the classes; empty when the images have none.
         held_out: Which images the source itself holds out (other files, other games); None where it has no
             such images; a share of all is held out then.
+        names_of: Names of the classes of other conditions, by the condition's name.
+        steps: How the images follow each other, if they are frames of games or films.
         max_checked: At most this many images are checked before a training; none where reading cannot fail.
     """
 
     name: str
     class_names: tuple[str, ...]
     held_out: Bool[np.ndarray, " n"] | None = None
+    names_of: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    steps: Steps | None = None
     max_checked: int = 0
 
     @abstractmethod
@@ -110,8 +136,9 @@ class Source(ABC):
         return rows, columns
 
     def keys(self) -> list[bytes]:
-        """What identifies each image when some are held out: by default its number."""
-        return [str(index).encode() for index in range(len(self))]
+        """What identifies each image when some are held out: by default its number, or that of its episode."""
+        numbers = range(len(self)) if self.steps is None else self.steps.episodes.tolist()
+        return [str(number).encode() for number in numbers]
 
     def part(self, split: Split) -> "Source":
         """The images to train on, those held out, or all; which part an image is in depends only on its key.
@@ -157,6 +184,7 @@ class ArraySource(Source):
         classes: The class of each image, or None.
         class_names: Names of the classes.
         held_out: Which of them are held out, or None.
+        steps: How they follow each other, or None.
     """
 
     name: str
@@ -164,6 +192,7 @@ class ArraySource(Source):
     classes: Int64[np.ndarray, " n"] | None = None
     class_names: tuple[str, ...] = ()
     held_out: Bool[np.ndarray, " n"] | None = None
+    steps: Steps | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -194,6 +223,8 @@ class Part(Source):
         self.name = source.name
         self.class_names = source.class_names
         self.max_checked = source.max_checked
+        self.names_of = dict(source.names_of)
+        self.steps = None if source.steps is None else source.steps.of(indices)
         self._source = source
         self._indices = indices
 

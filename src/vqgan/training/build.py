@@ -42,6 +42,9 @@ from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
 
+_Names = Mapping[str, tuple[str, ...]]
+"""Names of the classes that the data has, for each condition that is a class."""
+
 
 def build_tokenizer_task(
     run: TokenizerRun, engine: Engine, *, seed: int, start_from: str | Path | None
@@ -196,12 +199,13 @@ def build_prior_task(
             the data does not name.
     """
     check_conditions(run)
+    names = {**(images.names_of if images else {}), "class": class_names}
     torch.manual_seed(seed)
     file = find_file(Path(start_from)) if start_from is not None else None
     if file is not None:
         what = "a prior that starts from a file brings its tokenizer along"
         require(tokenizer is None, what, hint="omit `tokenizer=`")
-        synthesizer = _started_synthesizer(run, file, class_names)
+        synthesizer = _started_synthesizer(run, file, names)
     elif tokenizer is None:
         raise ConfigError("a prior is trained on a tokenizer's codes", hint='give `tokenizer="FILE|RUN"`')
     else:
@@ -213,7 +217,7 @@ def build_prior_task(
         )
         _warn_of_other_size(run, find_file(Path(tokenizer)))
         found = completed(run, codes, images, seed)
-        named = msgspec.structs.replace(run, conditioner=_with_classes(found, class_names))
+        named = msgspec.structs.replace(run, conditioner=_with_classes(found, names))
         synthesizer = Synthesizer(synthesizer_config(named, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)
         take_tokenizers(synthesizer.conditioner, condition_tokenizers or {})
@@ -298,7 +302,7 @@ def _check_context(context: int, tokenizer: Tokenizer) -> None:
         )
 
 
-def _started_synthesizer(run: PriorRun, file: Path, class_names: tuple[str, ...]) -> Synthesizer:
+def _started_synthesizer(run: PriorRun, file: Path, names: _Names) -> Synthesizer:
     """The model of a file with the run's dropout, which has no weights; refused if it does not fit the run."""
     model = _synthesizer(file)
     kind, wanted = (
@@ -326,7 +330,7 @@ def _started_synthesizer(run: PriorRun, file: Path, class_names: tuple[str, ...]
         f"images of {run.data.image_size} have a token grid of {grid}, the prior reads {config.window}",
         hint="set `data.image_size` to the size that the prior was trained on",
     )
-    named = _with_classes(config.conditioner, class_names)
+    named = _with_classes(config.conditioner, names)
     if named.vocabulary_size != config.conditioner.vocabulary_size:
         raise DataError(
             f"the images have {named.vocabulary_size} classes, the prior {config.conditioner.vocabulary_size}",
@@ -344,7 +348,7 @@ def _synthesizer(file: Path) -> Synthesizer:
     return model
 
 
-def _with_classes(config: ConditionerConfig, names: tuple[str, ...]) -> ConditionerConfig:
+def _with_classes(config: ConditionerConfig, names: _Names) -> ConditionerConfig:
     """The conditioner with the classes of the data, if it has any; refused if these are others than its own."""
     if isinstance(config, SeveralConfig):
         parts = tuple(_class_label(each, names) for each in config.conditioners)
@@ -352,20 +356,23 @@ def _with_classes(config: ConditionerConfig, names: tuple[str, ...]) -> Conditio
     return _class_label(config, names)
 
 
-def _class_label(config: SingleConfig, names: tuple[str, ...]) -> SingleConfig:
+def _class_label(config: SingleConfig, found: _Names) -> SingleConfig:
     if not isinstance(config, ClassLabelConfig):
         return config
+    names, name = found.get(config.name, ()), config.name
     if not names:
         raise DataError(
-            "the condition is a class, but the images have none",
-            hint="put the images of each class into a sub-folder",
+            f"the condition is a {name}, but the images have none",
+            hint="put the images of each class into a sub-folder"
+            if name == "class"
+            else "give frames of games",
         )
     if config.class_names and config.class_names != names:
         raise DataError(
             f"the images have the classes {_shown(names)}, the prior's are {_shown(config.class_names)}",
             hint="give images of these classes, in folders of these names",
         )
-    return ClassLabelConfig(num_classes=len(names), class_names=names)
+    return msgspec.structs.replace(config, num_classes=len(names), class_names=names)
 
 
 def _shown(names: tuple[str, ...]) -> str:

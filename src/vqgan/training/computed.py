@@ -13,6 +13,7 @@ from vqgan.conditioning import (
     PaletteConfig,
     SeveralConfig,
     SingleConfig,
+    TokenizedImageConfig,
 )
 from vqgan.conditioning.palette import find_colours, mean_colours
 from vqgan.data.loader import training_batches
@@ -48,7 +49,9 @@ def _completed(
     config: SingleConfig, data: DataConfig, tokenizer: Tokenizer, images: Source | None, seed: int
 ) -> SingleConfig:
     channels = tokenizer.image_channels
-    if isinstance(config, LowResolutionConfig):
+    if isinstance(config, LowResolutionConfig) or (
+        isinstance(config, TokenizedImageConfig) and not config.codebook_size
+    ):
         return msgspec.structs.replace(config, codebook_size=tokenizer.codebook_size)
     if not isinstance(config, PaletteConfig):
         return config

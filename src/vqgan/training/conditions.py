@@ -24,6 +24,7 @@ from vqgan.errors import ConfigError, DataError, require
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.run import PriorRun
+from vqgan.types import ACTION, previous, previous_in
 
 _POSITIONS = 1024
 """Of layouts whose condition is made for them: 32 x 32."""
@@ -153,12 +154,31 @@ def kinds_of(run: PriorRun, model: str | Path | None) -> dict[str, ConditionKind
     return kinds
 
 
+def previous_frames(run: PriorRun) -> int | None:
+    """How many frames before each image steer the run; none if neither these nor an action do."""
+    names = {part.name for part in parts_of(run.conditioner)} - set(run.data.conditions)
+    numbers = previous_in(names)
+    return max(numbers, default=0) if numbers or ACTION in names else None
+
+
 def check_conditions(run: PriorRun) -> None:
-    """Raises DataError if a condition that lies beside the images is given nowhere."""
-    for part in parts_of(run.conditioner):
+    """Checks that each condition that lies beside the images is given.
+
+    Raises:
+        ConfigError: If images are to be mirrored, but not the actions between them.
+        DataError: If a condition is given nowhere.
+    """
+    parts = parts_of(run.conditioner)
+    require(
+        not run.data.flip or ACTION not in {part.name for part in parts},
+        "`data.flip` is true, but in mirrored frames actions would mean something else",
+        hint="set `data.flip=false`",
+    )
+    given = {*run.data.conditions, "class", ACTION, *map(previous, range(1, 1 + (previous_frames(run) or 0)))}
+    for part in parts:
         if (
-            isinstance(part, TokenizedImageConfig | SceneLayoutConfig)
-            and part.name not in run.data.conditions
+            isinstance(part, ClassLabelConfig | TokenizedImageConfig | SceneLayoutConfig)
+            and part.name not in given
         ):
             raise DataError(
                 f"the condition is a `{part.__struct_config__.tag}`, but the images come without one",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from vqgan.conditioning import ConditionerConfig, UnconditionalConfig
 from vqgan.config import Config, Natural, from_mapping, read_yaml, to_mapping
 from vqgan.data import SourceConfig, open_source
 from vqgan.data.conditions import ConditionKind, with_conditions
+from vqgan.data.consecutive import Consecutive
 from vqgan.data.given import MemoryConfig
 from vqgan.data.image_files import WhichFrames
 from vqgan.data.source import Source
@@ -85,6 +87,7 @@ def open_sources(
     *,
     by_class: bool = False,
     kinds: Mapping[str, ConditionKind] | None = None,
+    previous: int | None = None,
 ) -> tuple[Source, Source]:
     """The training images and the held-out images of a run.
 
@@ -93,6 +96,7 @@ def open_sources(
         given: Replaces its two sources where the images themselves were given.
         by_class: Whether both must have the same classes.
         kinds: What the conditions expect of the files beside the images.
+        previous: How many frames before each image, and the action in between, come with it; none if they do not.
 
     Raises:
         ConfigError: If no source is named.
@@ -104,12 +108,13 @@ def open_sources(
     )
     if source is None:
         raise ConfigError("no images were given", hint='give `data="FOLDER"`')
-    whole = with_conditions(open_source(source, frames=data.frames), data.conditions, kinds or {})
+    opened = partial(open_source, frames=data.frames, consecutive=previous is not None)
+    whole = with_conditions(opened(source), data.conditions, kinds or {})
     if own is None:
         images, others = whole.part("train"), whole.part("heldout")
     else:
         paths = {**data.conditions, **data.eval_conditions}
-        other = with_conditions(open_source(own, frames=data.frames), paths, kinds or {})
+        other = with_conditions(opened(own), paths, kinds or {})
         images = whole.part("all" if whole.held_out is None else "train")
         others = other.part("all" if other.held_out is None else "heldout")
     if by_class and images.class_names != others.class_names:
@@ -117,7 +122,9 @@ def open_sources(
             "the held-out images have other classes than the training images",
             hint="give held-out images in folders of the same names, or omit `eval_data=`",
         )
-    return images, others
+    if previous is None:
+        return images, others
+    return Consecutive(images, previous), Consecutive(others, previous)
 
 
 def _refuse_codes(data: DataConfig, kind: str) -> None:

@@ -169,7 +169,7 @@ def test_another_number_of_codes_is_refused(is_shared):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"image": "a b"}, "`image` is `a b`, expected a name"), ({"codebook_size": 0}, "`codebook_size` is 0")],
+    [({"image": "a b"}, "`image` is a b, expected a name"), ({"codebook_size": -1}, "`codebook_size` is -1")],
 )
 def test_impossible_configurations_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):

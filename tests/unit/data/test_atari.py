@@ -194,7 +194,7 @@ def test_a_player_that_finds_the_disk_full_says_so_and_leaves_nothing(cache, mon
 
 def test_a_failing_player_says_why(cache, monkeypatch):
     monkeypatch.setattr(
-        atari, "_job", lambda *_: {"rom": "nothing", "frames": 4, "path": str(cache / "x.npz")}
+        atari, "_job", lambda *_, **__: {"rom": "nothing", "frames": 4, "path": str(cache / "x.npz")}
     )
     with pytest.raises(DataError, match="a player of `nothing` failed: KeyError"):
         open_atari(config()).part("train")
