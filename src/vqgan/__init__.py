@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.errors import OutputError as OutputError
     from vqgan.errors import Preempted as Preempted
     from vqgan.errors import VqganError as VqganError
+    from vqgan.extraction import extract as extract
     from vqgan.images import read_images as read_images
     from vqgan.images import to_pictures as to_pictures
     from vqgan.images import to_sheet as to_sheet
@@ -54,6 +55,7 @@ _MODULES = {
     "TokenizerRun": "vqgan.training.run",
     "VqganError": "vqgan.errors",
     "__version__": "vqgan.version",
+    "extract": "vqgan.extraction",
     "inpaint": "vqgan.inpainting",
     "keep_best": "vqgan.sampling.judge",
     "load": "vqgan.checkpoints.load",

@@ -59,7 +59,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_module_and_nothing_else(wheel):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     source = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "vqgan").rglob("*.py")}
-    source |= {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("presets/*.yaml")}
+    for pattern in ("presets/*.yaml", "extraction/*.txt"):
+        source |= {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob(pattern)}
     others = ("py.typed", "evaluation/growth.html", "images/zoom.html", "checkpoints/zoo.toml")
     assert packed == source | {f"vqgan/{name}" for name in others}
 

@@ -1,11 +1,12 @@
 """The documentation does what it says: its blocks run, its links lead somewhere, what it names exists.
 
 Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png`, with `labels.csv` and
-`sketches/` for the photos and `sketch.png`, label maps (`maps/`, `names.txt`), two published checkpoints
+`sketches/` for the photos and `sketch.png`, label maps (`maps/`, `names.txt`), a network that sees labels (`segformer/`), two published checkpoints
 and, unless the page makes them itself, the runs `runs/photos/{tokenizer,prior,classes}`. Presets keep their image sizes and become tiny, steps become
 few; lines that do not begin with `vqgan` (make, pip) are left out.
 """
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -19,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+import networks
 import vqgan
 from reference import store
 from vqgan.cli.main import main
@@ -102,6 +104,8 @@ def workplace(tmp_path_factory, write_images) -> Path:
             root / f"maps/{number}.png"
         )
     (root / "names.txt").write_text("sky\ntree\nsea\nland\n", encoding="utf-8")
+    if importlib.util.find_spec("transformers"):
+        networks.save("segformer", root / "segformer")
     for case, folder in (("vqmodel_tiny", "vqgan_imagenet_f16_1024"), ("net2net_class", "cin_transformer")):
         for part in ("checkpoints", "configs"):
             (root / folder / part).mkdir(parents=True)
@@ -130,6 +134,10 @@ def commands(block: str) -> list[list[str]]:
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name)
 def test_the_blocks_of_a_page_run(page, workplace, tmp_path, monkeypatch, capsys):
     text = re.sub(r"steps([ =])\d{3,}", r"steps\g<1>3", page.read_text(encoding="utf-8"))
+    if "segformer/" in text:
+        pytest.importorskip(
+            "transformers", reason="transformers is not installed: pip install vqgan[extract]"
+        )
     monkeypatch.chdir(tmp_path)
     shrink_presets(monkeypatch)
     shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
@@ -216,7 +224,8 @@ def build_prior(run: PriorRun, tokenizer: Tokenizer) -> Prior:
 
 def test_every_dependency_has_its_decision():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["demo"], *extras["extract"]]
     decisions = "\n".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "decisions").glob("*.md")
     )

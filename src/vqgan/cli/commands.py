@@ -211,6 +211,30 @@ class Score(Steered):
 
 
 @command
+class Extract(Compute):
+    """Finds what steers a prior in photographs and writes it as PNGs of the same names, for `--condition KIND=FOLDER`.
+
+    Attributes:
+        kind: `depth` or `segmentation`, by a network (extra `extract`); `edges`, `low_resolution` or `palette`.
+        images: Image files, or folders of them (read with their sub-folders).
+        out: Where the results go.
+        model: A folder of transformers or a name on huggingface.co, by default a small one; of the last three kinds the
+            run whose settings or colours count.
+        labels: Numbers of the labels: `coco-stuff` by default, `ade20k`, `s-flckr`, or `own`: the model's.
+        size: Resize and crop to this size first; by default every image keeps its size.
+        overwrite: Also replace files that vqgan did not write.
+    """
+
+    kind: str = argument("KIND")
+    images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
+    out: str = flag("FOLDER")
+    model: str | None = flag("FOLDER|NAME|RUN", None)
+    labels: str | None = flag("LABELS", None)
+    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    overwrite: bool = flag("", False)
+
+
+@command
 class Encode(Use):
     """Writes the codes of images as one array `codes.npy` (images, rows, columns) with `codes.json` beside it.
 

@@ -15,7 +15,7 @@ from vqgan.errors import require
 from vqgan.version import __version__
 
 CORE = ("torch", "numpy", "pillow", "safetensors", "pyyaml", "msgspec", "accelerate", "jaxtyping")
-EXTRAS = {"ale-py": "demo", "scikit-learn": "demo", "tensorboard": "log"}
+EXTRAS = {"ale-py": "demo", "scikit-learn": "demo", "tensorboard": "log", "transformers": "extract"}
 """Optional packages, and the extra that installs each."""
 
 

@@ -1,7 +1,7 @@
 """Models and images that the commands are given."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -125,16 +125,24 @@ def read_named(
         ConfigError: If the factor does not divide an image's size, and ``fit`` does not help.
         DataError: If none can be read.
     """
+    for name, path, images in readable(found, lambda path: _read(path, size, tokenizer)):
+        height, width = images.shape[2:]
+        yield Named(name, path, _fitted(images, path, fit, tokenizer.downsample_factor), (height, width))
+
+
+def readable(
+    found: Sequence[tuple[str, Path]], read: Callable[[Path], Images]
+) -> Iterator[tuple[str, Path, Images]]:
+    """Each file with its result's name and its images; skips what cannot be read. Raises DataError if none can be."""
     can_read = False
     for name, path in found:
         try:
-            images = _read(path, size, tokenizer)
+            images = read(path)
         except DataError as error:
             logger.warning("skipped `%s`: %s", printable(path), error.message)
             continue
         can_read = True
-        height, width = images.shape[2:]
-        yield Named(name, path, _fitted(images, path, fit, tokenizer.downsample_factor), (height, width))
+        yield name, path, images
     if not can_read:
         problem = f"none of the {len(found)} images can be read"
         raise DataError(problem, hint="the reasons are in the lines above")

@@ -27,6 +27,7 @@ COMMANDS = {
     "sample": ("vqgan.cli.drawing", "new images"),
     "complete": ("vqgan.cli.drawing", "the rest of given images"),
     "score": ("vqgan.cli.scoring", "how probable each part of an image is"),
+    "extract": ("vqgan.cli.extraction", "depth, labels, edges and other conditions of photographs"),
     "convert": ("vqgan.cli.convert", "published checkpoints -> one file of ours"),
     "models": ("vqgan.cli.lists", "list the published models, or show one"),
     "download": ("vqgan.cli.convert", "fetch and convert a published model"),

@@ -1,0 +1,126 @@
+"""Conditions of photographs: what steers a prior, found in a picture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from vqgan.checkpoints.load import load, pick_device
+from vqgan.conditioning import Edges, EdgesConfig, LowResolutionConfig, Palette, PaletteConfig
+from vqgan.errors import ConfigError, closest, require
+from vqgan.extraction.label_sets import numbers_of
+from vqgan.extraction.networks import inverse_depth, likeliest_labels, open_network
+from vqgan.images import save_labels, save_png
+from vqgan.images.writing import Info, save_picture
+from vqgan.synthesizer import Synthesizer
+from vqgan.types import Images, check_images
+
+KINDS = ("depth", "segmentation", "edges", "low_resolution", "palette")
+
+MODELS = {
+    "depth": "depth-anything/Depth-Anything-V2-Small-hf",
+    "coco-stuff": "facebook/maskformer-resnet101-coco-stuff",
+    "s-flckr": "facebook/maskformer-resnet101-coco-stuff",
+    "ade20k": "nvidia/segformer-b0-finetuned-ade-512-512",
+}
+"""On huggingface.co, where no other is named: for depth, and for each set of labels."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Finds one kind of condition in pictures of so many channels, by a model or by none (empty)."""
+
+    kind: str
+    model: str
+    channels: int
+    find: Callable[[Images], Tensor]
+
+    def __call__(self, images: Images) -> Tensor:
+        """The condition of pictures (b c H W), as :func:`extract` says."""
+        check_images(images)
+        expected = f"expected {self.channels}"
+        require(images.shape[1] == self.channels, f"the images have {images.shape[1]} channels, {expected}")
+        return torch.cat([self.find(image) for image in images.split(1)])
+
+    def save(self, value: Tensor, path: Path, info: Info | None = None) -> Path:
+        """Writes the condition of one picture as a PNG that training and sampling read as the same."""
+        if self.kind == "segmentation":
+            return save_labels(value[0], path, info)
+        if self.kind == "depth":
+            steps = ((value[0, 0].double() + 1) * 32767.5).round().numpy().astype(np.uint16)
+            return save_picture(Image.fromarray(steps), path, info)
+        return save_png(value * 2.0 - 1 if self.kind == "edges" else value[0], path, info)
+
+
+def extract(kind: str, images: Images, **settings: Any) -> Tensor:
+    """The condition of photographs, on the CPU; ``model.sample(condition={kind: value})`` takes it.
+
+    Args:
+        kind: What is found: ``depth`` (b 1 H W) in [-1, 1], the nearest 1, or labels of ``segmentation`` (b H W), both
+            by a model of transformers; or ``edges`` (b H W), ``low_resolution`` (b c h w) or ``palette`` (b c H W).
+        images: RGB (b 3 H W) with values in [-1, 1]; of a run, its channels.
+        settings: ``model``: a folder of transformers or a name on huggingface.co, else one of :data:`MODELS`; for
+            ``edges`` and ``low_resolution`` a run of ours whose settings count, if any; for ``palette`` that with the
+            colours. ``labels``: ``coco-stuff`` (0 to 182), as by default, ``ade20k`` (0 to 150), ``s-flckr``
+            (0 to 181) or ``own``. ``device``: as :func:`load` takes it.
+
+    Raises:
+        ConfigError: If an argument or the size does not fit, or transformers is not installed.
+        CheckpointError: If the model cannot be loaded, is for something else, or needs more than a picture.
+    """
+    return open_extractor(kind, **settings)(images)
+
+
+def open_extractor(
+    kind: str, model: str | Path | None = None, labels: str | None = None, device: str = "auto"
+) -> Extractor:
+    """What :func:`extract` calls, loaded once for many pictures; arguments and errors as there."""
+    require(kind in KINDS, f"unknown condition `{kind}`", hint=closest(kind, KINDS))
+    require(labels is None or kind == "segmentation", f"`{kind}` has no `labels=`", hint="omit it")
+    if kind not in ("depth", "segmentation"):
+        return _computed(kind, model)
+    labels = labels or "coco-stuff"
+    numbers_of((), labels)  # refused before anything is fetched
+    name = str(model or MODELS.get("depth" if kind == "depth" else labels, ""))
+    require(name != "", f"`labels=` is `{labels}`, but there is no model", hint="name one with `model=`")
+    network = open_network(name, kind, pick_device(device))
+    if kind == "depth":
+        return Extractor(kind, name, 3, lambda image: inverse_depth(network, image))
+    names: dict[int, str] = network.model.config.id2label
+    numbers = torch.tensor(numbers_of([names[number] for number in sorted(names)], labels))
+    return Extractor(kind, name, 3, lambda image: numbers[likeliest_labels(network, image)])
+
+
+def _computed(kind: str, model: str | Path | None) -> Extractor:
+    """Edges, low resolution and palette, as the conditioner of a run has them; on the CPU."""
+    configs: dict[str, Any] = {"edges": EdgesConfig(), "low_resolution": LowResolutionConfig()}
+    channels, side, what = 3, 1, f"`{kind}` is that of a run"
+    if model is not None:
+        run, what, configs = load(model, device="cpu"), f"`{model}` is not steered by `{kind}`", {}
+        if isinstance(run, Synthesizer):
+            configs = {part.name: part.config for part in run.conditioner.parts}
+            channels, side = run.tokenizer.image_channels, run.tokenizer.downsample_factor
+    config = configs.get(kind)
+    if not isinstance(config, EdgesConfig | LowResolutionConfig | PaletteConfig):
+        raise ConfigError(what, hint=f"name a run with `{kind}`: `model=`")
+
+    def find(image: Images) -> Tensor:
+        height, width = image.shape[2:]
+        if isinstance(config, EdgesConfig):
+            return Edges(config).from_images(image)[kind]
+        if isinstance(config, LowResolutionConfig):
+            factor = config.factor
+            return F.adaptive_avg_pool2d(image, (max(1, height // factor), max(1, width // factor)))
+        # Each cell in its colour: such a picture has the labels of the photograph.
+        rows, columns = height // side, width // side
+        tokens = Palette(config).tokens({kind: image}, 1, (rows, columns))
+        cells = torch.tensor(config.colours)[tokens].view(1, rows, columns, channels).movedim(-1, 1)
+        return cells.repeat_interleave(side, 2).repeat_interleave(side, 3) / 127.5 - 1
+
+    return Extractor(kind, str(model or ""), channels, find)

@@ -1,0 +1,160 @@
+"""From photographs to the conditions that steer training and sampling, by the command line."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import networks
+import vqgan
+from vqgan import save_model
+from vqgan.images import read_map
+from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return networks.save("segformer", tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """A photograph of 16x32 pixels."""
+    path = tmp_path_factory.mktemp("photo") / "photo.jpg"
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 8, 3), np.uint8)
+    Image.fromarray(coarse).resize((32, 16)).save(path, quality=95)
+    return path
+
+
+def prior(trained, out, kind, **settings):
+    """A run that is steered by what is computed from its images."""
+    overrides = [
+        f"conditioner.kind={kind}",
+        *(f"conditioner.{name}={value}" for name, value in settings.items()),
+    ]
+    run = {"data": trained.images, "out": out, "tokenizer": trained.tokenizer, "overrides": overrides}
+    return vqgan.train(trained.prior_file, device="cpu", **run)
+
+
+def drawn(run, model, kind, file, out):
+    """The image that a command draws by a condition."""
+    result = run(
+        "sample", model, "--count", 1, "--size", "16x32", "--condition", f"{kind}={file}", "--out", out
+    )
+    assert result.code == 0, result.err
+    return vqgan.read_images(out / "000000.png")
+
+
+def test_labels_of_photographs_train_a_prior_and_steer_its_samples(trained, folder, photo, tmp_path, run):
+    flags = ["--model", folder, "--labels", "ade20k", "--device", "cpu"]
+    result = run("extract", "segmentation", trained.images, "--out", tmp_path / "maps", *flags)
+    assert result.code == 0, result.err
+    assert len(result.paths) == 20
+    assert (tmp_path / "maps" / "dark" / "0.png") in result.paths
+    sizes = AutoencoderConfig(
+        image_channels=151,
+        base_channels=32,
+        channel_multipliers=(1,),
+        num_residual_blocks=1,
+        latent_channels=8,
+        resolution=16,
+        attention_resolutions=(),
+        patch_size=4,
+    )
+    torch.manual_seed(0)
+    codes = VectorQuantizerConfig(codebook_size=8, codebook_dim=4)
+    save_model(
+        Tokenizer(TokenizerConfig(autoencoder=sizes, quantizer=codes)), tmp_path / "labels.safetensors"
+    )
+    model = vqgan.train(
+        trained.prior_file,
+        data=trained.images,
+        out=tmp_path / "run",
+        tokenizer=trained.tokenizer,
+        conditions={"segmentation": tmp_path / "maps"},
+        condition_tokenizers={"segmentation": tmp_path / "labels.safetensors"},
+        device="cpu",
+    )
+    result = run("extract", "segmentation", photo, "--out", tmp_path / "one", *flags)
+    assert result.paths == [tmp_path / "one" / "photo.png"]
+    with Image.open(result.paths[0]) as picture:
+        assert (picture.mode, picture.size, picture.text["labels"]) == ("P", (32, 16), "ade20k")
+    found = read_map(result.paths[0], 1, 151)
+    expected = vqgan.extract(
+        "segmentation", vqgan.read_images(photo), model=folder, labels="ade20k", device="cpu"
+    )
+    assert (found == expected[0].numpy()).all()
+    assert set(np.unique(found)) <= {1, 2, 3, 4}
+    assert drawn(run, model, "segmentation", result.paths[0], tmp_path / "new").shape == (1, 3, 16, 32)
+
+
+def test_depth_is_a_grey_picture_of_16_bits_of_the_asked_size(photo, tmp_path, run):
+    folder = networks.save("depth_anything", tmp_path / "network")
+    flags = ["--model", folder, "--size", "24x40", "--device", "cpu"]
+    result = run("extract", "depth", photo, "--out", tmp_path / "out", *flags)
+    assert result.code == 0, result.err
+    with Image.open(tmp_path / "out" / "photo.png") as picture:
+        values = np.asarray(picture)
+    assert (values.dtype, values.shape, values.min(), values.max()) == (np.uint16, (24, 40), 0, 65535)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("edges", {"low": 0.05, "high": 0.1}),
+        ("low_resolution", {"factor": 2}),
+        ("palette", {"num_colours": 4}),
+    ],
+)
+def test_a_map_by_a_run_steers_it_as_the_photograph_does(kind, settings, trained, photo, tmp_path, run):
+    model = prior(trained, tmp_path / "run", kind, **settings)
+    result = run("extract", kind, photo, "--model", model, "--out", tmp_path / "maps")
+    assert result.code == 0, result.err
+    by_map = drawn(run, model, kind, tmp_path / "maps" / "photo.png", tmp_path / "by-map")
+    by_photo = drawn(run, model, kind, photo, tmp_path / "by-photo")
+    assert torch.equal(by_map, by_photo)
+    pixels = vqgan.read_images(tmp_path / "maps" / "photo.png")[0]
+    if kind == "low_resolution":
+        assert pixels.shape == (3, 8, 16)
+    else:
+        colours = pixels.flatten(1).unique(dim=1).shape[1]
+        assert 1 < colours <= (2 if kind == "edges" else 4)
+
+
+def test_a_run_that_is_steered_by_something_else_is_refused(trained, photo, tmp_path, run):
+    for model in (trained.classes, trained.tokenizer):
+        result = run("extract", "palette", photo, "--model", model, "--out", tmp_path)
+        assert result.code == 2
+        assert "is not steered by `palette`\nhint: name a run with `palette`: `--model`" in result.err
+
+
+def test_unreadable_photographs_are_named_and_skipped(photo, tmp_path, run):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    result = run("extract", "edges", tmp_path / "broken.jpg", photo, "--out", tmp_path / "out")
+    assert result.code == 0
+    assert "skipped" in result.err
+    assert result.paths == [tmp_path / "out" / "photo.png"]
+    assert run("extract", "edges", tmp_path / "broken.jpg", "--out", tmp_path / "out").code == 3
+
+
+def test_results_replace_earlier_ones_but_nothing_else(photo, tmp_path, run):
+    words = ["extract", "edges", photo, "--out", tmp_path]
+    assert run(*words).code == run(*words).code == 0
+    Image.new("L", (2, 2)).save(tmp_path / "photo.png")
+    assert "would replace a file that vqgan did not write" in run(*words).err
+    assert run(*words, "--overwrite").code == 0
+
+
+def test_a_missing_package_and_a_network_for_something_else_have_their_exit_codes(
+    folder, photo, tmp_path, run, monkeypatch
+):
+    result = run("extract", "depth", photo, "--model", folder, "--out", tmp_path / "out")
+    assert result.code == 5
+    assert "cannot be used for `depth`: it is a SegformerForSemanticSegmentation" in result.err
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    result = run("extract", "depth", photo, "--out", tmp_path / "out")
+    assert result.code == 2
+    assert 'hint: install the extra `extract`: pip install "vqgan[extract]"' in result.err
+    assert not (tmp_path / "out").exists()

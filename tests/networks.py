@@ -1,0 +1,116 @@
+"""Tiny random networks of transformers, saved as their publishers save them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+LABELS = ("wall", "building", "sky", "floor")
+NAMES = ("segformer", "beit", "upernet", "maskformer")
+"""Networks that see labels."""
+
+
+def save(name: str, folder: Path) -> Path:
+    """A network with its processor."""
+    networks = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install vqgan[extract]"
+    )
+    torch.manual_seed(0)
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    size, prefix = {"height": 32, "width": 48}, ""
+    convnext = networks.ConvNextConfig(
+        depths=[1] * 4, hidden_sizes=[8] * 4, out_features=["stage1", "stage2", "stage3", "stage4"]
+    )
+    vit = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16}
+    if name == "segformer":
+        config = networks.SegformerConfig(
+            num_encoder_blocks=2,
+            depths=[1, 1],
+            hidden_sizes=[8, 16],
+            sr_ratios=[2, 1],
+            patch_sizes=[7, 3],
+            strides=[4, 2],
+            num_attention_heads=[1, 2],
+            mlp_ratios=[2, 2],
+            decoder_hidden_size=8,
+            **labels,
+        )
+        kind, prefix = networks.SegformerForSemanticSegmentation, "Segformer"
+    elif name == "beit":
+        size = {"height": 32, "width": 32}
+        config = networks.BeitConfig(
+            **vit, image_size=32, patch_size=8, out_indices=[0, 1, 2, 3], use_auxiliary_head=False, **labels
+        )
+        kind, prefix = networks.BeitForSemanticSegmentation, "Beit"
+    elif name == "upernet":
+        config = networks.UperNetConfig(
+            backbone_config=convnext, hidden_size=8, use_auxiliary_head=False, pool_scales=[1, 2], **labels
+        )
+        kind, prefix = networks.UperNetForSemanticSegmentation, "Segformer"
+    elif name == "maskformer":
+        swin = networks.SwinConfig(
+            embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=2, image_size=32
+        )
+        swin.out_features = ["stage1", "stage2", "stage3", "stage4"]
+        decoder = networks.DetrConfig(
+            d_model=8,
+            decoder_layers=1,
+            encoder_layers=1,
+            num_queries=3,
+            decoder_ffn_dim=8,
+            decoder_attention_heads=2,
+        )
+        config = networks.MaskFormerConfig(
+            backbone_config=swin, decoder_config=decoder, fpn_feature_size=32, mask_feature_size=32, **labels
+        )
+        kind, prefix, size = (
+            networks.MaskFormerForInstanceSegmentation,
+            "MaskFormer",
+            {"height": 32, "width": 64},
+        )
+    elif name in ("dpt", "depth_anything"):
+        size = {"height": 32, "width": 32}
+        neck = {"neck_hidden_sizes": [4, 4, 8, 8], "fusion_hidden_size": 8}
+        if name == "dpt":
+            config = networks.DPTConfig(
+                **vit,
+                **neck,
+                image_size=32,
+                patch_size=16,
+                backbone_out_indices=[0, 1, 2, 3],
+                is_hybrid=False,
+            )
+            kind = networks.DPTForDepthEstimation
+        else:
+            dino = networks.Dinov2Config(
+                hidden_size=16,
+                num_hidden_layers=4,
+                num_attention_heads=2,
+                image_size=32,
+                patch_size=8,
+                out_indices=[1, 2, 3, 4],
+                reshape_hidden_states=False,
+                apply_layernorm=True,
+            )
+            config = networks.DepthAnythingConfig(
+                **neck, backbone_config=dino, patch_size=8, reassemble_hidden_size=16, head_hidden_size=8
+            )
+            kind = networks.DepthAnythingForDepthEstimation
+        prefix = "DPT"
+    else:
+        size = {"height": 32, "width": 64}
+        config = networks.GLPNConfig(
+            depths=[1] * 4,
+            hidden_sizes=[8] * 4,
+            num_attention_heads=[1] * 4,
+            decoder_hidden_size=8,
+            sr_ratios=[1] * 4,
+        )
+        kind, prefix = networks.GLPNForDepthEstimation, "GLPN"
+    network = kind(config)
+    for parameter in network.parameters():  # as drawn, they would say the same everywhere
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    network.save_pretrained(folder)
+    getattr(networks, f"{prefix}ImageProcessorPil")(size=size).save_pretrained(folder)
+    return folder
