@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.checkpoints.load import load as load
     from vqgan.classifier import Classifier as Classifier
     from vqgan.classifier import ClassifierConfig as ClassifierConfig
+    from vqgan.dreaming import dream as dream
     from vqgan.errors import CheckpointError as CheckpointError
     from vqgan.errors import ConfigError as ConfigError
     from vqgan.errors import DataError as DataError
@@ -55,6 +56,7 @@ _MODULES = {
     "TokenizerRun": "vqgan.training.run",
     "VqganError": "vqgan.errors",
     "__version__": "vqgan.version",
+    "dream": "vqgan.dreaming",
     "extract": "vqgan.extraction",
     "inpaint": "vqgan.inpainting",
     "keep_best": "vqgan.sampling.judge",

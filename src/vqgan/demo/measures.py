@@ -7,10 +7,11 @@ training frame; for tokens, in nats each, uniform, frequencies at each position,
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.images import to_float, to_uint8
@@ -93,6 +94,40 @@ def moving_pixels(frames: Frames, background: Frames) -> Bool[np.ndarray, "n H W
     """Pixels of which a channel differs from the background by more than ``MOVING_THRESHOLD``."""
     difference = np.maximum(frames, background) - np.minimum(frames, background)
     return (difference > MOVING_THRESHOLD).any(axis=3)
+
+
+class MovingErrors(NamedTuple):
+    """Mean squared error (of 255) over the pixels that moved, for each step and game; not a number where none did.
+
+    Attributes:
+        dreamed: Of the dreamed frames.
+        copied: Of the last given frame, were it shown again.
+    """
+
+    dreamed: Float[np.ndarray, "t n"]
+    copied: Float[np.ndarray, "t n"]
+
+
+def moving_errors(
+    last: Frames, truth: UInt8[np.ndarray, "t n H W c"], dreamed: UInt8[np.ndarray, "t n H W c"]
+) -> MovingErrors:
+    """How far dreamed frames are from the true ones, where these differ from the last given frame.
+
+    Args:
+        last: Of each game the last given frame.
+        truth: The true frames after it, of each step and game.
+        dreamed: The dreamed ones.
+    """
+    moved = (truth != last).any(axis=-1)
+    counts = moved.sum(axis=(2, 3)) * last.shape[-1]
+
+    def error(frames: Frames | UInt8[np.ndarray, "t n H W c"]) -> Float[np.ndarray, "t n"]:
+        squares = (frames.astype(np.float64) - truth) ** 2 * moved[..., None]
+        return np.divide(
+            squares.sum(axis=(2, 3, 4)), counts, where=counts > 0, out=np.full(counts.shape, np.nan)
+        )
+
+    return MovingErrors(error(dreamed), error(last))
 
 
 def _batches(phase: str, count: int, on_progress: OnProgress) -> Iterator[slice]:

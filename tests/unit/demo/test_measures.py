@@ -9,6 +9,7 @@ from vqgan.demo.measures import (
     codebook_mosaic,
     mean_frame,
     median_frame,
+    moving_errors,
     moving_pixels,
     nearest_frames,
     table_loss,
@@ -105,3 +106,15 @@ def test_the_mosaic_shows_the_mean_square_of_each_code_the_most_frequent_first()
     assert (mosaic[0] == round((10 + 20 + 200) / 3)).all()
     assert (mosaic[1] == 200).all()
     assert (mosaic[2:] == 128).all()
+
+
+def test_errors_count_only_pixels_that_moved_since_the_last_given_frame():
+    last = np.zeros((2, 2, 3, 1), np.uint8)
+    truth = np.zeros((2, 2, 2, 3, 1), np.uint8)
+    truth[0, 0, 0, 0], truth[1, 0, 0, 1], truth[1, 0, 1, 1] = 10, 10, 20  # nothing moves in the second game
+    dreamed = np.full_like(truth, 4)
+    errors = moving_errors(last, truth, dreamed)
+    np.testing.assert_array_equal(errors.dreamed, [[36, np.nan], [(36 + 256) / 2, np.nan]])
+    np.testing.assert_array_equal(errors.copied, [[100, np.nan], [(100 + 400) / 2, np.nan]])
+    exact = moving_errors(last, truth, truth)
+    np.testing.assert_array_equal(exact.dreamed[:, 0], [0, 0])
