@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import miniatures
 from vqgan.conditioning import (
     ClassLabelConfig,
     CoordinatesConfig,
@@ -22,7 +23,15 @@ from vqgan.conditioning import (
     TokenizedImageConfig,
     UnconditionalConfig,
 )
-from vqgan.data import AtariConfig, DigitsConfig, FolderConfig, IdxConfig, ListConfig, SampleConfig
+from vqgan.data import (
+    AtariConfig,
+    DatasetConfig,
+    DigitsConfig,
+    FolderConfig,
+    IdxConfig,
+    ListConfig,
+    SampleConfig,
+)
 from vqgan.images import save_png, to_float
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
 from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
@@ -104,6 +113,7 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     IdxConfig: _idx,
     FolderConfig: _folder,
     ListConfig: _list,
+    DatasetConfig: lambda folder: DatasetConfig(name="faceshq", path=str(miniatures.faceshq(folder))),
     DigitsConfig: lambda folder: DigitsConfig(),
     SampleConfig: lambda folder: SampleConfig(names=("grass", "flower")),
     AtariConfig: lambda folder: AtariConfig(games=("MontezumaRevenge",), frames=400, max_frames=20),

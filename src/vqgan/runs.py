@@ -101,7 +101,7 @@ def train(
         out: The run's folder, new or empty; or ``resume``, but not both.
         tokenizer: For a prior: the trained tokenizer (a file or a run folder).
         conditions: For a prior: where conditions lie beside the images, by name: ``class`` in a table (``file,class``),
-            ``layout`` and ``pose`` in JSON files like COCO's, all others in folders; for a classifier ``class`` alone.
+            ``layout`` and ``pose`` in JSON like COCO's, others in folders; data sets: ``""``; classifiers: ``class``.
         condition_tokenizers: Trained tokenizers of such maps; without one, a map shares that of the images.
         start_from: Begin with the weights of this file or run.
         resume: A run folder to continue; everything but ``data`` given as images is taken from it.

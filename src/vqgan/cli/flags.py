@@ -182,8 +182,8 @@ def parse_size(text: str) -> Size:
     return int(parts[0]), int(parts[-1])
 
 
-def named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
-    """The values of a repeatable flag that names each: `NAME=VALUE`.
+def named_values(flag: str, texts: Sequence[str], *, is_needed: bool = True) -> dict[str, str]:
+    """The values of a repeatable flag that names each: `NAME=VALUE`; or `NAME` if a value is not needed.
 
     Raises:
         ConfigError: If a text is not of that form, or a name stands twice.
@@ -194,9 +194,9 @@ def named_values(flag: str, texts: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for text in texts:
-        name, _, value = (part.strip() for part in text.partition("="))
+        name, equals, value = (part.strip() for part in text.partition("="))
         require(
-            name != "" and value != "",
+            name != "" and (value != "" or not (is_needed or equals)),
             f"`{flag}` is `{text}`, expected a name and a value",
             hint=f"write `{flag} NAME=VALUE`",
         )

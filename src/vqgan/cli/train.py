@@ -53,7 +53,7 @@ def _of_stage(flags: training_commands.TrainTokenizer) -> dict[str, Any]:
         return {}
     return {
         "tokenizer": flags.tokenizer,
-        "conditions": named_values("--condition", flags.condition),
+        "conditions": named_values("--condition", flags.condition, is_needed=False),
         "condition_tokenizers": named_values("--condition-tokenizer", flags.condition_tokenizer),
     }
 

@@ -13,8 +13,8 @@ class TrainTokenizer(Compute):
 
     Attributes:
         preset: A preset (`vqgan presets` lists them) or a YAML file, also one of the original; omit it with `--resume`.
-        data: A folder (class = sub-folder), a text file of paths, `idx:FOLDER`, `digits`, `sample:NAME,NAME`, or
-            `atari:GAME,GAME`.
+        data: A folder (class = sub-folder), a text file of paths, `idx:FOLDER`, a data set (`coco:FOLDER`), `digits`,
+            `sample:NAME,NAME`, or `atari:GAME,GAME`.
         eval_data: Held-out images; by default a fixed 5 % of the data.
         out: The run's folder; new or empty.
         resume: A run folder to continue, in place of `--out`; the run keeps its configuration.
@@ -54,13 +54,14 @@ class TrainPrior(TrainTokenizer):
     Attributes:
         tokenizer: The trained tokenizer: a file or a run folder.
         condition: What steers it, beside the images: `class=TABLE.csv` (`file,class` in each line), `layout=BOXES.json`
-            or `pose=PEOPLE.json` (like COCO's), or `NAME=FOLDER` of maps with the paths of the images.
+            or `pose=PEOPLE.json` (like COCO's), or `NAME=FOLDER` of maps with the paths of the images; just `NAME`
+            of what a data set brings.
         condition_tokenizer: The trained tokenizer of such maps; without one, they share that of the images.
     """
 
     stage = "prior"
     tokenizer: str | None = flag("FILE|RUN", None)
-    condition: Sequence[str] = flag("NAME=PATH", ())
+    condition: Sequence[str] = flag("NAME[=PATH]", ())
     condition_tokenizer: Sequence[str] = flag("NAME=FILE|RUN", ())
 
 

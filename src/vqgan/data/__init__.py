@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import assert_never
 
 from vqgan.data.atari import AtariConfig, open_atari
+from vqgan.data.datasets import DATASETS, DatasetConfig, open_dataset
 from vqgan.data.digits import DigitsConfig, open_digits
 from vqgan.data.given import Items, MemoryConfig, given_source
 from vqgan.data.idx import IdxConfig, open_idx
@@ -19,7 +20,9 @@ PATH_KINDS: dict[str, type[FolderConfig | ListConfig | IdxConfig]] = {
     "list": ListConfig,
     "idx": IdxConfig,
 }
-SourceConfig = FolderConfig | ListConfig | AtariConfig | DigitsConfig | IdxConfig | SampleConfig
+SourceConfig = (
+    FolderConfig | ListConfig | AtariConfig | DatasetConfig | DigitsConfig | IdxConfig | SampleConfig
+)
 Data = str | Path | SourceConfig | Source | Items | None
 """What says where images come from: a source's name or configuration, or the images themselves."""
 
@@ -28,8 +31,9 @@ def parse_source(text: str) -> SourceConfig:
     """The source that ``--data`` names.
 
     ``atari:GAME`` and ``sample:NAME`` (several with commas), ``digits``, ``folder:PATH``, ``list:PATH`` and
-    ``idx:PATH`` say what they are. Any other text is a path: of IDX files if its name says so, of a list if it
-    is a file or ends in ``.txt``, else of a folder.
+    ``idx:PATH`` say what they are, as does the name of a data set: ``coco:PATH``, or ``coco.segmentation:PATH`` for
+    its maps. Any other text is a path: of IDX files if its name says so, of a list if it is a file or ends in
+    ``.txt``, else of a folder.
 
     Raises:
         ConfigError: If the text begins with an unknown kind, names an unknown picture, or is empty.
@@ -51,8 +55,10 @@ def parse_source(text: str) -> SourceConfig:
             return DigitsConfig()
         case _ if rest and kind in PATH_KINDS:
             return PATH_KINDS[kind](path=rest)
-    if not text or (colon and not path.exists() and re.fullmatch(r"[a-z]{2,}", kind)):
-        hint = closest(kind, ("atari", "digits", "sample", *PATH_KINDS))
+        case _ if rest and kind.partition(".")[0] in DATASETS:
+            return DatasetConfig(name=kind.partition(".")[0], path=rest, maps=kind.partition(".")[2])
+    if not text or (colon and not path.exists() and re.fullmatch(r"[a-z][a-z0-9._]+", kind)):
+        hint = closest(kind, ("atari", "digits", "sample", *PATH_KINDS, *DATASETS))
         raise ConfigError(
             f"unknown data source `{text}`", hint=f"{hint}; or give a folder or a text file of paths"
         )
@@ -101,6 +107,8 @@ def open_source(
             return open_list(config, frames)
         case AtariConfig():
             return open_atari(config, on_progress, consecutive=consecutive)
+        case DatasetConfig():
+            return open_dataset(config)
         case DigitsConfig():
             return open_digits()
         case IdxConfig():

@@ -10,11 +10,11 @@ class ConditionReader(ABC):
 
     Attributes:
         class_names: Names of the classes, if the values are such.
-        keys: The images that have a value.
+        keys: The images that have a value; None if all may have one.
     """
 
     class_names: tuple[str, ...] = ()
-    keys: frozenset[str]
+    keys: frozenset[str] | None = None
 
     @abstractmethod
     def read(self, key: str) -> Any:
@@ -23,6 +23,10 @@ class ConditionReader(ABC):
         Raises:
             DataError: If it cannot be read, or is not what the condition expects.
         """
+
+    def has(self, key: str) -> bool:
+        """Whether an image has a value."""
+        return self.keys is None or key in self.keys
 
     def check(self, key: str, size: tuple[int, int]) -> None:
         """Raises DataError, with the reason alone, if the value does not fit an image of this height and width."""

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from vqgan.data.boxes import MAX_OBJECTS, BoxTable, open_boxes
 from vqgan.data.class_table import ClassTable
 from vqgan.data.condition_reader import ConditionReader, key_of
+from vqgan.data.datasets import dataset_with
 from vqgan.data.layouts import LayoutFile
 from vqgan.data.maps import MapFolder
 from vqgan.data.poses import PoseFile
@@ -69,22 +71,34 @@ ConditionKind = Classes | Layouts | Maps
 """What a condition expects of the files beside the images."""
 
 
-def open_reader(name: str, path: str, kind: ConditionKind) -> ConditionReader:
-    """The reader of the condition of this name.
+def open_layouts(
+    path: str, config: object, max_objects: int | None = None, class_ids: tuple[str, ...] = ()
+) -> LayoutFile | BoxTable:
+    """The layouts of a file, or without a path those of the data set. Raises DataError if they cannot be used."""
+    if path:
+        return LayoutFile(path, max_objects=max_objects, class_ids=class_ids)
+    dataset = dataset_with("layout", config)
+    return open_boxes(dataset.name, dataset.folder, max_objects or MAX_OBJECTS)
+
+
+def open_reader(name: str, path: str, kind: ConditionKind, config: object) -> ConditionReader:
+    """The reader of one condition; without a path, of that which the data set brings.
 
     Raises:
         DataError: If there is nothing at the path that it can read, or the classes are not those of the condition.
     """
     if isinstance(kind, Classes):
-        return ClassTable(path)
+        return ClassTable(path or dataset_with(name, config).path)
     if name == "pose" and path.lower().endswith(".json"):
         return PoseFile(path)
     if isinstance(kind, Maps):
-        return MapFolder(path, channels=kind.channels, labels=kind.labels, stretch=kind.stretch)
-    layouts = LayoutFile(path, max_objects=kind.max_objects, class_ids=kind.class_ids)
+        dataset = None if path else dataset_with(name, config)
+        root, shift = (str(dataset.root(name)), dataset.facts.shift) if dataset else (path, 0)
+        return MapFolder(root, channels=kind.channels, labels=kind.labels, stretch=kind.stretch, shift=shift)
+    layouts = open_layouts(path, config, kind.max_objects, kind.class_ids)
     if layouts.num_classes != kind.num_classes:
         raise DataError(
-            f"`{path}` has {layouts.num_classes} categories, the condition {kind.num_classes} classes",
+            f"`{path or name}` has {layouts.num_classes} categories, the condition {kind.num_classes} classes",
             hint="give layouts of the same categories",
         )
     return layouts
@@ -119,7 +133,7 @@ class Conditioned(Source):
         key, smallest = self._keys[index], None if self._readers else smallest_side
         item = self._source.read(index, channels, smallest)
         for name, reader in (("class", self._classes), *self._readers.items()):
-            if reader is not None and key not in reader.keys:
+            if reader is not None and not reader.has(key):
                 raise DataError(f"it has no `{name}`")
         class_index = item.class_index if self._classes is None else self._classes.read(key)
         values = {name: reader.read(key) for name, reader in self._readers.items()}
@@ -158,7 +172,7 @@ class Conditioned(Source):
         bad: dict[int, str] = {}
         for name, reader in self._all().items():
             for index, key in enumerate(self._keys):
-                if key not in reader.keys:
+                if not reader.has(key):
                     bad.setdefault(index, f"has no `{name}`")
         count = min(len(self), MAX_CHECKED)
         for index in sorted({number * len(self) // count for number in range(count)} - set(bad)):
@@ -189,8 +203,12 @@ class Conditioned(Source):
         return self._readers if self._classes is None else {"class": self._classes, **self._readers}
 
 
-def with_conditions(source: Source, paths: Mapping[str, str], kinds: Mapping[str, ConditionKind]) -> Source:
+def with_conditions(
+    source: Source, paths: Mapping[str, str], kinds: Mapping[str, ConditionKind], config: object = None
+) -> Source:
     """The images with the conditions at these paths, checked; the images alone if there are none.
+
+    Without a path, a condition is that which the data set brings that ``config`` describes.
 
     Raises:
         ConfigError: If a path is given for what takes no files.
@@ -202,8 +220,10 @@ def with_conditions(source: Source, paths: Mapping[str, str], kinds: Mapping[str
         f"the condition `{unknown[0] if unknown else ''}` takes no files",
         hint="conditions that do: " + (", ".join(f"`{name}`" for name in kinds) or "none of this run"),
     )
-    if not paths:
+    beside = {name: path for name, path in paths.items() if path or name != "class" or not source.class_names}
+    if not beside:
         return source
-    whole = Conditioned(source, {name: open_reader(name, path, kinds[name]) for name, path in paths.items()})
+    readers = {name: open_reader(name, path, kinds[name], config) for name, path in beside.items()}
+    whole = Conditioned(source, readers)
     whole.check_pairs()
     return whole

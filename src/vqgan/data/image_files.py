@@ -39,6 +39,7 @@ class FileSource(Source):
     """
 
     max_checked = 2000
+    shift = 0  # what is added to the numbers of label maps, modulo 256
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class FileSource(Source):
         Raises:
             DataError: If the file cannot be read as such.
         """
-        values = read_map(self._root / self._paths[index], 1, labels)
+        values = read_map(self._root / self._paths[index], 1, labels, shift=self.shift)
         return Item(map_pixels(values, labels), self._classes[index])
 
     def check(self, index: int, channels: int) -> int:
@@ -197,7 +198,7 @@ def open_list(config: ListConfig, frames: WhichFrames = "first") -> FileSource:
     name = printable(file)
     paths: list[str] = []
     classes: list[str] = []
-    for number, line in enumerate(_lines(file, name), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         path, _, class_name = line.partition("\t")
@@ -215,7 +216,9 @@ def open_list(config: ListConfig, frames: WhichFrames = "first") -> FileSource:
     return FileSource(name=name, root=file.parent, paths=paths, classes=classes, frames=frames)
 
 
-def _lines(file: Path, name: str) -> list[str]:
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file. Raises DataError if it cannot be read or is none."""
+    name = printable(file)
     try:
         # Paths are bytes on most systems; what is not UTF-8 survives this way.
         text = file.read_text("utf-8-sig", "surrogateescape")

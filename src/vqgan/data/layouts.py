@@ -21,6 +21,7 @@ class AnnotationFile(ConditionReader):
 
     what: ClassVar[str]
     needed: ClassVar[str]
+    keys: frozenset[str]
 
     def __init__(self, path: str) -> None:
         whole = read_json(path)
@@ -73,12 +74,14 @@ class LayoutFile(AnnotationFile):
 
     Attributes:
         num_classes: How many categories there are.
+        num_flags: How many flags of an object matter: none, whether it is a group, or all four.
 
     Raises:
         DataError: If the file cannot be read, or lacks one of these, or has a box of an unknown image or category.
     """
 
     what, needed = "layouts", "`annotations` with a `bbox`, and `categories`"
+    num_flags = 0
 
     def __init__(self, path: str, *, max_objects: int | None = None, class_ids: Sequence[str] = ()) -> None:
         self._max_objects, self._class_ids = max_objects, class_ids

@@ -17,20 +17,24 @@ class MapFolder(ConditionReader):
         channels: Of pictures.
         labels: How many labels there are; 0 for pictures.
         stretch: Whether each map fills the range of values by itself.
+        shift: What is added to labels, modulo 256.
 
     Raises:
         DataError: If there is no such folder, or it holds no pictures.
     """
 
-    def __init__(self, path: str, *, channels: int, labels: int, stretch: bool = False) -> None:
+    def __init__(
+        self, path: str, *, channels: int, labels: int, stretch: bool = False, shift: int = 0
+    ) -> None:
         self._root, self._channels, self._labels = Path(path).expanduser(), channels, labels
-        self._stretch = stretch
+        self._stretch, self._shift = stretch, shift
         self._paths = {key_of(each): each for each in list_images(self._root)}
         self.keys = frozenset(self._paths)
 
     def read(self, key: str) -> Map:
         """The map of an image."""
-        return read_map(self._root / self._paths[key], self._channels, self._labels, stretch=self._stretch)
+        path = self._root / self._paths[key]
+        return read_map(path, self._channels, self._labels, stretch=self._stretch, shift=self._shift)
 
     def check(self, key: str, size: tuple[int, int]) -> None:
         """Reads it, and compares its size."""
@@ -41,7 +45,8 @@ class MapFolder(ConditionReader):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the keys and the sizes of the files, not of the contents."""
-        digest = hashlib.sha256(repr((self._channels, self._labels, self._stretch)).encode())
+        kind = (self._channels, self._labels, self._stretch)
+        digest = hashlib.sha256(f"{kind}{self._shift or ''}".encode())
         for key, path in sorted(self._paths.items()):
             digest.update(f"{key}\0{(self._root / path).stat().st_size}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

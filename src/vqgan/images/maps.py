@@ -19,17 +19,21 @@ _ONE_NUMBER = ("1", "L", "P", "I", "F")
 """How the modes of pictures begin that hold one number for each pixel."""
 
 
-def read_map(path: str | Path, channels: int, labels: int = 0, *, stretch: bool = False) -> Map:
+def read_map(
+    path: str | Path, channels: int, labels: int = 0, *, stretch: bool = False, shift: int = 0
+) -> Map:
     """Reads a map: a picture file, or an array (``.npy``).
 
     Args:
         path: The file.
         channels: Of a picture: 1, 3 or 4, or those of an array. Of one channel, 16 bits fill their range, and floats
             [0, 1]; other values are stretched from the smallest to the largest.
+            A PNG of four channels without an opaque pixel holds the bytes of float32, as the original's depth maps do.
         labels: How many there are, if it is a map of labels: the numbers of a grey picture, the indices of one with a
             palette, an array (H W), or one with a channel for each label (H W c).
         stretch: Of one channel, values are stretched from their own smallest to their own largest, whatever their type:
             depth as ``data.stretch`` trains its tokenizer, and as the original does.
+        shift: Added to labels, modulo 256: those of files that count from 0 and have 255 for none.
 
     Raises:
         DataError: If the file cannot be read, is a picture where labels are expected, or holds a label that does not
@@ -37,7 +41,7 @@ def read_map(path: str | Path, channels: int, labels: int = 0, *, stretch: bool 
     """
     with opened(path) as image:
         if labels:
-            return _labels(image, labels)
+            return _labels(image, labels, shift)
         exact = _exact(image, stretch=stretch) if channels == 1 else None
     return read_pixels(path, channels) if exact is None else exact
 
@@ -49,7 +53,7 @@ def map_tensor(values: Map) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values if values.ndim == 2 else np.moveaxis(values, -1, 0)))
 
 
-def _labels(image: Image.Image | np.ndarray, count: int) -> Int64[np.ndarray, "H W"]:
+def _labels(image: Image.Image | np.ndarray, count: int, shift: int) -> Int64[np.ndarray, "H W"]:
     if isinstance(image, Image.Image) and not image.mode.startswith(_ONE_NUMBER):
         raise DataError(f"it is a picture in {image.mode}, expected labels: one number for each pixel")
     found = np.array(image)
@@ -57,6 +61,7 @@ def _labels(image: Image.Image | np.ndarray, count: int) -> Int64[np.ndarray, "H
         found = found[:, :, 0] if found.shape[2] == 1 else found.argmax(axis=2)
     if found.ndim != 2 or found.dtype.kind not in "biu" or not found.size:
         raise DataError(f"it holds {found.dtype} of the shape {found.shape}, expected labels (H W)")
+    found = (found.astype(np.int64) + shift) % 256 if shift else found
     low, high = int(found.min()), int(found.max())
     if low < 0 or high >= count:
         raise DataError(f"it has the label {low if low < 0 else high}, expected 0 to {count - 1}")
@@ -65,9 +70,11 @@ def _labels(image: Image.Image | np.ndarray, count: int) -> Int64[np.ndarray, "H
 
 def _exact(image: Image.Image | np.ndarray, *, stretch: bool) -> np.ndarray | None:
     """Values of more than 8 bits, or that are to be stretched; None of others."""
-    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F", *"L" * stretch)):
+    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F", "RGBA", *"L" * stretch)):
         return None
     values = np.array(image)
+    if isinstance(image, Image.Image) and image.mode == "RGBA" and values[:, :, 3].max() < 255:
+        values = values.view("<f4")
     values = values[:, :, 0] if values.ndim == 3 and values.shape[2] == 1 else values
     if values.ndim != 2 or values.dtype.kind not in "iuf" or not values.size:
         return None

@@ -215,7 +215,9 @@ def opened(path: str | Path, lazily: bool = False) -> Iterator[Image.Image | np.
             is_array = file.read(len(_ARRAY)) == _ARRAY
             file.seek(0)
             if is_array:
-                yield np.load(path if lazily else file, "r" if lazily else None, allow_pickle=False)
+                found = np.load(path if lazily else file, "r" if lazily else None, allow_pickle=False)
+                # CelebA-HQ's files hold a batch of one, channels first.
+                yield np.moveaxis(found[0], 0, -1) if found.ndim == 4 and len(found) == 1 else found
             else:
                 with Image.open(file, formats=FORMATS) as image:
                     width, height = image.size

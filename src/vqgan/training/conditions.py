@@ -18,12 +18,12 @@ from vqgan.conditioning import (
     UnconditionalConfig,
     parts_of,
 )
-from vqgan.data.conditions import Classes, ConditionKind, Layouts, Maps
-from vqgan.data.layouts import LayoutFile
+from vqgan.data.conditions import Classes, ConditionKind, Layouts, Maps, open_layouts
+from vqgan.data.datasets import DatasetConfig
 from vqgan.errors import ConfigError, DataError, require
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
-from vqgan.training.run import PriorRun
+from vqgan.training.run import DataConfig, PriorRun
 from vqgan.types import ACTION, previous, previous_in
 
 _POSITIONS = 1024
@@ -40,7 +40,7 @@ def conditioned(
     """The run, steered by each of its ``data.conditions``: with conditioners for those that it has none for.
 
     Args:
-        run: A prior's run.
+        run: A prior's run; what its conditioner needs and no path is given for comes from its data set.
         tokenizers: Those of conditions that are maps, by name; others share the images' own.
         tokenizer: The images' own: a file or a run.
         start_from: What the prior begins with, if it does not begin anew; it brings its conditioner along.
@@ -49,7 +49,12 @@ def conditioned(
         ConfigError: If a tokenizer is given for no condition, or does not fit the images' own.
         DataError: If layouts cannot be read.
     """
-    paths, path = run.data.conditions, tokenizer if start_from is None else start_from
+    brought = run.data.source.conditions if isinstance(run.data.source, DatasetConfig) else ()
+    bare = {each.name: "" for each in parts_of(run.conditioner) if each.name in brought}
+    paths = {**bare, **run.data.conditions}
+    data = msgspec.structs.replace(run.data, conditions=paths)
+    run = msgspec.structs.replace(run, data=data)
+    path = tokenizer if start_from is None else start_from
     if not (paths or tokenizers):
         return run
     if path is None:
@@ -68,14 +73,16 @@ def conditioned(
         each for each in parts_of(run.conditioner) if not isinstance(each, UnconditionalConfig)
     ]
     known = [part.name for part in parts]
-    parts += [_made_for(name, paths[name], tokenizers, first) for name in paths if name not in known]
+    parts += [_made_for(name, data, tokenizers, first) for name in paths if name not in known]
     parts = [_with_tokenizer(part, tokenizers) for part in parts]
     _check_tokenizers(parts, tokenizers, first)
     several = parts[0] if len(parts) == 1 else SeveralConfig(conditioners=tuple(parts))
     return msgspec.structs.replace(run, conditioner=several)
 
 
-def _made_for(name: str, path: str, tokenizers: Mapping[str, Tokenizer], first: Tokenizer) -> SingleConfig:
+def _made_for(
+    name: str, data: DataConfig, tokenizers: Mapping[str, Tokenizer], first: Tokenizer
+) -> SingleConfig:
     """The conditioner of files that the run's configuration says nothing of."""
     require(
         name not in ("coordinates", "unconditional"),
@@ -85,16 +92,18 @@ def _made_for(name: str, path: str, tokenizers: Mapping[str, Tokenizer], first: 
     if name == "class":
         return ClassLabelConfig()
     if name == "layout":
-        layouts = LayoutFile(path)
+        layouts = open_layouts(data.conditions[name], data.source)
         if not layouts.num_classes:
-            raise DataError(f"the layouts `{path}` have no categories", hint="list them in `categories`")
+            raise DataError(
+                f"the layouts `{data.conditions[name]}` have no categories", hint="list them in `categories`"
+            )
         return SceneLayoutConfig(
             num_classes=layouts.num_classes,
             max_objects=max(1, layouts.most_objects),
-            vocabulary_size=max(_POSITIONS, layouts.num_classes + 2),
+            vocabulary_size=max(_POSITIONS, layouts.num_classes * 2**layouts.num_flags + 2),
             encode_crop=True,
-            use_group=False,
-            use_additional=False,
+            use_group=layouts.num_flags > 0,
+            use_additional=layouts.num_flags > 1,
         )
     require(
         name in tokenizers or name != "segmentation",

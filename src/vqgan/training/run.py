@@ -45,7 +45,7 @@ class DataConfig(Framing, frozen=True, kw_only=True):
             encodes whole before the first step; training samples are random crops of their codes. 0 encodes each crop
             when it is due.
         conditions: Where conditions lie beside the images, by name: a table (`class`), a file of boxes (`layout`) or
-            of key points (`pose`), else a folder of maps.
+            of key points (`pose`), else a folder of maps; an empty path takes those that a data set brings.
         eval_conditions: Those of `eval_source`, where they lie elsewhere.
     """
 
@@ -109,12 +109,12 @@ def open_sources(
     if source is None:
         raise ConfigError("no images were given", hint='give `data="FOLDER"`')
     opened = partial(open_source, frames=data.frames, consecutive=previous is not None)
-    whole = with_conditions(opened(source), data.conditions, kinds or {})
+    whole = with_conditions(opened(source), data.conditions, kinds or {}, source)
     if own is None:
         images, others = whole.part("train"), whole.part("heldout")
     else:
         paths = {**data.conditions, **data.eval_conditions}
-        other = with_conditions(opened(own), paths, kinds or {})
+        other = with_conditions(opened(own), paths, kinds or {}, own)
         images = whole.part("all" if whole.held_out is None else "train")
         others = other.part("all" if other.held_out is None else "heldout")
     if by_class and images.class_names != others.class_names:
