@@ -81,32 +81,22 @@ class Steered(Use):
 
 
 @command
-class Drawing(Steered):
-    """How tokens are drawn.
+class Chance(Use):
+    """How boldly tokens are drawn.
 
     Attributes:
         model: A run folder or a weights file of a prior.
         temperature: Above 1 is bolder, below 1 safer, 0 always takes the most probable code.
         top_k: Draw only from the K most probable codes.
         top_p: Draw only from the most probable codes that together have the probability P.
-        batch_size: Images per batch; it changes speed and memory, not the images.
-        jacobi: Guess N tokens ahead and read them in one pass: faster where much is easy to guess. The same images in
-            fp32, except for near-ties; in bf16 products of other shapes round differently: about 1 token in 40 differs.
-        window_stride: On images larger than those it was trained on, let blocks of K x K tokens share a window: faster,
-            but an approximation, which gives other images. At most half of the window.
         guidance: Follow the condition more closely than learned, at twice the cost: 0 as learned, 3 clearly. `0:3`
             begins freely and ends strictly. For priors that were trained with `task.condition_dropout`.
-        frames: Also write about N pictures of the first image as it grows, an animation and a page, in `frames/`.
     """
 
     temperature: float = flag("T", 1.0)
     top_k: int | None = flag("K", None)
     top_p: float | None = flag("P", None)
-    batch_size: int = flag("N", 16, minimum=1)
-    jacobi: int | None = flag("N", None)
-    window_stride: int = flag("K", 1)
     guidance: str = flag("S|START:END", "0")
-    frames: int | None = flag("N", None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,6 +106,25 @@ class Drawing(Steered):
     def scales(self) -> tuple[float, float]:
         """Guidance at the first and at the last token."""
         return parse_scales(self.guidance)
+
+
+@command
+class Drawing(Chance, Steered):
+    """How tokens are drawn.
+
+    Attributes:
+        batch_size: Images per batch; it changes speed and memory, not the images.
+        jacobi: Guess N tokens ahead and read them in one pass: faster where much is easy to guess. The same images in
+            fp32, except for near-ties; in bf16 products of other shapes round differently: about 1 token in 40 differs.
+        window_stride: On images larger than those it was trained on, let blocks of K x K tokens share a window: faster,
+            but an approximation, which gives other images. At most half of the window.
+        frames: Also write about N pictures of the first image as it grows, an animation and a page, in `frames/`.
+    """
+
+    batch_size: int = flag("N", 16, minimum=1)
+    jacobi: int | None = flag("N", None)
+    window_stride: int = flag("K", 1)
+    frames: int | None = flag("N", None)
 
 
 @command
@@ -152,6 +161,23 @@ class Sample(Drawing):
         name = "--zoom" if self.zoom else "--frames"
         excluded = self.judge is not None and (self.zoom or self.frames is not None)
         require(not excluded, f"`--judge` is not possible with `{name}`", hint="omit one of the two")
+
+
+@command
+class Dream(Chance):
+    """Plays a game inside a prior of previous frames and actions: draws one frame for each action.
+
+    Writes `000000.png`, `000001.png`, ..., and an animation and a page in `frames/`, beside the true game where it is
+    known. Frame i has the seed `--seed` + i.
+
+    Attributes:
+        start: A picture, or a folder of frames in the order of their names: as many as the prior reads are given, the
+            others are the true game. `atari:GAME` is a game from its beginning, `atari:GAME@UP,1` after these actions.
+        actions: What is done before each frame: numbers or names, `2,2,FIRE`.
+    """
+
+    start: str = flag("FRAMES|atari:GAME")
+    actions: str = flag("ACTION[,ACTION...]")
 
 
 @command
@@ -279,27 +305,6 @@ class Decode(Use):
 
     codes: str = argument("CODES")
     batch_size: int = flag("N", 16, minimum=1)
-
-
-@command
-class Demo(Compute):
-    """Trains both stages on real images in minutes on a CPU, and writes pictures and a report.
-
-    Frames of Montezuma's Revenge with the extra `demo`, else scikit-learn's digits; with `--large` a sky. After Ctrl-C,
-    the same command continues where it stopped.
-
-    Attributes:
-        out: Where everything goes; by default `runs/demo`, if large `runs/deepfield`; quick ones end in `-quick`.
-        large: Learn from the Hubble Deep Field (extra `demo`), and draw 2048x2048 pixels of such a sky, with pages that
-            zoom and show how it grew: about 20 minutes on two cores.
-        quick: Everything small, in under a minute: shows that it works, not what it can do.
-        seed: The same seed gives the same result.
-    """
-
-    out: str | None = flag("FOLDER", None)
-    large: bool = flag("", False)
-    quick: bool = flag("", False)
-    seed: int = flag("N", 0)
 
 
 @command

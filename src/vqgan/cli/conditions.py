@@ -102,20 +102,21 @@ def _check_missing(part: Conditioner, steered: str, *, is_needed: bool) -> None:
     require(not is_needed, f"this prior {steered}, but there is no `{part.name}`", hint=hint)
 
 
-def class_values(text: str, names: Sequence[str] = ()) -> list[int | str]:
-    """Classes from ``--class``: digits are a number unless a class has that name.
+def class_values(text: str, names: Sequence[str] = (), *, flag: str = "--class") -> list[int | str]:
+    """Classes from ``--class`` or another flag: digits are a number unless a class has that name.
 
     Args:
         text: What was given.
         names: The model's classes.
+        flag: Where it was given.
 
     Example:
         >>> class_values("9,fox"), class_values("1,2", names=["0", "1"])
         ([9, 'fox'], ['1', 2])
     """
     words = [word.strip() for word in text.split(",")]
-    hint = "name one or several: `--class 0,1`"
-    require(all(words), f"`--class` is `{text}`, expected classes with commas between", hint=hint)
+    hint = f"name one or several: `{flag} 0,1`"
+    require(all(words), f"`{flag}` is `{text}`, expected numbers or names with commas between", hint=hint)
     return [int(word) if word.isdecimal() and word not in names else word for word in words]
 
 

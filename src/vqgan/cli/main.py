@@ -26,6 +26,7 @@ COMMANDS = {
     "decode": ("vqgan.cli.coding", "codes -> images"),
     "sample": ("vqgan.cli.drawing", "new images"),
     "complete": ("vqgan.cli.drawing", "the rest of given images"),
+    "dream": ("vqgan.cli.dreaming", "the next frames of a game, from frames and actions"),
     "score": ("vqgan.cli.scoring", "how probable each part of an image is"),
     "extract": ("vqgan.cli.extraction", "depth, labels, edges and other conditions of photographs"),
     "convert": ("vqgan.cli.convert", "published checkpoints -> one file of ours"),
@@ -42,7 +43,7 @@ def flags_of(name: str) -> type[Any]:
     """The flags of a command: ``train prior`` has those of ``training_commands.TrainPrior``."""
     from vqgan.cli import commands, training_commands
 
-    module = training_commands if name.startswith("train ") else commands
+    module = training_commands if name.startswith(("train ", "demo")) else commands
     return getattr(module, name.title().replace(" ", ""))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from vqgan import runs
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.cli import commands, training_commands
+from vqgan.cli import training_commands
 from vqgan.cli.flags import named_values
 from vqgan.cli.progress import ProgressBar
 
@@ -58,7 +58,7 @@ def _of_stage(flags: training_commands.TrainTokenizer) -> dict[str, Any]:
     }
 
 
-def demo(flags: commands.Demo) -> None:
+def demo(flags: training_commands.Demo) -> None:
     """Runs a demo; prints its main numbers and the path of the report."""
     from vqgan.demo import run_demo, run_large_demo
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from vqgan.cache import cache_folder
 from vqgan.config import Bounds, Config, Count, Natural
@@ -135,6 +135,17 @@ def open_atari(
         rooms=np.concatenate([played.rooms for played in parts]),
         steps=_steps(parts) if consecutive else None,
     )
+
+
+def play_actions(game: str, actions: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
+    """The frames after each of some actions, from the beginning of a game, as :func:`open_atari` keeps them.
+
+    Raises:
+        ConfigError: If ale-py is not installed or does not know the game.
+    """
+    config, (_, (rom,)) = AtariConfig(games=(game,)), _ale([game])
+    played = atari_explorer.rerun(rom, [atari_explorer.Walk(None, 0, list(actions))], config.scale)
+    return played.frames[:, config.rows[0] : config.rows[1]]
 
 
 def _steps(parts: Sequence[Played]) -> Steps:

@@ -61,7 +61,7 @@ class Played(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """A part of a game: the emulator's state before it, its room, and what was done."""
+    """A part of a game: the emulator's state before it (none: as it was), its room, and what was done."""
 
     state: Any
     room: int
@@ -173,7 +173,8 @@ def rerun(rom: str, walks: Sequence[Walk], scale: int) -> Played:
     """All screens of these walks, one for each look, in the order of time."""
     emulator, found = _emulator(rom), list[tuple[Any, int, int, int]]()
     for number, walk in enumerate(walks):
-        emulator.restoreState(walk.state)
+        if walk.state is not None:
+            emulator.restoreState(walk.state)
         for action in walk.actions:
             emulator.act(action)
             found.append((_picture(emulator, scale), _room(emulator, rom), number, action))

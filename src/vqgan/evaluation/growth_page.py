@@ -56,10 +56,11 @@ class GrowthPage:
     Args:
         folder: Made where it does not exist; the first frame removes those of an earlier drawing.
         info: Text chunks for every frame, also shown on the page.
+        title: Of the page.
     """
 
-    def __init__(self, folder: Path, info: Info | None = None) -> None:
-        self._folder, self._info = folder, dict(info or {})
+    def __init__(self, folder: Path, info: Info | None = None, *, title: str = "How an image grew") -> None:
+        self._folder, self._info, self._title = folder, dict(info or {}), title
         self._frames: list[Frame] = []
 
     def add(
@@ -120,6 +121,7 @@ class GrowthPage:
         ]
         values = {
             "mark": PAGE_MARK,
+            "title": html.escape(self._title),
             "small": ' class="small"' * (max(height, width) < SMALL_SIDE),
             "width": width,
             "height": height,
