@@ -114,3 +114,62 @@ def save(name: str, folder: Path) -> Path:
     network.save_pretrained(folder)
     getattr(networks, f"{prefix}ImageProcessorPil")(size=size).save_pretrained(folder)
     return folder
+
+
+JUDGES = ("CLIPModel", "SiglipModel", "Siglip2Model")
+
+
+def save_judge(name: str, folder: Path) -> Path:
+    """A text-image model with its processor and a tokenizer that knows letters; texts of at most 12 tokens."""
+    networks = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install vqgan[clip]"
+    )
+    torch.manual_seed(0)
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    special = ["<pad>", "<unk>", "</s>"]
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    prefix = name.removesuffix("Model")
+    text = {**sizes, "max_position_embeddings": 12, "vocab_size": 64}
+    vision = {
+        **sizes,
+        "patch_size": 8,
+        **({"num_patches": 16} if name == "Siglip2Model" else {"image_size": 32}),
+    }
+    settings = {"size": {"height": 32, "width": 32}}
+    if name == "CLIPModel":
+        words = [
+            *letters,
+            *(f"{letter}</w>" for letter in letters),
+            "re",
+            "red</w>",
+            "<|startoftext|>",
+            "<|endoftext|>",
+        ]
+        vocabulary = {word: number for number, word in enumerate(words)}
+        tokenizer = networks.CLIPTokenizer(vocab=vocabulary, merges=[("r", "e"), ("re", "d</w>")])
+        text |= {"bos_token_id": 54, "eos_token_id": 55, "pad_token_id": 55}
+        settings = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    elif name == "SiglipModel":
+        from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+        vocabulary = {word: number for number, word in enumerate([*special, *letters, "red", "car"])}
+        backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        backend.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 2)])
+        tokenizer = networks.PreTrainedTokenizerFast(
+            tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
+        )
+    else:
+        words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *letters]
+        vocabulary = {word: number for number, word in enumerate(words)}
+        tokenizer = networks.Siglip2Tokenizer(vocab=vocabulary, merges=[])
+        settings = {"patch_size": 8, "max_num_patches": 16}
+    config = getattr(networks, f"{prefix}Config")(text_config=text, vision_config=vision, projection_dim=8)
+    network = getattr(networks, name)(config)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    getattr(networks, f"{prefix}ImageProcessorPil")(**settings).save_pretrained(folder)
+    return folder

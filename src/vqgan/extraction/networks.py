@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqgan.errors import CheckpointError, ConfigError, printable
+from vqgan.checkpoints.pretrained import open_pretrained, refusal
 from vqgan.images import to_uint8
 from vqgan.types import Images
 
@@ -42,42 +42,18 @@ class Network:
             return self.model(pixel_values=pixels.to(device))
         except (ValueError, TypeError, RuntimeError) as error:
             hint = "choose another model, or smaller pictures"
-            raise _refusal(self.name, "on a picture alone", error, hint) from error
+            raise refusal(self.name, "on a picture alone", error, hint) from error
 
 
 def open_network(name: str, task: str, device: torch.device) -> Network:
-    """A network for ``depth`` or ``segmentation`` in fp32, of a folder or a name on huggingface.co.
+    """A network for ``depth`` or ``segmentation``; what is opened and refused as by :func:`open_pretrained`."""
 
-    It is fetched into Hugging Face's cache. Weights come from safetensors alone, and no code beside them is run.
+    def kinds_for(library: Any, config: Any) -> list[str]:
+        kinds = (getattr(library, each).get(type(config), None) for each in _TASKS[task])
+        return [kind.__name__ for kind in kinds if kind]
 
-    Raises:
-        ConfigError: If transformers is not installed.
-        CheckpointError: If there is no such model, or it is for another task.
-    """
-    try:
-        import transformers
-    except ImportError:
-        message, hint = f"`{task}` needs transformers, which is not installed", 'pip install "vqgan[extract]"'
-        raise ConfigError(message, hint=f"install the extra `extract`: {hint}") from None
-    try:
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-        kinds = [getattr(transformers, each).get(type(config), None) for each in _TASKS[task]]
-        kind = next((each for each in kinds if each and each.__name__ in (config.architectures or ())), None)
-        if kind is None:
-            raise ValueError(f"it is a {' and '.join(config.architectures or ['model without a task'])}")
-        processor = transformers.AutoImageProcessor.from_pretrained(
-            name, backend="pil", trust_remote_code=False
-        )
-        model = kind.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True)
-    except Exception as error:  # of many kinds: no file, a damaged one, no network, a package that is missing
-        hint = "name a model on huggingface.co or a folder: config.json, preprocessor_config.json, model.safetensors"
-        raise _refusal(name, f"for `{task}`", error, hint) from error
-    return Network(name, model.eval().to(device), processor)
-
-
-def _refusal(name: str, where: str, error: Exception, hint: str) -> CheckpointError:
-    reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
-    return CheckpointError(f"`{printable(name)}` cannot be used {where}: {reason}", hint=hint)
+    model, processor, _ = open_pretrained(name, f"`{task}`", "extract", kinds_for)
+    return Network(name, model.to(device), processor)
 
 
 def inverse_depth(network: Network, image: Images) -> Float[Tensor, "1 1 H W"]:

@@ -1,0 +1,64 @@
+"""Networks of Hugging Face, found by name or in a folder, with what prepares their inputs."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from vqgan.errors import CheckpointError, ConfigError, printable
+
+
+def open_pretrained(
+    name: str,
+    purpose: str,
+    extra: str,
+    kinds_for: Callable[[Any, Any], Iterable[str]],
+    *,
+    texts: bool = False,
+) -> tuple[Any, Any, Any]:
+    """A network in fp32 on the CPU, what resizes and normalizes pictures for it, and its tokenizer.
+
+    It is fetched into Hugging Face's cache. Weights come from safetensors alone, and no code beside them is run.
+
+    Args:
+        name: A folder, or a name on huggingface.co.
+        purpose: What it is for, in messages.
+        extra: The extra of this package that installs transformers.
+        kinds_for: From transformers and the network's configuration, names of the classes that fit the purpose.
+        texts: Whether it reads texts: without, the tokenizer is None.
+
+    Raises:
+        ConfigError: If transformers is not installed.
+        CheckpointError: If there is no such model, it is of another class, or weights are missing.
+    """
+    try:
+        import transformers
+    except ImportError:
+        hint = f'install the extra `{extra}`: pip install "vqgan[{extra}]"'
+        raise ConfigError(f"{purpose} needs transformers, which is not installed", hint=hint) from None
+    tokenizer, safe = None, {"trust_remote_code": False}
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, **safe)
+        names = {*(config.architectures or ())} & {*kinds_for(transformers, config)}
+        kind = getattr(transformers, min(names, default=""), None)
+        if kind is None:
+            raise ValueError(f"it is a {' and '.join(config.architectures or ['model without a task'])}")
+        processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **safe)
+        if texts:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, config=config, **safe)
+        options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+        model, loaded = kind.from_pretrained(name, config=config, **options)
+        missing = sorted(set(loaded["missing_keys"]) & {key for key, _ in model.named_parameters()})
+        if missing:  # they would be random
+            raise ValueError(f"{len(missing)} weights are missing, such as `{missing[0]}`")
+    except Exception as error:  # of many kinds: no file, a damaged one, no network, a package that is missing
+        files = "config.json, preprocessor_config.json, model.safetensors" + ", tokenizer.json" * texts
+        hint = f"name a model on huggingface.co or a folder: {files}"
+        raise refusal(name, f"for {purpose}", error, hint) from error
+    return model.requires_grad_(False).eval(), processor, tokenizer
+
+
+def refusal(name: str, where: str, error: Exception, hint: str) -> CheckpointError:
+    """The error that tells why a network cannot be used, in one line of the other's."""
+    reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])
+    return CheckpointError(f"`{printable(name)}` cannot be used {where}: {reason}", hint=hint)

@@ -1,0 +1,177 @@
+"""How well pictures fit texts, with gradients: CLIP (Radford et al. 2021), SigLIP (Zhai et al. 2023) and SigLIP 2."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from vqgan.checkpoints.load import pick_device
+from vqgan.checkpoints.pretrained import open_pretrained
+from vqgan.errors import CheckpointError, printable, require
+from vqgan.types import Images, check_images, describe
+
+logger = logging.getLogger(__name__)
+
+KINDS = ("CLIPModel", "SiglipModel", "Siglip2Model")
+
+KEPT = 4096  # texts
+
+
+class TextImageJudge:
+    """A frozen text-image model of transformers; :func:`open_judge` opens one.
+
+    Results lie on the model's device. Gradients flow to the images, none to the weights.
+
+    Args:
+        model: One of :data:`KINDS`.
+        processor: Its image processor, of which the mean, the standard deviation and the kind of resizing are taken.
+        tokenizer: Its tokenizer.
+        batch_size: How many images or texts pass at once. If there are more images, with gradients, those that passed
+            pass again in the backward pass, so that memory is that of one batch.
+    """
+
+    def __init__(self, model: Any, processor: Any, *, tokenizer: Any, batch_size: int = 64) -> None:
+        require(batch_size >= 1, f"`batch_size` is {batch_size}, expected at least 1")
+        self.model, self.tokenizer, self.batch_size = (
+            model.requires_grad_(False).eval(),
+            tokenizer,
+            batch_size,
+        )
+        text, vision = model.config.text_config, model.config.vision_config
+        self.length = min(tokenizer.model_max_length, text.max_position_embeddings)
+        self._crop = bool(getattr(processor, "do_center_crop", False))
+        self._mode = "bilinear" if processor.resample == 2 else "bicubic"  # Pillow's number
+        self._mean, self._std = (
+            torch.tensor(each).view(-1, 1, 1) for each in (processor.image_mean, processor.image_std)
+        )
+        self._side: int = getattr(vision, "image_size", 0)  # 0: any number of patches
+        self._patch, self._patches = vision.patch_size, getattr(processor, "max_num_patches", 0)
+        self._known: dict[str, Tensor] = {}
+
+    def similarity(self, images: Images, texts: Sequence[str]) -> Float[Tensor, "b n"]:
+        """The cosine of the angle between each image and each text; arguments and errors as of both embeddings."""
+        return self.embed_images(images) @ self.embed_text(texts).T
+
+    def logits(self, images: Images, texts: Sequence[str]) -> Float[Tensor, "b n"]:
+        """The similarity with the model's own scale and bias: for CLIP before softmax, for SigLIP before sigmoid."""
+        bias = getattr(self.model, "logit_bias", 0.0)
+        return self.similarity(images, texts) * self.model.logit_scale.exp() + bias
+
+    def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Embeddings of length 1, without gradients; those of the last 4096 texts are kept.
+
+        A text that is too long is cut, and a warning shows what was cut. Raises ConfigError if there is no text.
+        """
+        require(
+            not isinstance(texts, str) and len(texts) > 0 and all(isinstance(text, str) for text in texts),
+            f"`texts` is {describe(texts)}, expected a list of at least one text",
+            hint='write `["a red car"]`',
+        )
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        # What is kept may be needed for gradients later, wherever this is called.
+        with torch.inference_mode(False), torch.no_grad():
+            for start in range(0, len(new), self.batch_size):
+                part = new[start : start + self.batch_size]
+                self._known.update(zip(part, self._read(part), strict=True))
+        found = torch.stack([self._known[text] for text in texts])
+        for text in list(self._known)[:-KEPT]:
+            del self._known[text]
+        return found
+
+    def embed_images(self, images: Images) -> Float[Tensor, "b d"]:
+        """Embeddings of length 1 of RGB images in [-1, 1] of any size.
+
+        They are resized as the model's own processor does, with antialiasing and unrounded: CLIP sees the central
+        square, SigLIP the whole image as a square, SigLIP 2 the whole image in its proportions.
+        Raises ConfigError if these are not images of three channels.
+        """
+        check_images(images)
+        require(
+            images.shape[1] == 3,
+            f"the images have {images.shape[1]} channels, expected 3 (RGB)",
+            hint="`images.expand(-1, 3, -1, -1)` makes RGB of grey",
+        )
+        parts = images.split(self.batch_size)
+        if len(parts) > 1 and torch.is_grad_enabled() and images.requires_grad:
+            return torch.cat([checkpoint(self._see, part, use_reentrant=False) for part in parts])
+        return torch.cat([self._see(part) for part in parts])
+
+    def _read(self, texts: list[str]) -> Float[Tensor, "n d"]:
+        room = self.length - self.tokenizer.num_special_tokens_to_add()
+        whole = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        for text, tokens in zip(texts, whole, strict=True):
+            if len(tokens) > room:
+                lost = printable(self.tokenizer.decode(tokens[room:]))
+                message = "of `%s` the model reads %d of %d tokens, this is cut: `%s`"
+                logger.warning(message, printable(text), room, len(tokens), lost)
+        # Padded to the full length, without a mask: so SigLIP was trained, and CLIP does not look behind the end.
+        full = {"padding": "max_length", "truncation": True, "max_length": self.length}
+        tokens = self.tokenizer(texts, return_tensors="pt", **full)["input_ids"]
+        found = self.model.get_text_features(input_ids=tokens.to(self.model.logit_scale.device))
+        return F.normalize(found.pooler_output, dim=-1)
+
+    def _see(self, images: Images) -> Float[Tensor, "b d"]:
+        images = images.to(self.model.logit_scale)  # its device and type
+        height, width = images.shape[2:]
+        if self._crop:
+            side = min(height, width)
+            images = images[:, :, (height - side) // 2 :, (width - side) // 2 :][:, :, :side, :side]
+        grid = None if self._side else patch_grid((height, width), self._patches)
+        size = (grid[0] * self._patch, grid[1] * self._patch) if grid else (self._side, self._side)
+        if images.shape[2:] != size:
+            images = F.interpolate(images, size=size, mode=self._mode, antialias=True)
+        pixels = ((images + 1) / 2 - self._mean.to(images)) / self._std.to(images)
+        inputs = {"pixel_values": pixels}
+        if grid:
+            patches = pixels.unflatten(2, (grid[0], self._patch)).unflatten(4, (grid[1], self._patch))
+            patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+            shapes = torch.tensor([grid] * len(images), device=images.device)
+            mask = torch.ones(patches.shape[:2], dtype=torch.int32, device=images.device)
+            inputs = {"pixel_values": patches, "spatial_shapes": shapes, "pixel_attention_mask": mask}
+        return F.normalize(self.model.get_image_features(**inputs).pooler_output, dim=-1)
+
+
+def open_judge(name: str | Path, device: str = "auto", batch_size: int = 64) -> TextImageJudge:
+    """Opens a ``CLIPModel``, ``SiglipModel`` or ``Siglip2Model`` (extra ``clip``) in fp32.
+
+    Args:
+        name: A folder of transformers with the processor and the tokenizer, or a name on huggingface.co.
+        device: As :func:`vqgan.load` takes it.
+        batch_size: As of :class:`TextImageJudge`.
+
+    Raises:
+        ConfigError: If an argument does not fit, or transformers is not installed.
+        CheckpointError: If there is no such model, it is of another kind, or its tokenizer does not fit.
+    """
+    opened = open_pretrained(str(name), "judging by texts", "clip", lambda *_: KINDS, texts=True)
+    model, processor, tokenizer = opened
+    size, codes, pad = len(tokenizer), model.config.text_config.vocab_size, tokenizer.pad_token
+    # One without words is made up where its file is missing.
+    if not len(set(tokenizer.all_special_ids)) < size <= codes or pad is None:
+        message = (
+            f"the tokenizer of `{printable(name)}` has {size} tokens, the model {codes}; it pads with {pad}"
+        )
+        raise CheckpointError(message, hint="give the model's own tokenizer")
+    return TextImageJudge(
+        model.to(pick_device(device)), processor, tokenizer=tokenizer, batch_size=batch_size
+    )
+
+
+def patch_grid(size: tuple[int, int], most: int) -> tuple[int, int]:
+    """Rows and columns of patches, at most so many, that keep the proportions of an image (SigLIP 2, "NaFlex").
+
+    Example:
+        >>> patch_grid((100, 100), 16), patch_grid((100, 300), 16)
+        ((4, 4), (2, 6))
+    """
+    height, width = size
+    grids = [(rows, -(-rows * width // height)) for rows in range(1, most + 1)]
+    grids += [(-(-columns * height // width), columns) for columns in range(1, most + 1)]
+    return max((grid for grid in grids if math.prod(grid) <= most), key=math.prod)
