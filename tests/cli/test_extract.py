@@ -123,6 +123,17 @@ def test_a_map_by_a_run_steers_it_as_the_photograph_does(kind, settings, trained
         assert 1 < colours <= (2 if kind == "edges" else 4)
 
 
+def test_the_palette_of_a_photograph_of_any_size_has_that_size(trained, photo, tmp_path):
+    model = prior(trained, tmp_path / "run", "palette", num_colours=4)
+    whole = vqgan.read_images(photo)
+    for height, width in ((1, 1), (15, 31)):
+        found = vqgan.extract("palette", whole[..., :height, :width], model)
+        assert found.shape == (1, 3, height, width)
+        assert found.flatten(2).unique(dim=2).shape[2] <= 4
+    full = vqgan.extract("palette", whole, model)
+    assert torch.equal(vqgan.extract("palette", whole[..., :8], model), full[..., :8])
+
+
 def test_a_run_that_is_steered_by_something_else_is_refused(trained, photo, tmp_path, run):
     for model in (trained.classes, trained.tokenizer):
         result = run("extract", "palette", photo, "--model", model, "--out", tmp_path)

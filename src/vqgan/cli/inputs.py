@@ -86,7 +86,7 @@ def find_images(paths: Sequence[str]) -> list[tuple[str, Path]]:
         ConfigError: If no path is given.
         DataError: If a path does not exist or a folder holds no images.
     """
-    hint = "name image files, or folders of them, after the model"
+    hint = "name image files, or folders of them"
     require(bool(paths), "no images were given", hint=hint)
     found: list[tuple[str, Path]] = []
     for given in map(Path, paths):

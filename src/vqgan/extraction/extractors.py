@@ -19,6 +19,7 @@ from vqgan.extraction.networks import inverse_depth, likeliest_labels, open_netw
 from vqgan.images import save_labels, save_png
 from vqgan.images.writing import Info, save_picture
 from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer import pad_to_multiple
 from vqgan.types import Images, check_images
 
 KINDS = ("depth", "segmentation", "edges", "low_resolution", "palette")
@@ -58,23 +59,25 @@ class Extractor:
         return save_png(value * 2.0 - 1 if self.kind == "edges" else value[0], path, info)
 
 
-def extract(kind: str, images: Images, **settings: Any) -> Tensor:
+def extract(
+    kind: str, images: Images, model: str | Path | None = None, labels: str | None = None, device: str = "auto"
+) -> Tensor:
     """The condition of photographs, on the CPU; ``model.sample(condition={kind: value})`` takes it.
 
     Args:
         kind: What is found: ``depth`` (b 1 H W) in [-1, 1], the nearest 1, or labels of ``segmentation`` (b H W), both
             by a model of transformers; or ``edges`` (b H W), ``low_resolution`` (b c h w) or ``palette`` (b c H W).
         images: RGB (b 3 H W) with values in [-1, 1]; of a run, its channels.
-        settings: ``model``: a folder of transformers or a name on huggingface.co, else one of :data:`MODELS`; for
-            ``edges`` and ``low_resolution`` a run of ours whose settings count, if any; for ``palette`` that with the
-            colours. ``labels``: ``coco-stuff`` (0 to 182), as by default, ``ade20k`` (0 to 150), ``s-flckr``
-            (0 to 181) or ``own``. ``device``: as :func:`load` takes it.
+        model: A folder of transformers or a name on huggingface.co, by default one of :data:`MODELS`; for ``edges`` and
+            ``low_resolution`` a run of ours whose settings count, if any; for ``palette`` the run with the colours.
+        labels: ``coco-stuff`` (0 to 182), as by default, ``ade20k`` (0 to 150), ``s-flckr`` (0 to 181) or ``own``.
+        device: As :func:`load` takes it.
 
     Raises:
         ConfigError: If an argument or the size does not fit, or transformers is not installed.
         CheckpointError: If the model cannot be loaded, is for something else, or needs more than a picture.
     """
-    return open_extractor(kind, **settings)(images)
+    return open_extractor(kind, model, labels, device)(images)
 
 
 def open_extractor(
@@ -83,13 +86,14 @@ def open_extractor(
     """What :func:`extract` calls, loaded once for many pictures; arguments and errors as there."""
     require(kind in KINDS, f"unknown condition `{kind}`", hint=closest(kind, KINDS))
     require(labels is None or kind == "segmentation", f"`{kind}` has no `labels=`", hint="omit it")
+    target = pick_device(device)  # before the weights are read
     if kind not in ("depth", "segmentation"):
         return _computed(kind, model)
     labels = labels or "coco-stuff"
     numbers_of((), labels)  # refused before anything is fetched
     name = str(model or MODELS.get("depth" if kind == "depth" else labels, ""))
     require(name != "", f"`labels=` is `{labels}`, but there is no model", hint="name one with `model=`")
-    network = open_network(name, kind, pick_device(device))
+    network = open_network(name, kind, target)
     if kind == "depth":
         return Extractor(kind, name, 3, lambda image: inverse_depth(network, image))
     names: dict[int, str] = network.model.config.id2label
@@ -111,16 +115,16 @@ def _computed(kind: str, model: str | Path | None) -> Extractor:
         raise ConfigError(what, hint=f"name a run with `{kind}`: `model=`")
 
     def find(image: Images) -> Tensor:
-        height, width = image.shape[2:]
         if isinstance(config, EdgesConfig):
             return Edges(config).from_images(image)[kind]
         if isinstance(config, LowResolutionConfig):
-            factor = config.factor
-            return F.adaptive_avg_pool2d(image, (max(1, height // factor), max(1, width // factor)))
+            small = [max(1, length // config.factor) for length in image.shape[2:]]
+            return F.adaptive_avg_pool2d(image, small)
         # Each cell in its colour: such a picture has the labels of the photograph.
-        rows, columns = height // side, width // side
-        tokens = Palette(config).tokens({kind: image}, 1, (rows, columns))
+        whole, (height, width) = pad_to_multiple(image, side)
+        rows, columns = whole.shape[2] // side, whole.shape[3] // side
+        tokens = Palette(config).tokens({kind: whole}, 1, (rows, columns))
         cells = torch.tensor(config.colours)[tokens].view(1, rows, columns, channels).movedim(-1, 1)
-        return cells.repeat_interleave(side, 2).repeat_interleave(side, 3) / 127.5 - 1
+        return F.interpolate(cells / 127.5 - 1, scale_factor=side)[..., :height, :width]
 
     return Extractor(kind, str(model or ""), channels, find)
