@@ -93,12 +93,3 @@ class Classifier(nn.Module):
         if classes is None:
             return probabilities.amax(dim=1)
         return probabilities[torch.arange(len(images)), torch.tensor(classes)]
-
-    def __repr__(self) -> str:
-        """One line; ``tree()`` has every layer."""
-        (height, width), millions = self.config.image_size, sum(p.numel() for p in self.parameters()) / 1e6
-        return f"Classifier({len(self.config.class_names)} classes, {height}x{width}, {millions:.1f}M parameters)"
-
-    def tree(self) -> str:
-        """All layers, as PyTorch prints them."""
-        return super().__repr__()

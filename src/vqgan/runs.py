@@ -93,7 +93,7 @@ def train(
     """Trains a tokenizer, a prior or a classifier, or continues a run.
 
     Args:
-        run: A preset's name, a YAML file, ours or the original's, or or a run itself; None when resuming.
+        run: A preset's name, a YAML file, ours or the original's, or a run itself; None when resuming.
         data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"sample:NAME"``, ...; or a
             list of paths, a uint8 array (n H W c), or a list or ``Dataset`` of images or (image, class): PIL
             pictures, arrays (H W c) or tensors (c H W) of uint8, uint16 or floats in [0, 1].

@@ -45,11 +45,6 @@ def test_it_computes_in_half_precision_too():
     assert_close(found, expected, atol=0.02, rtol=0)
 
 
-def test_it_says_what_it_is():
-    assert repr(tiny.classifier()) == "Classifier(3 classes, 8x8, 0.1M parameters)"
-    assert "ResidualBlock" in tiny.classifier().tree()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

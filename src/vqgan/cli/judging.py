@@ -47,22 +47,21 @@ class Judging:
 
     def keep(self, paths: Sequence[Path]) -> list[Path]:
         """Removes the files of all but the best; those that stay, class after class, the best first."""
-        kept: list[int] = []
+        scores, kept = torch.tensor(self.scores), []
         for asked in dict.fromkeys(self.classes):
             own = torch.tensor([number for number, each in enumerate(self.classes) if each == asked])
-            kept += own[best_of(torch.tensor(self.scores)[own], self.share)].tolist()
+            kept += own[best_of(scores[own], self.share)].tolist()
         for number in set(range(len(paths))) - set(kept):
             paths[number].unlink()
-        means = [sum(self.scores[n] for n in numbers) / len(numbers) for numbers in (range(len(paths)), kept)]
         what = "%d of %d images are kept: their mean score is %.3f, that of all %.3f"
-        logger.info(what, len(kept), len(paths), means[1], means[0])
+        logger.info(what, len(kept), len(paths), scores[kept].mean(), scores.mean())
         return [paths[number] for number in kept]
 
 
 def judging_of(
     flags: commands.Sample, model: Synthesizer, wanted: Sequence[Condition], info: Sequence[dict[str, str]]
 ) -> Judging | None:
-    """The judge of ``--judge``, if one is asked for. Arguments after the model: of each image.
+    """The judge of ``--judge``, if one is asked for.
 
     Raises:
         CheckpointError: If the file holds no classifier.

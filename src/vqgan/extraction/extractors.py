@@ -60,7 +60,11 @@ class Extractor:
 
 
 def extract(
-    kind: str, images: Images, model: str | Path | None = None, labels: str | None = None, device: str = "auto"
+    kind: str,
+    images: Images,
+    model: str | Path | None = None,
+    labels: str | None = None,
+    device: str = "auto",
 ) -> Tensor:
     """The condition of photographs, on the CPU; ``model.sample(condition={kind: value})`` takes it.
 
@@ -118,8 +122,8 @@ def _computed(kind: str, model: str | Path | None) -> Extractor:
         if isinstance(config, EdgesConfig):
             return Edges(config).from_images(image)[kind]
         if isinstance(config, LowResolutionConfig):
-            small = [max(1, length // config.factor) for length in image.shape[2:]]
-            return F.adaptive_avg_pool2d(image, small)
+            height, width = (max(1, length // config.factor) for length in image.shape[2:])
+            return F.adaptive_avg_pool2d(image, (height, width))
         # Each cell in its colour: such a picture has the labels of the photograph.
         whole, (height, width) = pad_to_multiple(image, side)
         rows, columns = whole.shape[2] // side, whole.shape[3] // side

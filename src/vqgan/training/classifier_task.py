@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
@@ -52,46 +53,43 @@ class ClassifierTask:
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
         """One AdamW step; returns the loss in nats, the accuracy, the gradient norm and the learning rate."""
         self.state.zero_grad()
-        losses, hits = [], []
+        means = []
         for batch in batches:
-            loss, right = self._judged(batch)
-            (loss.mean() / len(batches)).backward()
-            losses.append(loss.detach().mean())
-            hits.append(right.mean())
+            mean = self._judged(batch).mean(dim=0)
+            (mean[0] / len(batches)).backward()
+            means.append(mean.detach())
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
         norm = self.state.apply("classifier", rate)
         self.state.update_averages(step)
+        loss, accuracy = torch.stack(means).mean(dim=0)
         return {
-            "loss": torch.stack(losses).mean(),
-            "accuracy": torch.stack(hits).mean(),
+            "loss": loss,
+            "accuracy": accuracy,
             "gradient_norm": norm,
             "learning_rate": torch.tensor(rate),
         }
 
-    def _judged(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _judged(self, batch: Batch) -> Float[Tensor, "b 2"]:
         """The loss of each image, and 1 where its class is the most probable one, else 0."""
         classes = batch.condition["class"]
         with self.engine.autocast():
-            logits = self.classifier.logits(batch.images)
-        right = (logits.argmax(dim=1) == classes).float()
-        return F.cross_entropy(logits.float(), classes, reduction="none"), right
+            logits = self.classifier.logits(batch.images).float()
+        losses = F.cross_entropy(logits, classes, reduction="none")
+        return torch.stack([losses, (logits.argmax(dim=1) == classes).float()], dim=1)
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
         """The held-out loss in nats, and the share of the images whose class is found, with the averaged weights."""
         with self.state.averaged():
-            found = [torch.stack(self._judged(batch), dim=1).cpu() for batch in batches]
-        if not found:
-            return {}
-        loss, accuracy = torch.cat(found).double().mean(dim=0).tolist()
-        return {"loss": loss, "accuracy": accuracy}
+            found = [self._judged(batch).cpu() for batch in batches]
+        means = torch.cat(found).double().mean(dim=0).tolist() if found else []
+        return dict(zip(("loss", "accuracy"), means, strict=False))
 
     @torch.no_grad()
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
         """Held-out images, from the one whose class is most certain to the one that is hardest to recognise."""
         with self.state.averaged():
-            losses, _ = self._judged(batch)
-        return {"classified": batch.images[losses.argsort()]}
+            return {"classified": batch.images[self._judged(batch)[:, 0].argsort()]}
 
     def export(self, folder: RunFolder, step: int) -> None:
         """Writes ``classifier.safetensors``, with the averaged weights if there are any."""
