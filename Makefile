@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-large test test-faults coverage check bench gpu help
+.PHONY: demo demo-large demo-conditions test test-faults coverage check bench gpu help
 
 help:
 	@echo "make demo    environment, install, train both stages on real frames, report in runs/demo"
 	@echo "make demo-large  trains on the Hubble Deep Field, draws 2048x2048 pixels of such a sky, report in runs/deepfield: about 20 minutes on two cores"
+	@echo "make demo-conditions  class, edges, colours, boxes, pixels and actions steer what is drawn, report in runs/conditions: at most 20 minutes"
 	@echo "make test    environment, install, style, types, layers, all tests"
 	@echo "make test-faults   malicious and damaged files, signals, two processes; some minutes"
 	@echo "make coverage   the same tests as \`make test\`, and which lines they run (half as slow again)"
@@ -32,6 +33,9 @@ demo: $(VENV)/.demo
 demo-large: $(VENV)/.demo
 	$(BIN)/vqgan demo --large --out runs/deepfield
 
+demo-conditions: $(VENV)/.demo
+	$(BIN)/vqgan demo --conditions --out runs/conditions
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,7 +53,7 @@ test-faults: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/[a-z]*.py; do \
-	  case $$script in */timing.py|*/limits.py|*/gpu.py) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac; \
+	  case $$script in */timing.py|*/limits.py|*/gpu.py|*/foreign_sprites.py) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac; \
 	done
 
 gpu:

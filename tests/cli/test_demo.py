@@ -153,3 +153,41 @@ def test_finished_large_demo_run_again_draws_the_same_and_trains_nothing(large, 
     assert second == str(large / "report.html")
     assert main(["demo", "--quick", "--out", str(large)]) == 2
     assert "holds another demo" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def steered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("conditions")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("VQGAN_CACHE", str(folder.parent / "cache"))
+        assert main(["demo", "--conditions", "--quick", "--out", str(folder), "--device", "cpu"]) == 0
+    return folder
+
+
+@pytest.mark.timeout(600)  # five trainings
+def test_quick_demo_of_conditions_asks_everything_and_reports(steered):
+    numbers = json.loads((steered / "report.json").read_text())
+    asked = {"class", "edges", "low_resolution", "palette", "layout"}
+    assert numbers["agreement"].keys() == asked
+    for values in numbers["agreement"].values():
+        assert values.keys() == {"sample", "free", "rebuilt"}
+        for mean, low, high in values.values():
+            assert low <= mean <= high
+            assert math.isfinite(mean)
+    assert numbers["nats"].keys() > asked
+    assert numbers["guidance"].keys() == {"0", "1", "3"}
+    assert numbers["completion"].keys() == {"lower", "right", "middle"}
+    assert len(numbers["dream"]["steps"]) == 15
+    for step in numbers["dream"]["steps"]:
+        assert step["over_copied"][0] == pytest.approx(step["copied"] - step["dreamed"])
+    page = (steered / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == len(asked) + 1 + 3 + 1
+    boxes = json.loads((steered / "boxes.json").read_text())
+    assert len(boxes["categories"]) == 4
+    assert len(boxes["annotations"]) > len(boxes["images"]) / 2
+
+
+def test_two_demos_at_once_are_refused(capsys, tmp_path):
+    assert main(["demo", "--large", "--conditions", "--out", str(tmp_path / "out")]) == 2
+    assert "two demos" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -184,7 +184,7 @@ def test_every_command_and_preset_that_is_named_exists(page, capsys):
         assert main([*words, "--help"]) == 0
     assert set(
         re.findall(
-            r"\b(?:demo|digits|mnist|laptop|deepfield|small|half|f16|pixels)-(?:tokenizer|prior|classifier)\b",
+            r"\b(?:demo|games|digits|mnist|laptop|deepfield|small|half|f16|pixels)-(?:tokenizer|prior|classifier)\b",
             text,
         )
     ) <= set(PRESETS)
@@ -195,7 +195,7 @@ def test_the_parameters_in_the_table_of_presets_are_right():
     rows = re.findall(
         r"^\| `(\w+)-(tokenizer|prior)` \| ([\d.]+) M \| (\d+)×(\d+) \| ([\d,]+) × (\d+) ", text, re.MULTILINE
     )
-    assert len(rows) == 16
+    assert len(rows) == 18
     for family, stage, millions, height, width, steps, batch in rows:
         first, second = (resolve(f"{family}-{each}") for each in ("tokenizer", "prior"))
         assert isinstance(first, TokenizerRun)

@@ -83,18 +83,22 @@ class TrainClassifier(TrainTokenizer):
 class Demo(Compute):
     """Trains both stages on real images in minutes on a CPU, and writes pictures and a report.
 
-    Frames of Montezuma's Revenge with the extra `demo`, else scikit-learn's digits; with `--large` a sky. After Ctrl-C,
-    the same command continues where it stopped.
+    Frames of Montezuma's Revenge with the extra `demo`, else scikit-learn's digits; with `--large` a sky, with
+    `--conditions` four games. After Ctrl-C, the same command continues where it stopped.
 
     Attributes:
-        out: Where everything goes; by default `runs/demo`, if large `runs/deepfield`; quick ones end in `-quick`.
+        out: Where everything goes; by default `runs/demo`, `runs/deepfield` if large, or `runs/conditions`; quick ones
+            end in `-quick`.
         large: Learn from the Hubble Deep Field (extra `demo`), and draw 2048x2048 pixels of such a sky, with pages that
             zoom and show how it grew: about 20 minutes on two cores.
+        conditions: Learn from four games (extra `demo`) to follow class, edges, colours, boxes, kept pixels, actions,
+            and measure it: at most 20 minutes on two cores.
         quick: Everything small, in under a minute: shows that it works, not what it can do.
         seed: The same seed gives the same result.
     """
 
     out: str | None = flag("FOLDER", None)
     large: bool = flag("", False)
+    conditions: bool = flag("", False)
     quick: bool = flag("", False)
     seed: int = flag("N", 0)

@@ -1,4 +1,5 @@
 """The demos: both stages trained on real pictures in minutes, measured on held-out ones, drawn and reported."""
 
+from vqgan.demo.conditions import run_conditions_demo
 from vqgan.demo.large import run_large_demo
 from vqgan.demo.run import run_demo

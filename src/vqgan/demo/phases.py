@@ -96,21 +96,46 @@ def train_stages(
     """
     for stage in ("tokenizer", "prior"):
         with meter(stage, resumed=True):
-            out = folder / stage
-            if RunFolder(out).numbers():
-                train(None, resume=out, device=device, on_progress=on_progress)
-                continue
-            train(
+            train_stage(
+                folder / stage,
                 f"{presets}-{stage}",
+                changes=() if small is None else (*QUICK, *small[stage]),
                 data=data,
-                out=out,
                 tokenizer=folder / "tokenizer" if stage == "prior" else None,
-                overrides=() if small is None else (*QUICK, *small[stage]),
                 device=device,
-                precision="auto",  # everything is measured in fp32
                 seed=seed,
                 on_progress=on_progress,
             )
+
+
+def train_stage(
+    out: Path,
+    preset: str,
+    *,
+    changes: Sequence[str],
+    data: SourceConfig | None,
+    tokenizer: Path | None,
+    conditions: Mapping[str, str | Path] | None = None,
+    device: str,
+    seed: int,
+    on_progress: OnProgress | None,
+) -> None:
+    """Trains a preset with some changes, or continues its run; the arguments are those of :func:`~vqgan.runs.train`."""
+    if RunFolder(out).numbers():
+        train(None, resume=out, device=device, on_progress=on_progress)
+        return
+    train(
+        preset,
+        data=data,
+        out=out,
+        tokenizer=tokenizer,
+        conditions=conditions,
+        overrides=changes,
+        device=device,
+        precision="auto",  # everything is measured in fp32
+        seed=seed,
+        on_progress=on_progress,
+    )
 
 
 def peak_memory() -> int:

@@ -1,6 +1,6 @@
 """The demo's report: its numbers with their baselines, its pictures, the curves of both stages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,10 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
     write_text(folder / "report.html", text)
 
 
-def stage_charts(folder: Path) -> dict[str, Chart]:
-    """The curves of both stages in a demo's folder."""
+def stage_charts(folder: Path, stages: Sequence[str] = ("tokenizer", "prior")) -> dict[str, Chart]:
+    """The curves of the stages in a demo's folder."""
     return {
         f"{stage.capitalize()}: {title}": chart
-        for stage in ("tokenizer", "prior")
+        for stage in stages
         for title, chart in read_charts(RunFolder(folder / stage).metrics, CHARTS).items()
     }

@@ -1,0 +1,122 @@
+"""Whether pictures show what was asked for: one number for each picture, so that a mean has an interval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from vqgan.demo.measures import Frames, moving_pixels
+from vqgan.evaluation.labels import LabelAgreement
+from vqgan.layout import Box
+from vqgan.types import Images
+
+PerPicture = Float[np.ndarray, " n"]
+
+RESAMPLES = 2000
+"""Of the bootstrap."""
+
+MIN_AREA, MIN_OVERLAP = 6, 0.25
+"""Pixels of the smallest thing that counts, and the intersection over union from which a box counts as found."""
+
+
+def mean_interval(values: PerPicture) -> tuple[float, float, float]:
+    """The mean and its interval of 95 %, by drawing the pictures again with replacement; always the same draws.
+
+    Example:
+        >>> mean_interval(np.array([1.0, 1.0, 1.0]))
+        (1.0, 1.0, 1.0)
+    """
+    drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values))).mean(axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(values.mean()), float(low), float(high)
+
+
+def edge_agreement(asked: Bool[Tensor, "n H W"], found: Bool[Tensor, "n H W"]) -> PerPicture:
+    """F1 of the edges of each picture; an edge at most one pixel from one of the other map is right.
+
+    Example:
+        >>> line = torch.eye(8, dtype=torch.bool)[None]
+        >>> edge_agreement(line, line.roll(1, dims=2)).tolist(), edge_agreement(line, ~line & False).tolist()
+        ([1.0], [0.0])
+    """
+
+    def right(edges: Tensor, others: Tensor) -> Tensor:
+        near = F.max_pool2d(others[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
+        return (edges & near).sum(dim=(1, 2)) / edges.sum(dim=(1, 2)).clamp(min=1)
+
+    precision, recall = right(found, asked), right(asked, found)
+    return (2 * precision * recall / (precision + recall).clamp(min=1e-9)).double().cpu().numpy()
+
+
+def label_agreement(asked: Int[Tensor, "n m"], found: Int[Tensor, "n m"], labels: int) -> PerPicture:
+    """The mean intersection over union of the labels of each picture."""
+    numbers = []
+    for truth, own in zip(asked, found, strict=True):
+        agreement = LabelAgreement(labels)
+        agreement.add(truth[None, None], own[None, None])
+        numbers.append(agreement.numbers()["miou"])
+    return np.array(numbers)
+
+
+def picture_psnr(asked: Images, found: Images, where: Bool[Tensor, "n H W"] | None = None) -> PerPicture:
+    """The PSNR of each picture in dB, of all pixels or of those ``where``; values are in [-1, 1]."""
+    weight = torch.ones(asked.shape[0], *asked.shape[2:]) if where is None else where.float()
+    error = ((asked - found).double() / 2).square().mean(dim=1) * weight
+    return (-10 * (error.sum(dim=(1, 2)) / weight.sum(dim=(1, 2))).clamp(min=1e-10).log10()).cpu().numpy()
+
+
+def moving_boxes(frames: Frames, background: Frames, most: int) -> list[list[Box]]:
+    """The boxes of what differs from the background: its connected parts, the largest ``most`` of each frame.
+
+    Args:
+        frames: Frames of one size.
+        background: The empty scene of each.
+        most: Boxes of a frame.
+    """
+    from scipy import ndimage  # type: ignore[import-untyped]  # with scikit-image, of the extra `demo`
+
+    height, width = frames.shape[1:3]
+    found = []
+    for moving in moving_pixels(frames, background):
+        numbered, count = ndimage.label(moving, structure=np.ones((3, 3)))
+        areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+        parts = ndimage.find_objects(numbered)
+        kept = [number for number in np.argsort(-areas, kind="stable")[:most] if areas[number] >= MIN_AREA]
+        boxes = []
+        for rows, columns in (parts[number] for number in sorted(kept)):
+            size = (columns.stop - columns.start) / width, (rows.stop - rows.start) / height
+            boxes.append((columns.start / width, rows.start / height, *size))
+        found.append(boxes)
+    return found
+
+
+def boxes_found(asked: Sequence[Sequence[Box]], found: Sequence[Sequence[Box]]) -> PerPicture:
+    """The share of each picture's asked boxes at which a box was found; 1 where none was asked for.
+
+    Example:
+        >>> one, far = (0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)
+        >>> boxes_found([[one, far]], [[one]]).tolist()
+        [0.5]
+    """
+    shares = []
+    for wanted, own in zip(asked, found, strict=True):
+        hits = [max((overlap(box, other) for other in own), default=0.0) >= MIN_OVERLAP for box in wanted]
+        shares.append(float(np.mean(hits)) if hits else 1.0)
+    return np.array(shares)
+
+
+def overlap(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes."""
+    sides = [
+        max(
+            0.0,
+            min(first[axis] + first[axis + 2], second[axis] + second[axis + 2])
+            - max(first[axis], second[axis]),
+        )
+        for axis in (0, 1)
+    ]
+    both = sides[0] * sides[1]
+    return both / max(first[2] * first[3] + second[2] * second[3] - both, 1e-12)

@@ -1,0 +1,323 @@
+"""What is asked of each prior of the demo of conditions, and whether its samples show it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from vqgan.checkpoints.load import load
+from vqgan.classifier import Classifier
+from vqgan.conditioning import Palette
+from vqgan.demo.agreement import (
+    PerPicture,
+    boxes_found,
+    edge_agreement,
+    label_agreement,
+    mean_interval,
+    moving_boxes,
+    picture_psnr,
+)
+from vqgan.demo.measures import Frames, moving_errors
+from vqgan.dreaming import dream
+from vqgan.images import canny, grid, save_png, to_float, to_uint8
+from vqgan.inpainting import inpaint
+from vqgan.layout import Box, Layout, SceneObject
+from vqgan.prior import to_tokens
+from vqgan.synthesizer import Synthesizer
+from vqgan.types import Condition, Images, OnProgress, Progress
+
+TOP_P, GUIDANCE, SCALES = 0.95, 1.0, (0.0, 1.0, 3.0)
+"""Samples leave out the least probable codes; the guidance of single conditions; the scales that are compared."""
+
+COLUMNS = 8
+"""Of a picture of the page: frames of all games."""
+
+SHOWN_STEPS = 1, 2, 3, 4, 5, 8, 11, 15
+"""Which of the dreamed frames the page shows: a column each."""
+
+Agreement = Callable[[Images], PerPicture]
+"""How well each picture shows what was asked of it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Held-out frames from which everything is asked.
+
+    Attributes:
+        frames: The frames.
+        games: The game of each.
+        empty: The empty scene of each one's game.
+        boxes: What moves in each.
+    """
+
+    frames: Frames
+    games: Int[np.ndarray, " n"]
+    empty: Frames
+    boxes: list[list[Box]]
+
+    @cached_property
+    def images(self) -> Images:
+        """The frames as models take them."""
+        return to_float(self.frames)
+
+    @property
+    def shown(self) -> list[int]:
+        """Which of them the page shows: equally many of each game."""
+        return np.linspace(0, len(self.frames) - 1, COLUMNS).astype(int).tolist()
+
+    def layouts(self) -> list[Layout]:
+        """The boxes, as a prior is asked for them."""
+        return [
+            Layout(objects=tuple(SceneObject(class_number=int(game), box=box) for box in boxes))
+            for game, boxes in zip(self.games, self.boxes, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One question to one prior.
+
+    Attributes:
+        stage: The run of the prior.
+        condition: What is asked.
+        agreement: Whether pictures show it.
+        picture: What is asked, as pictures (b c H W).
+    """
+
+    stage: str
+    condition: Condition
+    agreement: Agreement
+    picture: Images
+
+
+def run_trials(folder: Path, asked: Asked, *, seed: int, on_progress: OnProgress) -> dict[str, Any]:
+    """All numbers of the demo and its pictures; samples and samples without a condition come from the same noise."""
+    models = {stage: _synthesizer(folder / stage) for stage in ("edges", "colours", "boxes")}
+    judge = load(folder / "classifier", device="cpu")
+    assert isinstance(judge, Classifier), "a classifier's run holds one"
+    recognised = partial(_recognised, judge, asked.games)
+    rebuilt = models["edges"].reconstruct(asked.images).clamp(-1, 1)
+    free: dict[str, Images] = {}
+    numbers: dict[str, Any] = {"count": len(asked.frames), "agreement": {}, "nats": {}}
+    trials = trials_of(asked, models, recognised)
+    for number, (name, trial) in enumerate(trials.items()):
+        on_progress(Progress("asking", number + 1, len(trials)))
+        model = models[trial.stage]
+        draw = partial(model.sample, len(asked.frames), asked.frames.shape[1:3], seed=seed, top_p=TOP_P)
+        if trial.stage not in free:
+            free[trial.stage] = draw(condition=None).clamp(-1, 1)
+        drawn = draw(condition=trial.condition, guidance=GUIDANCE).clamp(-1, 1)
+        numbers["agreement"][name] = {
+            "sample": mean_interval(trial.agreement(drawn)),
+            "free": mean_interval(trial.agreement(free[trial.stage])),
+            "rebuilt": mean_interval(trial.agreement(rebuilt)),
+        }
+        numbers["nats"][name] = _nats(model, asked.images, trial.condition)
+        _save(folder / f"{name}.png", asked, asked.images, trial.picture, drawn, free[trial.stage])
+    for stage, model in models.items():
+        numbers["nats"][f"nothing ({stage})"] = _nats(model, asked.images, None)
+    numbers["guidance"] = _guidance(folder, models["edges"], asked, trials, seed)
+    numbers["completion"] = _completions(folder, models["edges"], asked, (rebuilt, free["edges"]), seed)
+    return numbers
+
+
+def _synthesizer(run: Path) -> Synthesizer:
+    model = load(run, device="cpu")
+    assert isinstance(model, Synthesizer), "a prior's run holds a synthesizer"
+    return model
+
+
+def trials_of(asked: Asked, models: Mapping[str, Synthesizer], recognised: Agreement) -> dict[str, Trial]:
+    """The questions: each condition by itself."""
+    images, size = asked.images, asked.frames.shape[1:3]
+    small = size[0] // 4, size[1] // 4
+    cells = models["colours"].config.window
+    palette = next(part for part in models["colours"].conditioner.parts if isinstance(part, Palette))
+
+    def labels(pictures: Images) -> Tensor:
+        return palette.tokens({"palette": pictures}, len(pictures), cells)
+
+    def colours(pictures: Images) -> Images:
+        found = torch.tensor(palette.config.colours)[labels(pictures)].movedim(1, 2).unflatten(2, cells)
+        return F.interpolate(found / 127.5 - 1, size)
+
+    def edges(pictures: Images) -> Tensor:
+        return canny(pictures)
+
+    def boxes(pictures: Images) -> list[list[Box]]:
+        return moving_boxes(to_uint8(pictures).numpy(), asked.empty, len(max(asked.boxes, key=len)))
+
+    lines = edges(images)
+    return {
+        "class": Trial("boxes", {"class": asked.games.tolist()}, recognised, to_float(asked.empty)),
+        "edges": Trial(
+            "edges",
+            {"edges": images},
+            lambda found: edge_agreement(lines, edges(found)),
+            lines[:, None].expand(-1, 3, -1, -1) * 2.0 - 1,
+        ),
+        "low_resolution": Trial(
+            "colours",
+            {"low_resolution": images},
+            lambda found: picture_psnr(
+                F.adaptive_avg_pool2d(images, small), F.adaptive_avg_pool2d(found, small)
+            ),
+            F.interpolate(F.adaptive_avg_pool2d(images, small), size),
+        ),
+        "palette": Trial(
+            "colours",
+            {"palette": images},
+            lambda found: label_agreement(labels(images), labels(found), palette.config.vocabulary_size),
+            colours(images),
+        ),
+        "layout": Trial(
+            "boxes",
+            {"layout": asked.layouts()},
+            lambda found: boxes_found(asked.boxes, boxes(found)),
+            _drawn_boxes(asked),
+        ),
+    }
+
+
+def _recognised(judge: Classifier, games: Int[np.ndarray, " n"], images: Images) -> PerPicture:
+    with torch.no_grad():
+        return (judge(images).argmax(dim=1).cpu().numpy() == games).astype(float)
+
+
+@torch.no_grad()
+def _nats(model: Synthesizer, images: Images, condition: Condition | None) -> float:
+    """The held-out loss per token with this condition; what else could steer is hidden."""
+    rows, columns = model.config.window
+    tokens = to_tokens(model.tokenizer.encode(images), model.config.token_order)
+    asked = model.conditioner.asked(condition, len(images), (rows, columns), memory=1 << 30, has_null=True)
+    return -float(model.prior.log_probability(tokens, asked, (rows, columns)).double().mean())
+
+
+def _guidance(
+    folder: Path, model: Synthesizer, asked: Asked, trials: Mapping[str, Trial], seed: int
+) -> dict[str, Any]:
+    """Class and edges together, followed more and more closely."""
+    both, numbers, rows = {**trials["class"].condition, **trials["edges"].condition}, {}, list[Images]()
+    for scale in SCALES:
+        drawn = model.sample(
+            len(asked.frames), asked.frames.shape[1:3], both, seed=seed, top_p=TOP_P, guidance=scale
+        ).clamp(-1, 1)
+        numbers[f"{scale:g}"] = {
+            name: mean_interval(trials[name].agreement(drawn)) for name in ("class", "edges")
+        }
+        rows.append(drawn)
+    _save(folder / "guidance.png", asked, trials["edges"].picture, *rows)
+    return numbers
+
+
+def _completions(
+    folder: Path, model: Synthesizer, asked: Asked, others: tuple[Images, Images], seed: int
+) -> dict[str, Any]:
+    """Three masks: how near to the truth the hole is, beside reconstructions, free samples and the empty scene."""
+    numbers: dict[str, Any] = {}
+    height, width = asked.frames.shape[1:3]
+    for name, kept in masks(height, width):
+        masked = kept.expand(len(asked.frames), -1, -1)
+        drawn = inpaint(model, asked.images, masked, seed=seed, top_p=TOP_P).clamp(-1, 1)
+        pictures = {"sample": drawn, "rebuilt": others[0], "free": others[1], "empty": to_float(asked.empty)}
+        numbers[name] = {
+            what: mean_interval(picture_psnr(asked.images, each, ~masked)) for what, each in pictures.items()
+        }
+        given = torch.where(masked[:, None], asked.images, torch.zeros(()))
+        _save(folder / f"completion-{name}.png", asked, asked.images, given, drawn)
+    return numbers
+
+
+def masks(height: int, width: int) -> Iterator[tuple[str, Bool[Tensor, "1 H W"]]]:
+    """The name of each mask, and the pixels that it keeps."""
+    for name, rows, columns in (
+        ("lower", slice(height // 2, None), slice(None)),
+        ("right", slice(None), slice(width // 2, None)),
+        ("middle", slice(height // 4, -height // 4), slice(width // 4, -width // 4)),
+    ):
+        kept = torch.ones(1, height, width, dtype=torch.bool)
+        kept[:, rows, columns] = False
+        yield name, kept
+
+
+def _drawn_boxes(asked: Asked) -> Images:
+    """The boxes as white frames on grey."""
+    pictures = torch.full_like(asked.images, -0.5)
+    height, width = pictures.shape[2:]
+    for picture, boxes in zip(pictures, asked.boxes, strict=True):
+        for left, top, across, down in boxes:
+            rows = slice(round(top * height), max(round((top + down) * height), round(top * height) + 1))
+            columns = slice(round(left * width), max(round((left + across) * width), round(left * width) + 1))
+            picture[:, rows, columns] = 1.0
+            picture[:, rows.start + 1 : rows.stop - 1, columns.start + 1 : columns.stop - 1] = 0.0
+    return pictures
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Parts of held-out walks: two frames, and the actions and true frames after them, at equally many steps of each.
+
+    Attributes:
+        starts: The two frames, the earlier first.
+        actions: By number, of each step and walk.
+        truth: The true frames of each step and walk.
+    """
+
+    starts: tuple[Frames, Frames]
+    actions: Int[np.ndarray, "t n"]
+    truth: UInt8[np.ndarray, "t n H W c"]
+
+
+def dreams(folder: Path, walks: Walks, *, seed: int) -> dict[str, Any]:
+    """What the prior of the run ``dream`` makes of the actions, and its error where something moves.
+
+    For each step the mean squared errors of: the dream, the last frame that was given, its reconstruction, which is
+    blurred as a dream is, and the reconstruction of the true frame; and how much less the dream's is than each copy's.
+    """
+    model = _synthesizer(folder / "dream")
+
+    def rebuilt(frames: Frames) -> Frames:
+        return to_uint8(model.reconstruct(to_float(frames)).clamp(-1, 1)).numpy()
+
+    starts = [to_float(frames) for frames in walks.starts]
+    frames = dream(model, starts, walks.actions.tolist(), seed=seed, top_p=TOP_P)
+    drawn = np.stack([to_uint8(each.clamp(-1, 1)).numpy() for each in frames])
+    last = walks.starts[1]
+    shown = {
+        "dreamed": drawn,
+        "copied": np.broadcast_to(last, drawn.shape),
+        "rebuilt_copy": np.broadcast_to(rebuilt(last), drawn.shape),
+        "rebuilt_truth": np.stack([rebuilt(frames) for frames in walks.truth]),
+    }
+    errors = {name: moving_errors(last, walks.truth, each).dreamed for name, each in shown.items()}
+    steps = []
+    for step, copied in enumerate(errors["copied"]):
+        moved = ~np.isnan(copied)
+        of = {name: each[step][moved] for name, each in errors.items()}
+        gains = {
+            f"over_{name}": mean_interval(of[name] - of["dreamed"]) for name in ("copied", "rebuilt_copy")
+        }
+        steps.append({**{name: float(each.mean()) for name, each in of.items()}, **gains})
+    chosen = np.linspace(0, len(last) - 1, 4).astype(int)
+    columns = [step - 1 for step in SHOWN_STEPS]
+    rows = [to_float(frames[columns, walk]) for walk in chosen for frames in (walks.truth, drawn)]
+    _save_rows(folder / "dream.png", rows, len(columns))
+    return {"count": len(last), "steps": steps}
+
+
+def _save(path: Path, asked: Asked, *rows: Images) -> None:
+    _save_rows(path, [row[asked.shown].float().cpu() for row in rows], COLUMNS)
+
+
+def _save_rows(path: Path, rows: Sequence[Images], columns: int) -> None:
+    """Rows of pictures, enlarged twice, so that single pixels can be seen."""
+    whole = torch.cat(list(rows))
+    large = whole.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    save_png(grid(large, columns=columns), path, {"command": "demo"})
