@@ -1,10 +1,16 @@
 """Published data sets from the command line: trained on by name, with the conditions that they bring."""
 
+import json
+
 import pytest
 import yaml
 
 import miniatures
 from vqgan import load
+from vqgan.conditioning import SceneLayout
+from vqgan.data import open_source, parse_source
+from vqgan.data.conditions import Layouts, with_conditions
+from vqgan.data.layouts import LayoutFile
 
 
 def base(trained, data, out, *flags):
@@ -29,6 +35,7 @@ def test_coco_trains_a_tokenizer_of_its_labels_and_a_prior_that_they_steer(train
     segmentation, layout = load(tmp_path / "run", device="cpu").config.conditioner.conditioners
     assert segmentation.tokenizer.image_channels == 183
     assert (layout.num_classes, layout.max_objects, layout.use_group) == (5, 3, True)
+    assert tokens_of_the_data_set(root, layout) == tokens_of_a_file(tmp_path / "boxes.json", layout)
     sample = ["sample", tmp_path / "run", "--count", 1, "--condition", f"layout={tmp_path / 'layout.json'}"]
     (tmp_path / "layout.json").write_text('{"objects": [{"class_number": 2, "box": [0, 0, 1, 1]}]}', "utf-8")
     result = run(*sample, "--out", tmp_path / "out")
@@ -49,12 +56,42 @@ def test_coco_trains_a_tokenizer_of_its_labels_and_a_prior_that_they_steer(train
     assert result.code == 0, result.err
 
 
+def tokens_of_the_data_set(root, config):
+    """Of the first image of the miniature, as a training reads it."""
+    kinds = {"layout": Layouts(config.num_classes, config.max_objects, config.class_ids)}
+    dataset = parse_source(f"coco:{root}")
+    source = with_conditions(open_source(dataset), {"layout": ""}, kinds, dataset)
+    labels = [source.label(number) for number in range(len(source))]
+    item = source.read(next(i for i, label in enumerate(labels) if "000000000009" in label))
+    return SceneLayout(config).to_tokens(item.condition["layout"])
+
+
+def tokens_of_a_file(path, config):
+    """Of the same boxes in a file, as sampling reads it."""
+    ((name, rows),) = miniatures.COCO_BOXES.items()
+    boxes = [
+        {"image_id": 1, "category_id": category, "bbox": box, "iscrowd": crowd}
+        for category, box, crowd in rows
+    ]
+    whole = {
+        "images": [
+            {"id": 1, "file_name": f"{name}.jpg", "width": miniatures.SIDE, "height": miniatures.SIDE}
+        ],
+        "annotations": boxes,
+        "categories": [{"id": each} for each in (1, 2, 10, 92, 100)],
+    }
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    file = LayoutFile(str(path), max_objects=config.max_objects, class_ids=config.class_ids)
+    return SceneLayout(config).to_tokens(file.read(name))
+
+
 def test_open_images_train_a_prior_of_layouts(trained, tmp_path, run):
     root = miniatures.openimages(tmp_path / "images")
     result = run(*base(trained, f"openimages:{root}", tmp_path / "run", "--condition", "layout"))
     assert result.code == 0, result.err
     config = load(tmp_path / "run", device="cpu").config.conditioner
     assert (config.num_classes, config.use_group, config.use_additional) == (3, True, True)
+    assert config.class_ids == ("/m/011k07", "/m/012074", "/m/02jfl0")
 
 
 def test_imagenet_gives_the_depth_that_a_run_asks_for_without_being_told_where_it_is(trained, tmp_path, run):

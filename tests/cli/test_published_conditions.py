@@ -222,6 +222,7 @@ def test_labels_are_those_of_the_label_set(published, run, tmp_path, family, lab
         result = run("sample", published[family], *words, "--out", tmp_path / str(label))
         assert result.code == code, result.err
         assert code == 0 or f"it has the label {label}, expected 0 to {labels - 1}" in result.err
+        assert ("need 1 added to each 8-bit value" in result.err) == ((label, labels) == (255, 183))
 
 
 def test_depth_counts_from_the_nearest_to_the_farthest_of_each_map(published, monkeypatch, run, tmp_path):

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vqgan.conditioning.base import Grid
 from vqgan.errors import ConfigError, require
+from vqgan.images import shift_hint
 
 
 def as_pictures(value: Any, name: str, *, channels: int | None, labels: int) -> Float[Tensor, "b _ H W"]:
@@ -60,6 +61,7 @@ def _one_hot(labels: Tensor, name: str, count: int, *, hint: str) -> Tensor:
     require(
         low >= 0 and high < count,
         f"the labels of `{name}` range from {low} to {high}, expected 0 to {count - 1}",
+        hint=shift_hint(high, count),
     )
     return F.one_hot(labels.to(torch.int64), count).movedim(-1, 1).to(torch.float32)
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vqgan.data.condition_reader import ConditionReader, key_of
+from vqgan.data.layouts import in_order
 from vqgan.errors import DataError, printable
 from vqgan.layout import Layout, SceneObject
 
@@ -36,16 +37,23 @@ class BoxTable(ConditionReader):
 
     Args:
         rows: The boxes of all images.
-        num_classes: How many classes there are.
+        class_ids: The ids of the classes in the annotations, as texts, by number.
         max_objects: Of an image with more boxes the largest are taken; None takes all.
         num_flags: How many flags of an object matter: none, whether it is a group, or all four.
         least: Boxes with a smaller share of the picture are left out.
     """
 
     def __init__(
-        self, rows: Iterable[Row], num_classes: int, *, max_objects: int | None, num_flags: int, least: float
+        self,
+        rows: Iterable[Row],
+        class_ids: Sequence[str],
+        *,
+        max_objects: int | None,
+        num_flags: int,
+        least: float,
     ) -> None:
-        self.num_classes, self.num_flags, self._max_objects = num_classes, num_flags, max_objects
+        self.class_ids, self.num_classes = tuple(class_ids), len(class_ids)
+        self.num_flags, self._max_objects = num_flags, max_objects
         self._values: dict[str, array[float]] = {}
         for key, class_number, sides, flags in rows:
             if (sides[2] - sides[0]) * (sides[3] - sides[1]) >= least:
@@ -85,8 +93,8 @@ def open_boxes(name: str, folder: Path, max_objects: int) -> BoxTable:
     read, num_flags, least = BOXES[name]
     logger.info("reading the boxes in `%s`", printable(folder))
     try:
-        num_classes, rows = read(folder)
-        return BoxTable(rows, num_classes, max_objects=max_objects, num_flags=num_flags, least=least)
+        ids, rows = read(folder)
+        return BoxTable(rows, ids, max_objects=max_objects, num_flags=num_flags, least=least)
     except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, csv.Error) as error:
         missing = repr(error.filename) if isinstance(error, FileNotFoundError) else error
         is_missing = isinstance(error, FileNotFoundError | KeyError)
@@ -95,8 +103,8 @@ def open_boxes(name: str, folder: Path, max_objects: int) -> BoxTable:
         raise DataError(f"the layouts `{printable(folder)}` cannot be used: {reason}", hint=hint) from None
 
 
-def _coco(folder: Path) -> tuple[int, Iterator[Row]]:
-    """Things and stuff without `other`; classes in the order of their numbers as words: 1, 10, 100, 101, ..."""
+def _coco(folder: Path) -> tuple[list[str], Iterator[Row]]:
+    """Things and stuff without `other`; classes in the order of their ids as texts: 1, 10, 100, 101, ..."""
 
     def rows() -> Iterator[Row]:
         for part in ("train2017", "val2017"):
@@ -116,11 +124,11 @@ def _coco(folder: Path) -> tuple[int, Iterator[Row]]:
         categories += json.loads(file.read_text("utf-8"))["categories"]
     names = sorted({each["id"] for each in categories if each["name"] != "other"}, key=str)
     numbers = {name: number for number, name in enumerate(names)}
-    return len(numbers), rows()
+    return [str(name) for name in names], rows()
 
 
-def _open_images(folder: Path) -> tuple[int, Iterator[Row]]:
-    """The classes that are described, in the order of their ids; a flag of -1 is unknown and counts as 0."""
+def _open_images(folder: Path) -> tuple[list[str], Iterator[Row]]:
+    """The classes that are described, in the order of their ids, a suitcase last; a flag of -1 counts as 0."""
 
     def table(ending: str) -> Iterator[list[str]]:
         file = min(folder.glob(f"*{ending}"), default=folder / ending)  # some begin with the version
@@ -137,9 +145,9 @@ def _open_images(folder: Path) -> tuple[int, Iterator[Row]]:
                     flags = sum([(each == "1") << bit for bit, each in enumerate(told)])
                     yield f"{part}/{image:0>16}", numbers[category], sides, flags
 
-    names = sorted(row[0] for row in table("class-descriptions-boxable.csv") if row[0].startswith("/"))
+    names = in_order({row[0] for row in table("class-descriptions-boxable.csv") if row[0].startswith("/")})
     numbers = {name: number for number, name in enumerate(names)}
-    return len(numbers), rows()
+    return names, rows()
 
 
 BOXES = {"coco": (_coco, 1, 1e-5), "openimages": (_open_images, 4, 1e-4)}

@@ -196,7 +196,8 @@ class Conditioned(Source):
             try:
                 reader.check(self._keys[index], size)
             except DataError as error:
-                return f"does not fit its `{name}`: {error.message}"
+                hint = f" ({error.hint})" if error.hint else ""
+                return f"does not fit its `{name}`: {error.message}{hint}"
         return ""
 
     def _all(self) -> dict[str, ConditionReader]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,11 @@ from vqgan.layout import Layout, SceneObject
 
 _LAST = "/m/01s55n"
 """A category of Open Images that the original puts behind all others."""
+
+
+def in_order(ids: Iterable[Any]) -> list[Any]:
+    """Ids of categories in the order of their classes: sorted, that of a suitcase last."""
+    return sorted(ids, key=lambda each: (each == _LAST, each))
 
 
 class AnnotationFile(ConditionReader):
@@ -74,6 +79,7 @@ class LayoutFile(AnnotationFile):
 
     Attributes:
         num_classes: How many categories there are.
+        class_ids: The ids as given; none if their order is the plain one.
         num_flags: How many flags of an object matter: none, whether it is a group, or all four.
 
     Raises:
@@ -84,12 +90,12 @@ class LayoutFile(AnnotationFile):
     num_flags = 0
 
     def __init__(self, path: str, *, max_objects: int | None = None, class_ids: Sequence[str] = ()) -> None:
-        self._max_objects, self._class_ids = max_objects, class_ids
+        self._max_objects, self.class_ids = max_objects, tuple(class_ids)
         super().__init__(path)
 
     def _values(self, whole: Any, sizes: dict[Any, tuple[int, int]]) -> dict[Any, Layout]:
-        ids = sorted((part["id"] for part in whole["categories"]), key=lambda each: (each == _LAST, each))
-        given = self._class_ids
+        ids = in_order(part["id"] for part in whole["categories"])
+        given = self.class_ids
         of_id = {each: i for i, each in enumerate(given or ids)}
         numbers = {each: of_id[key] for each in ids if (key := str(each) if given else each) in of_id}
         others = {*ids} - {*numbers}

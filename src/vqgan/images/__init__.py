@@ -5,7 +5,15 @@ Files and data sources hold uint8 pixels (H, W, c); models hold floats (c, H, W)
 
 from vqgan.errors import printable
 from vqgan.images.edges import canny
-from vqgan.images.labels import MAX_LABELS, in_colours, label_colours, map_pixels, one_hot, save_labels
+from vqgan.images.labels import (
+    MAX_LABELS,
+    in_colours,
+    label_colours,
+    map_pixels,
+    one_hot,
+    save_labels,
+    shift_hint,
+)
 from vqgan.images.maps import Map, map_tensor, read_map
 from vqgan.images.paths import list_images
 from vqgan.images.pixels import (

@@ -15,6 +15,9 @@ from vqgan.types import Images
 MAX_LABELS = 256
 """More do not fit into the 8 bits of a picture."""
 
+_COCO_STUFF = 183
+"""Labels of COCO-Stuff with 0 for nothing."""
+
 _BITS = np.arange(8)
 
 
@@ -54,6 +57,12 @@ def map_pixels(values: np.ndarray, labels: int = 0) -> UInt8[np.ndarray, "H W 1"
         raise DataError("it holds values that are not finite")
     scaled = (flat.astype(np.float64) - low) * (255 / max(high - low, 1e-8))
     return np.rint(scaled).astype(np.uint8)[:, :, None]
+
+
+def shift_hint(label: int, count: int) -> str:
+    """What a map needs that holds this label, which does not exist, if it looks like one that COCO-Stuff publishes."""
+    what = "COCO-Stuff's own maps count from 0, with 255 for nothing, and need 1 added to each 8-bit value"
+    return f"{what}: `vqgan extract` and `--data coco:` do so" if (label, count) == (255, _COCO_STUFF) else ""
 
 
 def one_hot(maps: Float[Tensor, "b 1 H W"], labels: int) -> Float[Tensor, "b K H W"]:

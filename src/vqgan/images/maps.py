@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from vqgan.errors import DataError
+from vqgan.images.labels import shift_hint
 from vqgan.images.pixels import Pixels, to_float
 from vqgan.images.reading import opened, read_pixels
 
@@ -64,7 +65,8 @@ def _labels(image: Image.Image | np.ndarray, count: int, shift: int) -> Int64[np
     found = (found.astype(np.int64) + shift) % 256 if shift else found
     low, high = int(found.min()), int(found.max())
     if low < 0 or high >= count:
-        raise DataError(f"it has the label {low if low < 0 else high}, expected 0 to {count - 1}")
+        what = f"it has the label {low if low < 0 else high}, expected 0 to {count - 1}"
+        raise DataError(what, hint=shift_hint(high, count))
     return found.astype(np.int64)
 
 

@@ -229,7 +229,8 @@ def opened(path: str | Path, lazily: bool = False) -> Iterator[Image.Image | np.
         raise
     except Exception as error:
         # Damaged files raise anything: OSError, SyntaxError, struct.error, EOFError, ZeroDivisionError, ...
-        raise DataError(f"cannot read `{printable(path)}`: {_reason(error)}") from error
+        hint = error.hint if isinstance(error, DataError) else ""
+        raise DataError(f"cannot read `{printable(path)}`: {_reason(error)}", hint=hint) from error
 
 
 def _check_file(path: str | Path) -> None:

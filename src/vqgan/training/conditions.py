@@ -104,6 +104,7 @@ def _made_for(
             encode_crop=True,
             use_group=layouts.num_flags > 0,
             use_additional=layouts.num_flags > 1,
+            class_ids=layouts.class_ids,
         )
     require(
         name in tokenizers or name != "segmentation",

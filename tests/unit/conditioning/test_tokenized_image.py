@@ -6,6 +6,7 @@ from torch import nn
 
 from examples import example
 from vqgan.conditioning import TokenizedImage, TokenizedImageConfig
+from vqgan.conditioning.pictures import as_pictures
 from vqgan.errors import ConfigError
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
@@ -151,6 +152,11 @@ def test_pictures_that_do_not_fit_are_named(make, value, message):
     conditioner = make()
     with pytest.raises(ConfigError, match=message):
         conditioner.tokens({conditioner.name: value}, 2, (2, 2))
+
+
+def test_a_map_as_coco_stuff_publishes_it_is_refused_with_what_it_needs():
+    with pytest.raises(ConfigError, match=r"range from 0 to 255, expected 0 to 182\nhint: .* need 1 added"):
+        as_pictures(torch.tensor([[[0, 255]]]), "segmentation", channels=None, labels=183)
 
 
 def test_a_missing_tokenizer_is_named():

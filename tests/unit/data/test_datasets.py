@@ -6,7 +6,7 @@ from PIL import Image
 
 import miniatures
 from vqgan.data import DatasetConfig, open_source, parse_source
-from vqgan.data.conditions import Classes, Layouts, Maps, with_conditions
+from vqgan.data.conditions import Classes, Layouts, Maps, open_layouts, with_conditions
 from vqgan.errors import ConfigError, DataError
 from vqgan.layout import SceneObject
 
@@ -173,6 +173,16 @@ def test_the_boxes_of_open_images_have_flags_and_the_classes_that_are_described(
     )
 
 
+def test_the_suitcase_of_open_images_is_the_last_class(tmp_path):
+    root = miniatures.openimages(tmp_path)
+    text = (root / "class-descriptions-boxable.csv").read_text(encoding="utf-8")
+    text = f"/m/01s55n,Suitcase\n{text}"
+    (root / "class-descriptions-boxable.csv").write_text(text, encoding="utf-8")
+    layouts = open_layouts("", parse_source(f"openimages:{root}"))
+    assert layouts.class_ids == ("/m/011k07", "/m/012074", "/m/02jfl0", "/m/01s55n")
+    assert [each.class_number for each in layouts.read("train/000002b66c9c498e").objects] == [2, 0]
+
+
 def test_maps_are_read_in_place_of_the_images_with_their_shift(tmp_path):
     root = miniatures.coco(tmp_path)
     source = open_source(parse_source(f"coco.segmentation:{root}"))
@@ -270,6 +280,16 @@ def test_damaged_boxes_of_open_images_are_refused(tmp_path, text, message):
 def test_layouts_of_other_classes_are_refused(tmp_path):
     with pytest.raises(DataError, match="`layout` has 5 categories, the condition 4 classes"):
         opened(f"coco:{miniatures.coco(tmp_path)}", layout=Layouts(4, 30))
+
+
+def test_the_published_maps_of_coco_in_a_folder_are_refused_with_the_reason(tmp_path):
+    root = miniatures.coco(tmp_path)
+    source = open_source(parse_source(str(root / "train2017")))
+    paths = {"segmentation": str(root / "stuffthingmaps" / "train2017")}
+    with pytest.raises(
+        DataError, match=r"the label 255, expected 0 to 182 \(COCO-Stuff's own maps count from 0"
+    ):
+        with_conditions(source, paths, {"segmentation": STUFF})
 
 
 def test_a_map_that_is_missing_is_named_before_a_training(tmp_path):

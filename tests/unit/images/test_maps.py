@@ -80,6 +80,17 @@ def test_what_is_no_map_of_labels_is_refused(tmp_path, array, name, reason):
         read_map(save(tmp_path / name, array), channels=5, labels=5)
 
 
+@pytest.mark.parametrize(
+    ("labels", "value", "is_told"), [(183, 255, True), (183, 200, False), (182, 255, False)]
+)
+def test_a_map_as_coco_stuff_publishes_it_is_refused_with_what_it_needs(tmp_path, labels, value, is_told):
+    array = np.array([[0, value]], np.uint8)
+    with pytest.raises(DataError, match=f"it has the label {value}, expected 0 to {labels - 1}") as error:
+        read_map(save(tmp_path / "map.png", array), channels=1, labels=labels)
+    told = "COCO-Stuff's own maps count from 0, with 255 for nothing, and need 1 added to each 8-bit value"
+    assert (told in error.value.hint) is is_told
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1.7])
 def test_a_map_is_cut_and_resized_where_the_image_is(scale):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 1), np.uint8)
