@@ -28,6 +28,7 @@ from vqgan.data import (
     DatasetConfig,
     DigitsConfig,
     FolderConfig,
+    GrandChallengeConfig,
     IdxConfig,
     ListConfig,
     SampleConfig,
@@ -116,6 +117,9 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     DatasetConfig: lambda folder: DatasetConfig(name="faceshq", path=str(miniatures.faceshq(folder))),
     DigitsConfig: lambda folder: DigitsConfig(),
     SampleConfig: lambda folder: SampleConfig(names=("grass", "flower")),
+    GrandChallengeConfig: lambda folder: GrandChallengeConfig(
+        path=str(miniatures.grand_challenge(folder / "agc", games={"pinball": [41, 41], "qbert": [41]}))
+    ),
     AtariConfig: lambda folder: AtariConfig(games=("MontezumaRevenge",), frames=400, max_frames=20),
 }
 """By class; what a source reads may be written into the folder."""

@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+import miniatures
 import networks
 import vqgan
 from reference import store
@@ -104,6 +105,7 @@ def workplace(tmp_path_factory, write_images) -> Path:
             root / f"maps/{number}.png"
         )
     (root / "names.txt").write_text("sky\ntree\nsea\nland\n", encoding="utf-8")
+    miniatures.grand_challenge(root / "agc", games={"pinball": [41, 41], "qbert": [41]})
     if importlib.util.find_spec("transformers"):
         networks.save("segformer", root / "segformer")
     for case, folder in (("vqmodel_tiny", "vqgan_imagenet_f16_1024"), ("net2net_class", "cin_transformer")):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import miniatures
 import vqgan
 from vqgan.data.source import ArraySource, Steps
 from vqgan.images import read_images, to_uint8
@@ -104,3 +105,59 @@ def test_a_game_is_played_from_its_beginning():
     frames = play_actions("Pong", [0, 1, 3, 3, 3])
     assert frames.shape == (5, 96, 80, 3)
     np.testing.assert_array_equal(frames[:3], play_actions("pong", [0, 1, 3]))
+
+
+def test_a_prior_of_recorded_games_plays_on_from_an_episode(trained, tmp_path, run):
+    root = miniatures.grand_challenge(tmp_path / "agc", games={"pinball": [41, 41], "qbert": [41]})
+    kinds = "[{kind: tokenized_image, image: previous_1}, {kind: class_label, label: action}]"
+    words = ["train", "prior", trained.prior_file, "--data", f"agc:{root}", "--tokenizer", trained.tokenizer]
+    words += ["--set", "conditioner.kind=several", "--set", f"conditioner.conditioners={kinds}"]
+    result = run(*words, "--device", "cpu", "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert vqgan.load(tmp_path / "run", device="cpu").conditioner.parts[1].config.class_names[1] == "FIRE"
+    words = ["--actions", "FIRE,2", "--out", tmp_path / "out", "--device", "cpu"]
+    result = run("dream", tmp_path / "run", "--start", root / "screens/qbert/0", *words)
+    assert result.code == 0, result.err
+    assert np.asarray(Image.open(tmp_path / "out/frames/frame-0000.png")).shape == (16, 32, 3)
+    (root / "trajectories/qbert/0.txt").unlink()
+    result = run(
+        "train", "tokenizer", trained.tokenizer_file, "--data", f"agc:{root}", "--out", tmp_path / "bad"
+    )
+    assert result.code == 3
+    assert "Traceback" not in result.err
+    assert "0.txt` is missing" in result.err
+
+
+def test_a_game_of_the_emulator_is_the_truth(trained, tmp_path, run):
+    pytest.importorskip("ale_py")
+    from vqgan.data.atari import ACTIONS, play_actions
+
+    images = play_actions("Pong", [0] * 40)
+    source = ArraySource(
+        name="pong", images=images, steps=Steps(np.arange(40) // 5, np.zeros(40, np.int64), ACTIONS)
+    )
+    kinds = "[{kind: tokenized_image, image: previous_1}, {kind: class_label, label: action}]"
+    vqgan.train(
+        trained.prior_file,
+        data=source,
+        out=tmp_path / "run",
+        tokenizer=trained.tokenizer,
+        overrides=["conditioner.kind=several", f"conditioner.conditioners={kinds}"],
+        device="cpu",
+    )
+    words = [
+        "--start",
+        "atari:Pong@NOOP,FIRE",
+        "--actions",
+        "UP,3",
+        "--out",
+        tmp_path / "out",
+        "--device",
+        "cpu",
+    ]
+    result = run("dream", tmp_path / "run", *words)
+    assert result.code == 0, result.err
+    truth = play_actions("Pong", [0, 1, 2, 3])[2:]
+    for step in range(2):
+        shown = np.asarray(Image.open(tmp_path / f"out/frames/frame-000{step}.png"))
+        np.testing.assert_array_equal(shown[:, 80:], truth[step])

@@ -164,7 +164,7 @@ class Sample(Drawing):
 
 
 @command
-class Dream(Chance):
+class Dream(Chance, Steered):
     """Plays a game inside a prior of previous frames and actions: draws one frame for each action.
 
     Writes `000000.png`, `000001.png`, ..., and an animation and a page in `frames/`, beside the true game where it is
@@ -174,6 +174,7 @@ class Dream(Chance):
         start: A picture, or a folder of frames in the order of their names: as many as the prior reads are given, the
             others are the true game. `atari:GAME` is a game from its beginning, `atari:GAME@UP,1` after these actions.
         actions: What is done before each frame: numbers or names, `2,2,FIRE`.
+        size: Resize and crop the frames to this size first; by default they keep theirs.
     """
 
     start: str = flag("FRAMES|atari:GAME")

@@ -1,6 +1,6 @@
 """The conditions that ``--condition`` and ``--class`` ask for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,15 @@ class Asked:
         return {**self.shared, **self.classes[0]}
 
 
-def asked_of(flags: commands.Steered, model: Synthesizer) -> Asked:
-    """Reads all values.
+def asked_of(flags: commands.Steered, model: Synthesizer, apart: Collection[str] = ()) -> Asked:
+    """Reads all values, but those of the conditions ``apart``.
 
     Raises:
         ConfigError: If one is missing, malformed, not for this model, or of another size than the images.
         DataError: If a file cannot be read.
     """
     parts = {part.name: part for part in model.conditioner.parts if part.needs_value}
+    parts = {name: part for name, part in parts.items() if name not in apart}
     given = named_values("--condition", flags.condition)
     steered = f"is steered by {_quoted([part.name for part in model.conditioner.parts])}"
     if model.conditioner.name == "unconditional":

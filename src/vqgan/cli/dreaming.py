@@ -1,13 +1,14 @@
 """``vqgan dream``: a game played inside a prior."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vqgan.cli import commands
-from vqgan.cli.conditions import class_values
+from vqgan.cli.conditions import asked_of, class_values
 from vqgan.cli.inputs import find_images, load_synthesizer, memory_of
 from vqgan.cli.outputs import check_targets, print_paths, settings_text
 from vqgan.cli.progress import ProgressBar
@@ -16,10 +17,10 @@ from vqgan.data.atari import play_actions
 from vqgan.dreaming import dream as dreamed
 from vqgan.errors import require
 from vqgan.evaluation.growth_page import GrowthPage, earlier_files
-from vqgan.images import read_images, save_png, to_float, with_channels
+from vqgan.images import fit, read_pixels, save_png, to_float, with_channels
 from vqgan.output_files import make_folder
 from vqgan.synthesizer import Synthesizer
-from vqgan.types import ACTION, Images, previous_in
+from vqgan.types import ACTION, Images, previous, previous_in
 
 
 def dream(flags: commands.Dream) -> None:
@@ -38,12 +39,21 @@ def dream(flags: commands.Dream) -> None:
         words = class_values(flags.actions, action.config.class_names, flag="--actions")
         numbers = action.tokens({ACTION: words}, len(words), (1, 1))[:, 0].tolist()
     count = max(previous_in(parts), default=1)
-    starts, truth = _game(flags.start, numbers, action, count, model)
+    starts, truth = _game(flags, numbers, action, count, model)
+    apart, (height, width) = [ACTION, *map(previous, previous_in(parts))], starts[0].shape[2:]
+    asked = asked_of(replace(flags, size=(height, width)), model, apart)
     settings = {name: getattr(flags, name) for name in ("temperature", "top_k", "top_p", "seed")}
     text = {**settings_text(flags, header, model), "start": flags.start, "actions": flags.actions}
     with ProgressBar() as bar:
         frames = dreamed(
-            model, starts, numbers, guidance=flags.scales, memory=memory, on_progress=bar, **settings
+            model,
+            starts,
+            numbers,
+            asked.only(),
+            guidance=flags.scales,
+            memory=memory,
+            on_progress=bar,
+            **settings,
         )
         make_folder(out)
         page = GrowthPage(out / "frames", text, title="A dreamed game")
@@ -59,11 +69,11 @@ def dream(flags: commands.Dream) -> None:
 
 
 def _game(
-    start: str, actions: Sequence[int], action: object, count: int, model: Synthesizer
+    flags: commands.Dream, actions: Sequence[int], action: object, count: int, model: Synthesizer
 ) -> tuple[list[Images], list[torch.Tensor]]:
     """The frames to start from, and the true frames (c H W) after them, as far as they are known."""
     channels = model.tokenizer.image_channels
-    kind, _, game = start.partition(":")
+    kind, _, game = flags.start.partition(":")
     if kind == "atari" and game:
         title, _, before = game.partition("@")
         held = [0] * count
@@ -71,15 +81,16 @@ def _game(
             words = class_values(before, action.config.class_names, flag="--start")
             held = action.tokens({ACTION: words}, len(words), (1, 1))[:, 0].tolist()
         played = play_actions(title, [*held, *actions])
-        pixels = np.stack([with_channels(each, channels) for each in played])
-        frames, given = [*to_float(pixels)[:, None]], len(held)
+        pixels, given = [with_channels(each, channels) for each in played], len(held)
     else:
-        frames = [read_images(path, channels=channels) for _, path in find_images([start])]
-        given = min(count, len(frames))
-    sizes = {tuple(each.shape[2:]) for each in frames}
+        pixels = [read_pixels(path, channels) for _, path in find_images([flags.start])]
+        given = min(count, len(pixels))
+    sizes = {each.shape[:2] for each in pixels}
     require(
         len(sizes) == 1,
-        f"the frames of `{start}` have the sizes {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}, expected one",
+        f"the frames of `{flags.start}` have the sizes {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}, expected one",
         hint="give frames of one game",
     )
-    return frames[:given], [each[0] for each in frames[given:]][: len(actions)]
+    fitted = [fit(each, flags.size) if flags.size else each for each in pixels[: given + len(actions)]]
+    frames = to_float(np.stack(fitted))
+    return [*frames[:given, None]], [*frames[given:]]

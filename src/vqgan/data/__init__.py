@@ -8,6 +8,7 @@ from vqgan.data.atari import AtariConfig, open_atari
 from vqgan.data.datasets import DATASETS, DatasetConfig, open_dataset
 from vqgan.data.digits import DigitsConfig, open_digits
 from vqgan.data.given import Items, MemoryConfig, given_source
+from vqgan.data.grand_challenge import GrandChallengeConfig, open_grand_challenge
 from vqgan.data.idx import IdxConfig, open_idx
 from vqgan.data.image_files import FolderConfig, ListConfig, WhichFrames, open_folder, open_list
 from vqgan.data.sample import SampleConfig, open_sample
@@ -15,13 +16,21 @@ from vqgan.data.source import Source
 from vqgan.errors import ConfigError, closest
 from vqgan.types import OnProgress
 
-PATH_KINDS: dict[str, type[FolderConfig | ListConfig | IdxConfig]] = {
+PATH_KINDS: dict[str, type[FolderConfig | ListConfig | IdxConfig | GrandChallengeConfig]] = {
+    "agc": GrandChallengeConfig,
     "folder": FolderConfig,
     "list": ListConfig,
     "idx": IdxConfig,
 }
 SourceConfig = (
-    FolderConfig | ListConfig | AtariConfig | DatasetConfig | DigitsConfig | IdxConfig | SampleConfig
+    FolderConfig
+    | ListConfig
+    | AtariConfig
+    | DatasetConfig
+    | DigitsConfig
+    | GrandChallengeConfig
+    | IdxConfig
+    | SampleConfig
 )
 Data = str | Path | SourceConfig | Source | Items | None
 """What says where images come from: a source's name or configuration, or the images themselves."""
@@ -30,10 +39,11 @@ Data = str | Path | SourceConfig | Source | Items | None
 def parse_source(text: str) -> SourceConfig:
     """The source that ``--data`` names.
 
-    ``atari:GAME`` and ``sample:NAME`` (several with commas), ``digits``, ``folder:PATH``, ``list:PATH`` and
-    ``idx:PATH`` say what they are, as does the name of a data set: ``coco:PATH``, or ``coco.segmentation:PATH`` for
-    its maps. Any other text is a path: of IDX files if its name says so, of a list if it is a file or ends in
-    ``.txt``, else of a folder.
+    ``atari:GAME`` and ``sample:NAME`` (several with commas), ``digits``, ``folder:PATH``, ``list:PATH``,
+    ``idx:PATH`` and ``agc:PATH`` (Atari Grand Challenge) say what they are, as does the name of a data set:
+    ``coco:PATH``, or ``coco.segmentation:PATH`` for its maps.
+    Any other text is a path: of IDX files if its name says so, of a list if it is a file or ends in ``.txt``, else of
+    a folder.
 
     Raises:
         ConfigError: If the text begins with an unknown kind, names an unknown picture, or is empty.
@@ -111,6 +121,8 @@ def open_source(
             return open_dataset(config)
         case DigitsConfig():
             return open_digits()
+        case GrandChallengeConfig():
+            return open_grand_challenge(config)
         case IdxConfig():
             return open_idx(config)
         case SampleConfig():

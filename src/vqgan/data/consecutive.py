@@ -29,7 +29,7 @@ class Consecutive(Source):
             raise DataError(
                 f"the condition needs the frames before each image, but the images of `{frames.name}` do not follow "
                 "each other",
-                hint="give `data=` frames of games: `atari:GAME`, or the folder of the Atari Grand Challenge",
+                hint="give `data=` frames of games: `atari:GAME`, or `agc:FOLDER` of the Atari Grand Challenge",
             )
         self.frames, self._count, self._steps = frames, count, frames.steps
         self.name, self.class_names, self.max_checked = frames.name, frames.class_names, frames.max_checked

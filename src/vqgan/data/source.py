@@ -155,6 +155,9 @@ class Source(ABC):
         held_out = self.held_out
         if held_out is None:
             hashes = np.array([_hash(key) for key in self.keys()], dtype=np.uint64)
+            if self.steps is not None:  # an episode has the hash of its first image
+                _, first, which = np.unique(self.steps.episodes, return_index=True, return_inverse=True)
+                hashes = hashes[first[which]]
             low, high = hashes.min(), hashes.max()
             below = hashes < np.uint64(HELD_OUT_SHARE * 2**64)
             if split == "heldout" and low == high:
