@@ -54,13 +54,7 @@ def dream(
         ConfigError: If the prior knows no previous frames or no actions, there is no start, sizes differ, or an action
             does not exist.
     """
-    names = [part.name for part in model.conditioner.parts]
-    numbers = previous_in(names)
-    require(
-        bool(numbers) and ACTION in names,
-        f"this prior is steered by `{model.conditioner.name}`, expected previous frames and an action",
-        hint="train one whose conditions are `previous_1`, ... and `action`",
-    )
+    numbers = frames_read(model)
     require(len(starts) > 0, "there are no frames to start from", hint="give at least one")
     starts = starts[-numbers[-1] :]
     for frames in starts:
@@ -74,6 +68,22 @@ def dream(
     model.usable_window(model.tokenizer.grid_size((starts[0].shape[2], starts[0].shape[3])))
     how = {"memory": memory, "on_progress": on_progress, **settings}
     return _dreamed(model, starts, actions, {**(condition or {})}, numbers, seed, how)
+
+
+def frames_read(model: Synthesizer) -> Sequence[int]:
+    """Which frames before the next one a prior reads: 1 is the last.
+
+    Raises:
+        ConfigError: If it knows no previous frames or no actions.
+    """
+    names = [part.name for part in model.conditioner.parts]
+    numbers = previous_in(names)
+    require(
+        bool(numbers) and ACTION in names,
+        f"this prior is steered by `{model.conditioner.name}`, expected previous frames and an action",
+        hint="train one whose conditions are `previous_1`, ... and `action`",
+    )
+    return numbers
 
 
 def _dreamed(

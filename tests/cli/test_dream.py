@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import miniatures
+import tiny
 import vqgan
 from vqgan.data.source import ArraySource, Steps
 from vqgan.images import read_images, to_uint8
@@ -91,6 +92,12 @@ def test_a_prior_without_previous_frames_and_frames_of_two_sizes_are_refused(gam
     )
     assert result.code == 2
     assert "expected previous frames and an action\nhint: train one" in result.err
+    vqgan.save_model(tiny.synthesizer(), tmp_path / "classes.safetensors")  # one that would ask for its class
+    result = run(
+        "dream", tmp_path / "classes.safetensors", "--start", game / "frames", "--actions", "1", "--out", "o"
+    )
+    assert result.code == 2
+    assert "expected previous frames and an action" in result.err
     (tmp_path / "mixed").mkdir()
     for number, side in enumerate((16, 20)):
         Image.new("RGB", (side, side)).save(tmp_path / f"mixed/{number}.png")

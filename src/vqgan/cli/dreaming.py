@@ -15,12 +15,13 @@ from vqgan.cli.progress import ProgressBar
 from vqgan.conditioning import ClassLabel
 from vqgan.data.atari import play_actions
 from vqgan.dreaming import dream as dreamed
+from vqgan.dreaming import frames_read
 from vqgan.errors import require
 from vqgan.evaluation.growth_page import GrowthPage, earlier_files
 from vqgan.images import fit, read_pixels, save_png, to_float, with_channels
 from vqgan.output_files import make_folder
 from vqgan.synthesizer import Synthesizer
-from vqgan.types import ACTION, Images, previous, previous_in
+from vqgan.types import ACTION, Images, previous
 
 
 def dream(flags: commands.Dream) -> None:
@@ -32,15 +33,14 @@ def dream(flags: commands.Dream) -> None:
         out / "frames", [each.name for each in earlier_files(out / "frames")], overwrite=flags.overwrite
     )
     model, header = load_synthesizer(flags)
-    parts = {part.name: part for part in model.conditioner.parts}
+    before, parts = frames_read(model), {part.name: part for part in model.conditioner.parts}
     action, memory, paths = parts.get(ACTION), memory_of(flags, model.tokenizer), list[Path]()
     numbers = [0] * len(words)
     if isinstance(action, ClassLabel):
         words = class_values(flags.actions, action.config.class_names, flag="--actions")
         numbers = action.tokens({ACTION: words}, len(words), (1, 1))[:, 0].tolist()
-    count = max(previous_in(parts), default=1)
-    starts, truth = _game(flags, numbers, action, count, model)
-    apart, (height, width) = [ACTION, *map(previous, previous_in(parts))], starts[0].shape[2:]
+    starts, truth = _game(flags, numbers, action, max(before), model)
+    apart, (height, width) = [ACTION, *map(previous, before)], starts[0].shape[2:]
     asked = asked_of(replace(flags, size=(height, width)), model, apart)
     settings = {name: getattr(flags, name) for name in ("temperature", "top_k", "top_p", "seed")}
     text = {**settings_text(flags, header, model), "start": flags.start, "actions": flags.actions}
