@@ -251,7 +251,7 @@ def test_an_unknown_class(trained, tmp_path, run):
     hint = "name one or several: `--class 0,1`; each is a number from 0 to 1, or a name (`dark`, `light`)\n"
     refused(run(*words), 2, "this prior draws images of a class", hint)
     for text in ("", "1,,0", "1,"):
-        message = f"`--class` is `{text}`, expected classes with commas between"
+        message = f"`--class` is `{text}`, expected numbers or names with commas between"
         refused(run(*words, "--class", text), 2, message, "name one or several: `--class 0,1`")
     result = run("sample", trained.prior, "--out", tmp_path, "--class", "0")
     refused(

@@ -72,7 +72,7 @@ def test_mirrored_twice_it_is_itself(name, tmp_path):
     for folder, writer in (("as it is", write), ("mirrored", write_mirrored)):
         (tmp_path / folder).mkdir()
         writer(tmp_path / folder / name)
-        values.append(open_reader(word, str(tmp_path / folder / name), kind).read("0"))
+        values.append(open_reader(word, str(tmp_path / folder / name), kind, None).read("0"))
     expected = sample(values[0], plain, word)
     assert torch.equal(sample(values[1], mirror, word), expected)
     assert torch.equal(sample(values[1], plain, word), sample(values[0], mirror, word))
