@@ -117,6 +117,7 @@ def _coco(folder: Path) -> tuple[list[str], Iterator[Row]]:
                         across, down = image["width"], image["height"]
                         sides = (left / across, top / down, (left + width) / across, (top + height) / down)
                         yield key_of(f"{part}/{image['file_name']}"), number, sides, int(each["iscrowd"])
+                del whole, images  # before the next file is read: each takes gigabytes
 
     kinds, categories = ("instances", "stuff"), []
     for kind in kinds:

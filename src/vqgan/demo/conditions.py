@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from vqgan.data import open_source
 from vqgan.data.atari import AtariConfig, AtariSource
@@ -141,7 +141,7 @@ class Scenes:
 
     frames: Frames
     games: Int[np.ndarray, " n"]
-    held_out: np.ndarray
+    held_out: Bool[np.ndarray, " n"]
     empty: UInt8[np.ndarray, "games H W c"]
     boxes: list[list[Box]]
 

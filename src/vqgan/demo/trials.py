@@ -144,38 +144,30 @@ def trials_of(asked: Asked, models: Mapping[str, Synthesizer], recognised: Agree
     def labels(pictures: Images) -> Tensor:
         return palette.tokens({"palette": pictures}, len(pictures), cells)
 
-    def colours(pictures: Images) -> Images:
-        found = torch.tensor(palette.config.colours)[labels(pictures)].movedim(1, 2).unflatten(2, cells)
-        return F.interpolate(found / 127.5 - 1, size)
-
-    def edges(pictures: Images) -> Tensor:
-        return canny(pictures)
-
     def boxes(pictures: Images) -> list[list[Box]]:
         return moving_boxes(to_uint8(pictures).numpy(), asked.empty, len(max(asked.boxes, key=len)))
 
-    lines = edges(images)
+    lines, asked_labels, copies = canny(images), labels(images), F.adaptive_avg_pool2d(images, small)
+    colours = torch.tensor(palette.config.colours)[asked_labels].movedim(1, 2).unflatten(2, cells) / 127.5 - 1
     return {
         "class": Trial("boxes", {"class": asked.games.tolist()}, recognised, to_float(asked.empty)),
         "edges": Trial(
             "edges",
             {"edges": images},
-            lambda found: edge_agreement(lines, edges(found)),
+            lambda found: edge_agreement(lines, canny(found)),
             lines[:, None].expand(-1, 3, -1, -1) * 2.0 - 1,
         ),
         "low_resolution": Trial(
             "colours",
             {"low_resolution": images},
-            lambda found: picture_psnr(
-                F.adaptive_avg_pool2d(images, small), F.adaptive_avg_pool2d(found, small)
-            ),
-            F.interpolate(F.adaptive_avg_pool2d(images, small), size),
+            lambda found: picture_psnr(copies, F.adaptive_avg_pool2d(found, small)),
+            F.interpolate(copies, size),
         ),
         "palette": Trial(
             "colours",
             {"palette": images},
-            lambda found: label_agreement(labels(images), labels(found), palette.config.vocabulary_size),
-            colours(images),
+            lambda found: label_agreement(asked_labels, labels(found), palette.config.vocabulary_size),
+            F.interpolate(colours, size),
         ),
         "layout": Trial(
             "boxes",
@@ -292,11 +284,11 @@ def dreams(folder: Path, walks: Walks, *, seed: int) -> dict[str, Any]:
     last = walks.starts[1]
     shown = {
         "dreamed": drawn,
-        "copied": np.broadcast_to(last, drawn.shape),
         "rebuilt_copy": np.broadcast_to(rebuilt(last), drawn.shape),
         "rebuilt_truth": np.stack([rebuilt(frames) for frames in walks.truth]),
     }
-    errors = {name: moving_errors(last, walks.truth, each).dreamed for name, each in shown.items()}
+    measured = {name: moving_errors(last, walks.truth, each) for name, each in shown.items()}
+    errors = {name: each.dreamed for name, each in measured.items()} | {"copied": measured["dreamed"].copied}
     steps = []
     for step, copied in enumerate(errors["copied"]):
         moved = ~np.isnan(copied)
