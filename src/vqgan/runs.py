@@ -13,7 +13,7 @@ import torch
 from vqgan.checkpoints.original_config import is_original
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.conditioning import ClassLabelConfig, CoordinatesConfig, parts_of
+from vqgan.conditioning import CoordinatesConfig, parts_of
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping
 from vqgan.data import Data, source_of
 from vqgan.data.conditions import Classes, ConditionKind
@@ -24,14 +24,8 @@ from vqgan.errors import ConfigError, require
 from vqgan.output_files import write_json, write_text
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
-from vqgan.training.build import (
-    build_classifier_task,
-    build_prior_task,
-    build_tokenizer_task,
-    load_tokenizer,
-    refuse_other,
-    resume_prior_task,
-)
+from vqgan.tokenizer import Tokenizer
+from vqgan.training.build import build_task, load_tokenizer
 from vqgan.training.cached_codes import CachedCodes, check_pictures
 from vqgan.training.conditions import conditioned, kinds_of, previous_frames
 from vqgan.training.engine import Engine
@@ -43,13 +37,13 @@ from vqgan.training.run import (
     Given,
     PriorRun,
     Run,
-    TokenizerRun,
     open_sources,
     read_run,
     refuse_changes,
+    refuse_other,
     run_from_mapping,
 )
-from vqgan.training.task import Session, Task
+from vqgan.training.task import Session
 from vqgan.types import OnProgress
 from vqgan.version import __version__
 
@@ -68,8 +62,8 @@ class _First(NamedTuple):
 
     tokenizer: str | Path | None
     start_from: str | Path | None
-    conditions: dict[str, str | Path]
-    condition_tokenizers: dict[str, str | Path]
+    conditions: Mapping[str, str | Path] | None
+    condition_tokenizers: Mapping[str, str | Path] | None
 
 
 def train(
@@ -121,17 +115,17 @@ def train(
     """
     hint = 'begin a run with `out="RUN"`, or continue one with `resume="RUN"`'
     given, compute = (source_of(data), source_of(eval_data)), (device, precision, seed)
-    first = _First(tokenizer, start_from, dict(conditions or {}), dict(condition_tokenizers or {}))
+    first = _First(tokenizer, start_from, conditions, condition_tokenizers)
     require((out is None) != (resume is None), "expected exactly one of `out=` and `resume=`", hint=hint)
     if resume is not None:
-        _refuse_when_resuming(run=run, **{name: value or None for name, value in first._asdict().items()})
-        prepared = _continue(RunFolder(Path(resume)), given, overrides, compute, stage)
-    else:
-        settings = resolve(run, overrides, data=given[0], eval_data=given[1], conditions=conditions)
-        _require_stage(settings, stage, run)
-        refuse_other(settings, start_from, overrides)
-        prepared = _begin(RunFolder(Path(out or "")), settings, given, first, compute, run)
-    return _train(prepared, on_progress)
+        for name, value in {"run": run, **first._asdict()}.items():
+            what = f"`{name}=` is `{value}`, but a resumed run takes everything from its folder"
+            require(not value, what, hint=_BEGIN_ANEW)
+        return _train(_continue(RunFolder(Path(resume)), given, overrides, compute, stage), on_progress)
+    settings = resolve(run, overrides, data=given[0], eval_data=given[1], conditions=conditions)
+    _require_stage(settings, stage, run)
+    refuse_other(settings, start_from, overrides)
+    return _train(_begin(RunFolder(Path(out or "")), settings, given, first, compute, run), on_progress)
 
 
 def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
@@ -140,15 +134,6 @@ def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
 
 
 _BEGIN_ANEW = 'omit it, or begin a new run with `out="NEW"` and `start_from="RUN"`'
-
-
-def _refuse_when_resuming(**arguments: object) -> None:
-    for name, value in arguments.items():
-        require(
-            value is None,
-            f"`{name}=` is `{value}`, but a resumed run takes everything from its folder",
-            hint=_BEGIN_ANEW,
-        )
 
 
 def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
@@ -164,7 +149,8 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
         f"{training.steps:,} steps of {training.batch_size} images of {height}x{width} pixels in {engine.precision} "
         f"on {engine.device}: {len(images):,} images{classes}, {len(heldout) if measured else 0:,} held out",
     )
-    by_place = _is_steered_by(settings, CoordinatesConfig)
+    parts = parts_of(settings.conditioner) if isinstance(settings, PriorRun) else ()
+    by_place = any(isinstance(part, CoordinatesConfig) for part in parts)
     task = session.task
     transform = data.transform(task.image_channels, coordinates=by_place, labels=task.num_labels)
     with ExitStack() as stack:
@@ -196,39 +182,23 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
 def _begin(
     folder: RunFolder, settings: Run, given: Given, first: _First, compute: _Compute, name: object
 ) -> _Prepared:
-    (device, precision, seed), (tokenizer, start_from, _, paths) = compute, first
+    device, precision, seed = compute
     engine, seed = Engine(device, precision or "fp32"), seed or 0
     begun = {"run": str(name) if isinstance(name, str | Path) else None, "seed": seed}
     require(0 <= seed < 1 << 63, f"`seed` is {seed}, expected 0 to 2^63 - 1")
     settings.training.share(engine.world)
-    task: Task
-    if not isinstance(settings, PriorRun):
+    files: dict[str, Any] = {"tokenizer": first.tokenizer, "start_from": first.start_from}
+    paths, own = first.condition_tokenizers or {}, dict[str, Tokenizer]()
+    if isinstance(settings, PriorRun):
+        own = {each: load_tokenizer(path) for each, path in paths.items()}
+        settings = conditioned(settings, own, **files)
+    else:
         kind = settings.__struct_config__.tag
-        require(tokenizer is None, f"a {kind} is not trained on a tokenizer", hint="omit `tokenizer`")
+        require(first.tokenizer is None, f"a {kind} is not trained on a tokenizer", hint="omit `tokenizer`")
         what = f"a {kind} is trained without conditions that need a tokenizer"
         require(not paths, what, hint="omit `condition_tokenizers`")
-        sources = _sources(settings, given, None)
-        if isinstance(settings, TokenizerRun):
-            settings, task = build_tokenizer_task(settings, engine, seed=seed, start_from=start_from)
-        else:
-            names = sources[0].class_names
-            task = build_classifier_task(
-                settings, engine, seed=seed, start_from=start_from, class_names=names
-            )
-    else:
-        own = {name: load_tokenizer(path) for name, path in paths.items()}
-        settings = conditioned(settings, own, tokenizer=tokenizer, start_from=start_from)
-        sources = _sources(settings, given, tokenizer or start_from)
-        settings, task = build_prior_task(
-            settings,
-            engine,
-            seed=seed,
-            tokenizer=tokenizer,
-            start_from=start_from,
-            class_names=sources[0].class_names,
-            images=sources[0],
-            condition_tokenizers=own,
-        )
+    sources = _sources(settings, given, first.tokenizer or first.start_from)
+    settings, task = build_task(settings, engine, sources[0], seed=seed, **files, condition_tokenizers=own)
     # Images that cannot be made leave no folder.
     settings.data.transform(task.image_channels, labels=task.num_labels)
     if task.num_labels or settings.data.stretch:
@@ -280,14 +250,9 @@ def _continue(
             f"the {which} fingerprint {found[:12]}, the run began with {values[name][:12]}",
             hint="resume with the same images; to train on others, begin a new run with `start_from=`",
         )
-    task: Task
-    if isinstance(settings, TokenizerRun):
-        _, task = build_tokenizer_task(settings, engine, seed=values["seed"], start_from=None)
-    elif isinstance(settings, ClassifierRun):
-        names, seed = sources[0].class_names, values["seed"]
-        task = build_classifier_task(settings, engine, seed=seed, start_from=None, class_names=names)
-    else:
-        task = resume_prior_task(settings, engine, seed=values["seed"], folder=folder)
+    # A prior's file holds everything but what training changes.
+    start_from = folder.weights("prior") if isinstance(settings, PriorRun) else None
+    _, task = build_task(settings, engine, sources[0], seed=values["seed"], start_from=start_from)
     task.state.load(step.tensors, where=f"step {step.number} of `{folder.path}`")
     unfinished = step.values.get(UNFINISHED)
     if engine.is_main:
@@ -304,16 +269,11 @@ def _fingerprints(sources: tuple[Source, Source]) -> dict[str, str]:
 
 
 def _sources(settings: Run, given: Given, model: str | Path | None) -> tuple[Source, Source]:
-    by_class = isinstance(settings, ClassifierRun) or _is_steered_by(settings, ClassLabelConfig)
     kinds: dict[str, ConditionKind] = {"class": Classes()} if isinstance(settings, ClassifierRun) else {}
     previous = None
     if isinstance(settings, PriorRun):
         kinds, previous = kinds_of(settings, model), previous_frames(settings)
-    return open_sources(settings.data, given, by_class=by_class, kinds=kinds, previous=previous)
-
-
-def _is_steered_by(run: Run, kind: type) -> bool:
-    return isinstance(run, PriorRun) and any(isinstance(each, kind) for each in parts_of(run.conditioner))
+    return open_sources(settings.data, given, kinds=kinds, previous=previous)
 
 
 def resolve(

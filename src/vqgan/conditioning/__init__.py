@@ -1,5 +1,6 @@
 """What steers the prior. A new kind is one file, one word in a union and one case in the builder."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from vqgan.conditioning.base import Conditioner
@@ -21,6 +22,11 @@ ConditionerConfig = SingleConfig | SeveralConfig
 def parts_of(config: ConditionerConfig) -> tuple[SingleConfig, ...]:
     """The single conditions of which one consists."""
     return config.conditioners if isinstance(config, SeveralConfig) else (config,)
+
+
+def joined(parts: Sequence[SingleConfig]) -> ConditionerConfig:
+    """The condition that consists of these single ones."""
+    return parts[0] if len(parts) == 1 else SeveralConfig(conditioners=tuple(parts))
 
 
 def build_conditioner(config: ConditionerConfig, tokenizer: Tokenizer | None = None) -> Conditioner:

@@ -1,8 +1,9 @@
 """From a run's configuration to the task that the loop drives."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, assert_never
 
 import msgspec
 import torch
@@ -10,7 +11,7 @@ import torch
 from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import check_keys, read_training, shapes_of, tokenizer_of
-from vqgan.checkpoints.load import find_header, is_own, read_model
+from vqgan.checkpoints.load import is_own, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.checkpoints.tensors import below
@@ -18,12 +19,11 @@ from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.conditioning import (
     ClassLabelConfig,
     ConditionerConfig,
-    SeveralConfig,
     SingleConfig,
     build_conditioner,
+    joined,
     parts_of,
 )
-from vqgan.config import to_mapping
 from vqgan.data.label_names import read_label_names
 from vqgan.data.source import Source
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
@@ -37,13 +37,38 @@ from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.conditions import check_conditions, take_tokenizers
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
-from vqgan.training.run import ClassifierRun, PriorRun, Run, TokenizerRun, differences, read_run
+from vqgan.training.run import ClassifierRun, PriorRun, Run, TokenizerRun, read_run
+from vqgan.training.task import Task
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
 
 _Names = Mapping[str, tuple[str, ...]]
 """Names of the classes that the data has, for each condition that is a class."""
+
+
+def build_task(
+    run: Run,
+    engine: Engine,
+    images: Source,
+    *,
+    seed: int,
+    start_from: str | Path | None,
+    tokenizer: str | Path | None = None,
+    condition_tokenizers: Mapping[str, Tokenizer] | None = None,
+) -> tuple[Run, Task]:
+    """The task of a run, and the run with what files and images tell about it; the errors are those of its kind."""
+    how: dict[str, Any] = {"seed": seed, "start_from": start_from}
+    match run:
+        case TokenizerRun():
+            return build_tokenizer_task(run, engine, **how)
+        case ClassifierRun():
+            return run, build_classifier_task(run, engine, **how, class_names=images.class_names)
+        case PriorRun():
+            how |= {"tokenizer": tokenizer, "condition_tokenizers": condition_tokenizers}
+            return build_prior_task(run, engine, **how, class_names=images.class_names, images=images)
+        case _:
+            assert_never(run)
 
 
 def build_tokenizer_task(
@@ -86,26 +111,6 @@ def _with_names(task: TokenizerTaskConfig, config: TokenizerConfig) -> Tokenizer
     count = config.image_channels
     names = read_label_names(task.label_names, count) if task.label_names else tuple(map(str, range(count)))
     return msgspec.structs.replace(config, label_names=names)
-
-
-def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[str]) -> None:
-    """Raises ConfigError, with both values, if an override sets a size that differs in the file to start from."""
-    if start_from is None or not overrides or isinstance(run, ClassifierRun):
-        return
-    model = find_header(Path(start_from))[-1]
-    whole = to_mapping(
-        model.config
-        if isinstance(model, Synthesizer)
-        else {"tokenizer": tokenizer_of(model, start_from).config}
-    )
-    keys = tuple(f"{item.partition('=')[0].strip()}." for item in overrides)
-    for key, wanted, found in differences(to_mapping(run), whole):
-        is_size = key.startswith(("tokenizer.", "prior.", "token_order")) and key != "prior.dropout"
-        require(
-            not is_size or not f"{key}.".startswith(keys),
-            f"`{key}` is set to {wanted}, but in `{start_from}` it is {found}",
-            hint="omit one of the two",
-        )
 
 
 def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> PatchDiscriminator | None:
@@ -153,12 +158,11 @@ def _with_perceptual_path(task: TokenizerTaskConfig, file: Path | None) -> Token
     """The task with the absolute path of its perceptual network: the file it starts from, if that holds one."""
     if task.perceptual is None:
         return task
-    path = Path(task.perceptual.weights) if task.perceptual.weights else None
-    if path is None and file is not None and _stored(file, "perceptual"):
-        path = file
-    if path is None:
+    own = file if file is not None and not task.perceptual.weights and _stored(file, "perceptual") else None
+    path = own or task.perceptual.weights
+    if not path:
         return task
-    perceptual = msgspec.structs.replace(task.perceptual, weights=str(path.expanduser().resolve()))
+    perceptual = msgspec.structs.replace(task.perceptual, weights=str(Path(path).expanduser().resolve()))
     return msgspec.structs.replace(task, perceptual=perceptual)
 
 
@@ -233,12 +237,6 @@ def build_prior_task(
     )
 
 
-def resume_prior_task(run: PriorRun, engine: Engine, *, seed: int, folder: RunFolder) -> PriorTask:
-    """The task of a prior's run that continues: its file holds everything but what training changes."""
-    synthesizer = _synthesizer(folder.weights("prior")).to(engine.device)
-    return PriorTask(synthesizer, run.task, loop=run.training, engine=engine, seed=seed)
-
-
 def build_classifier_task(
     run: ClassifierRun,
     engine: Engine,
@@ -304,7 +302,11 @@ def _check_context(context: int, tokenizer: Tokenizer) -> None:
 
 def _started_synthesizer(run: PriorRun, file: Path, names: _Names) -> Synthesizer:
     """The model of a file with the run's dropout, which has no weights; refused if it does not fit the run."""
-    model = _synthesizer(file)
+    model, header = read_model(file)
+    if not isinstance(model, Synthesizer):
+        raise CheckpointError(
+            f"`{file}` holds a {header.kind}, expected a prior", hint="give a prior's file or run"
+        )
     kind, wanted = (
         ", ".join(str(part.__struct_config__.tag) for part in parts_of(each.conditioner))
         for each in (model.config, run)
@@ -339,21 +341,9 @@ def _started_synthesizer(run: PriorRun, file: Path, names: _Names) -> Synthesize
     return synthesizer
 
 
-def _synthesizer(file: Path) -> Synthesizer:
-    model, header = read_model(file)
-    if not isinstance(model, Synthesizer):
-        raise CheckpointError(
-            f"`{file}` holds a {header.kind}, expected a prior", hint="give a prior's file or run"
-        )
-    return model
-
-
 def _with_classes(config: ConditionerConfig, names: _Names) -> ConditionerConfig:
     """The conditioner with the classes of the data, if it has any; refused if these are others than its own."""
-    if isinstance(config, SeveralConfig):
-        parts = tuple(_class_label(each, names) for each in config.conditioners)
-        return SeveralConfig(conditioners=parts)
-    return _class_label(config, names)
+    return joined([_class_label(each, names) for each in parts_of(config)])
 
 
 def _class_label(config: SingleConfig, found: _Names) -> SingleConfig:

@@ -11,7 +11,7 @@ from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.classifier import Classifier
 from vqgan.config import Config
 from vqgan.training.engine import Engine
-from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
+from vqgan.training.optimizers import OptimizerConfig, TrainingState
 from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, OnProgress
 
@@ -44,30 +44,17 @@ class ClassifierTask:
     ) -> None:
         self.classifier = classifier.train()
         self.image_channels = classifier.image_channels
-        self.config = config
         self.loop = loop
         self.engine = engine
-        modules: dict[str, torch.nn.Module] = {"classifier": self.classifier}
-        self.state = TrainingState(modules, config.optimizer, engine, ema_decay=loop.ema_decay)
+        self.state = TrainingState(
+            {"classifier": self.classifier}, config.optimizer, engine, ema_decay=loop.ema_decay
+        )
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
         """One AdamW step; returns the loss in nats, the accuracy, the gradient norm and the learning rate."""
-        self.state.zero_grad()
-        means = []
-        for batch in batches:
-            mean = self._judged(batch).mean(dim=0)
-            (mean[0] / len(batches)).backward()
-            means.append(mean.detach())
-        rate = learning_rate(self.config.optimizer, step, self.loop.steps)
-        norm = self.state.apply("classifier", rate)
-        self.state.update_averages(step)
-        loss, accuracy = torch.stack(means).mean(dim=0)
-        return {
-            "loss": loss,
-            "accuracy": accuracy,
-            "gradient_norm": norm,
-            "learning_rate": torch.tensor(rate),
-        }
+        means = (self._judged(batch).mean(dim=0) for batch in batches)
+        scalars = ({"loss": loss, "accuracy": accuracy} for loss, accuracy in means)
+        return self.state.descend(scalars, len(batches), step, self.loop.steps)
 
     def _judged(self, batch: Batch) -> Float[Tensor, "b 2"]:
         """The loss of each image, and 1 where its class is the most probable one, else 0."""

@@ -11,9 +11,10 @@ from vqgan.conditioning import (
     ConditionerConfig,
     LowResolutionConfig,
     PaletteConfig,
-    SeveralConfig,
     SingleConfig,
     TokenizedImageConfig,
+    joined,
+    parts_of,
 )
 from vqgan.conditioning.palette import find_colours, mean_colours
 from vqgan.data.loader import training_batches
@@ -37,12 +38,7 @@ def completed(run: PriorRun, tokenizer: Tokenizer, images: Source | None, seed: 
         ConfigError: If its colours have other channels than the tokenizer's images.
         DataError: If too many images cannot be read.
     """
-    if isinstance(run.conditioner, SeveralConfig):
-        parts = run.conditioner.conditioners
-        return SeveralConfig(
-            conditioners=tuple(_completed(each, run.data, tokenizer, images, seed) for each in parts)
-        )
-    return _completed(run.conditioner, run.data, tokenizer, images, seed)
+    return joined([_completed(each, run.data, tokenizer, images, seed) for each in parts_of(run.conditioner)])
 
 
 def _completed(

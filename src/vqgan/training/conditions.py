@@ -11,11 +11,11 @@ from vqgan.conditioning import (
     ClassLabelConfig,
     Conditioner,
     SceneLayoutConfig,
-    SeveralConfig,
     SingleConfig,
     TokenizedImage,
     TokenizedImageConfig,
     UnconditionalConfig,
+    joined,
     parts_of,
 )
 from vqgan.data.conditions import Classes, ConditionKind, Layouts, Maps, open_layouts
@@ -76,8 +76,7 @@ def conditioned(
     parts += [_made_for(name, data, tokenizers, first) for name in paths if name not in known]
     parts = [_with_tokenizer(part, tokenizers) for part in parts]
     _check_tokenizers(parts, tokenizers, first)
-    several = parts[0] if len(parts) == 1 else SeveralConfig(conditioners=tuple(parts))
-    return msgspec.structs.replace(run, conditioner=several)
+    return msgspec.structs.replace(run, conditioner=joined(parts))
 
 
 def _made_for(

@@ -1,7 +1,7 @@
 """What a step changes: optimizers, learning rates and averaged weights, gathered in one state."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -181,7 +181,7 @@ class TrainingState:
         ema_decay: float | None,
         counters: dict[str, Tensor] | None = None,
     ) -> None:
-        self.modules = modules
+        self.modules, self.config = modules, config
         self.model = next(iter(modules.values()))
         self.optimizers = {name: NamedOptimizer(module, config) for name, module in modules.items()}
         self.engine = engine
@@ -198,6 +198,25 @@ class TrainingState:
         """One step of a module with its gradients averaged over the processes; returns their norm."""
         self.engine.average_gradients(self.modules[name].parameters())
         return self.optimizers[name].step(rate)
+
+    def descend(
+        self, parts: Iterable[Mapping[str, Tensor]], count: int, step: int, total: int
+    ) -> dict[str, Tensor]:
+        """Optimizer step ``step`` of ``total`` of the model and its averages, down the mean ``loss`` of micro-batches.
+
+        Takes the scalars of each of the ``count`` micro-batches, which are computed one after the other; returns their
+        means, the gradient norm and the learning rate.
+        """
+        self.zero_grad()
+        seen = []
+        for scalars in parts:
+            (scalars["loss"] / count).backward()
+            seen.append({name: scalar.detach() for name, scalar in scalars.items()})
+        rate = learning_rate(self.config, step, total)
+        norm = self.apply(next(iter(self.modules)), rate)
+        self.update_averages(step)
+        means = {name: torch.stack([each[name] for each in seen]).mean() for name in seen[0]}
+        return {**means, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
 
     @torch.no_grad()
     def update_averages(self, step: int) -> None:

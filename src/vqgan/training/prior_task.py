@@ -13,7 +13,7 @@ from vqgan.config import Bounds, Config, Probability
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.training.engine import Engine
-from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
+from vqgan.training.optimizers import OptimizerConfig, TrainingState
 from vqgan.training.task import LoopConfig
 from vqgan.types import (
     Batch,
@@ -84,20 +84,8 @@ class PriorTask:
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
         """One AdamW step; returns the loss in nats per token, the gradient norm and the learning rate."""
-        self.state.zero_grad()
-        losses = []
-        for batch in batches:
-            loss = self._loss(batch, is_training=True)
-            (loss / len(batches)).backward()
-            losses.append(loss.detach())
-        rate = learning_rate(self.config.optimizer, step, self.loop.steps)
-        norm = self.state.apply("prior", rate)
-        self.state.update_averages(step)
-        return {
-            "loss": torch.stack(losses).mean(),
-            "gradient_norm": norm,
-            "learning_rate": torch.tensor(rate),
-        }
+        losses = ({"loss": self._loss(batch, is_training=True)} for batch in batches)
+        return self.state.descend(losses, len(batches), step, self.loop.steps)
 
     def _loss(self, batch: Batch, *, is_training: bool, is_hidden: bool = False) -> Tensor:
         with torch.no_grad():

@@ -1,18 +1,21 @@
 """The types of a run: what is trained, how, on which images, for how long; and what may change on resuming."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from vqgan.checkpoints.format import tokenizer_of
+from vqgan.checkpoints.load import find_header
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.conditioning import ConditionerConfig, UnconditionalConfig
 from vqgan.config import Config, Natural, from_mapping, read_yaml, to_mapping
 from vqgan.data import SourceConfig, open_source
-from vqgan.data.conditions import ConditionKind, with_conditions
+from vqgan.data.conditions import Classes, ConditionKind, with_conditions
 from vqgan.data.consecutive import Consecutive
 from vqgan.data.given import MemoryConfig
 from vqgan.data.image_files import WhichFrames
@@ -21,6 +24,7 @@ from vqgan.data.transforms import Framing, TransformConfig
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.images import MAX_LABELS
 from vqgan.prior import PriorShape, TokenOrder, check_token_order
+from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig
 from vqgan.training.classifier_task import ClassifierTaskConfig
 from vqgan.training.prior_task import PriorTaskConfig
@@ -85,7 +89,6 @@ def open_sources(
     data: DataConfig,
     given: Given = (None, None),
     *,
-    by_class: bool = False,
     kinds: Mapping[str, ConditionKind] | None = None,
     previous: int | None = None,
 ) -> tuple[Source, Source]:
@@ -94,8 +97,7 @@ def open_sources(
     Args:
         data: Where they come from.
         given: Replaces its two sources where the images themselves were given.
-        by_class: Whether both must have the same classes.
-        kinds: What the conditions expect of the files beside the images.
+        kinds: What the conditions expect of the files beside the images; with classes, both must have the same.
         previous: How many frames before each image, and the action in between, come with it; none if they do not.
 
     Raises:
@@ -117,7 +119,7 @@ def open_sources(
         other = with_conditions(opened(own), paths, kinds or {}, own)
         images = whole.part("all" if whole.held_out is None else "train")
         others = other.part("all" if other.held_out is None else "heldout")
-    if by_class and images.class_names != others.class_names:
+    if Classes in map(type, (kinds or {}).values()) and images.class_names != others.class_names:
         raise DataError(
             "the held-out images have other classes than the training images",
             hint="give held-out images in folders of the same names, or omit `eval_data=`",
@@ -160,14 +162,14 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
             hint="set `task.discriminator=null` and `task.perceptual=null`",
         )
         labels = self.tokenizer.image_channels
+        have = (
+            f"{labels} channels, expected one for each of 2 to {MAX_LABELS} labels"
+            if has_layers
+            else "no layers"
+        )
         require(
             not task.is_of_labels or (has_layers and 2 <= labels <= MAX_LABELS),
-            f"`task.pixels` is `{task.pixels}`, a loss of label maps, but `tokenizer.autoencoder` has "
-            + (
-                f"{labels} channels, expected one for each of 2 to {MAX_LABELS} labels"
-                if has_layers
-                else "no layers"
-            ),
+            f"`task.pixels` is `{task.pixels}`, a loss of label maps, but `tokenizer.autoencoder` has {have}",
             hint="set `tokenizer.autoencoder.image_channels` to the number of labels",
         )
         require(
@@ -275,6 +277,26 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
             f"`{key}` is {new}, but the run began with {old}",
             hint="a resumed run keeps its configuration, only `training.steps` may grow; "
             "begin a new one with `start_from=`",
+        )
+
+
+def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[str]) -> None:
+    """Raises ConfigError, with both values, if an override sets a size that differs in the file to start from."""
+    if start_from is None or not overrides or isinstance(run, ClassifierRun):
+        return
+    model = find_header(Path(start_from))[-1]
+    whole = to_mapping(
+        model.config
+        if isinstance(model, Synthesizer)
+        else {"tokenizer": tokenizer_of(model, start_from).config}
+    )
+    keys = tuple(f"{item.partition('=')[0].strip()}." for item in overrides)
+    for key, wanted, found in differences(to_mapping(run), whole):
+        is_size = key.startswith(("tokenizer.", "prior.", "token_order")) and key != "prior.dropout"
+        require(
+            not is_size or not f"{key}.".startswith(keys),
+            f"`{key}` is set to {wanted}, but in `{start_from}` it is {found}",
+            hint="omit one of the two",
         )
 
 

@@ -13,7 +13,7 @@ from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn import perceptual as perceptual_module
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
-from vqgan.training.build import build_prior_task, build_tokenizer_task, load_tokenizer, resume_prior_task
+from vqgan.training.build import build_prior_task, build_tokenizer_task, load_tokenizer
 from vqgan.training.engine import Engine
 from vqgan.training.run import run_from_mapping
 from vqgan.training.tokenizer_task import PerceptualConfig
@@ -161,7 +161,7 @@ def test_a_prior_from_a_file_takes_the_whole_model(engine, prior_file):
     assert_equal(task.synthesizer, tiny.synthesizer(seed=3).state_dict())
     assert run.conditioner == ClassLabelConfig(num_classes=3)
     assert (run.prior.depth, run.prior.width, run.prior.dropout) == (1, 16, 0.2)
-    resumed = resume_prior_task(run, engine, seed=0, folder=RunFolder(prior_file.parent))
+    _, resumed = prior_task(engine, run, start_from=prior_file)  # as a run that goes on does
     assert_equal(resumed.synthesizer, task.synthesizer.state_dict())
 
 
