@@ -1,10 +1,12 @@
 """Playing a game inside a prior: each frame is drawn from those before it and an action."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
+from vqgan.conditioning import ClassLabel
 from vqgan.errors import require
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import encode_within, memory_budget
@@ -54,9 +56,9 @@ def dream(
         ConfigError: If the prior knows no previous frames or no actions, there is no start, sizes differ, or an action
             does not exist.
     """
-    numbers = frames_read(model)
+    last = frames_read(model)[-1]
     require(len(starts) > 0, "there are no frames to start from", hint="give at least one")
-    starts = starts[-numbers[-1] :]
+    starts = starts[-last:]
     for frames in starts:
         model.tokenizer.check(frames)
     sizes = {tuple(frames.shape) for frames in starts}
@@ -66,8 +68,9 @@ def dream(
         hint="give frames of one game in one size",
     )
     model.usable_window(model.tokenizer.grid_size((starts[0].shape[2], starts[0].shape[3])))
-    how = {"memory": memory, "on_progress": on_progress, **settings}
-    return _dreamed(model, starts, actions, {**(condition or {})}, numbers, seed, how)
+    return _dreamed(
+        model, starts, actions, condition or {}, seed, on_progress, {"memory": memory, **settings}
+    )
 
 
 def frames_read(model: Synthesizer) -> Sequence[int]:
@@ -76,10 +79,10 @@ def frames_read(model: Synthesizer) -> Sequence[int]:
     Raises:
         ConfigError: If it knows no previous frames or no actions.
     """
-    names = [part.name for part in model.conditioner.parts]
-    numbers = previous_in(names)
+    parts = {part.name: part for part in model.conditioner.parts}
+    numbers = previous_in(parts)
     require(
-        bool(numbers) and ACTION in names,
+        bool(numbers) and isinstance(parts.get(ACTION), ClassLabel),
         f"this prior is steered by `{model.conditioner.name}`, expected previous frames and an action",
         hint="train one whose conditions are `previous_1`, ... and `action`",
     )
@@ -90,38 +93,27 @@ def _dreamed(
     model: Synthesizer,
     starts: Sequence[Images],
     actions: Sequence[Any],
-    condition: dict[str, Any],
-    numbers: Sequence[int],
+    condition: Condition,
     seed: int,
+    on_progress: OnProgress | None,
     how: dict[str, Any],
 ) -> Iterator[Images]:
-    device, (count, _, height, width) = model.prior.head.weight.device, starts[0].shape
+    reads, device = frames_read(model), model.prior.head.weight.device
+    count, _, height, width = starts[0].shape
     with torch.no_grad():
         budget = memory_budget(how["memory"], device)
         codes = [encode_within(model.tokenizer, frames.to(device), budget) for frames in starts]
     for step, action in enumerate(actions):
-        before = {previous(back): codes[max(0, len(codes) - back)] for back in numbers}
-        drawn = _Drawn(how["on_progress"])
-        asked = {**condition, **before, ACTION: action}
-        frames = model.sample(
-            count, (height, width), asked, seed=seed + step * count, **{**how, "on_progress": drawn}
-        )
-        codes = [*codes, drawn.indices][-numbers[-1] :]
-        yield frames
+        before = {previous(back): codes[max(0, len(codes) - back)] for back in reads}
+        drawn: dict[int, Indices] = {}
+        how |= {"seed": seed + step * count, "on_progress": partial(_keep, drawn, on_progress)}
+        yield model.sample(count, (height, width), {**condition, **before, ACTION: action}, **how)
+        codes = [*codes, torch.cat([drawn[first] for first in sorted(drawn)])][-reads[-1] :]
 
 
-class _Drawn:
-    """Hears of the codes while they are drawn: after the last report they are those of the images."""
-
-    def __init__(self, on_progress: OnProgress | None) -> None:
-        self._on_progress, self._parts = on_progress, dict[int, Indices]()
-
-    def __call__(self, progress: Progress) -> None:
-        if isinstance(progress, DrawnTokens):
-            self._parts[progress.images.start] = progress.indices
-        if self._on_progress is not None:
-            self._on_progress(progress)
-
-    @property
-    def indices(self) -> Indices:
-        return torch.cat([self._parts[start] for start in sorted(self._parts)])
+def _keep(drawn: dict[int, Indices], on_progress: OnProgress | None, progress: Progress) -> None:
+    """Keeps the codes that a report brings: after the last one they are those of all images."""
+    if isinstance(progress, DrawnTokens):
+        drawn[progress.images.start] = progress.indices
+    if on_progress is not None:
+        on_progress(progress)
