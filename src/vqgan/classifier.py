@@ -11,7 +11,7 @@ from vqgan.config import Config
 from vqgan.errors import require
 from vqgan.tokenizer import AutoencoderConfig
 from vqgan.tokenizer.autoencoder import Encoder
-from vqgan.types import Images, check_images, next_sizes
+from vqgan.types import Images, check_images, grid_size
 
 
 class ClassifierConfig(Config, frozen=True):
@@ -29,14 +29,9 @@ class ClassifierConfig(Config, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        (height, width), factor = self.image_size, self.encoder.downsample_factor
-        require(
-            min(height, width) >= 1 and height % factor == 0 and width % factor == 0,
-            f"`image_size` is {height}x{width}, expected multiples of the classifier's {factor}",
-            hint=next_sizes(self.image_size, factor),
-        )
+        grid_size(self.image_size, self.encoder.downsample_factor, "classifier")
         count = len(self.class_names)
-        require(count >= 2, f"there {'is' if count == 1 else 'are'} {count} class, expected at least 2")
+        require(count >= 2, f"`class_names` has the length {count}, expected at least 2")
 
 
 class Classifier(nn.Module):
@@ -49,22 +44,13 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
+        self.image_channels = config.encoder.image_channels
         self.encoder = Encoder(config.encoder)
         self.output = nn.Linear(config.encoder.latent_channels, len(config.class_names))
 
-    @property
-    def image_channels(self) -> int:
-        """Channels of the images."""
-        return self.config.encoder.image_channels
-
     def logits(self, images: Images) -> Float[Tensor, "b classes"]:
         """Unnormalised log-probabilities of the classes; arguments and errors as of :meth:`forward`."""
-        check_images(images)
-        require(
-            images.shape[1] == self.image_channels,
-            f"the images have {images.shape[1]} channels; the classifier was built for {self.image_channels}",
-            hint="convert the images, or train a classifier on such images",
-        )
+        check_images(images, self.image_channels)
         images = images.to(self.output.weight.device, torch.float32).clamp(-1, 1)
         if images.shape[2:] != self.config.image_size:
             images = F.interpolate(images, self.config.image_size, mode="bilinear", antialias=True)
@@ -88,8 +74,22 @@ class Classifier(nn.Module):
         Args:
             images: As of :meth:`forward`.
             classes: The class of each image, by number.
+
+        Raises:
+            ConfigError: As :meth:`forward`; or if there is not one class for each image, or one does not exist.
         """
         probabilities = self(images)
         if classes is None:
             return probabilities.amax(dim=1)
-        return probabilities[torch.arange(len(images)), torch.tensor(classes)]
+        require(
+            len(classes) == len(images),
+            f"there are {len(classes)} classes for {len(images)} images, expected one for each",
+            hint="the probabilities of one class: `classifier(images)[:, 3]`",
+        )
+        known = range(len(self.config.class_names))
+        for each in classes:
+            what = f"the class {each!r} does not exist, expected a number from 0 to {known[-1]}"
+            require(
+                each in known, what, hint="their names, in this order, are `classifier.config.class_names`"
+            )
+        return probabilities[torch.arange(len(images)), torch.tensor([int(each) for each in classes])]

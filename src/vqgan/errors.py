@@ -13,7 +13,8 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from numbers import Real
+from typing import Any, ClassVar
 
 
 class VqganError(Exception):
@@ -120,3 +121,9 @@ def require(condition: bool, message: str, *, hint: str = "") -> None:
     """Raises ConfigError with ``message`` unless ``condition`` holds."""
     if not condition:
         raise ConfigError(message, hint=hint)
+
+
+def require_share(name: str, share: Any, *, hint: str) -> None:
+    """Raises ConfigError unless ``0 < share <= 1``; ``name`` is what messages call it."""
+    is_share = isinstance(share, Real) and 0 < float(share) <= 1
+    require(is_share, f"`{name}` is {share!r}, expected 0 < share <= 1", hint=hint)

@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqgan.errors import require
+from vqgan.errors import require, require_share
 from vqgan.synthesizer import Synthesizer
-from vqgan.types import Condition, Images, Known, is_number, is_whole
+from vqgan.types import Condition, Images, Known, is_whole
 
 MARGIN = 1
 """Tokens around a hole that are drawn with it where nothing is pasted: the codes that change most with the hole. Where
@@ -140,11 +140,7 @@ def least_likely(
     Raises:
         ConfigError: If the share is out of range, or as :meth:`Synthesizer.log_probability`.
     """
-    require(
-        is_number(share) and 0 < share <= 1,
-        f"`share` is {share!r}, expected 0 < share <= 1",
-        hint="0.05 draws the least probable twentieth again",
-    )
+    require_share("share", share, hint="0.05 draws the least probable twentieth again")
     scores, factor = (
         model.log_probability(images, condition, memory=memory),
         model.tokenizer.downsample_factor,

@@ -162,8 +162,8 @@ def height_and_width(size: Any) -> tuple[int, int]:
     return height, width
 
 
-def check_images(images: Any) -> None:
-    """Raises ConfigError unless these are images, at least one: (b c H W), floating point.
+def check_images(images: Any, channels: int | None = None) -> None:
+    """Raises ConfigError unless these are images, at least one: (b c H W), floating point, of these channels.
 
     Example:
         >>> import torch
@@ -182,13 +182,15 @@ def check_images(images: Any) -> None:
         problem = f"hold {images.dtype}, expected floating-point values in [-1, 1]"
     elif images.shape[0] == 0:
         problem = f"have the shape {tuple(images.shape)}, expected at least one"
+    elif channels not in (None, images.shape[1]):
+        problem = f"have {images.shape[1]} channels, expected {channels}"
     else:
         return
     raise ConfigError(f"the images {problem}", hint="`vqgan.read_images` gives such images, also of arrays")
 
 
-def grid_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
-    """The token grid (h, w) of images of ``size`` (H, W).
+def grid_size(size: tuple[int, int], factor: int, model: str = "tokenizer") -> tuple[int, int]:
+    """The token grid (h, w) of images of ``size`` (H, W) in a model, which messages call so.
 
     Raises:
         ConfigError: If height or width is not a positive multiple of ``factor``.
@@ -200,7 +202,7 @@ def grid_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
     height, width = size
     if min(size) < 1 or height % factor or width % factor:
         raise ConfigError(
-            f"images of {height}x{width} pixels do not fit the tokenizer; "
+            f"images of {height}x{width} pixels do not fit the {model}; "
             f"height and width must be multiples of {factor}",
             hint=next_sizes(size, factor),
         )

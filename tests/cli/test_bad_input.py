@@ -247,7 +247,7 @@ def test_an_unknown_class(trained, tmp_path, run):
         "give a number from 0 to 1, or a name (`dark`, `light`)",
     )
     many = ["complete", trained.classes, trained.images, "--out", tmp_path, "--class", "dark,light"]
-    refused(run(*many), 2, "`--class` is `dark,light`, expected one class for all images", "name one")
+    refused(run(*many), 2, "`class=dark,light` names 2 classes, expected one for all images", "name one")
     hint = "name one or several: `--class 0,1`; each is a number from 0 to 1, or a name (`dark`, `light`)\n"
     refused(run(*words), 2, "this prior draws images of a class", hint)
     for text in ("", "1,,0", "1,"):

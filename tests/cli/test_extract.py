@@ -1,5 +1,6 @@
 """From photographs to the conditions that steer training and sampling, by the command line."""
 
+import json
 import sys
 
 import numpy as np
@@ -148,6 +149,24 @@ def test_unreadable_photographs_are_named_and_skipped(photo, tmp_path, run):
     assert "skipped" in result.err
     assert result.paths == [tmp_path / "out" / "photo.png"]
     assert run("extract", "edges", tmp_path / "broken.jpg", "--out", tmp_path / "out").code == 3
+
+
+def test_a_photograph_that_a_network_refuses_is_named_and_the_others_go_on(photo, tmp_path, run):
+    folder = networks.save("dpt", tmp_path / "network")
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    # The network has places for a square.
+    (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "keep_aspect_ratio": True}))
+    square = tmp_path / "square one.png"
+    Image.new("L", (40, 40)).save(square)
+    words = ["--model", folder, "--out", tmp_path / "out", "--device", "cpu"]
+    result = run("extract", "depth", photo, square, *words)
+    assert result.code == 0, result.err
+    assert result.paths == [tmp_path / "out" / "square one.png"]
+    assert f"skipped `{photo}`: `{folder}` cannot be used on a picture alone: " in result.err
+    assert "\nhint: choose another model, or pictures of another size\n" in result.err
+    result = run("extract", "depth", photo, *words)
+    assert result.code == 3
+    assert "none of the 1 images can be read" in result.err
 
 
 def test_results_replace_earlier_ones_but_nothing_else(photo, tmp_path, run):

@@ -1,5 +1,6 @@
 """`vqgan sample --judge --keep-best`: of many images the best of each class stay."""
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,9 @@ from PIL import Image
 import tiny
 import vqgan
 from vqgan.classifier import Classifier
+from vqgan.conditioning import ClassLabelConfig, SeveralConfig
 from vqgan.images import read_images
+from vqgan.synthesizer import Synthesizer
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +109,46 @@ def test_what_cannot_be_judged_is_refused_before_anything_is_drawn(
     assert result.code == code
     assert says in result.err
     assert not (tmp_path / "out").exists()
+
+
+def prior_of(labels, path):
+    """A prior with random weights, steered by classes of these kinds."""
+    parts = tuple(ClassLabelConfig(num_classes=3, label=label) for label in labels)
+    config = tiny.synthesizer_config()
+    prior = msgspec.structs.replace(config.prior, condition_size=3 * len(parts), context_length=5)
+    conditioner = SeveralConfig(conditioners=parts) if len(parts) > 1 else parts[0]
+    vqgan.save_model(Synthesizer(msgspec.structs.replace(config, conditioner=conditioner, prior=prior)), path)
+    return path
+
+
+@pytest.mark.parametrize(("labels", "asked"), [(("action", "class"), [2, 2]), (("action",), None)])
+def test_an_action_is_no_class_to_be_judged(labels, asked, tmp_path, run):
+    prior, judge = prior_of(labels, tmp_path / "prior.safetensors"), tiny.classifier().eval()
+    vqgan.save_model(judge, tmp_path / "judge.safetensors")
+    words = ["--condition", "action=0,1", "--count", 1, "--judge", tmp_path / "judge.safetensors"]
+    result = run("sample", prior, "--out", tmp_path / "out", *words, *(["--class", 2] if asked else []))
+    assert result.code == 0, result.err
+    texts = [image.text for image in read(tmp_path / "out").values()]
+    assert [(text["action"], text.get("class")) for text in texts] == [(n, asked and "2") for n in "01"]
+    images = torch.cat([read_images(tmp_path / f"out/00000{n}.png", channels=1) for n in (0, 1)])
+    found = [float(text["score"]) for text in texts]
+    assert found == pytest.approx(judge.scores(images, asked).tolist(), abs=0.01)
+
+
+def test_each_kind_of_class_is_asked_for_by_its_own_flag(tmp_path, run):
+    prior = prior_of(("class", "action"), tmp_path / "prior.safetensors")
+    result = run("sample", prior, "--out", tmp_path / "out", "--class", 0)
+    assert result.code == 2
+    assert (
+        "there is no `action`\nhint: name one or several: `--condition action=0,1`; each is a" in result.err
+    )
+
+
+def test_a_judge_draws_nothing_and_is_no_tokenizer_to_train_on(judge, tmp_path, run):
+    result = run("sample", judge, "--out", tmp_path / "out")
+    assert result.code == 5
+    assert (
+        "holds a classifier; new images need a prior\nhint: train one: `vqgan train prior PRESET "
+        in result.err
+    )
+    assert "--tokenizer RUN ...`" in result.err

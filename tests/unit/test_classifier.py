@@ -37,6 +37,20 @@ def test_a_score_is_the_probability_of_the_asked_class_or_else_the_highest():
     assert not model.scores(images).requires_grad
 
 
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([2], "there are 1 classes for 3 images, expected one for each"),
+        ([0, 1, 2, 0], "there are 4 classes for 3 images"),
+        ([0, 3, 1], "the class 3 does not exist, expected a number from 0 to 2"),
+        ([0, -1, 1], "the class -1 does not exist, .*\nhint: their names, in this order, are"),
+    ],
+)
+def test_classes_that_are_not_one_for_each_image_are_refused(classes, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny.classifier().scores(tiny.images(3), classes)
+
+
 def test_it_computes_in_half_precision_too():
     model = tiny.classifier().eval()
     expected = model(tiny.images(2))
@@ -50,9 +64,9 @@ def test_it_computes_in_half_precision_too():
     [
         (
             {"image_size": (8, 10)},
-            "`image_size` is 8x10, expected multiples of the classifier's 4\nhint: the n",
+            "images of 8x10 pixels do not fit the classifier; height and width must be multiples of 4\nhint: the n",
         ),
-        ({"class_names": ("cat",)}, "there is 1 class, expected at least 2"),
+        ({"class_names": ("cat",)}, "`class_names` has the length 1, expected at least 2"),
     ],
 )
 def test_what_cannot_be_built_is_refused(changes, message):
@@ -62,7 +76,7 @@ def test_what_cannot_be_built_is_refused(changes, message):
 
 
 def test_images_of_other_channels_are_refused():
-    with pytest.raises(ConfigError, match="the images have 3 channels; the classifier was built for 1"):
+    with pytest.raises(ConfigError, match="the images have 3 channels, expected 1"):
         tiny.classifier()(tiny.images(1, channels=3))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from vqgan.cli.flags import argument, command, flag, parse_scales
-from vqgan.errors import require
+from vqgan.errors import require, require_share
 
 
 @command
@@ -147,17 +147,13 @@ class Sample(Drawing):
     count: int = flag("N", 8, minimum=1)
     zoom: bool = flag("", False)
     judge: str | None = flag("FILE|RUN", None)
-    keep_best: float | None = flag("SHARE", None)
+    keep_best: float = flag("SHARE", 1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         hint = "give a classifier: `--judge RUN`"
-        require(self.judge is not None or self.keep_best is None, "`--keep-best` needs a judge", hint=hint)
-        require(
-            self.keep_best is None or 0 < self.keep_best <= 1,
-            f"`--keep-best` is {self.keep_best}, expected 0 < share <= 1",
-            hint="0.25 keeps the best quarter",
-        )
+        require(self.judge is not None or self.keep_best == 1, "`--keep-best` needs a judge", hint=hint)
+        require_share("--keep-best", self.keep_best, hint="0.25 keeps the best quarter")
         name = "--zoom" if self.zoom else "--frames"
         excluded = self.judge is not None and (self.zoom or self.frames is not None)
         require(not excluded, f"`--judge` is not possible with `{name}`", hint="omit one of the two")
@@ -213,11 +209,8 @@ class Complete(Drawing):
             "`--redraw` is not possible with `--keep`",
             hint="omit one of the two",
         )
-        require(
-            self.redraw is None or 0 < self.redraw <= 1,
-            f"`--redraw` is {self.redraw}, expected 0 < share <= 1",
-            hint="0.05 draws the least probable twentieth of the tokens again",
-        )
+        if self.redraw is not None:
+            require_share("--redraw", self.redraw, hint="0.05 draws the least probable twentieth again")
 
 
 @command

@@ -34,17 +34,15 @@ class Asked:
     """What the images of a command are steered by.
 
     Attributes:
-        classes: A condition for each class that is asked for; one without a value if there is none.
+        classes: A condition for each class that is asked for, or each pair of two kinds; without a value if none is.
         shared: Values that are the same for all images.
-        text: What files say of these.
-        class_text: The classes as they are asked for, if they are.
+        text: What all conditions are, as they were asked for.
         size: Height and width of the images: as asked for, or else those of the maps.
     """
 
     classes: list[Condition] = field(default_factory=lambda: [{}])
     shared: dict[str, Any] = field(default_factory=dict)
     text: dict[str, str] = field(default_factory=dict)
-    class_text: str | None = None
     size: Size | None = None
 
     def size_for(self, model: Synthesizer) -> Size:
@@ -54,7 +52,8 @@ class Asked:
 
     def only(self) -> Condition:
         """The condition of all images. Raises ConfigError if there are several."""
-        what = f"`--class` is `{self.class_text}`, expected one class for all images"
+        asked = " ".join(f"{name}={self.text[name]}" for name in self.classes[0])
+        what = f"`{asked}` names {len(self.classes)} classes, expected one for all images"
         require(len(self.classes) == 1, what, hint="name one")
         return {**self.shared, **self.classes[0]}
 
@@ -86,21 +85,23 @@ def asked_of(flags: commands.Steered, model: Synthesizer, apart: Collection[str]
     for name, part in sorted(parts.items(), key=lambda each: each[0] not in maps):
         if name not in given:
             _check_missing(part, steered, is_needed=not model.config.has_null_tokens)
-        elif isinstance(part, ClassLabel):
+            continue
+        asked.text[name] = printable(given[name])
+        if isinstance(part, ClassLabel):
             values = class_values(given[name], part.config.class_names)
-            asked.classes, asked.class_text = [{name: each} for each in values], given[name]
+            asked.classes = [{**others, name: each} for others in asked.classes for each in values]
         else:
-            asked.text[name] = printable(given[name])
             asked.shared[name] = _value(part, given[name], asked, model)
     return asked
 
 
 def _check_missing(part: Conditioner, steered: str, *, is_needed: bool) -> None:
+    hint, what = f"give `--condition {part.name}=FILE`", f"{steered}, but there is no `{part.name}`"
     if isinstance(part, ClassLabel):
-        hint = f"name one or several: `--class 0,1`; each is {part.known}"
-        require(not is_needed, "this prior draws images of a class", hint=hint)
-    hint = f"give `--condition {part.name}=FILE`"
-    require(not is_needed, f"this prior {steered}, but there is no `{part.name}`", hint=hint)
+        flag = "--class " if part.name == "class" else f"--condition {part.name}="
+        hint = f"name one or several: `{flag}0,1`; each is {part.known}"
+        what = "draws images of a class" if part.name == "class" else what
+    require(not is_needed, f"this prior {what}", hint=hint)
 
 
 def class_values(text: str, names: Sequence[str] = (), *, flag: str = "--class") -> list[int | str]:

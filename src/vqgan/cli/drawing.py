@@ -57,7 +57,7 @@ def sample(flags: commands.Sample) -> None:
     )
     check_targets(out, [*names, *targets], overwrite=flags.overwrite)
     if flags.temperature == 0 and flags.count > 1:
-        of_class = " of a class" if asked.class_text is not None else ""
+        of_class = " of a class" if wanted[0] else ""
         logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
 
     if flags.zoom:
@@ -75,8 +75,7 @@ def sample(flags: commands.Sample) -> None:
         return pictures
 
     images = zip(names, info, wanted, strict=True)
-    overview = {**asked.text, **({} if asked.class_text is None else {"class": asked.class_text})}
-    _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=overview, judging=judging)
+    _draw(flags, model, header, images, count=len(wanted), draw=draw, overview=asked.text, judging=judging)
 
 
 def _draw_rows(

@@ -16,7 +16,7 @@ from vqgan.checkpoints.format import Header, tokenizer_of
 from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
 from vqgan.cli.commands import Use
 from vqgan.cli.flags import Size
-from vqgan.errors import CheckpointError, DataError, require
+from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.images import (
     fit,
     fit_map,
@@ -67,7 +67,8 @@ def load_synthesizer(flags: Use) -> tuple[Synthesizer, Header]:
     path, how = Path(flags.model), {"device": flags.device, "precision": flags.precision}
     model, header = load_with_header(path, flags.config, flags.set, **how)
     if not isinstance(model, Synthesizer):
-        hint = f"train one: `vqgan train prior PRESET --tokenizer {path} ...`"
+        tokenizer = path if isinstance(model, Tokenizer) else "RUN"
+        hint = f"train one: `vqgan train prior PRESET --tokenizer {tokenizer} ...`"
         raise CheckpointError(f"`{path}` holds a {header.kind}; new images need a prior", hint=hint)
     return model, header
 
@@ -131,18 +132,18 @@ def read_named(
 
 
 def readable(
-    found: Sequence[tuple[str, Path]], read: Callable[[Path], Images]
-) -> Iterator[tuple[str, Path, Images]]:
-    """Each file with its result's name and its images; skips what cannot be read. Raises DataError if none can be."""
+    found: Sequence[tuple[str, Path]], read: Callable[[Path], Tensor]
+) -> Iterator[tuple[str, Path, Tensor]]:
+    """Each file with its result's name and what is read; skips what cannot be. Raises DataError if none can be."""
     can_read = False
     for name, path in found:
         try:
-            images = read(path)
-        except DataError as error:
-            logger.warning("skipped `%s`: %s", printable(path), error.message)
+            value = read(path)
+        except (DataError, ConfigError, CheckpointError) as error:
+            logger.warning("skipped `%s`: %s", printable(path), error)
             continue
         can_read = True
-        yield name, path, images
+        yield name, path, value
     if not can_read:
         problem = f"none of the {len(found)} images can be read"
         raise DataError(problem, hint="the reasons are in the lines above")

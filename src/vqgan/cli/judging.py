@@ -14,7 +14,7 @@ from vqgan.conditioning import ClassLabel
 from vqgan.errors import CheckpointError, closest, require
 from vqgan.sampling.judge import best_of
 from vqgan.synthesizer import Synthesizer
-from vqgan.types import Condition, Images
+from vqgan.types import ACTION, Condition, Images
 
 logger = logging.getLogger(__name__)
 
@@ -73,25 +73,25 @@ def judging_of(
     if not isinstance(judge, Classifier):
         hint = "train one: `vqgan train classifier PRESET --data ... --out RUN`"
         raise CheckpointError(f"`{flags.judge}` holds a {header.kind}, expected a classifier", hint=hint)
-    channels = model.tokenizer.image_channels
-    require(
-        judge.image_channels == channels,
-        f"the judge takes images of {judge.image_channels} channels, the prior draws {channels}",
-        hint="train a classifier on such images: `--set encoder.image_channels=...`",
-    )
-    share = flags.keep_best or 1.0
+    ours, channels = judge.image_channels, model.tokenizer.image_channels
+    what = f"the judge takes images of {ours} channels, the prior draws {channels}"
+    hint = "train a classifier on such images: `--set encoder.image_channels=...`"
+    require(ours == channels, what, hint=hint)
     for each in info:
-        each.update(judge=header.digest[:12], keep_best=f"{share:g}")
-    return Judging(judge, share, [_class_of(each, model, judge) for each in wanted], info)
+        each.update(judge=header.digest[:12], keep_best=f"{flags.keep_best:g}")
+    return Judging(judge, flags.keep_best, [_class_of(each, model, judge) for each in wanted], info)
 
 
 def _class_of(condition: Condition, model: Synthesizer, judge: Classifier) -> int | None:
-    """The number that the judge has for a class of the prior: that of its name, or the same where it has none."""
-    part = next((each for each in model.conditioner.parts if isinstance(each, ClassLabel)), None)
-    if part is None or part.name not in condition:
-        return None
-    number, known = int(part.tokens(condition, 1, (1, 1))), judge.config.class_names
-    own = part.config.class_names
-    name = own[number] if own else known[number] if number < len(known) else str(number)
-    require(name in known, f"the judge does not know the class `{name}`", hint=closest(name, known))
-    return known.index(name)
+    """The number that the judge has for a class of the prior: that of its name, or the same where it has none.
+
+    An action is no class: it says what was done, not what the image shows.
+    """
+    known = judge.config.class_names
+    for part in model.conditioner.parts:
+        if isinstance(part, ClassLabel) and part.name != ACTION and part.name in condition:
+            number, own = int(part.tokens(condition, 1, (1, 1))), part.config.class_names
+            name = own[number] if own else known[number] if number < len(known) else str(number)
+            require(name in known, f"the judge does not know the class `{name}`", hint=closest(name, known))
+            return known.index(name)
+    return None

@@ -44,9 +44,7 @@ class Extractor:
 
     def __call__(self, images: Images) -> Tensor:
         """The condition of pictures (b c H W), as :func:`extract` says."""
-        check_images(images)
-        expected = f"expected {self.channels}"
-        require(images.shape[1] == self.channels, f"the images have {images.shape[1]} channels, {expected}")
+        check_images(images, self.channels)
         return torch.cat([self.find(image) for image in images.split(1)])
 
     def save(self, value: Tensor, path: Path, info: Info | None = None) -> Path:

@@ -47,9 +47,8 @@ def numbers_of(names: Sequence[str], labels: str) -> list[int]:
     lost = [f"`{name}`" for name, number in zip(names, found, strict=True) if number is None]
     what = f"{len(lost)} of the model's {len(names)} labels are not in `{labels}`: {', '.join(lost[:5])}"
     if lost and (start == 0 or len(lost) * 10 > len(names)):
-        raise ConfigError(
-            what, hint='give a model of that data set, or other labels; `labels="own"` keeps all'
-        )
+        hint = 'give a model of that data set, or other labels; `labels="own"` keeps all'
+        raise ConfigError(what, hint=hint)
     if lost:
         logger.warning("%s; they become 0, unknown", what)
     return [number or 0 for number in found]

@@ -41,7 +41,7 @@ class Network:
             pixels = self.processor(images=picture, return_tensors="pt", **whole)["pixel_values"]
             return self.model(pixel_values=pixels.to(device))
         except (ValueError, TypeError, RuntimeError) as error:
-            hint = "choose another model, or smaller pictures"
+            hint = "choose another model, or pictures of another size"
             raise refusal(self.name, "on a picture alone", error, hint) from error
 
 

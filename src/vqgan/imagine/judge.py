@@ -39,11 +39,8 @@ class TextImageJudge:
 
     def __init__(self, model: Any, processor: Any, *, tokenizer: Any, batch_size: int = 64) -> None:
         require(batch_size >= 1, f"`batch_size` is {batch_size}, expected at least 1")
-        self.model, self.tokenizer, self.batch_size = (
-            model.requires_grad_(False).eval(),
-            tokenizer,
-            batch_size,
-        )
+        self.model, self.tokenizer = model.requires_grad_(False).eval(), tokenizer
+        self.batch_size = batch_size
         text, vision = model.config.text_config, model.config.vision_config
         self.length = min(tokenizer.model_max_length, text.max_position_embeddings)
         self._crop = bool(getattr(processor, "do_center_crop", False))
@@ -92,12 +89,7 @@ class TextImageJudge:
         square, SigLIP the whole image as a square, SigLIP 2 the whole image in its proportions.
         Raises ConfigError if these are not images of three channels.
         """
-        check_images(images)
-        require(
-            images.shape[1] == 3,
-            f"the images have {images.shape[1]} channels, expected 3 (RGB)",
-            hint="`images.expand(-1, 3, -1, -1)` makes RGB of grey",
-        )
+        check_images(images, 3)
         parts = images.split(self.batch_size)
         if len(parts) > 1 and torch.is_grad_enabled() and images.requires_grad:
             return torch.cat([checkpoint(self._see, part, use_reentrant=False) for part in parts])
@@ -150,18 +142,15 @@ def open_judge(name: str | Path, device: str = "auto", batch_size: int = 64) -> 
         ConfigError: If an argument does not fit, or transformers is not installed.
         CheckpointError: If there is no such model, it is of another kind, or its tokenizer does not fit.
     """
+    target = pick_device(device)  # before the weights are read
     opened = open_pretrained(str(name), "judging by texts", "clip", lambda *_: KINDS, texts=True)
     model, processor, tokenizer = opened
     size, codes, pad = len(tokenizer), model.config.text_config.vocab_size, tokenizer.pad_token
     # One without words is made up where its file is missing.
     if not len(set(tokenizer.all_special_ids)) < size <= codes or pad is None:
-        message = (
-            f"the tokenizer of `{printable(name)}` has {size} tokens, the model {codes}; it pads with {pad}"
-        )
-        raise CheckpointError(message, hint="give the model's own tokenizer")
-    return TextImageJudge(
-        model.to(pick_device(device)), processor, tokenizer=tokenizer, batch_size=batch_size
-    )
+        what = f"the tokenizer of `{printable(name)}` has {size} tokens, the model {codes}; padding: {pad}"
+        raise CheckpointError(what, hint="give the model's own tokenizer")
+    return TextImageJudge(model.to(target), processor, tokenizer=tokenizer, batch_size=batch_size)
 
 
 def patch_grid(size: tuple[int, int], most: int) -> tuple[int, int]:

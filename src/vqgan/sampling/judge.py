@@ -7,16 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vqgan.errors import require
+from vqgan.errors import require, require_share
 from vqgan.types import Images, check_images
-
-Judge = Callable[[Images], Float[Tensor, " b"]]
-"""Gives each image a score; higher is better."""
 
 
 @torch.no_grad()
 def keep_best(
-    images: Images, judge: Judge, share: float, *, batch_size: int = 64
+    images: Images, judge: Callable[[Images], Float[Tensor, " b"]], share: float, *, batch_size: int = 64
 ) -> tuple[Float[Tensor, "k c H W"], Float[Tensor, " k"]]:
     """The images with the best scores.
 
@@ -31,9 +28,11 @@ def keep_best(
         The best images and their scores, best first; of equal ones the earlier comes first.
 
     Raises:
-        ConfigError: If the share is out of range, or the judge does not give each image a number.
+        ConfigError: If the share or the batch size is out of range, or the judge does not give each image a number.
     """
     check_images(images)
+    require_share("share", share, hint="0.25 keeps the best quarter")
+    require(batch_size >= 1, f"`batch_size` is {batch_size}, expected at least 1")
     scores = []
     for part in images.split(batch_size):
         found = judge(part)
@@ -49,16 +48,11 @@ def keep_best(
 
 
 def best_of(scores: Float[Tensor, " b"], share: float) -> Int[Tensor, " k"]:
-    """Positions of the best scores, best first. Arguments, order and errors as of :func:`keep_best`.
+    """Positions of the best scores, best first. Arguments and order as of :func:`keep_best`.
 
     Example:
         >>> best_of(torch.tensor([0.1, 0.9, 0.5, 0.9]), 0.6).tolist()
         [1, 3, 2]
     """
-    require(
-        0 < share <= 1,
-        f"`share` is {share}, expected more than 0 and at most 1",
-        hint="0.25 keeps the best quarter",
-    )
     # 0.07 * 100 is a little more than 7.
     return scores.argsort(descending=True, stable=True)[: math.ceil(round(share * len(scores), 9))]

@@ -142,12 +142,7 @@ class Tokenizer(nn.Module):
 
     def check(self, images: Images) -> None:
         """Raises ConfigError unless these are images of this tokenizer's channels, their size divisible."""
-        check_images(images)
-        require(
-            images.shape[1] == self.image_channels,
-            f"the images have {images.shape[1]} channels; the tokenizer was built for {self.image_channels}",
-            hint="convert the images, or use a tokenizer that was trained on such images",
-        )
+        check_images(images, self.image_channels)
         grid_size((images.shape[2], images.shape[3]), self.downsample_factor)
 
     def forward(self, images: Images) -> Reconstruction:

@@ -24,6 +24,7 @@ from vqgan.conditioning import (
     joined,
     parts_of,
 )
+from vqgan.config import to_mapping
 from vqgan.data.label_names import read_label_names
 from vqgan.data.source import Source
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
@@ -37,7 +38,7 @@ from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.conditions import check_conditions, take_tokenizers
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
-from vqgan.training.run import ClassifierRun, PriorRun, Run, TokenizerRun, read_run
+from vqgan.training.run import ClassifierRun, PriorRun, Run, TokenizerRun, differences, read_run
 from vqgan.training.task import Task
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
@@ -262,11 +263,11 @@ def build_classifier_task(
     classifier = Classifier(config)
     if start_from is not None:
         stored, header = read_model(Path(start_from))
-        if stored.config != config:
-            raise CheckpointError(
-                f"`{start_from}` holds a {header.kind} with other sizes or classes than the run's classifier",
-                hint="give a classifier of the same sizes, trained on the same classes",
-            )
+        changed = {key for key, *_ in differences(to_mapping(config), to_mapping(stored.config))}
+        if other := sorted(changed - {"encoder.dropout"}):
+            what = f"other sizes or classes than the run's classifier: {', '.join(other)}"
+            hint = "give a classifier of the same sizes, trained on the same classes"
+            raise CheckpointError(f"`{start_from}` holds a {header.kind} with {what}", hint=hint)
         classifier.load_state_dict(stored.state_dict(), strict=True)
     return ClassifierTask(classifier.to(engine.device), run.task, loop=run.training, engine=engine)
 

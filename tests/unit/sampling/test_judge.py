@@ -42,7 +42,7 @@ def test_a_share_is_rounded_up_to_whole_images(count, share, kept):
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.01, float("nan")])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(ConfigError, match="expected more than 0 and at most 1"):
+    with pytest.raises(ConfigError, match=r"`share` is .*, expected 0 < share <= 1"):
         vqgan.keep_best(tiny.images(2), brightness, share)
 
 

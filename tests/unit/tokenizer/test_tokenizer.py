@@ -64,7 +64,7 @@ def test_images_of_a_size_that_does_not_fit_are_refused(tokenizer, method):
 
 
 def test_images_with_other_channels_are_refused(tokenizer):
-    with pytest.raises(ConfigError, match="the images have 1 channels; the tokenizer was built for 3"):
+    with pytest.raises(ConfigError, match="the images have 1 channels, expected 3"):
         tokenizer.encode(torch.zeros(1, 1, 8, 8))
 
 
