@@ -284,7 +284,7 @@ class Synthesizer(nn.Module):
         check_grid(self.prior, settings, window, grid)
         check_decoding(self.tokenizer, grid, budget, is_held=is_held)
         null_tokens = self._null_tokens(count, grid) if settings.branches == 2 else None
-        condition_tokens = self._condition_tokens(condition, count, grid, budget)
+        condition_tokens = self.condition_tokens(condition, count, grid, budget)
         indices = known.long()  # nothing is known, or all is about to be encoded
         if images is not None:
             indices = encode_within(self.tokenizer, images, budget, on_progress)
@@ -347,7 +347,7 @@ class Synthesizer(nn.Module):
         budget = self._budget(memory)
         indices = encode_within(self.tokenizer, images, budget)
         grid = (indices.shape[1], indices.shape[2])
-        condition_tokens = self._condition_tokens(condition, indices.shape[0], grid, budget)
+        condition_tokens = self.condition_tokens(condition, indices.shape[0], grid, budget)
         scores = score_grids(
             self.prior,
             condition_tokens,
@@ -375,9 +375,10 @@ class Synthesizer(nn.Module):
             factor=self.tokenizer.downsample_factor,
         )
 
-    def _condition_tokens(
+    def condition_tokens(
         self, condition: Condition | None, count: int, grid: tuple[int, int], memory: int
     ) -> ConditionTokens:
+        """What steers ``count`` images of the token grid ``grid``, as the prior reads it."""
         asked = partial(self.conditioner.asked, memory=memory, has_null=self.config.has_null_tokens)
         return asked(condition, count, grid, window=self.usable_window(grid)).to(self._device)
 

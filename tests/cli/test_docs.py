@@ -108,6 +108,7 @@ def workplace(tmp_path_factory, write_images) -> Path:
     miniatures.grand_challenge(root / "agc", games={"pinball": [41, 41], "qbert": [41]})
     if importlib.util.find_spec("transformers"):
         networks.save("segformer", root / "segformer")
+        networks.save_judge("CLIPModel", root / "clip")
     for case, folder in (("vqmodel_tiny", "vqgan_imagenet_f16_1024"), ("net2net_class", "cin_transformer")):
         for part in ("checkpoints", "configs"):
             (root / folder / part).mkdir(parents=True)
@@ -135,8 +136,8 @@ def commands(block: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name)
 def test_the_blocks_of_a_page_run(page, workplace, tmp_path, monkeypatch, capsys):
-    text = re.sub(r"steps([ =])\d{3,}", r"steps\g<1>3", page.read_text(encoding="utf-8"))
-    if "segformer/" in text:
+    text = re.sub(r"(steps(?:-each)?[ =])\d{3,}", r"\g<1>3", page.read_text(encoding="utf-8"))
+    if "segformer/" in text or "clip/" in text:
         pytest.importorskip(
             "transformers", reason="transformers is not installed: pip install vqgan[extract]"
         )

@@ -27,6 +27,7 @@ COMMANDS = {
     "sample": ("vqgan.cli.drawing", "new images"),
     "complete": ("vqgan.cli.drawing", "the rest of given images"),
     "dream": ("vqgan.cli.dreaming", "the next frames of a game, from frames and actions"),
+    "imagine": ("vqgan.cli.imagining", "pictures of what words say, as a text-image model judges"),
     "score": ("vqgan.cli.scoring", "how probable each part of an image is"),
     "extract": ("vqgan.cli.extraction", "depth, labels, edges and other conditions of photographs"),
     "convert": ("vqgan.cli.convert", "published checkpoints -> one file of ours"),
@@ -41,9 +42,10 @@ COMMANDS = {
 
 def flags_of(name: str) -> type[Any]:
     """The flags of a command: ``train prior`` has those of ``training_commands.TrainPrior``."""
-    from vqgan.cli import commands, training_commands
+    from vqgan.cli import commands, imagine_flags, training_commands
 
-    module = training_commands if name.startswith(("train ", "demo")) else commands
+    modules = {"train": training_commands, "demo": training_commands, "imagine": imagine_flags}
+    module = modules.get(name.partition(" ")[0], commands)
     return getattr(module, name.title().replace(" ", ""))
 
 

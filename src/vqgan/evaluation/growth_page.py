@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from vqgan.images import Pixels, read_pixels, save_apng, save_png, smaller
@@ -85,8 +86,35 @@ class GrowthPage:
                     earlier.unlink()
         path = self._folder / f"frame-{len(self._frames):04d}.png"
         save_png(image, path, {"step": str(step), "total": str(total), **self._info})
+        self._frames.append(Frame(path, self._caption(step, total, what), windows, newest))
+
+    def go_on(self, last: int, what: str) -> None:
+        """Takes up the frames of an earlier drawing that was stopped, up to a step, and removes those after it.
+
+        Args:
+            last: The step.
+            what: As of :meth:`add`. Outlines are not taken up.
+
+        Raises:
+            OutputError: If a frame cannot be read or removed.
+        """
+        with output_errors(self._folder):
+            for path in filter(is_ours, sorted(self._folder.glob("frame-[0-9][0-9][0-9][0-9].png"))):
+                with Image.open(path) as picture:
+                    step, total = (int(picture.info[name]) for name in ("step", "total"))
+                if step <= last:
+                    self._frames.append(Frame(path, self._caption(step, total, what), (), ()))
+                else:
+                    path.unlink()
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the frames."""
+        return [frame.path for frame in self._frames]
+
+    def _caption(self, step: int, total: int, what: str) -> str:
         seed = f", seed {self._info['seed']}" if "seed" in self._info else ""
-        self._frames.append(Frame(path, f"{step} of {total} {what}{seed}", windows, newest))
+        return f"{step} of {total} {what}{seed}"
 
     def finish(self, shape: tuple[int, ...], grid: tuple[int, int]) -> list[Path]:
         """Writes ``growth.png`` and ``growth.html``, and gives their paths.

@@ -5,6 +5,7 @@ Files and data sources hold uint8 pixels (H, W, c); models hold floats (c, H, W)
 
 from vqgan.errors import printable
 from vqgan.images.edges import canny
+from vqgan.images.film import check_film, save_film
 from vqgan.images.labels import (
     MAX_LABELS,
     in_colours,

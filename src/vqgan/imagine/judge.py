@@ -52,6 +52,21 @@ class TextImageJudge:
         self._patch, self._patches = vision.patch_size, getattr(processor, "max_num_patches", 0)
         self._known: dict[str, Tensor] = {}
 
+    @property
+    def side(self) -> int:
+        """Side of the squares that it sees as they are."""
+        return self._side or math.isqrt(self._patches) * self._patch
+
+    @property
+    def bytes_per_image(self) -> int:
+        """About what one square takes from here to the end of the backward pass."""
+        vision, element = self.model.config.vision_config, self.model.logit_scale.element_size()
+        places = (self.side // self._patch) ** 2 + 1
+        layer = (
+            16 * vision.hidden_size + 3 * vision.intermediate_size + 3 * vision.num_attention_heads * places
+        )
+        return element * (vision.num_hidden_layers * places * layer + 40 * self.side**2)
+
     def similarity(self, images: Images, texts: Sequence[str]) -> Float[Tensor, "b n"]:
         """The cosine of the angle between each image and each text; arguments and errors as of both embeddings."""
         return self.embed_images(images) @ self.embed_text(texts).T

@@ -84,7 +84,12 @@ class Prior(nn.Module):
         self.apply(_initialise)
 
     def forward(
-        self, tokens: Tokens, condition_tokens: ConditionTokens, grid: tuple[int, int] | None = None
+        self,
+        tokens: Tokens,
+        condition_tokens: ConditionTokens,
+        grid: tuple[int, int] | None = None,
+        *,
+        added: Float[Tensor, "b n d"] | None = None,
     ) -> Logits:
         """Logits of every token given the true tokens before it.
 
@@ -92,6 +97,7 @@ class Prior(nn.Module):
             tokens: Of the images, in the prior's order.
             condition_tokens: What steers it.
             grid: Rows and columns, for a prior of local span.
+            added: Vectors that are added to those of the tokens, unless the span is local: zeros that carry gradients.
 
         Raises:
             ConfigError: If there is no condition token, ``m + n - 1`` exceeds the context length, or a local
@@ -102,7 +108,9 @@ class Prior(nn.Module):
                 raise ConfigError("a prior of local span needs the `grid` of the tokens")
             return self._forward_local(tokens.unflatten(1, grid), condition_tokens, self.config.span)
         sequence = self.entries(tokens[:, :-1], condition_tokens)  # the last token is not read
-        features = self._features([Group(sequence)]).unflatten(0, sequence.shape)
+        if added is not None:
+            added = F.pad(added[:, :-1], (0, 0, condition_tokens.shape[1], 0))
+        features = self._features([Group(sequence, added=added)]).unflatten(0, sequence.shape)
         return self.head(features[:, condition_tokens.shape[1] - 1 :])
 
     def _forward_local(self, indices: Indices, condition_tokens: ConditionTokens, span: LocalSpan) -> Logits:

@@ -103,14 +103,14 @@ def sequence_places(
         return torch.stack([each.div(grid[1], rounding_mode="floor"), each % grid[1]], dim=1)
 
 
-def to_tokens(values: Shaped[Tensor, "b h w"], order: TokenOrder) -> Shaped[Tensor, "b n"]:
-    """One value for each cell of a grid, as the sequence that the prior reads.
+def to_tokens(values: Shaped[Tensor, "b h w *_"], order: TokenOrder) -> Shaped[Tensor, "b n *_"]:
+    """One value (or vector) for each cell of a grid, as the sequence that the prior reads.
 
     Example:
         >>> to_tokens(torch.tensor([[[3, 4], [5, 6]]]), "alternate").tolist()
         [[3, 4, 6, 5]]
     """
-    sequence = values.flatten(1)
+    sequence = values.flatten(1, 2)
     if order == "raster":
         return sequence
     positions = token_positions(order, (values.shape[1], values.shape[2]))

@@ -1,0 +1,66 @@
+"""Decoding with gradients within a budget of memory: layers are computed again in the backward pass."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from vqgan.errors import ConfigError
+from vqgan.nn.convolution import ResidualBlock, SpatialAttention, Upsample
+from vqgan.tokenizer.autoencoder import Decoder
+from vqgan.tokenizer.memory import RESERVE, decoding
+from vqgan.tokenizer.tokenizer import Tokenizer
+from vqgan.types import Images, Latents
+
+_KEPT = {ResidualBlock: 6, SpatialAttention: 8, Upsample: 2}
+"""Maps of its own size that a layer keeps for the backward pass; others keep one."""
+
+_BACKWARD, _AGAIN = 4, 8
+"""The largest maps that exist beside what is kept: in the backward pass, and where layers are computed again."""
+
+
+def decode_with_gradient(tokenizer: Tokenizer, quantized: Latents, memory: int) -> Images:
+    """The images of codebook vectors, not clamped, for a backward pass that keeps within a budget of memory.
+
+    Where they fit, the maps of all layers are kept. Else only what goes into each layer is kept, and the layer is
+    computed again in the backward pass: the same gradient for half as much time again.
+
+    Args:
+        tokenizer: In evaluation mode.
+        quantized: Codebook vectors (b d h w), ``d = codebook_dim``.
+        memory: Bytes beside the weights.
+
+    Raises:
+        ConfigError: If ``memory`` is too little even so; the hint names a size that fits.
+    """
+    decoder, (rows, columns) = tokenizer.decoder, quantized.shape[2:]
+    whole, least = gradient_memory(tokenizer, (rows, columns), count=len(quantized))
+    if least > memory:
+        side, share = tokenizer.downsample_factor, max(0, memory - RESERVE) / (least - RESERVE)
+        fitting = "x".join(str(max(1, int(each * share**0.5)) * side) for each in (rows, columns))
+        raise ConfigError(
+            f"a step on {len(quantized)} images of {rows * side}x{columns * side} takes {least / 2**30:.1f} GB, "
+            f"`memory` is {memory / 2**30:.1f} GB",
+            hint=f"make images of {fitting} pixels, fewer at once, or give more memory",
+        )
+    if whole <= memory or not isinstance(decoder, Decoder):
+        return tokenizer.decode_latents(quantized)
+    hidden = tokenizer.from_codebook(quantized.to(tokenizer.weight.dtype))
+    for each in decoding(tokenizer, (rows, columns), count=1).maps:
+        hidden = checkpoint(each.layer, hidden, use_reentrant=False, preserve_rng_state=False)
+    last = checkpoint(_finish, decoder, hidden, use_reentrant=False, preserve_rng_state=False)
+    return F.pixel_shuffle(last, decoder.patch_size)
+
+
+def gradient_memory(tokenizer: Tokenizer, grid: tuple[int, int], *, count: int) -> tuple[int, int]:
+    """Bytes for decoding ``count`` images and the backward pass: with the maps of all layers kept, and at least."""
+    passage = decoding(tokenizer, grid, count=count)
+    sizes = [passage.map_bytes(each) for each in passage.maps]
+    kept = [_KEPT.get(type(each.layer), 1) * size for each, size in zip(passage.maps, sizes, strict=True)]
+    largest, fixed = max(sizes, default=0), 4 * passage.image_bytes
+    whole, least = sum(kept) + _BACKWARD * largest, sum(sizes) + _AGAIN * largest
+    return count * (whole + fixed) + RESERVE, count * (least + fixed) + RESERVE
+
+
+def _finish(decoder: Decoder, hidden: Latents) -> Float[Tensor, "b e h w"]:
+    return decoder.output_conv(F.silu(decoder.output_norm(hidden)))
