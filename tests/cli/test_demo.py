@@ -60,11 +60,14 @@ def test_quick_demo_writes_numbers_pictures_and_a_report_that_needs_nothing_else
         assert (demo / f"{name}.png").stat().st_size > 1000
 
 
-def test_finished_demo_run_again_only_measures(demo, monkeypatch):
+def test_finished_demo_run_again_only_measures_also_one_of_an_earlier_version(demo, monkeypatch):
     monkeypatch.setenv("VQGAN_CACHE", str(demo.parent / "cache"))
     before = RunFolder(demo / "tokenizer").newest().number
     metrics = (demo / "tokenizer" / "metrics.jsonl").read_text()
     numbers = json.loads((demo / "report.json").read_text())
+    kept = json.loads((demo / "resources.json").read_text())
+    kept["request"]["version"] = "0.0.1"
+    (demo / "resources.json").write_text(json.dumps(kept))
     assert main(["demo", "--quick", "--out", str(demo), "--device", "cpu"]) == 0
     again = json.loads((demo / "report.json").read_text())
     assert RunFolder(demo / "tokenizer").newest().number == before
@@ -83,15 +86,8 @@ def test_another_demo_in_the_same_folder_is_refused_before_anything_is_done(demo
     assert (demo / "report.json").read_bytes() == report
 
 
-def test_a_demo_of_an_earlier_version_continues_and_one_without_a_request_says_how_to_start_over(
-    demo, capsys, tmp_path, monkeypatch
-):
-    kept = json.loads((demo / "resources.json").read_text())
-    kept["request"]["version"] = "0.0.1"
-    (demo / "resources.json").write_text(json.dumps(kept))
-    monkeypatch.setenv("VQGAN_CACHE", str(demo.parent / "cache"))
-    assert main(["demo", "--quick", "--out", str(demo), "--device", "cpu"]) == 0
-    (tmp_path / "resources.json").write_text(json.dumps({"seconds": kept["seconds"]}))
+def test_a_demo_without_a_request_says_how_to_start_over(capsys, tmp_path):
+    (tmp_path / "resources.json").write_text(json.dumps({"seconds": {"prior": 1.0}}))
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "or one of an earlier version" in said

@@ -142,8 +142,8 @@ def test_doctor_names_the_extra_of_what_is_missing_and_fails_only_for_the_core(r
 def test_demo_passes_its_flags_on_and_prints_the_report(run, monkeypatch, tmp_path):
     seen = {}
 
-    def run_demo(folder, *, quick, seed, device, on_progress):
-        seen.update(folder=folder, quick=quick, seed=seed, device=device)
+    def run_demo(demo):
+        seen.update(folder=demo.folder, quick=demo.quick, seed=demo.seed, device=demo.device)
         return {"reconstruction_psnr": 30.0, "nearest_frame_psnr": 20.5}
 
     monkeypatch.setattr(vqgan.demo, "run_demo", run_demo)

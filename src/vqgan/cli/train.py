@@ -61,23 +61,23 @@ def _of_stage(flags: training_commands.TrainTokenizer) -> dict[str, Any]:
 
 def demo(flags: training_commands.Demo) -> None:
     """Runs a demo; prints its main numbers and the path of the report."""
-    from vqgan.demo import run_conditions_demo, run_demo, run_large_demo
+    from vqgan.demo import Demo, run_conditions_demo, run_demo, run_large_demo
 
     require(
         not (flags.large and flags.conditions),
         "there are `--large` and `--conditions`",
         hint="they are two demos: omit one",
     )
-    run, name = (run_large_demo, "deepfield") if flags.large else (run_demo, "demo")
-    if flags.conditions:
-        run, name = run_conditions_demo, "conditions"
+    demos = {"demo": run_demo, "deepfield": run_large_demo, "conditions": run_conditions_demo}
+    name = "conditions" if flags.conditions else "deepfield" if flags.large else "demo"
     folder = Path(flags.out or f"runs/{name}{'-quick' * flags.quick}")
     with ProgressBar() as bar:
-        numbers = run(folder, quick=flags.quick, seed=flags.seed, device=flags.device, on_progress=bar)
+        asked = Demo(folder, quick=flags.quick, seed=flags.seed, device=flags.device, on_progress=bar)
+        numbers = demos[name](asked)
     if flags.conditions:
-        asked = {name: values["sample"][0] for name, values in numbers["agreement"].items()}
-        print(f"asked game recognised {asked['class']:.0%}, edges F1 {asked['edges']:.2f}", end=", ")
-        print(f"small copy {asked['low_resolution']:.1f} dB, boxes found {asked['layout']:.0%}")
+        found = {name: values["sample"][0] for name, values in numbers["agreement"].items()}
+        print(f"asked game recognised {found['class']:.0%}, edges F1 {found['edges']:.2f}", end=", ")
+        print(f"small copy {found['low_resolution']:.1f} dB, boxes found {found['layout']:.0%}")
     elif flags.large:
         drawn, real = (numbers["textures"][which]["frechet"] for which in ("drawn", "real"))
         print(f"{numbers['tokens']} tokens in {numbers['seconds']['drawing']:.0f} s", end="; ")

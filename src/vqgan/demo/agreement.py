@@ -110,13 +110,9 @@ def boxes_found(asked: Sequence[Sequence[Box]], found: Sequence[Sequence[Box]]) 
 
 def overlap(first: Box, second: Box) -> float:
     """Intersection over union of two boxes."""
-    sides = [
-        max(
-            0.0,
-            min(first[axis] + first[axis + 2], second[axis] + second[axis + 2])
-            - max(first[axis], second[axis]),
-        )
+    across, down = (
+        min(first[axis] + first[axis + 2], second[axis] + second[axis + 2]) - max(first[axis], second[axis])
         for axis in (0, 1)
-    ]
-    both = sides[0] * sides[1]
+    )
+    both = max(0.0, across) * max(0.0, down)
     return both / max(first[2] * first[3] + second[2] * second[3] - both, 1e-12)

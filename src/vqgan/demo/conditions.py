@@ -6,22 +6,19 @@ asked for comes from held-out frames; every number stands beside that of samples
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from vqgan.data import open_source
-from vqgan.data.atari import AtariConfig, AtariSource
+from vqgan.data.atari import AtariConfig, AtariSource, open_atari
 from vqgan.demo.agreement import moving_boxes
 from vqgan.demo.conditions_report import write_conditions_report
 from vqgan.demo.measures import Frames, median_frame
-from vqgan.demo.phases import QUICK, Meter, train_stage
+from vqgan.demo.phases import Demo
 from vqgan.demo.trials import Asked, Walks, dreams, run_trials
 from vqgan.layout import Box
 from vqgan.output_files import write_json
-from vqgan.types import OnProgress
 
 GAMES = "Freeway", "Boxing", "Tennis", "Kangaroo"
 
@@ -60,8 +57,14 @@ STAGES: dict[str, tuple[str, Sequence[str]]] = {
 """What is trained: the preset and its changes. Boxes are no cells, so their prior sees everything before a token."""
 
 FEW = ("training.evaluate_every=500", "training.pictures=0")
-SMALL = (*QUICK, "training.steps=10", "training.pictures=0")
-"""What else changes in each stage: the report has pictures of its own; and what makes a stage small."""
+"""What else changes in each stage: the report has pictures of its own."""
+
+SMALL = (
+    *("training.steps=10", "training.pictures=0", "training.evaluate_images=8"),
+    "data.image_size=[48, 80]",
+)
+SMALLER = {"games-tokenizer": ["tokenizer.autoencoder.base_channels=32"], "games-prior": ["prior.depth=1"]}
+"""What makes each stage small, and what else those of a preset."""
 
 PER_GAME = 32
 """Held-out frames of each game that are asked for."""
@@ -70,22 +73,8 @@ WALKS, STEPS = 8, 15
 """Parts of held-out walks of each game that are dreamed on, and for how many frames."""
 
 
-def run_conditions_demo(
-    folder: Path,
-    *,
-    quick: bool = False,
-    seed: int = 0,
-    device: str = "auto",
-    on_progress: OnProgress | None = None,
-) -> dict[str, Any]:
+def run_conditions_demo(demo: Demo) -> dict[str, Any]:
     """Trains a tokenizer, a classifier and several priors on frames of four games, and measures what conditions do.
-
-    Args:
-        folder: Where the runs, ``boxes.json``, the pictures and the report go.
-        quick: Everything small, in a minute; the pictures then show no more than that all works.
-        seed: Of all trainings and samples.
-        device: Where to train.
-        on_progress: Told about every step.
 
     Returns:
         The numbers of ``report.json``.
@@ -94,45 +83,34 @@ def run_conditions_demo(
         ConfigError: If ale-py is not installed, or the folder holds another demo.
         Preempted: After a signal; everything is saved.
     """
-    meter = Meter(folder, {"conditions": True, "quick": quick, "seed": seed})
-    config, walks = config_of(quick=quick), config_of(quick=quick, max_frames=2_400)
-    with meter("collection"):
-        whole = open_source(config, on_progress)
-        assert isinstance(whole, AtariSource), "games are Atari's"
-        scenes = Scenes.of(whole)
-        write_json(folder / "boxes.json", scenes.coco())
-        walked = open_source(walks, on_progress, consecutive=True)
-        assert isinstance(walked, AtariSource), "games are Atari's"
+    demo.begin(conditions=True)
+    config, walks = config_of(quick=demo.quick), config_of(quick=demo.quick, max_frames=2_400)
+    layouts = demo.folder / "boxes.json"
+    with demo.phase("collection"):
+        scenes = Scenes.of(open_atari(config, demo.on_progress))
+        write_json(layouts, scenes.coco())
+        walked = open_atari(walks, demo.on_progress, consecutive=True)
     for stage, (preset, changes) in STAGES.items():
-        with meter(stage, resumed=True):
-            train_stage(
-                folder / stage,
-                preset,
-                changes=(*changes, *(SMALL if quick else FEW)),
-                data=walks if stage == "dream" else config,
-                tokenizer=None if stage in ("tokenizer", "classifier") else folder / "tokenizer",
-                conditions={"layout": folder / "boxes.json"} if stage == "boxes" else None,
-                device=device,
-                seed=seed,
-                on_progress=on_progress,
-            )
-    with meter("measurement"):
-        asked = scenes.asked(2 if quick else PER_GAME)
-        numbers = run_trials(folder, asked, seed=seed, on_progress=on_progress or (lambda progress: None))
-        numbers["dream"] = dreams(folder, walks_of(walked, 1 if quick else WALKS), seed=seed)
-    numbers |= meter.numbers() | {"quick": quick, "frames": int((~scenes.held_out).sum())}
-    write_json(folder / "report.json", numbers)
-    write_conditions_report(folder, numbers)
-    return numbers
+        demo.train(
+            stage,
+            preset,
+            (*changes, *FEW),
+            small=(*SMALL, *SMALLER.get(preset, ())),
+            data=walks if stage == "dream" else config,
+            conditions={"layout": layouts} if stage == "boxes" else None,
+        )
+    with demo.phase("measurement"):
+        numbers = run_trials(demo, scenes.asked(2 if demo.quick else PER_GAME))
+        numbers["dream"] = dreams(demo, walks_of(walked, 1 if demo.quick else WALKS))
+    numbers["frames"] = int((~scenes.held_out).sum())
+    return demo.finish(numbers, write_conditions_report)
 
 
 def config_of(*, quick: bool, max_frames: int = 1_500) -> AtariConfig:
-    """The source of the demo's frames."""
-    return (
-        AtariConfig(games=GAMES, frames=4_000, max_frames=60)
-        if quick
-        else AtariConfig(games=GAMES, frames=60_000, max_frames=max_frames)
-    )
+    """The source of the demo's frames; quickly, few frames without what is above and below."""
+    if quick:
+        return AtariConfig(games=GAMES, frames=1_000, max_frames=60, rows=(35, 83))
+    return AtariConfig(games=GAMES, frames=60_000, max_frames=max_frames)
 
 
 @dataclass(frozen=True)
@@ -148,14 +126,11 @@ class Scenes:
     @classmethod
     def of(cls, source: AtariSource) -> "Scenes":
         """Those of a source; a game's empty scene is the median of its training frames."""
-        games, held_out = source.classes, source.held_out
-        assert games is not None, "games are classes"
-        assert held_out is not None, "of the whole source it is known"
+        games, held_out = _parts(source)
         numbers = range(len(source.class_names))
         empty = np.stack([median_frame(source.images[(games == game) & ~held_out]) for game in numbers])
-        return cls(
-            source.images, games, held_out, empty, moving_boxes(source.images, empty[games], MOST_BOXES)
-        )
+        boxes = moving_boxes(source.images, empty[games], MOST_BOXES)
+        return cls(source.images, games, held_out, empty, boxes)
 
     def coco(self) -> dict[str, Any]:
         """The boxes as COCO writes them: the class of each is its game, an image's name its number in the source."""
@@ -192,16 +167,19 @@ class Scenes:
         )
 
 
+def _parts(source: AtariSource) -> tuple[Int[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """The game of each frame, and whether it is held out."""
+    assert source.classes is not None, "games are classes"
+    assert source.held_out is not None, "of the whole source it is known"
+    return source.classes, source.held_out
+
+
 def walks_of(source: AtariSource, per_game: int) -> Walks:
     """The first frames of the first held-out walks of each game that are long enough."""
-    games, held_out, steps = source.classes, source.held_out, source.steps
-    assert games is not None, "games are classes"
-    assert held_out is not None, "of the whole source it is known"
+    (games, held_out), steps, images = _parts(source), source.steps, source.images
     assert steps is not None, "the frames follow each other"
     first = np.flatnonzero(held_out & (np.diff(steps.episodes, prepend=-1) != 0))
-    length = np.bincount(steps.episodes)[steps.episodes[first]]
-    long = first[length >= 2 + STEPS]
+    long = first[np.bincount(steps.episodes)[steps.episodes[first]] >= 2 + STEPS]
     begun = np.concatenate([long[games[long] == game][:per_game] for game in range(len(source.class_names))])
     after = begun + 2 + np.arange(STEPS)[:, None]
-    images = source.images
     return Walks((images[begun], images[begun + 1]), steps.actions[after], images[after])

@@ -4,29 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vqgan.demo.report import stage_charts
+from vqgan.demo.report import write_page
 from vqgan.demo.trials import SHOWN_STEPS
-from vqgan.evaluation.report import render_report
-from vqgan.output_files import write_text
+
+_Table = list[tuple[str, ...]]
 
 AGREEMENT = {
-    "class": (
-        "class: the asked game is recognised",
-        "{:.0%}",
-        "by a classifier that was trained on real frames",
-    ),
+    "class": ("class: the asked game is recognised", "{:.0%}", "by a classifier trained on real frames"),
     "edges": ("edges: F1", "{:.2f}", "an edge is right within one pixel"),
-    "low_resolution": (
-        "small copy: PSNR",
-        "{:.1f} dB",
-        "of the picture made as small as what was asked, 24x20",
-    ),
+    "low_resolution": ("small copy: PSNR", "{:.1f} dB", "of pictures made as small as the asked one, 24x20"),
     "palette": ("palette: mIoU", "{:.2f}", "of the nearest of 16 colours in each cell of 8x8 pixels"),
-    "layout": (
-        "boxes: found",
-        "{:.0%}",
-        "something moves there: a quarter of the area of both together is shared",
-    ),
+    "layout": ("boxes: found", "{:.0%}", "something moves there, and both share a quarter of their area"),
 }
 """Each condition's number, how it is written, and what it means."""
 
@@ -49,26 +37,30 @@ MASKS = {
 
 def write_conditions_report(folder: Path, numbers: Mapping[str, Any]) -> None:
     """``report.html``: tables of agreement, of losses, of guidance and of completions, and a picture of each."""
-    seconds = numbers["seconds"]
-    text = render_report(
+    pictures = {
+        name: f"{AGREEMENT[name][0].partition(':')[0].capitalize()}: held-out frames, {asked}, samples that were asked "
+        "for it, samples without a condition from the same noise"
+        for name, asked in PICTURES.items()
+    }
+    scales, steps = ", ".join(numbers["guidance"]), ", ".join(map(str, SHOWN_STEPS))
+    pictures["guidance"] = f"Class and edges together: the asked edges, samples with guidance {scales}"
+    for name, what in MASKS.items():
+        pictures[f"completion-{name}"] = f"Held-out frames, what is given, what was drawn: {what}"
+    pictures["dream"] = (
+        f"Four walks, two rows each: the true frames after {steps} actions above, the dreamed ones below"
+    )
+    write_page(
+        folder,
         "vqgan demo --conditions",
+        numbers,
         paragraphs=[
             f"Frames of four games, {numbers['frames']:,} for training. One tokenizer, and priors that are steered: by "
             "class and boxes, by class and edges, by a small copy and a palette, by the frames before and an action. "
             f"Everything is asked from {numbers['count']} held-out frames; in brackets stands the interval of 95 % "
             "over them. A sample without a condition comes from the same prior and tells what chance gives; the "
             "reconstruction of the frame itself tells what the tokenizer allows."
-            + " This was a quick run: it shows that all works, not what it can do."
-            * numbers["quick"]
         ],
-        rows=[
-            (
-                "time",
-                f"{numbers['seconds_total']:.0f} s",
-                ", ".join(f"{phase} {value:.0f} s" for phase, value in seconds.items()),
-            ),
-            ("memory", f"{numbers['peak_memory_bytes'] / 1e9:.2f} GB", "the most of one process"),
-        ],
+        rows=[],
         tables={
             "Do samples show what was asked?": _agreement(numbers["agreement"]),
             "What a condition tells about a frame": _nats(numbers["nats"]),
@@ -76,26 +68,8 @@ def write_conditions_report(folder: Path, numbers: Mapping[str, Any]) -> None:
             "Completion": _completion(numbers["completion"]),
             "Frames dreamed on from two, one for each action": _dream(numbers["dream"]),
         },
-        pictures={
-            **{
-                folder
-                / f"{name}.png": f"{AGREEMENT[name][0].partition(':')[0].capitalize()}: held-out frames, "
-                f"{asked}, samples that were asked for it, samples without a condition from the same noise"
-                for name, asked in PICTURES.items()
-            },
-            folder / "guidance.png": "Class and edges together: the asked edges, samples with guidance "
-            + ", ".join(numbers["guidance"]),
-            **{
-                folder / f"completion-{name}.png": f"Held-out frames, what is given, what was drawn: {what}"
-                for name, what in MASKS.items()
-            },
-            folder / "dream.png": "Four walks, two rows each: the true frames after "
-            + ", ".join(map(str, SHOWN_STEPS))
-            + " actions above, the dreamed ones below",
-        },
-        charts=stage_charts(folder, [stage for stage in seconds if (folder / stage).is_dir()]),
+        pictures={folder / f"{name}.png": what for name, what in pictures.items()},
     )
-    write_text(folder / "report.html", text)
 
 
 def _interval(pattern: str, values: Sequence[float]) -> str:
@@ -103,62 +77,44 @@ def _interval(pattern: str, values: Sequence[float]) -> str:
     return f"{mean} ({low} to {high})"
 
 
-def _agreement(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("what", "asked", "without a condition", "reconstruction", "how to read it")
-    ]
+def _agreement(numbers: Mapping[str, Any]) -> _Table:
+    table: _Table = [("what", "asked", "without a condition", "reconstruction", "how to read it")]
     for name, (what, pattern, meaning) in AGREEMENT.items():
         columns = (_interval(pattern, numbers[name][each]) for each in ("sample", "free", "rebuilt"))
-        rows.append((what, *columns, meaning))
-    return rows
+        table.append((what, *columns, meaning))
+    return table
 
 
-def _nats(numbers: Mapping[str, float]) -> list[tuple[str, ...]]:
-    return [
-        ("the prior is told", "nats", "how to read it"),
-        *(
-            (name, f"{value:.3f}", "held-out loss per token: smaller is less surprised")
-            for name, value in numbers.items()
-        ),
-    ]
+def _nats(numbers: Mapping[str, float]) -> _Table:
+    meaning = "held-out loss per token: smaller is less surprised"
+    rows = [(name, f"{value:.3f}", meaning) for name, value in numbers.items()]
+    return [("the prior is told", "nats", "how to read it"), *rows]
 
 
-def _guidance(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("guidance", *(AGREEMENT[name][0] for name in ("class", "edges")), "how to read it")
-    ]
+def _guidance(numbers: Mapping[str, Any]) -> _Table:
+    names = "class", "edges"
+    table: _Table = [("guidance", *(AGREEMENT[name][0] for name in names), "how to read it")]
     for scale, both in numbers.items():
-        columns = (_interval(AGREEMENT[name][1], both[name]) for name in ("class", "edges"))
+        columns = (_interval(AGREEMENT[name][1], both[name]) for name in names)
         meaning = "as learned" if scale == "0" else f"{scale} times what the condition changes is added"
-        rows.append((scale, *columns, meaning))
-    return rows
+        table.append((scale, *columns, meaning))
+    return table
 
 
-def _completion(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        ("given", "completed", "without", "empty scene", "reconstruction", "how to read it")
-    ]
+def _completion(numbers: Mapping[str, Any]) -> _Table:
+    table: _Table = [("given", "completed", "without", "empty scene", "reconstruction", "how to read it")]
     for name, values in numbers.items():
         columns = (_interval("{:.1f} dB", values[each]) for each in ("sample", "free", "empty", "rebuilt"))
-        rows.append((MASKS[name], *columns, "PSNR inside the hole"))
-    return rows
+        table.append((MASKS[name], *columns, "PSNR inside the hole"))
+    return table
 
 
-def _dream(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [
-        (
-            "step",
-            "dreamed",
-            "last frame again",
-            "its reconstruction",
-            "reconstruction of the true frame",
-            "gain over the last frame",
-            "gain over its reconstruction",
-            "how to read it",
-        ),
-    ]
+def _dream(numbers: Mapping[str, Any]) -> _Table:
+    shown = "step", "dreamed", "last frame again", "its reconstruction", "reconstruction of the true frame"
+    gained = "gain over the last frame", "gain over its reconstruction"
+    table: _Table = [(*shown, *gained, "how to read it")]
     for step, values in enumerate(numbers["steps"], start=1):
         errors = (f"{values[name]:.0f}" for name in ("dreamed", "copied", "rebuilt_copy", "rebuilt_truth"))
         gains = (_interval("{:.0f}", values[f"over_{name}"]) for name in ("copied", "rebuilt_copy"))
-        rows.append((str(step), *errors, *gains, "mean squared error (of 255) where something moved"))
-    return rows
+        table.append((str(step), *errors, *gains, "mean squared error (of 255) where something moved"))
+    return table

@@ -11,19 +11,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.data import open_source
 from vqgan.data.sample import SampleConfig
 from vqgan.data.source import Source
 from vqgan.demo.large_report import write_large_report
-from vqgan.demo.phases import MemoryWatch, Meter, train_stages
+from vqgan.demo.phases import Demo, MemoryWatch
 from vqgan.evaluation.copies import nearest_patch
 from vqgan.evaluation.growth import write_rows
 from vqgan.evaluation.texture import Picture, cut_patches, latent_features, seam_ratio
 from vqgan.evaluation.texture_numbers import texture_numbers
-from vqgan.images import grid, read_pixels, save_png, to_float
-from vqgan.output_files import make_folder, write_json
+from vqgan.images import read_pixels, to_float
+from vqgan.output_files import make_folder
 from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import DrawnTokens, OnProgress, Progress
@@ -43,25 +42,11 @@ FRAMES, PARTS = 16, 8
 PATCH, DETAIL = 64, 192
 """Pixels of the sides of what is compared, and of what is shown in full."""
 
-PICTURE, DETAILS = "picture/sky.png", "details.png"
+PICTURE = "picture/sky.png"
 
 
-def run_large_demo(
-    folder: Path,
-    *,
-    quick: bool = False,
-    seed: int = 0,
-    device: str = "auto",
-    on_progress: OnProgress | None = None,
-) -> dict[str, Any]:
+def run_large_demo(demo: Demo) -> dict[str, Any]:
     """Trains both stages on the Hubble Deep Field, draws a sky and measures it; an interrupted demo continues.
-
-    Args:
-        folder: Where ``tokenizer/``, ``prior/``, ``picture/`` and the report go.
-        quick: Everything small, in under a minute; the picture then shows no more than that all works.
-        seed: Of both trainings and of the picture.
-        device: Where to train and to draw.
-        on_progress: Told about every step.
 
     Returns:
         The numbers of ``report.json``.
@@ -71,28 +56,23 @@ def run_large_demo(
         OutputError: If a file cannot be written.
         Preempted: After a signal; everything is saved.
     """
-    meter = Meter(folder, {"large": True, "quick": quick, "seed": seed})
-    report, small = on_progress or (lambda _: None), QUICK_STAGES if quick else None
-    train_stages(folder, meter, "deepfield", small=small, device=device, seed=seed, on_progress=report)
-    model = load(folder / "prior", device=device)
-    assert isinstance(model, Synthesizer), "a prior's run holds a synthesizer"
-    drawing = _draw(folder / PICTURE, model, QUICK_SIDE if quick else SIDE, seed, meter, report)
-    with meter("measurement"):
-        measured = _measure(folder, model.cpu(), report)
+    demo.begin(large=True)
+    for stage, small in QUICK_STAGES.items():
+        demo.train(stage, f"deepfield-{stage}", small=small)
+    model = demo.prior(device=demo.device)
+    drawing = _draw(demo, model, QUICK_SIDE if demo.quick else SIDE)
+    with demo.phase("measurement"):
+        measured = _measure(demo, model.cpu())
     numbers = {
         **drawing,
         **measured,
         "window": model.config.window[0] * model.tokenizer.downsample_factor,
         "downsample_factor": model.tokenizer.downsample_factor,
-        "tokenizer_heldout_psnr": _last(folder / "tokenizer", "heldout_psnr"),
-        "prior_heldout_loss": _last(folder / "prior", "heldout_loss"),
+        "tokenizer_heldout_psnr": _last(demo.folder / "tokenizer", "heldout_psnr"),
+        "prior_heldout_loss": _last(demo.folder / "prior", "heldout_loss"),
         "uniform_loss": math.log(model.tokenizer.codebook_size),
-        "quick": quick,
-        **meter.numbers(),
     }
-    write_json(folder / "report.json", numbers)
-    write_large_report(folder, numbers)
-    return numbers
+    return demo.finish(numbers, write_large_report)
 
 
 class _Pace:
@@ -112,17 +92,15 @@ class _Pace:
         return [(until - since) / (end - start) for (start, since), (end, until) in pairs]
 
 
-def _draw(
-    path: Path, model: Synthesizer, side: int, seed: int, meter: Meter, on_progress: OnProgress
-) -> dict[str, Any]:
+def _draw(demo: Demo, model: Synthesizer, side: int) -> dict[str, Any]:
     """Draws the picture, with pyramid and growth; what that took."""
+    path, size, pace = demo.folder / PICTURE, (side, side), _Pace(demo.on_progress)
     make_folder(path.parent)
-    size, pace = (side, side), _Pace(on_progress)
     with MemoryWatch() as memory:
-        with meter("drawing"):
-            bands = model.sample_rows(size, settings=SamplingSettings(seed=seed), on_progress=pace)
-        with meter("decoding"):
-            info = {"command": "demo", "seed": str(seed), "size": f"{side}x{side}"}
+        with demo.phase("drawing"):
+            bands = model.sample_rows(size, settings=SamplingSettings(seed=demo.seed), on_progress=pace)
+        with demo.phase("decoding"):
+            info = {"command": "demo", "seed": str(demo.seed), "size": f"{side}x{side}"}
             channels = model.tokenizer.image_channels
             write_rows(bands, path, size, channels=channels, info=info, frames=FRAMES)
     return {
@@ -134,20 +112,20 @@ def _draw(
     }
 
 
-def _measure(folder: Path, model: Synthesizer, on_progress: OnProgress) -> dict[str, Any]:
+def _measure(demo: Demo, model: Synthesizer) -> dict[str, Any]:
     """The textures of the picture, of the real one and of its reconstruction; how near unseen patches come by chance.
 
     Also writes details of the picture beside real ones.
     """
-    whole = open_source(SampleConfig(names=("hubble",)), on_progress)
+    whole = open_source(SampleConfig(names=("hubble",)), demo.on_progress)
     (trained,), heldout = (_pictures(whole.part(split)) for split in ("train", "heldout"))
-    drawn, factor = to_float(read_pixels(folder / PICTURE, 3)), model.tokenizer.downsample_factor
+    drawn, factor = to_float(read_pixels(demo.folder / PICTURE, 3)), model.tokenizer.downsample_factor
     rebuilt, window = model.reconstruct(trained[None])[0].clamp(-1, 1), model.config.window[0] * factor
     training = [trained, trained.flip(2)]  # mirrored too, as crops were in training
     features = latent_features(model.tokenizer)
     found: dict[str, Mapping[str, float]] = {}
     for number, (name, picture) in enumerate({"drawn": drawn, "real": trained, "rebuilt": rebuilt}.items()):
-        on_progress(Progress("measuring", number + 1, 3))
+        demo.on_progress(Progress("measuring", number + 1, 3))
         known = training if name == "drawn" else training[:1]  # the others are near their own place
         rows, columns = seam_ratio(picture, window, step=factor)
         found[name] = {
@@ -159,7 +137,7 @@ def _measure(folder: Path, model: Synthesizer, on_progress: OnProgress) -> dict[
         }
     real = _detail(heldout[0])
     details = torch.stack([_detail(drawn), real, model.reconstruct(real[None])[0]])
-    save_png(grid(details, columns=3), folder / DETAILS, {"command": "demo"})
+    demo.save("details", details, columns=3)
     unseen = torch.cat([cut_patches(square, PATCH) for square in heldout])
     nearest = nearest_patch(model.reconstruct(unseen), training).distance.median()
     return {"textures": found, "heldout_nearest": float(nearest)}

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqgan.demo.report import stage_charts
-from vqgan.evaluation.report import Chart, render_report
-from vqgan.output_files import write_text
+from vqgan.demo.report import filled, write_page
+from vqgan.evaluation.report import Chart
 
 TEXTURES = {
     "frechet": (
@@ -70,8 +69,6 @@ _ROWS = [
         "{prior_heldout_loss:.3f} nats",
         "guessing costs {uniform_loss:.3f} nats",
     ),
-    ("time", "{seconds_total:.0f} s", "{phases}"),
-    ("memory", "{gigabytes:.2f} GB", "the most of one process, training included"),
 ]
 """The numbers of the report: what, the value, and how to read it."""
 
@@ -88,28 +85,26 @@ def write_large_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         "last": 1000 * paces[-1],
         "drawing_gigabytes": numbers["drawing_memory_bytes"] / 1e9,
         "before_gigabytes": numbers["memory_before_drawing_bytes"] / 1e9,
-        "phases": ", ".join(f"{phase} {value:.0f} s" for phase, value in seconds.items()),
-        "gigabytes": numbers["peak_memory_bytes"] / 1e9,
     }
     drawn = sorted((folder / "picture" / "frames").glob("frame-*.png"))[-1]
     part = height / len(paces)
     pace = [((number + 0.5) * part, 1000 * each) for number, each in enumerate(paces)]
     window = numbers["window"]
-    text = render_report(
+    write_page(
+        folder,
         "vqgan demo --large",
+        numbers,
         paragraphs=[
             f"A sky of {height}x{width} pixels, drawn token by token. Both stages learned from crops of the left four "
             f"fifths of the Hubble Deep Field (NASA), the prior from {window}x{window} pixels each; the right fifth "
             "was held out. The last rows of the table tell whether anything was copied."
-            + " This was a quick run: it shows that all works, not what it can do."
-            * numbers["quick"]
         ],
         links={
             "picture/sky.html": "Zoom into the picture",
             "picture/frames/growth.html": "Watch it grow",
             "picture/sky.png": "The picture as one file",
         },
-        rows=[(what, value.format_map(shown), read.format_map(shown)) for what, value, read in _ROWS],
+        rows=filled(_ROWS, shown),
         tables={"The drawn sky and the real one": _textures(numbers)},
         pictures={
             drawn: f"The drawn sky, {height}x{width} pixels, made smaller",
@@ -119,10 +114,8 @@ def write_large_report(folder: Path, numbers: Mapping[str, Any]) -> None:
             "What a token costs, from top to bottom (fewer rows are drawn abreast at both ends)": Chart(
                 "ms", {"milliseconds for each token": pace}, "row of pixels", low=0.0
             ),
-            **stage_charts(folder),
         },
     )
-    write_text(folder / "report.html", text)
 
 
 def _textures(numbers: Mapping[str, Any]) -> list[tuple[str, ...]]:

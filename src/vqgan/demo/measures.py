@@ -7,7 +7,6 @@ training frame; for tokens, in nats each, uniform, frequencies at each position,
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -96,38 +95,20 @@ def moving_pixels(frames: Frames, background: Frames) -> Bool[np.ndarray, "n H W
     return (difference > MOVING_THRESHOLD).any(axis=3)
 
 
-class MovingErrors(NamedTuple):
+def moving_errors(
+    last: Frames, truth: UInt8[np.ndarray, "t n H W c"], shown: Frames | UInt8[np.ndarray, "t n H W c"]
+) -> Float[np.ndarray, "t n"]:
     """Mean squared error (of 255) over the pixels that moved, for each step and game; not a number where none did.
 
-    Attributes:
-        dreamed: Of the dreamed frames.
-        copied: Of the last given frame, were it shown again.
-    """
-
-    dreamed: Float[np.ndarray, "t n"]
-    copied: Float[np.ndarray, "t n"]
-
-
-def moving_errors(
-    last: Frames, truth: UInt8[np.ndarray, "t n H W c"], dreamed: UInt8[np.ndarray, "t n H W c"]
-) -> MovingErrors:
-    """How far dreamed frames are from the true ones, where these differ from the last given frame.
-
     Args:
-        last: Of each game the last given frame.
+        last: Of each game the last given frame; what differs from it has moved.
         truth: The true frames after it, of each step and game.
-        dreamed: The dreamed ones.
+        shown: What is shown in their place: at each step, or the same at all.
     """
     moved = (truth != last).any(axis=-1)
     counts = moved.sum(axis=(2, 3)) * last.shape[-1]
-
-    def error(frames: Frames | UInt8[np.ndarray, "t n H W c"]) -> Float[np.ndarray, "t n"]:
-        squares = (frames.astype(np.float64) - truth) ** 2 * moved[..., None]
-        return np.divide(
-            squares.sum(axis=(2, 3, 4)), counts, where=counts > 0, out=np.full(counts.shape, np.nan)
-        )
-
-    return MovingErrors(error(dreamed), error(last))
+    sums = ((shown.astype(np.float64) - truth) ** 2 * moved[..., None]).sum(axis=(2, 3, 4))
+    return np.divide(sums, counts, where=counts > 0, out=np.full(counts.shape, np.nan))
 
 
 def _batches(phase: str, count: int, on_progress: OnProgress) -> Iterator[slice]:

@@ -5,137 +5,149 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.data import SourceConfig
 from vqgan.errors import require
+from vqgan.images import grid, save_png
 from vqgan.output_files import make_folder, write_json
 from vqgan.runs import train
-from vqgan.types import OnProgress
+from vqgan.synthesizer import Synthesizer
+from vqgan.types import Images, OnProgress
 
 QUICK = ("training.steps=30", "training.batch_size=4", "training.evaluate_images=64", "training.pictures=4")
-"""What makes both stages of a demo small."""
+"""What makes the stages of a demo small."""
 
 _BETWEEN_LOOKS = 0.02
 """Seconds."""
 
 
-class Meter:
-    """Time of each phase and the most memory of a process, over interruptions too.
+class Demo:
+    """A demo in its folder: what is asked for, and the time of each phase and the most memory, over interruptions too.
 
     Args:
-        folder: The demo's folder, in which they are kept.
-        request: What the demo is a function of.
-
-    Raises:
-        ConfigError: If the folder holds a demo of another request.
+        folder: Where its runs, its pictures and its report go.
+        quick: Everything small, in a minute or less; the pictures then show no more than that all works.
+        seed: Of all trainings and samples.
+        device: Where to train.
+        on_progress: Told about every step.
     """
 
-    def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
-        self._path = folder / "resources.json"
-        self.kept: dict[str, Any] = {"request": request, "seconds": {}, "peak_memory_bytes": 0}
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        quick: bool = False,
+        seed: int = 0,
+        device: str = "auto",
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.folder, self.quick, self.seed, self.device = folder, quick, seed, device
+        self.on_progress: OnProgress = on_progress or (lambda progress: None)
+        self._path, self._kept = folder / "resources.json", dict[str, Any]()
+
+    def begin(self, **kind: bool) -> None:
+        """Makes the folder, or goes on in it.
+
+        Raises:
+            ConfigError: If it holds a demo of another request, or of another ``kind``.
+        """
+        request = {**kind, "quick": self.quick, "seed": self.seed}
+        self._kept = {"request": request, "seconds": {}, "peak_memory_bytes": 0}
         if self._path.exists():
-            self.kept |= {"request": {}} | json.loads(self._path.read_text(encoding="utf-8"))
+            self._kept |= {"request": {}} | json.loads(self._path.read_text(encoding="utf-8"))
         require(
-            self.kept["request"].items() >= request.items(),
-            f"`{folder}` holds another demo (large, quick or not, other images or seed), or one of an earlier version",
+            self._kept["request"].items() >= request.items(),
+            f"`{self.folder}` holds another demo (large, quick or not, other images or seed), or one of an earlier "
+            "version",
             hint="give another folder with `out=`, or remove this one to start over",
         )
-        make_folder(folder)
-        write_json(self._path, self.kept)
+        make_folder(self.folder)
+        write_json(self._path, self._kept)
 
     @contextmanager
-    def __call__(self, phase: str, *, resumed: bool = False) -> Iterator[None]:
+    def phase(self, name: str, *, resumed: bool = False) -> Iterator[None]:
         """Measures a block; the time of a ``resumed`` one is added to what it took before."""
         begun = time.perf_counter()
-        before = self.kept["seconds"].get(phase, 0.0) if resumed else 0.0
+        before = self._kept["seconds"].get(name, 0.0) if resumed else 0.0
         try:
             yield
         finally:
-            self.kept["seconds"][phase] = before + time.perf_counter() - begun
-            self.kept["peak_memory_bytes"] = max(self.kept["peak_memory_bytes"], peak_memory())
-            write_json(self._path, self.kept)
+            self._kept["seconds"][name] = before + time.perf_counter() - begun
+            self._kept["peak_memory_bytes"] = max(self._kept["peak_memory_bytes"], peak_memory())
+            write_json(self._path, self._kept)
 
-    def numbers(self) -> dict[str, Any]:
-        """What a report says: seconds of each phase and of all, and the most memory in bytes."""
-        seconds = self.kept["seconds"]
-        kept = {name: self.kept[name] for name in ("seconds", "peak_memory_bytes")}
-        return {**kept, "seconds_total": sum(seconds.values())}
+    def train(
+        self,
+        stage: str,
+        preset: str,
+        changes: Sequence[str] = (),
+        *,
+        small: Sequence[str] = (),
+        data: SourceConfig | None = None,
+        conditions: Mapping[str, str | Path] | None = None,
+    ) -> None:
+        """Trains a stage in a folder of its name and as a phase, or continues its run; priors on the stage `tokenizer`.
 
+        Args:
+            stage: Its name.
+            preset: What is trained.
+            changes: Overrides of the preset.
+            small: What else changes in a quick demo, beside ``QUICK``.
+            data: In place of the preset's source.
+            conditions: As in :func:`~vqgan.runs.train`.
 
-def train_stages(
-    folder: Path,
-    meter: Meter,
-    presets: str,
-    *,
-    small: Mapping[str, Sequence[str]] | None = None,
-    data: SourceConfig | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    on_progress: OnProgress | None = None,
-) -> None:
-    """Trains ``tokenizer/`` and ``prior/`` in the demo's folder, or continues their runs.
-
-    Args:
-        folder: The demo's folder.
-        meter: Measures each stage as a phase.
-        presets: The name of both without the stage.
-        small: Changes of each stage's preset beside ``QUICK``; None trains the presets as they are.
-        data: In place of the presets' source.
-        device: Where to train.
-        seed: Of both trainings.
-        on_progress: Told about every step.
-
-    Raises:
-        ConfigError: If a package that has the data is not installed.
-        Preempted: After a signal; everything is saved.
-    """
-    for stage in ("tokenizer", "prior"):
-        with meter(stage, resumed=True):
-            train_stage(
-                folder / stage,
-                f"{presets}-{stage}",
-                changes=() if small is None else (*QUICK, *small[stage]),
+        Raises:
+            ConfigError: If a package that has the data is not installed.
+            Preempted: After a signal; everything is saved.
+        """
+        out = self.folder / stage
+        started = partial(train, device=self.device, on_progress=self.on_progress)
+        with self.phase(stage, resumed=True):
+            if RunFolder(out).numbers():
+                started(None, resume=out)
+                return
+            started(
+                preset,
                 data=data,
-                tokenizer=folder / "tokenizer" if stage == "prior" else None,
-                device=device,
-                seed=seed,
-                on_progress=on_progress,
+                out=out,
+                tokenizer=self.folder / "tokenizer" if preset.endswith("-prior") else None,
+                conditions=conditions,
+                overrides=(*changes, *((*QUICK, *small) if self.quick else ())),
+                precision="auto",  # everything is measured in fp32
+                seed=self.seed,
             )
 
+    def prior(self, stage: str = "prior", *, device: str = "cpu") -> Synthesizer:
+        """The trained model of a stage."""
+        model = load(self.folder / stage, device=device)
+        assert isinstance(model, Synthesizer), "a prior's run holds a synthesizer"
+        return model
 
-def train_stage(
-    out: Path,
-    preset: str,
-    *,
-    changes: Sequence[str],
-    data: SourceConfig | None,
-    tokenizer: Path | None,
-    conditions: Mapping[str, str | Path] | None = None,
-    device: str,
-    seed: int,
-    on_progress: OnProgress | None,
-) -> None:
-    """Trains a preset with some changes, or continues its run; the arguments are those of :func:`~vqgan.runs.train`."""
-    if RunFolder(out).numbers():
-        train(None, resume=out, device=device, on_progress=on_progress)
-        return
-    train(
-        preset,
-        data=data,
-        out=out,
-        tokenizer=tokenizer,
-        conditions=conditions,
-        overrides=changes,
-        device=device,
-        precision="auto",  # everything is measured in fp32
-        seed=seed,
-        on_progress=on_progress,
-    )
+    def save(self, name: str, pictures: Images, *, columns: int, scale: int = 1) -> None:
+        """Writes pictures side by side as ``NAME.png``, each pixel ``scale`` times as wide and high."""
+        large = pictures.float().cpu().repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+        save_png(grid(large, columns=columns), self.folder / f"{name}.png", {"command": "demo"})
+
+    def finish(
+        self, numbers: Mapping[str, Any], write_report: Callable[[Path, Mapping[str, Any]], None]
+    ) -> dict[str, Any]:
+        """Writes ``report.json`` and the report; gives the numbers of both, with the seconds of each phase and of all.
+
+        Raises:
+            OutputError: If a file cannot be written.
+        """
+        kept = {name: self._kept[name] for name in ("seconds", "peak_memory_bytes")}
+        whole = {**numbers, "quick": self.quick, **kept, "seconds_total": sum(kept["seconds"].values())}
+        write_json(self.folder / "report.json", whole)
+        write_report(self.folder, whole)
+        return whole
 
 
 def peak_memory() -> int:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.evaluation.report import Chart, read_charts, render_report
+from vqgan.evaluation.report import Chart, Row, read_charts, render_report
 from vqgan.output_files import write_text
 from vqgan.training.report import CHARTS
+
+QUICK_RUN = "This was a quick run: it shows that all works, not what it can do."
 
 ROWS = [
     (
@@ -32,8 +34,6 @@ ROWS = [
         "previous token {previous_token_loss:.3f} nats, frequency at the position {position_frequency_loss:.3f} nats, "
         "uniform {uniform_loss:.3f} nats",
     ),
-    ("time", "{seconds_total:.0f} s", "{phases}"),
-    ("memory", "{gigabytes:.2f} GB", "the most of one process"),
 ]
 """The numbers of the report: what, the value, and what it is to be compared with."""
 
@@ -60,22 +60,50 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         "codes.png": "What each code stands for, the most frequent first",
         "tokenizer/images/training.png": "One reconstruction over the training",
     }
-    phases = ", ".join(f"{phase} {value:.0f} s" for phase, value in numbers["seconds"].items())
-    shown = {**numbers, "phases": phases, "gigabytes": numbers["peak_memory_bytes"] / 1e9}
-    text = render_report(
+    write_page(
+        folder,
         "vqgan demo",
+        numbers,
         paragraphs=paragraphs,
-        rows=[(what, value.format_map(shown), compared.format_map(shown)) for what, value, compared in ROWS],
+        rows=filled(ROWS, numbers),
         pictures={folder / name: caption for name, caption in pictures.items()},
-        charts=stage_charts(folder),
     )
-    write_text(folder / "report.html", text)
 
 
-def stage_charts(folder: Path, stages: Sequence[str] = ("tokenizer", "prior")) -> dict[str, Chart]:
-    """The curves of the stages in a demo's folder."""
-    return {
+def filled(rows: Sequence[Row], numbers: Mapping[str, Any]) -> list[Row]:
+    """Rows with the numbers in the places of their names."""
+    return [(what, value.format_map(numbers), read.format_map(numbers)) for what, value, read in rows]
+
+
+def write_page(
+    folder: Path,
+    title: str,
+    numbers: Mapping[str, Any],
+    *,
+    paragraphs: Sequence[str],
+    rows: Sequence[Row],
+    charts: Mapping[str, Chart] | None = None,
+    **parts: Any,
+) -> None:
+    """``report.html`` of a demo: beside what is given, as in ``render_report``, what it took and its stages' curves."""
+    seconds = numbers["seconds"]
+    phases = ", ".join(f"{phase} {value:.0f} s" for phase, value in seconds.items())
+    curves = {
         f"{stage.capitalize()}: {title}": chart
-        for stage in stages
+        for stage in seconds
+        if (folder / stage).is_dir()
         for title, chart in read_charts(RunFolder(folder / stage).metrics, CHARTS).items()
     }
+    memory = f"{numbers['peak_memory_bytes'] / 1e9:.2f} GB"
+    text = render_report(
+        title,
+        paragraphs=[*paragraphs, *[QUICK_RUN] * numbers["quick"]],
+        rows=[
+            *rows,
+            ("time", f"{numbers['seconds_total']:.0f} s", phases),
+            ("memory", memory, "the most of one process, training included"),
+        ],
+        charts={**(charts or {}), **curves},
+        **parts,
+    )
+    write_text(folder / "report.html", text)

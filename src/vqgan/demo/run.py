@@ -1,14 +1,12 @@
 """The demo: collect frames, train both stages, measure them on held-out frames, write pictures and a report."""
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from vqgan.checkpoints.load import load
 from vqgan.data import SourceConfig, open_source
 from vqgan.data.atari import AtariConfig, AtariSource
 from vqgan.data.digits import DigitsConfig
@@ -21,40 +19,22 @@ from vqgan.demo.measures import (
     prior_numbers,
     reconstruction_numbers,
 )
-from vqgan.demo.phases import Meter, train_stages
+from vqgan.demo.phases import Demo
 from vqgan.demo.report import write_demo_report
 from vqgan.errors import ConfigError
-from vqgan.images import grid, save_png, to_float, to_uint8
-from vqgan.output_files import write_json
+from vqgan.images import to_float, to_uint8
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import OnProgress
 
 SAMPLE_TOP_P = 0.95
 """Samples and completions omit the least probable codes, which together have 5 %."""
 
-SCALE = 3
-"""Pictures of small frames are enlarged this many times, pixel by pixel."""
-
 QUICK_STAGES = {"tokenizer": ["tokenizer.autoencoder.base_channels=32"], "prior": ["prior.depth=2"]}
 """What else makes each stage of the demo small."""
 
 
-def run_demo(
-    folder: Path,
-    *,
-    quick: bool = False,
-    seed: int = 0,
-    device: str = "auto",
-    on_progress: OnProgress | None = None,
-) -> dict[str, Any]:
+def run_demo(demo: Demo) -> dict[str, Any]:
     """Trains and measures both stages; an interrupted demo continues where it was.
-
-    Args:
-        folder: Where ``tokenizer/``, ``prior/``, the pictures and the report go.
-        quick: Everything small, in under a minute; the pictures then show no more than that all works.
-        seed: Of both trainings and of the samples.
-        device: Where to train.
-        on_progress: Told about every step.
 
     Returns:
         The numbers of ``report.json``.
@@ -63,27 +43,16 @@ def run_demo(
         ConfigError: If neither ale-py nor scikit-learn is installed, or the folder holds another demo.
         Preempted: After a signal; everything is saved.
     """
-    source = _source(quick)
+    source = _source(demo.quick)
     digits = isinstance(source, DigitsConfig)
-    meter = Meter(folder, {"quick": quick, "seed": seed, "digits": digits})
-    with meter("collection"):
-        frames = _frames(source, on_progress)
-    train_stages(
-        folder,
-        meter,
-        "digits" if digits else "demo",
-        small=QUICK_STAGES if quick else None,
-        data=source,
-        device=device,
-        seed=seed,
-        on_progress=on_progress,
-    )
-    with meter("measurement"):
-        numbers = _measure(folder, digits, frames, seed, on_progress or (lambda progress: None))
-    numbers |= meter.numbers()
-    write_json(folder / "report.json", numbers)
-    write_demo_report(folder, numbers)
-    return numbers
+    demo.begin(digits=digits)
+    with demo.phase("collection"):
+        frames = _frames(source, demo.on_progress)
+    for stage, small in QUICK_STAGES.items():
+        demo.train(stage, f"{'digits' if digits else 'demo'}-{stage}", small=small, data=source)
+    with demo.phase("measurement"):
+        numbers = _measure(demo, digits, frames)
+    return demo.finish(numbers, write_demo_report)
 
 
 def _source(quick: bool) -> SourceConfig:
@@ -99,7 +68,7 @@ def _source(quick: bool) -> SourceConfig:
     )
 
 
-def _frames(config: SourceConfig, on_progress: OnProgress | None) -> RoomFrames:
+def _frames(config: SourceConfig, on_progress: OnProgress) -> RoomFrames:
     """All frames of a source, and the room of each; digits have their class in its place."""
     whole, arrays = open_source(config, on_progress), list[Any]()
     for part in (whole.part("train"), whole.part("heldout")):
@@ -109,12 +78,9 @@ def _frames(config: SourceConfig, on_progress: OnProgress | None) -> RoomFrames:
     return RoomFrames(*arrays).without_seen()
 
 
-def _measure(
-    folder: Path, digits: bool, frames: RoomFrames, seed: int, on_progress: OnProgress
-) -> dict[str, Any]:
+def _measure(demo: Demo, digits: bool, frames: RoomFrames) -> dict[str, Any]:
     """All numbers, and all pictures but the curves."""
-    synthesizer = load(folder / "prior", device="cpu")
-    assert isinstance(synthesizer, Synthesizer), "a prior's run holds a synthesizer"
+    synthesizer, on_progress = demo.prior(), demo.on_progress
     tokenizer = synthesizer.tokenizer
     train_grids = encode_frames(tokenizer, frames.train, on_progress)
     grids = encode_frames(tokenizer, frames.heldout, on_progress)
@@ -123,8 +89,9 @@ def _measure(
     numbers, moving = reconstruction_numbers(frames, reconstructions, grids, tokenizer.codebook_size)
     chosen = busy_frames(frames.heldout_rooms, moving.mean(axis=(1, 2)))
     labels = None if classes is None else classes[chosen].tolist()
-    _draw(folder, synthesizer, frames.heldout[chosen], reconstructions[chosen], labels, seed)
-    _save(folder / "codes.png", codebook_mosaic(reconstructions, grids, tokenizer.codebook_size), columns=32)
+    _draw(demo, synthesizer, frames.heldout[chosen], reconstructions[chosen], labels)
+    codes = codebook_mosaic(reconstructions, grids, tokenizer.codebook_size)
+    _save(demo, "codes", codes, 32)
     return {
         **numbers,
         **prior_numbers(synthesizer, train_grids, grids, classes, on_progress),
@@ -155,30 +122,24 @@ def busy_frames(rooms: Int[np.ndarray, " n"], moving_share: Float[np.ndarray, " 
 
 
 def _draw(
-    folder: Path,
-    synthesizer: Synthesizer,
-    frames: Frames,
-    reconstructions: Frames,
-    classes: list[int] | None,
-    seed: int,
+    demo: Demo, model: Synthesizer, frames: Frames, reconstructions: Frames, classes: list[int] | None
 ) -> None:
     """The pictures of reconstructions, new samples and completions."""
-    _save(folder / "reconstructions.png", np.concatenate([frames, reconstructions]), columns=len(frames))
-    name = synthesizer.conditioner.name
+    columns, name = len(frames), model.conditioner.name
+    how: dict[str, Any] = {"seed": demo.seed, "top_p": SAMPLE_TOP_P}
+    _save(demo, "reconstructions", np.concatenate([frames, reconstructions]), columns)
     condition = None if classes is None else {name: [label % 10 for label in range(16)]}
-    samples = synthesizer.sample(16, condition=condition, seed=seed, top_p=SAMPLE_TOP_P)
-    _save(folder / "samples.png", to_uint8(samples).numpy(), columns=8)
+    _save(demo, "samples", to_uint8(model.sample(16, condition=condition, **how)).numpy(), 8)
     half = frames.copy()
     half[:, frames.shape[1] // 2 :] = 128
-    twice, (rows, columns) = to_float(np.concatenate([frames, frames])), synthesizer.config.window
-    known = torch.zeros(len(twice), rows, columns, dtype=torch.bool)
+    twice, (rows, _) = to_float(np.concatenate([frames, frames])), model.config.window
+    known = torch.zeros(len(twice), *model.config.window, dtype=torch.bool)
     known[:, : rows // 2] = True
     condition = None if classes is None else {name: 2 * classes}
-    completed = to_uint8(synthesizer.complete(twice, known, condition, seed=seed, top_p=SAMPLE_TOP_P))
-    _save(folder / "completions.png", np.concatenate([frames, half, completed.numpy()]), columns=len(frames))
+    completed = to_uint8(model.complete(twice, known, condition, **how)).numpy()
+    _save(demo, "completions", np.concatenate([frames, half, completed]), columns)
 
 
-def _save(path: Path, frames: Frames, *, columns: int) -> None:
-    """Frames side by side, enlarged so that single pixels can be seen."""
-    large = frames.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
-    save_png(grid(to_float(large), columns=columns), path, {"command": "demo"})
+def _save(demo: Demo, name: str, frames: Frames, columns: int) -> None:
+    """Frames, enlarged so that single pixels can be seen."""
+    demo.save(name, to_float(frames), columns=columns, scale=3)

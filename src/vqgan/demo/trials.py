@@ -1,9 +1,8 @@
 """What is asked of each prior of the demo of conditions, and whether its samples show it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,13 @@ from vqgan.demo.agreement import (
     picture_psnr,
 )
 from vqgan.demo.measures import Frames, moving_errors
+from vqgan.demo.phases import Demo
 from vqgan.dreaming import dream
-from vqgan.images import canny, grid, save_png, to_float, to_uint8
+from vqgan.images import canny, to_float, to_uint8
 from vqgan.inpainting import inpaint
 from vqgan.layout import Box, Layout, SceneObject
-from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
-from vqgan.types import Condition, Images, OnProgress, Progress
+from vqgan.types import Condition, Images, Progress
 
 TOP_P, GUIDANCE, SCALES = 0.95, 1.0, (0.0, 1.0, 3.0)
 """Samples leave out the least probable codes; the guidance of single conditions; the scales that are compared."""
@@ -97,41 +96,39 @@ class Trial:
     picture: Images
 
 
-def run_trials(folder: Path, asked: Asked, *, seed: int, on_progress: OnProgress) -> dict[str, Any]:
+def run_trials(demo: Demo, asked: Asked) -> dict[str, Any]:
     """All numbers of the demo and its pictures; samples and samples without a condition come from the same noise."""
-    models = {stage: _synthesizer(folder / stage) for stage in ("edges", "colours", "boxes")}
-    judge = load(folder / "classifier", device="cpu")
+    models = {stage: demo.prior(stage) for stage in ("edges", "colours", "boxes")}
+    judge = load(demo.folder / "classifier", device="cpu")
     assert isinstance(judge, Classifier), "a classifier's run holds one"
-    recognised = partial(_recognised, judge, asked.games)
     rebuilt = models["edges"].reconstruct(asked.images).clamp(-1, 1)
-    free: dict[str, Images] = {}
+    trials = trials_of(asked, models, partial(_recognised, judge, asked.games))
     numbers: dict[str, Any] = {"count": len(asked.frames), "agreement": {}, "nats": {}}
-    trials = trials_of(asked, models, recognised)
+    free: dict[str, Images] = {}
     for number, (name, trial) in enumerate(trials.items()):
-        on_progress(Progress("asking", number + 1, len(trials)))
+        demo.on_progress(Progress("asking", number + 1, len(trials)))
         model = models[trial.stage]
-        draw = partial(model.sample, len(asked.frames), asked.frames.shape[1:3], seed=seed, top_p=TOP_P)
+        draw = partial(_drawn, demo, model, asked)
         if trial.stage not in free:
-            free[trial.stage] = draw(condition=None).clamp(-1, 1)
-        drawn = draw(condition=trial.condition, guidance=GUIDANCE).clamp(-1, 1)
-        numbers["agreement"][name] = {
-            "sample": mean_interval(trial.agreement(drawn)),
-            "free": mean_interval(trial.agreement(free[trial.stage])),
-            "rebuilt": mean_interval(trial.agreement(rebuilt)),
-        }
+            free[trial.stage] = draw(None)
+        shown = {"sample": draw(trial.condition, GUIDANCE), "free": free[trial.stage], "rebuilt": rebuilt}
+        agreement = {what: mean_interval(trial.agreement(pictures)) for what, pictures in shown.items()}
+        numbers["agreement"][name] = agreement
         numbers["nats"][name] = _nats(model, asked.images, trial.condition)
-        _save(folder / f"{name}.png", asked, asked.images, trial.picture, drawn, free[trial.stage])
+        _save(demo, name, asked, asked.images, trial.picture, shown["sample"], shown["free"])
     for stage, model in models.items():
         numbers["nats"][f"nothing ({stage})"] = _nats(model, asked.images, None)
-    numbers["guidance"] = _guidance(folder, models["edges"], asked, trials, seed)
-    numbers["completion"] = _completions(folder, models["edges"], asked, (rebuilt, free["edges"]), seed)
+    numbers["guidance"] = _guidance(demo, models["edges"], asked, trials)
+    numbers["completion"] = _completions(demo, models["edges"], asked, (rebuilt, free["edges"]))
     return numbers
 
 
-def _synthesizer(run: Path) -> Synthesizer:
-    model = load(run, device="cpu")
-    assert isinstance(model, Synthesizer), "a prior's run holds a synthesizer"
-    return model
+def _drawn(
+    demo: Demo, model: Synthesizer, asked: Asked, condition: Condition | None, guidance: float = 0.0
+) -> Images:
+    size = asked.frames.shape[1:3]
+    drawn = model.sample(len(asked.frames), size, condition, seed=demo.seed, top_p=TOP_P, guidance=guidance)
+    return drawn.clamp(-1, 1)
 
 
 def trials_of(asked: Asked, models: Mapping[str, Synthesizer], recognised: Agreement) -> dict[str, Trial]:
@@ -183,47 +180,38 @@ def _recognised(judge: Classifier, games: Int[np.ndarray, " n"], images: Images)
         return (judge(images).argmax(dim=1).cpu().numpy() == games).astype(float)
 
 
-@torch.no_grad()
 def _nats(model: Synthesizer, images: Images, condition: Condition | None) -> float:
     """The held-out loss per token with this condition; what else could steer is hidden."""
-    rows, columns = model.config.window
-    tokens = to_tokens(model.tokenizer.encode(images), model.config.token_order)
-    asked = model.conditioner.asked(condition, len(images), (rows, columns), memory=1 << 30, has_null=True)
-    return -float(model.prior.log_probability(tokens, asked, (rows, columns)).double().mean())
+    with torch.no_grad():
+        return -float(model.log_probability(images, condition).double().mean())
 
 
-def _guidance(
-    folder: Path, model: Synthesizer, asked: Asked, trials: Mapping[str, Trial], seed: int
-) -> dict[str, Any]:
+def _guidance(demo: Demo, model: Synthesizer, asked: Asked, trials: Mapping[str, Trial]) -> dict[str, Any]:
     """Class and edges together, followed more and more closely."""
-    both, numbers, rows = {**trials["class"].condition, **trials["edges"].condition}, {}, list[Images]()
-    for scale in SCALES:
-        drawn = model.sample(
-            len(asked.frames), asked.frames.shape[1:3], both, seed=seed, top_p=TOP_P, guidance=scale
-        ).clamp(-1, 1)
-        numbers[f"{scale:g}"] = {
-            name: mean_interval(trials[name].agreement(drawn)) for name in ("class", "edges")
-        }
-        rows.append(drawn)
-    _save(folder / "guidance.png", asked, trials["edges"].picture, *rows)
-    return numbers
+    names = "class", "edges"
+    both = {name: value for each in names for name, value in trials[each].condition.items()}
+    drawn = {f"{scale:g}": _drawn(demo, model, asked, both, scale) for scale in SCALES}
+    _save(demo, "guidance", asked, trials["edges"].picture, *drawn.values())
+    return {
+        scale: {name: mean_interval(trials[name].agreement(pictures)) for name in names}
+        for scale, pictures in drawn.items()
+    }
 
 
 def _completions(
-    folder: Path, model: Synthesizer, asked: Asked, others: tuple[Images, Images], seed: int
+    demo: Demo, model: Synthesizer, asked: Asked, others: tuple[Images, Images]
 ) -> dict[str, Any]:
     """Three masks: how near to the truth the hole is, beside reconstructions, free samples and the empty scene."""
     numbers: dict[str, Any] = {}
-    height, width = asked.frames.shape[1:3]
-    for name, kept in masks(height, width):
+    for name, kept in masks(*asked.frames.shape[1:3]):
         masked = kept.expand(len(asked.frames), -1, -1)
-        drawn = inpaint(model, asked.images, masked, seed=seed, top_p=TOP_P).clamp(-1, 1)
+        drawn = inpaint(model, asked.images, masked, seed=demo.seed, top_p=TOP_P).clamp(-1, 1)
         pictures = {"sample": drawn, "rebuilt": others[0], "free": others[1], "empty": to_float(asked.empty)}
         numbers[name] = {
             what: mean_interval(picture_psnr(asked.images, each, ~masked)) for what, each in pictures.items()
         }
         given = torch.where(masked[:, None], asked.images, torch.zeros(()))
-        _save(folder / f"completion-{name}.png", asked, asked.images, given, drawn)
+        _save(demo, f"completion-{name}", asked, asked.images, given, drawn)
     return numbers
 
 
@@ -267,49 +255,43 @@ class Walks:
     truth: UInt8[np.ndarray, "t n H W c"]
 
 
-def dreams(folder: Path, walks: Walks, *, seed: int) -> dict[str, Any]:
+def dreams(demo: Demo, walks: Walks) -> dict[str, Any]:
     """What the prior of the run ``dream`` makes of the actions, and its error where something moves.
 
     For each step the mean squared errors of: the dream, the last frame that was given, its reconstruction, which is
     blurred as a dream is, and the reconstruction of the true frame; and how much less the dream's is than each copy's.
     """
-    model = _synthesizer(folder / "dream")
+    model, last = demo.prior("dream"), walks.starts[1]
+
+    def pixels(images: Images) -> Frames:
+        return to_uint8(images.clamp(-1, 1)).numpy()
 
     def rebuilt(frames: Frames) -> Frames:
-        return to_uint8(model.reconstruct(to_float(frames)).clamp(-1, 1)).numpy()
+        return pixels(model.reconstruct(to_float(frames)))
 
     starts = [to_float(frames) for frames in walks.starts]
-    frames = dream(model, starts, walks.actions.tolist(), seed=seed, top_p=TOP_P)
-    drawn = np.stack([to_uint8(each.clamp(-1, 1)).numpy() for each in frames])
-    last = walks.starts[1]
+    dreamed = dream(model, starts, walks.actions.tolist(), seed=demo.seed, top_p=TOP_P)
+    drawn = np.stack([*map(pixels, dreamed)])
     shown = {
         "dreamed": drawn,
-        "rebuilt_copy": np.broadcast_to(rebuilt(last), drawn.shape),
-        "rebuilt_truth": np.stack([rebuilt(frames) for frames in walks.truth]),
+        "copied": last,
+        "rebuilt_copy": rebuilt(last),
+        "rebuilt_truth": np.stack([*map(rebuilt, walks.truth)]),
     }
-    measured = {name: moving_errors(last, walks.truth, each) for name, each in shown.items()}
-    errors = {name: each.dreamed for name, each in measured.items()} | {"copied": measured["dreamed"].copied}
+    errors = {name: moving_errors(last, walks.truth, each) for name, each in shown.items()}
     steps = []
     for step, copied in enumerate(errors["copied"]):
-        moved = ~np.isnan(copied)
-        of = {name: each[step][moved] for name, each in errors.items()}
+        of = {name: each[step][~np.isnan(copied)] for name, each in errors.items()}
         gains = {
             f"over_{name}": mean_interval(of[name] - of["dreamed"]) for name in ("copied", "rebuilt_copy")
         }
         steps.append({**{name: float(each.mean()) for name, each in of.items()}, **gains})
-    chosen = np.linspace(0, len(last) - 1, 4).astype(int)
-    columns = [step - 1 for step in SHOWN_STEPS]
+    chosen, columns = np.linspace(0, len(last) - 1, 4).astype(int), [step - 1 for step in SHOWN_STEPS]
     rows = [to_float(frames[columns, walk]) for walk in chosen for frames in (walks.truth, drawn)]
-    _save_rows(folder / "dream.png", rows, len(columns))
+    demo.save("dream", torch.cat(rows), columns=len(columns), scale=2)
     return {"count": len(last), "steps": steps}
 
 
-def _save(path: Path, asked: Asked, *rows: Images) -> None:
-    _save_rows(path, [row[asked.shown].float().cpu() for row in rows], COLUMNS)
-
-
-def _save_rows(path: Path, rows: Sequence[Images], columns: int) -> None:
-    """Rows of pictures, enlarged twice, so that single pixels can be seen."""
-    whole = torch.cat(list(rows))
-    large = whole.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    save_png(grid(large, columns=columns), path, {"command": "demo"})
+def _save(demo: Demo, name: str, asked: Asked, *rows: Images) -> None:
+    """Rows of pictures, of each those that the page shows."""
+    demo.save(name, torch.cat([row[asked.shown].float().cpu() for row in rows]), columns=COLUMNS, scale=2)
