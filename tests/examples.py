@@ -20,6 +20,7 @@ from vqgan.conditioning import (
     PaletteConfig,
     SceneLayoutConfig,
     SeveralConfig,
+    TextConfig,
     TokenizedImageConfig,
     UnconditionalConfig,
 )
@@ -105,6 +106,7 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
         use_group=True,
         use_additional=False,
     ),
+    TextConfig: lambda folder: TextConfig(max_tokens=5, merges="Ġ c Ġc a"),
     SeveralConfig: lambda folder: SeveralConfig(
         conditioners=(
             ClassLabelConfig(num_classes=3),

@@ -90,11 +90,11 @@ def train(
         run: A preset's name, a YAML file, ours or the original's, or a run itself; None when resuming.
         data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"sample:NAME"``, ...; or a
             list of paths, a uint8 array (n H W c), or a list or ``Dataset`` of images or (image, class): PIL
-            pictures, arrays (H W c) or tensors (c H W) of uint8, uint16 or floats in [0, 1].
+            pictures, arrays (H W c) or tensors (c H W) of uint8, uint16 or floats in [0, 1]; (image, caption) likewise.
         eval_data: Held-out images, as ``data``; by default a fixed part of it.
         out: The run's folder, new or empty; or ``resume``, but not both.
         tokenizer: For a prior: the trained tokenizer (a file or a run folder).
-        conditions: For a prior: where conditions lie beside the images, by name: ``class`` in a table (``file,class``),
+        conditions: For a prior: where conditions lie beside the images, by name: ``class`` and ``text`` in tables,
             ``layout`` and ``pose`` in JSON like COCO's, others in folders; data sets: ``""``; classifiers: ``class``.
         condition_tokenizers: Trained tokenizers of such maps; without one, a map shares that of the images.
         start_from: Begin with the weights of this file or run.

@@ -62,7 +62,7 @@ class Batch:
 
     Attributes:
         images: Values in [-1, 1]. Without pixels where the samples are codes.
-        condition: One tensor per condition, the batch first (``{"class": (b,)}``); of layouts a list.
+        condition: One tensor per condition, the batch first (``{"class": (b,)}``); of layouts and texts a list.
         sample: The number of each sample in the run's endless sequence; it seeds augmentation and corruption.
         skipped: Files of this batch that could not be read, as (path, reason); another took their place.
         corner: Where the images show more than the samples: rows and columns above and to the left of each sample.

@@ -1,7 +1,7 @@
 """The documentation does what it says: its blocks run, its links lead somewhere, what it names exists.
 
-Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png`, with `labels.csv` and
-`sketches/` for the photos and `sketch.png`, label maps (`maps/`, `names.txt`), a network that sees labels (`segformer/`), two published checkpoints
+Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png`, with `labels.csv`,
+`captions.csv` and `sketches/` for the photos and `sketch.png`, label maps (`maps/`, `names.txt`), a network that sees labels (`segformer/`), two published checkpoints
 and, unless the page makes them itself, the runs `runs/photos/{tokenizer,prior,classes}`. Presets keep their image sizes and become tiny, steps become
 few; lines that do not begin with `vqgan` (make, pip) are left out.
 """
@@ -97,6 +97,7 @@ def workplace(tmp_path_factory, write_images) -> Path:
         for number in range(4)
     ]
     (root / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    (root / "captions.csv").write_text("\n".join(rows).replace(",", ",one animal at "), encoding="utf-8")
     shutil.copytree(root / "photos", root / "sketches")
     Image.open(root / "photo.jpg").crop((0, 0, 128, 128)).save(root / "sketch.png")
     (root / "maps").mkdir()

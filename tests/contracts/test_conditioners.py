@@ -21,6 +21,7 @@ VALUES = {
     "image": lambda grid: torch.zeros(1, 1, 2 * grid[0], 2 * grid[1]),
     "layout": lambda grid: Layout(),
     "low_resolution": lambda grid: torch.zeros(1, 1, 2 * grid[0], 2 * grid[1]),
+    "text": lambda grid: "a cat",
     "palette": lambda grid: torch.zeros(1, 3, *grid),
 }
 """A valid value for each condition that has no default, on a token grid."""

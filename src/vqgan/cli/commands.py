@@ -71,8 +71,8 @@ class Steered(Use):
 
     Attributes:
         class_: Classes by number or name: `9,232`; short for `--condition class=`. Only `sample` takes several.
-        condition: What steers it: `class=9,232`, or `NAME=FILE` with a picture or map of the image's size, or a layout
-            or key points (JSON). Without `--size` the images have the size of the map.
+        condition: What steers it: `class=9,232`, `text="two cats"`, or `NAME=FILE` with a picture or map of the
+            image's size, or a layout or key points (JSON). Without `--size` the images have the size of the map.
     """
 
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)

@@ -16,6 +16,7 @@ from vqgan.conditioning import (
     Layout,
     LowResolution,
     SceneLayout,
+    Text,
     TokenizedImage,
 )
 from vqgan.config import from_mapping
@@ -96,7 +97,8 @@ def asked_of(flags: commands.Steered, model: Synthesizer, apart: Collection[str]
 
 
 def _check_missing(part: Conditioner, steered: str, *, is_needed: bool) -> None:
-    hint, what = f"give `--condition {part.name}=FILE`", f"{steered}, but there is no `{part.name}`"
+    hint = f"give `--condition {part.name}={'WORDS' if isinstance(part, Text) else 'FILE'}`"
+    what = f"{steered}, but there is no `{part.name}`"
     if isinstance(part, ClassLabel):
         flag = "--class " if part.name == "class" else f"--condition {part.name}="
         hint = f"name one or several: `{flag}0,1`; each is {part.known}"
@@ -123,8 +125,10 @@ def class_values(text: str, names: Sequence[str] = (), *, flag: str = "--class")
 
 
 def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> Any:
-    """A layout, or a picture or map (1 c H W) or (1 H W), of the size of the images."""
+    """A text, a layout, or a picture or map (1 c H W) or (1 H W), of the size of the images."""
     path = Path(text).expanduser()
+    if isinstance(part, Text):
+        return text
     if isinstance(part, SceneLayout):
         return _layout(path, part)
     if not isinstance(part, TokenizedImage):

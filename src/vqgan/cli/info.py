@@ -14,6 +14,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.classifier import Classifier
 from vqgan.cli import commands
 from vqgan.cli.lists import print_described
+from vqgan.conditioning import Text
 from vqgan.errors import printable
 from vqgan.nn.convolution import Downsample, SpatialAttention, Upsample
 from vqgan.prior.transformer import Attention
@@ -71,6 +72,11 @@ def _sizes(model: Model) -> Iterator[tuple[str, str]]:
         yield "window", f"{rows}x{columns} tokens, {rows * factor}x{columns * factor} pixels"
         null = ", or none; takes `--guidance`" if model.config.has_null_tokens else ""
         yield "condition", model.conditioner.name + null
+        for config in (part.config for part in model.conditioner.parts if isinstance(part, Text)):
+            yield (
+                "text",
+                f"vocabulary of {config.vocabulary_size} tokens, at most {config.max_tokens} of each text",
+            )
 
 
 def _shown(names: Sequence[str]) -> str:

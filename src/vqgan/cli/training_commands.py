@@ -53,9 +53,9 @@ class TrainPrior(TrainTokenizer):
 
     Attributes:
         tokenizer: The trained tokenizer: a file or a run folder.
-        condition: What steers it, beside the images: `class=TABLE.csv` (`file,class` in each line), `layout=BOXES.json`
-            or `pose=PEOPLE.json` (like COCO's), or `NAME=FOLDER` of maps with the paths of the images; just `NAME`
-            of what a data set brings.
+        condition: What steers it, beside the images: `class=TABLE.csv` (`file,class` in each line), `text=CAPTIONS`
+            (`.csv`, `.jsonl`, COCO's `.json`, or a folder of `.txt`), `layout=BOXES.json` or `pose=PEOPLE.json` (like
+            COCO's), or `NAME=FOLDER` of maps with the paths of the images; just `NAME` of what a data set brings.
         condition_tokenizer: The trained tokenizer of such maps; without one, they share that of the images.
     """
 

@@ -11,6 +11,7 @@ from vqgan.conditioning.low_resolution import LowResolution, LowResolutionConfig
 from vqgan.conditioning.palette import Palette, PaletteConfig
 from vqgan.conditioning.scene_layout import SceneLayout, SceneLayoutConfig
 from vqgan.conditioning.several import Several, SeveralConfig, SingleConfig
+from vqgan.conditioning.text import Text, TextConfig
 from vqgan.conditioning.tokenized_image import TokenizedImage, TokenizedImageConfig
 from vqgan.conditioning.unconditional import Unconditional, UnconditionalConfig
 from vqgan.layout import Layout, SceneObject
@@ -56,6 +57,8 @@ def build_conditioner(config: ConditionerConfig, tokenizer: Tokenizer | None = N
             return TokenizedImage(config, tokenizer)
         case SceneLayoutConfig():
             return SceneLayout(config)
+        case TextConfig():
+            return Text(config)
         case SeveralConfig():
             return Several(config, [build_conditioner(each, tokenizer) for each in config.conditioners])
         case _:

@@ -11,6 +11,7 @@ from vqgan.conditioning.edges import EdgesConfig
 from vqgan.conditioning.low_resolution import LowResolutionConfig
 from vqgan.conditioning.palette import PaletteConfig
 from vqgan.conditioning.scene_layout import SceneLayoutConfig
+from vqgan.conditioning.text import TextConfig
 from vqgan.conditioning.tokenized_image import TokenizedImageConfig
 from vqgan.conditioning.unconditional import UnconditionalConfig
 from vqgan.config import Config
@@ -26,6 +27,7 @@ SingleConfig = (
     | PaletteConfig
     | TokenizedImageConfig
     | SceneLayoutConfig
+    | TextConfig
 )
 """Conditions that can steer by themselves."""
 

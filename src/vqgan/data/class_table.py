@@ -1,16 +1,14 @@
 """Classes in a table: a text file with the path of an image and its class in each line."""
 
 import csv
-import hashlib
-from functools import cached_property
 from pathlib import Path
 
-from vqgan.data.condition_reader import ConditionReader, key_of
-from vqgan.errors import DataError, printable, reason_of
+from vqgan.data.condition_reader import InMemory, key_of, read_lines
+from vqgan.errors import DataError, printable
 from vqgan.images.paths import natural
 
 
-class ClassTable(ConditionReader):
+class ClassTable(InMemory):
     """A file of comma-separated values: ``file,class``. A first line that says just that is skipped.
 
     Args:
@@ -21,13 +19,11 @@ class ClassTable(ConditionReader):
     """
 
     def __init__(self, path: str) -> None:
-        name, self._classes = printable(path), dict[str, str]()
+        name, self._found = printable(path), dict[str, str]()
         try:
-            with Path(path).expanduser().open(encoding="utf-8-sig", newline="") as file:
-                rows = list(csv.reader(file))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            reason = reason_of(error) if isinstance(error, OSError) else "it is not a text file in UTF-8"
-            raise DataError(f"cannot read the classes `{name}`: {reason}", hint="check the path") from None
+            rows = list(csv.reader(read_lines(Path(path), "classes")))
+        except csv.Error as error:
+            raise DataError(f"cannot read the classes `{name}`: {error}", hint="check the path") from None
         for number, row in enumerate(rows, start=1):
             if not row or (number == 1 and [each.strip() for each in row] == ["file", "class"]):
                 continue
@@ -38,16 +34,11 @@ class ClassTable(ConditionReader):
                     hint='write `photos/0.jpg,cat`; a comma inside a name needs quotes: `"a,b.jpg",cat`',
                 )
             key = key_of(Path(values[0]).as_posix())
-            if self._classes.setdefault(key, values[1]) != values[1]:
+            if self._found.setdefault(key, values[1]) != values[1]:
                 raise DataError(f"line {number} of `{name}` gives `{printable(values[0])}` a second class")
-        self.keys = frozenset(self._classes)
-        self.class_names = tuple(sorted(set(self._classes.values()), key=natural))
+        self.keys = frozenset(self._found)
+        self.class_names = tuple(sorted(set(self._found.values()), key=natural))
 
     def read(self, key: str) -> int:
         """The number of the class: its place among the names, in natural order."""
-        return self.class_names.index(self._classes[key])
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of all classes."""
-        return hashlib.sha256(repr(sorted(self._classes.items())).encode("utf-8", "replace")).hexdigest()
+        return self.class_names.index(self._found[key])

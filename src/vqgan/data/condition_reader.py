@@ -1,8 +1,14 @@
 """What reads one condition of images, and how it knows which value belongs to which image."""
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any
+
+from vqgan.errors import DataError, printable, reason_of
 
 
 class ConditionReader(ABC):
@@ -36,6 +42,33 @@ class ConditionReader(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Equal for equal values, wherever they are stored."""
+
+
+class InMemory(ConditionReader):
+    """Values that were all read when it was opened."""
+
+    _found: Mapping[str, Any]
+
+    def read(self, key: str) -> Any:
+        """The value of an image."""
+        return self._found[key]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all values."""
+        return hashlib.sha256(repr(sorted(self._found.items())).encode("utf-8", "replace")).hexdigest()
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file with their ends. Raises DataError if it cannot be read or is not UTF-8."""
+    try:
+        with path.expanduser().open(encoding="utf-8-sig") as file:
+            return file.readlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else "it is not a text file in UTF-8"
+        raise DataError(
+            f"cannot read the {what} `{printable(path)}`: {reason}", hint="check the path"
+        ) from None
 
 
 def key_of(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Conditions that lie beside the images: classes, maps, poses and layouts by name, found by the images' paths."""
+"""Conditions that lie beside the images: classes, captions, maps, poses and layouts, found by the images' paths."""
 
 import hashlib
 import os
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vqgan.data.boxes import MAX_OBJECTS, BoxTable, open_boxes
+from vqgan.data.captions import Captions
 from vqgan.data.class_table import ClassTable
 from vqgan.data.condition_reader import ConditionReader, key_of
 from vqgan.data.datasets import dataset_with
@@ -26,6 +27,11 @@ _SHOWN = 5
 @dataclass(frozen=True)
 class Classes:
     """A class for each image."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Captions of each image."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Maps:
         return cls(channels, channels if has_labels else 0, stretch=name == "depth" and channels == 1)
 
 
-ConditionKind = Classes | Layouts | Maps
+ConditionKind = Classes | Layouts | Maps | Texts
 """What a condition expects of the files beside the images."""
 
 
@@ -89,6 +95,8 @@ def open_reader(name: str, path: str, kind: ConditionKind, config: object) -> Co
     """
     if isinstance(kind, Classes):
         return ClassTable(path or dataset_with(name, config).path)
+    if isinstance(kind, Texts):
+        return Captions(path or dataset_with(name, config).path)
     if name == "pose" and path.lower().endswith(".json"):
         return PoseFile(path)
     if isinstance(kind, Maps):
@@ -105,7 +113,7 @@ def open_reader(name: str, path: str, kind: ConditionKind, config: object) -> Co
 
 
 class Conditioned(Source):
-    """Images with the conditions that lie beside them; a class there replaces that of the images' folder.
+    """Images with the conditions that lie beside them; classes and captions there replace the images' own.
 
     Args:
         source: The images.
@@ -113,10 +121,13 @@ class Conditioned(Source):
     """
 
     def __init__(self, source: Source, readers: Mapping[str, ConditionReader]) -> None:
-        self._source, self._readers = source, dict(readers)
+        self._source, self._all, self._readers = source, dict(readers), dict(readers)
         self._keys = [key_of(os.fsdecode(key)) for key in source.keys()]  # noqa: SIM118 (no mapping)
         self.name, self.held_out, self.max_checked = source.name, source.held_out, source.max_checked
-        classes = self._readers.pop("class", None)
+        classes, captions = self._readers.pop("class", None), self._readers.pop("text", None)
+        self.captions = source.captions
+        if captions is not None:  # `check_pairs` refuses images without one
+            self.captions = [captions.read(key) if captions.has(key) else () for key in self._keys]
         self._classes, self.class_names = classes, classes.class_names if classes else source.class_names
         self.names_of = {name: each.class_names for name, each in self._readers.items() if each.class_names}
         self.steps = source.steps
@@ -159,7 +170,7 @@ class Conditioned(Source):
     def fingerprint(self) -> str:
         """A hash of the images' and of each condition's."""
         digest = hashlib.sha256(self._source.fingerprint.encode())
-        for name, reader in sorted(self._all().items()):
+        for name, reader in sorted(self._all.items()):
             digest.update(f"{name}\0{reader.fingerprint}\n".encode())
         return digest.hexdigest()
 
@@ -170,7 +181,7 @@ class Conditioned(Source):
             DataError: If any does not; it tells how many, and of the first five why.
         """
         bad: dict[int, str] = {}
-        for name, reader in self._all().items():
+        for name, reader in self._all.items():
             for index, key in enumerate(self._keys):
                 if not reader.has(key):
                     bad.setdefault(index, f"has no `{name}`")
@@ -192,16 +203,13 @@ class Conditioned(Source):
             size = self._source.size(index)
         except DataError:
             return ""  # the loader reports it
-        for name, reader in self._all().items():
+        for name, reader in self._all.items():
             try:
                 reader.check(self._keys[index], size)
             except DataError as error:
                 hint = f" ({error.hint})" if error.hint else ""
                 return f"does not fit its `{name}`: {error.message}{hint}"
         return ""
-
-    def _all(self) -> dict[str, ConditionReader]:
-        return self._readers if self._classes is None else {"class": self._classes, **self._readers}
 
 
 def with_conditions(

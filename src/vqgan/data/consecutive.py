@@ -37,6 +37,7 @@ class Consecutive(Source):
         places, episodes = np.arange(len(frames)), frames.steps.episodes
         is_first = np.diff(episodes, prepend=episodes[:1] - 1) != 0
         self._first, self._places = np.maximum.accumulate(np.where(is_first, places, 0)), places[~is_first]
+        self.captions = [frames.captions[place] for place in self._places] if frames.captions else ()
         if not len(self._places):
             raise DataError(f"no frame of `{frames.name}` has one before it")
 

@@ -36,12 +36,12 @@ class ItemSource(Source):
 
     Args:
         name: What it is.
-        items: Each is an image or (image, class). An image is a PIL picture, an array (H W) or (H W c) or a tensor
-            (c H W), of uint8, uint16 or floats in [0, 1]; a class is a whole number, whose name is in
-            ``items.classes`` where that exists.
+        items: Each is an image, (image, class) or (image, caption). An image is a PIL picture, an array (H W) or (H W
+            c) or a tensor (c H W), of uint8, uint16 or floats in [0, 1]; a class is a whole number, whose name is in
+            ``items.classes`` where that exists; a caption is a text, or a list of several.
 
     Raises:
-        DataError: If there is no item, or the classes must be counted and an item cannot be read.
+        DataError: If there is no item, or classes must be counted or captions read, and an item cannot be read.
     """
 
     max_checked = 100
@@ -52,10 +52,15 @@ class ItemSource(Source):
         self.name = name
         self.class_names: tuple[str, ...] = ()
         self._items = items
-        if self._item(0)[1] is not None:
+        label = self._item(0)[1]
+        if isinstance(label, tuple):
+            found = (self._item(index)[1] for index in range(len(items)))
+            self.captions = [each if isinstance(each, tuple) else () for each in found]
+        elif label is not None:
             names = getattr(items, "classes", None)
             if names is None:
-                names = range(1 + max(int(self._item(index)[1] or 0) for index in range(len(items))))
+                found = (self._item(index)[1] for index in range(len(items)))
+                names = range(1 + max(each for each in found if isinstance(each, int)))
             self.class_names = tuple(map(str, names))
 
     def __len__(self) -> int:
@@ -83,17 +88,26 @@ class ItemSource(Source):
         """An item with the channels last, and its class, which is checked."""
         image, label = self._item(index)
         count = len(self.class_names)
-        if label not in (range(count) if count else (None,)):
+        if self.captions:
+            if not isinstance(label, tuple):
+                raise DataError("it has no caption, and the first image has one")
+            label = None
+        if isinstance(label, tuple) or label not in (range(count) if count else (None,)):
             expected = f"0 to {count - 1}" if count else "none, like the first image"
             raise DataError(f"its class is {label}, expected {expected}")
         if isinstance(image, Tensor):
             image = (image.movedim(-3, -1) if image.ndim > 2 else image).numpy(force=True)
         return image, label
 
-    def _item(self, index: int) -> tuple[Any, int | None]:
+    def _item(self, index: int) -> tuple[Any, int | tuple[str, ...] | None]:
         try:
             item = self._items[index]
             image, label = item if isinstance(item, tuple | list) else (item, None)
+            if isinstance(label, str | tuple | list):
+                texts = (label,) if isinstance(label, str) else tuple(label)
+                if not (texts and all(text.strip() for text in texts)):
+                    raise ValueError("a caption is empty")
+                return image, texts
             return image, None if label is None else int(label)
         except MemoryError:  # says nothing about the item
             raise
@@ -105,6 +119,7 @@ class ItemSource(Source):
         """A hash of the number of images, their classes, and of 64 images if they are equal when read again."""
         digest = hashlib.sha256(repr((len(self), self.class_names)).encode())
         count = min(64, len(self))
+        digest.update(repr(self.captions).encode() if self.captions else b"")
         first, again = ([self._hash(i * len(self) // count) for i in range(count)] for _ in range(2))
         if first == again:
             digest.update(b"".join(first))

@@ -1,14 +1,12 @@
 """JSON files as COCO and many tools write them: images, annotations and categories; and the layouts in them."""
 
-import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vqgan.data.condition_reader import ConditionReader, key_of
+from vqgan.data.condition_reader import InMemory, key_of
 from vqgan.errors import DataError, VqganError, printable, reason_of
 from vqgan.layout import Layout, SceneObject
 
@@ -21,7 +19,7 @@ def in_order(ids: Iterable[Any]) -> list[Any]:
     return sorted(ids, key=lambda each: (each == _LAST, each))
 
 
-class AnnotationFile(ConditionReader):
+class AnnotationFile(InMemory):
     """What a file tells of its images; messages call it ``what``, and say that the file has ``needed``."""
 
     what: ClassVar[str]
@@ -49,20 +47,11 @@ class AnnotationFile(ConditionReader):
     def _values(self, whole: Any, sizes: dict[Any, tuple[int, int]]) -> dict[Any, Any]:
         """The value of each image, by the number that it and its size have in the file."""
 
-    def read(self, key: str) -> Any:
-        """The value of an image; it may hold nothing."""
-        return self._found[key]
-
     def check(self, key: str, size: tuple[int, int]) -> None:
         """Compares the size that the file tells."""
         rows, columns = self._sizes[key]
         if (rows, columns) != size:
             raise DataError(f"it is for {rows}x{columns} pixels, the image has {size[0]}x{size[1]}")
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of all values."""
-        return hashlib.sha256(repr(sorted(self._found.items())).encode("utf-8", "replace")).hexdigest()
 
 
 class LayoutFile(AnnotationFile):

@@ -180,6 +180,9 @@ class _Reader(Dataset[Batch | VqganError]):
                     shape, chance = item.pixels.shape, augmentation(sample, self.seed or 0)
                     cut = draw_cut((shape[0], shape[1]), wanted, chance)
                     values = self._values(item, cut, None if self.seed is None else chance)
+                    if texts := self.source.captions[index : index + 1]:
+                        number = 0 if self.seed is None else int(chance.integers(len(texts[0])))
+                        values["text"] = texts[0][number]
                     good.append(
                         _Sample(cut_out(item.pixels, wanted, cut), cut, sample, item.class_index, values)
                     )
@@ -195,7 +198,7 @@ class _Reader(Dataset[Batch | VqganError]):
             condition["coordinates"] = _stacked(maps, 1, *wanted.image_size)
         for name in good[0].values if good else ():
             parts = [each.values[name] for each in good]
-            condition[name] = parts if isinstance(parts[0], Layout) else torch.stack(parts)
+            condition[name] = parts if isinstance(parts[0], Layout | str) else torch.stack(parts)
         corners = torch.tensor([each.cut.corner for each in good]).view(-1, 2).long()
         return Batch(
             images=_stacked([each.image for each in good], wanted.image_channels, *wanted.window()),
@@ -231,7 +234,7 @@ class _Reader(Dataset[Batch | VqganError]):
 
 
 class _Sample(NamedTuple):
-    """An image as it is trained on, how it was cut out, its number and class, and its maps and layouts by name."""
+    """An image as it is trained on, how it was cut out, its number and class, and its other conditions by name."""
 
     image: Tensor
     cut: Cut

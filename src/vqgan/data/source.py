@@ -72,6 +72,7 @@ class Source(ABC):
             such images; a share of all is held out then.
         names_of: Names of the classes of other conditions, by the condition's name.
         steps: How the images follow each other, if they are frames of games or films.
+        captions: What is said of each image, one or more texts; empty when the images have none.
         max_checked: At most this many images are checked before a training; none where reading cannot fail.
     """
 
@@ -80,6 +81,7 @@ class Source(ABC):
     held_out: Bool[np.ndarray, " n"] | None = None
     names_of: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     steps: Steps | None = None
+    captions: Sequence[Sequence[str]] = ()
     max_checked: int = 0
 
     @abstractmethod
@@ -228,6 +230,7 @@ class Part(Source):
         self.max_checked = source.max_checked
         self.names_of = dict(source.names_of)
         self.steps = None if source.steps is None else source.steps.of(indices)
+        self.captions = [source.captions[index] for index in indices] if source.captions else ()
         self._source = source
         self._indices = indices
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Generator, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -80,11 +80,12 @@ def check_pictures(source: Source, tokenizer: Tokenizer, data: DataConfig) -> No
 
 
 class _Picture(NamedTuple):
-    """The codes (h w) of each variant, and the rows and columns of pixels and the class of the picture."""
+    """The codes (h w) of each variant; the rows and columns of pixels, the class and a caption of the picture."""
 
     codes: list[np.ndarray]
     size: tuple[int, int]
     class_index: int | None
+    text: str = ""
 
 
 class CachedCodes:
@@ -157,9 +158,11 @@ class CachedCodes:
         for numbers in sample_numbers(batch_size, start, rank, world):
             skipped: dict[str, str] = {}
             codes, starts, pictures = zip(*(self._crop(each, skipped) for each in numbers), strict=True)
-            condition: dict[str, Tensor] = {}
+            condition: dict[str, Any] = {}
             if self._source.class_names:
                 condition["class"] = torch.tensor([each.class_index for each in pictures])
+            if self._source.captions:
+                condition["text"] = [each.text for each in pictures]
             if coordinates:
                 places = map(coordinates_of, starts, [size] * len(numbers), [each.size for each in pictures])
                 condition["coordinates"] = torch.stack([*places])
@@ -183,6 +186,8 @@ class CachedCodes:
         rows, columns = self._tokenizer.grid_size(self._data.image_size)
         top, left = (int(chance.integers(n + 1)) for n in (codes.shape[0] - rows, codes.shape[1] - columns))
         start = variant.top + top * factor, variant.left + left * factor
+        if texts := self._source.captions[index : index + 1]:
+            picture = picture._replace(text=texts[0][int(chance.integers(len(texts[0])))])
         return codes[top : top + rows, left : left + columns], start, picture
 
 

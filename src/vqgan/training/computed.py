@@ -12,11 +12,14 @@ from vqgan.conditioning import (
     LowResolutionConfig,
     PaletteConfig,
     SingleConfig,
+    Text,
+    TextConfig,
     TokenizedImageConfig,
     joined,
     parts_of,
 )
 from vqgan.conditioning.palette import find_colours, mean_colours
+from vqgan.conditioning.text import find_merges
 from vqgan.data.loader import training_batches
 from vqgan.data.source import Source
 from vqgan.errors import require
@@ -27,12 +30,15 @@ from vqgan.training.run import DataConfig, PriorRun
 
 logger = logging.getLogger(__name__)
 
+MAX_TOKENS = 64
+"""Of a caption, unless `conditioner.max_tokens` says more."""
+
 MAX_SAMPLES = 256
 """Training samples in which colours are looked for."""
 
 
 def completed(run: PriorRun, tokenizer: Tokenizer, images: Source | None, seed: int) -> ConditionerConfig:
-    """The run's condition with the size of the tokenizer, or with colours: those of ``images`` if it has none.
+    """The run's condition with the size of the tokenizer, or with what it lacks of ``images``: colours, words.
 
     Raises:
         ConfigError: If its colours have other channels than the tokenizer's images.
@@ -49,6 +55,8 @@ def _completed(
         isinstance(config, TokenizedImageConfig) and not config.codebook_size
     ):
         return msgspec.structs.replace(config, codebook_size=tokenizer.codebook_size)
+    if isinstance(config, TextConfig) and images is not None:
+        return _with_words(config, images)
     if not isinstance(config, PaletteConfig):
         return config
     if not config.colours and images is not None:
@@ -74,6 +82,18 @@ def _colours(
     found = find_colours(torch.cat(cells).flatten(0, 1), count, torch.Generator().manual_seed(seed))
     logger.info("the palette's colours are %s", ", ".join(map(str, found)))
     return found
+
+
+def _with_words(config: TextConfig, images: Source) -> TextConfig:
+    """A text's condition with the vocabulary and the length of the training captions; logs how many are longer."""
+    texts = [text for each in images.captions for text in each]
+    merges = config.merges or find_merges(texts, config.num_merges)
+    reader = Text(msgspec.structs.replace(config, merges=merges, max_tokens=config.max_tokens or MAX_TOKENS))
+    lengths = [len(reader.read(text)) for text in texts]
+    most = config.max_tokens or min(max(lengths, default=1), MAX_TOKENS)
+    longer = sum(length > most for length in lengths)
+    logger.info("%d captions of at most %d tokens; %d are longer and will be cut", len(texts), most, longer)
+    return msgspec.structs.replace(reader.config, max_tokens=most)
 
 
 def refuse_cached(synthesizer: Synthesizer, data: DataConfig) -> None:

@@ -12,13 +12,14 @@ from vqgan.conditioning import (
     Conditioner,
     SceneLayoutConfig,
     SingleConfig,
+    TextConfig,
     TokenizedImage,
     TokenizedImageConfig,
     UnconditionalConfig,
     joined,
     parts_of,
 )
-from vqgan.data.conditions import Classes, ConditionKind, Layouts, Maps, open_layouts
+from vqgan.data.conditions import Classes, ConditionKind, Layouts, Maps, Texts, open_layouts
 from vqgan.data.datasets import DatasetConfig
 from vqgan.errors import ConfigError, DataError, require
 from vqgan.synthesizer import Synthesizer
@@ -88,8 +89,8 @@ def _made_for(
         f"the condition `{name}` takes no files",
         hint=f"set `conditioner.kind={name}`",
     )
-    if name == "class":
-        return ClassLabelConfig()
+    if name in ("class", "text"):
+        return ClassLabelConfig() if name == "class" else TextConfig()
     if name == "layout":
         layouts = open_layouts(data.conditions[name], data.source)
         if not layouts.num_classes:
@@ -150,6 +151,8 @@ def kinds_of(run: PriorRun, model: str | Path | None) -> dict[str, ConditionKind
         match part:
             case ClassLabelConfig():
                 kinds[part.name] = Classes()
+            case TextConfig():
+                kinds[part.name] = Texts()
             case SceneLayoutConfig():
                 kinds[part.name] = Layouts(part.num_classes, part.max_objects, part.class_ids)
             case TokenizedImageConfig():

@@ -18,7 +18,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import OutputError
 from vqgan.images import grid, read_pixels, save_apng, save_png
 from vqgan.images.pixels import to_picture, to_uint8
-from vqgan.output_files import output_errors
+from vqgan.output_files import output_errors, write_text
 from vqgan.training.task import Session
 from vqgan.types import Batch, Images, OnProgress, Progress
 
@@ -113,6 +113,8 @@ class Observer:
             columns = min(MAX_COLUMNS, len(batch.images))
             for name, picture in write_pictures(self.folder.images, done, groups, columns=columns).items():
                 self._log.picture(done, name, picture)
+            if texts := batch.condition.get("text"):
+                write_text(self.folder.images / "captions.txt", " | ".join(texts))
 
     def _batches(self, size: int, limit: int, poll: Callable[[], None]) -> Iterator[Batch]:
         for batch in self.heldout(size, limit):

@@ -48,6 +48,7 @@ def write_run_report(folder: RunFolder) -> None:
     Raises:
         OutputError: If the disk refuses.
     """
+    captions = folder.images / "captions.txt"
     rows = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
     last = {name: (value, row["step"]) for row in rows for name, value in row.items() if name != "step"}
     text = render_report(
@@ -55,6 +56,11 @@ def write_run_report(folder: RunFolder) -> None:
         paragraphs=[
             f"{rows[-1]['step']:,} steps." if rows else "No number was logged.",
             *_what_it_is(folder),
+            *(
+                ["Captions, in the order of the images: " + captions.read_text("utf-8")]
+                if captions.exists()
+                else []
+            ),
         ],
         rows=[_row(name, value, step) for name, (value, step) in sorted(last.items())],
         pictures=_newest_pictures(folder.images),

@@ -48,8 +48,9 @@ class DataConfig(Framing, frozen=True, kw_only=True):
         cached_codes: How many variants of each picture (shifted by less than a cell, some mirrored) a prior's tokenizer
             encodes whole before the first step; training samples are random crops of their codes. 0 encodes each crop
             when it is due.
-        conditions: Where conditions lie beside the images, by name: a table (`class`), a file of boxes (`layout`) or
-            of key points (`pose`), else a folder of maps; an empty path takes those that a data set brings.
+        conditions: Where conditions lie beside the images, by name: a table (`class`), captions (`text`), a file of
+            boxes (`layout`) or of key points (`pose`), else a folder of maps; an empty path takes those that a data set
+            brings.
         eval_conditions: Those of `eval_source`, where they lie elsewhere.
     """
 
@@ -71,7 +72,7 @@ class DataConfig(Framing, frozen=True, kw_only=True):
                 "codes of whole pictures, which are encoded at their own resolution",
                 hint=f"set `data.{name}={text}`, or `data.cached_codes=0`",
             )
-        beside = sorted({*self.conditions, *self.eval_conditions} - {"class"})
+        beside = sorted({*self.conditions, *self.eval_conditions} - {"class", "text"})
         require(
             self.cached_codes == 0 or not beside,
             f"`data.cached_codes` is {self.cached_codes}, but the condition `{beside[0] if beside else ''}` must be "
@@ -123,6 +124,11 @@ def open_sources(
         raise DataError(
             "the held-out images have other classes than the training images",
             hint="give held-out images in folders of the same names, or omit `eval_data=`",
+        )
+    if "text" in (kinds or {}) and not (images.captions and others.captions):
+        hint = "give `--condition text=PATH`, or in Python images as (image, caption)"
+        raise DataError(
+            "the condition is a `text`, but the images or the held-out ones come without", hint=hint
         )
     if previous is None:
         return images, others

@@ -1,0 +1,153 @@
+"""Captions as byte-pair tokens (Sennrich et al. 2016) in front of the image's, as in DALL-E (Ramesh et al. 2021)."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import torch
+
+from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.config import Bounds, Config, Natural
+from vqgan.errors import ConfigError, printable, require
+from vqgan.types import Condition, ConditionTokens
+
+logger = logging.getLogger(__name__)
+
+MAX_WARNINGS = 20
+"""Of one model, about texts that are too long: data may hold thousands."""
+
+_SHOWN = [*range(33, 127), *range(161, 173), *range(174, 256)]
+BYTES = [chr(each) for each in _SHOWN] + [chr(256 + each) for each in range(256 - len(_SHOWN))]
+"""A letter for each byte, as GPT-2's vocabulary has them; that of a space is ``Ġ``."""
+
+_HINT = 'write `condition={"text": "two cats"}`, one text for all images or one each'
+
+
+def pairs_of(merges: str) -> list[tuple[str, str]]:
+    """The pairs of words that ``merges`` lists, in their order."""
+    return [*zip(merges.split()[::2], merges.split()[1::2], strict=False)]
+
+
+def words_of(merges: str) -> list[str]:
+    """What the tokens mean with these merges: first a byte each, then what they give."""
+    return list(dict.fromkeys([*BYTES, *(first + second for first, second in pairs_of(merges))]))
+
+
+class TextConfig(Config, frozen=True, tag_field="kind", tag="text"):
+    """A text steers the prior.
+
+    Attributes:
+        max_tokens: Tokens of a text: longer ones are cut, shorter ones padded. 0 means as many as the longest training
+            caption has, at most 64; it cannot be built.
+        num_merges: Merges that are learned from the training captions at most, where ``merges`` is empty.
+        merges: Pairs of words that become one, in the order of merging, with spaces between all words.
+    """
+
+    max_tokens: Natural = 0
+    num_merges: Annotated[int, Bounds("0 to 4096", lambda value: 0 <= value <= 4096)] = 1024
+    merges: Annotated[
+        str, Bounds("pairs of bytes and merged words", lambda value: {*value.split()} <= {*words_of(value)})
+    ] = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its value."""
+        return "text"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """All words and, last, the padding."""
+        return len(words_of(self.merges)) + 1
+
+    def num_tokens(self, grid: Grid) -> int:
+        """The same for every text and grid."""
+        return self.max_tokens
+
+
+class Text(Conditioner):
+    """The words of a text in small letters, padded. Raises ConfigError if tokenizers is not installed."""
+
+    is_spatial = False
+    config: TextConfig
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        hint = "give their number; training takes that of the longest caption"
+        require(config.max_tokens >= 1, "a text has no tokens: `max_tokens` is 0", hint=hint)
+        self.config, self._encoder, self._warned = config, byte_pairs(config.merges), set[str]()
+
+    def tokens(
+        self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
+    ) -> ConditionTokens:
+        """The tokens of texts, one for all images or one each: ``{"text": "two cats"}``.
+
+        Of a text that is too long a warning shows what is cut, once.
+
+        Raises:
+            ConfigError: If the value is no text, or empty, or their number is neither 1 nor ``count``.
+        """
+        value, most = self.required(condition, hint=_HINT), self.config.max_tokens
+        texts = list(value) if isinstance(value, list | tuple) else [value]
+        wrong = [text for text in texts if not (isinstance(text, str) and text.strip())]
+        require(not wrong, f"`text` holds {wrong[:1]}, expected words", hint=_HINT)
+        require(len(texts) in (1, count), f"`text` holds {len(texts)} texts for {count} images", hint=_HINT)
+        padding = [self.config.vocabulary_size - 1] * most
+        return torch.tensor([(self._cut(text) + padding)[:most] for text in texts]).expand(count, -1)
+
+    def _cut(self, text: str) -> list[int]:
+        found, most = self.read(text), self.config.max_tokens
+        if len(found) > most and text not in self._warned and len(self._warned) < MAX_WARNINGS:
+            self._warned.add(text)
+            what = "of `%s` the prior reads %d of %d tokens, this is cut: `%s`"
+            lost = printable(self._encoder.decode(found[most:]).strip())
+            logger.warning(what, printable(text), most, len(found), lost)
+        return found[:most]
+
+    def read(self, text: str) -> list[int]:
+        """The tokens of a text of any length."""
+        return self._encoder.encode(_utf8(text)).ids
+
+
+def byte_pairs(merges: str = "") -> Any:
+    """The encoder of the tokenizers library. Raises ConfigError if that is not installed."""
+    # With threads it would warn in every process that reads images.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    except ImportError:
+        hint = 'install the extra `text`: pip install "vqgan[text]"'
+        raise ConfigError(
+            "the condition `text` needs tokenizers, which is not installed", hint=hint
+        ) from None
+    found = Tokenizer(models.BPE({word: i for i, word in enumerate(words_of(merges))}, pairs_of(merges)))
+    plain = [
+        normalizers.NFC(),
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+    ]
+    found.normalizer = normalizers.Sequence(plain)
+    found.pre_tokenizer, found.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
+    return found
+
+
+def find_merges(texts: Iterable[str], count: int) -> str:
+    """At most so many merges of the pairs that are the most frequent, each at least twice, within words.
+
+    Example:
+        >>> find_merges(["a cat", "a cat and a hat"], 3)
+        'Ġ a a t c at'
+    """
+    encoder, size = byte_pairs(), len(BYTES) + count
+    from tokenizers.trainers import BpeTrainer
+
+    trainer = BpeTrainer(vocab_size=size, min_frequency=2, show_progress=False, initial_alphabet=BYTES)
+    encoder.train_from_iterator(map(_utf8, texts), trainer)
+    return " ".join(word for pair in json.loads(encoder.to_str())["model"]["merges"] for word in pair)
+
+
+def _utf8(text: str) -> str:
+    """The text with question marks in place of what is no character."""
+    return text.encode(errors="replace").decode()
