@@ -111,9 +111,10 @@ def closest(word: str, known: Iterable[str]) -> str:
         'known: `depth`, `width`'
     """
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    plain = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(word.casefold(), plain, n=1, cutoff=0.6)
     if near:
-        return f"did you mean `{near[0]}`?"
+        return f"did you mean `{plain[near[0]]}`?"
     return "known: " + (", ".join(f"`{name}`" for name in names) or "none")
 
 

@@ -58,6 +58,12 @@ def test_frames_and_a_page_beside_the_true_game(game, tmp_path, run):
     page = (tmp_path / "out/frames/growth.html").read_text(encoding="utf-8")
     assert "<title>A dreamed game</title>" in page
     assert "1 of 4 frames, after UP; left the dream, right the game" in page
+    # No result replaces what it starts from.
+    result = run(
+        *dream(game, tmp_path / "out", "--actions", "1", "--overwrite", start=tmp_path / "out/000000.png")
+    )
+    assert result.code == 2
+    assert "would replace the input" in result.err
     # The same command again replaces its own results.
     assert run(*dream(game, tmp_path / "out", "--actions", "1")).code == 0
 

@@ -49,6 +49,7 @@ def test_errors_survive_the_way_from_another_process(kind):
 
 def test_the_nearest_word_is_suggested_and_else_all_are_listed():
     assert closest("witdh", ["depth", "width"]) == "did you mean `width`?"
+    assert closest("fire", ["FIRE", "UP"]) == "did you mean `FIRE`?"
     assert closest("zzz", ["depth", "width"]) == "known: `depth`, `width`"
     assert closest("zzz", []) == "known: none"
 

@@ -18,7 +18,7 @@ from vqgan.dreaming import dream as dreamed
 from vqgan.dreaming import frames_read
 from vqgan.errors import require
 from vqgan.evaluation.growth_page import GrowthPage, earlier_files
-from vqgan.images import fit, read_pixels, save_png, to_float, with_channels
+from vqgan.images import Pixels, fit, read_pixels, save_png, to_float, with_channels
 from vqgan.output_files import make_folder
 from vqgan.types import ACTION, Images, previous
 
@@ -28,22 +28,30 @@ def dream(flags: commands.Dream) -> None:
     out, words = Path(flags.out), class_values(flags.actions, flag="--actions")
     names = [f"{number:06d}.png" for number in range(len(words))]
     frames_there = [f"frames/{path.name}" for path in earlier_files(out / "frames")]
-    check_targets(out, [*names, *frames_there], overwrite=flags.overwrite)
+    is_game = flags.start.startswith("atari:") and flags.start != "atari:"
+    given = [] if is_game else [path for _, path in find_images([flags.start])]
+    check_targets(out, [*names, *frames_there], given, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
     before, memory = frames_read(model), memory_of(flags, model.tokenizer)
     action = next(part for part in model.conditioner.parts if part.name == ACTION)
     words, numbers = _numbers(action, flags.actions, "--actions")
-    starts, truth = _game(flags, numbers, action, max(before), model.tokenizer.image_channels)
+    if is_game:
+        pixels, count = _played(flags.start, numbers, action, max(before))
+    else:
+        used = given[: max(before) + len(numbers)]
+        pixels, count = [read_pixels(path, model.tokenizer.image_channels) for path in used], max(before)
+    frames = _fitted(flags, [with_channels(each, model.tokenizer.image_channels) for each in pixels])
+    starts, truth = [*frames[:count, None]], [*frames[count : count + len(numbers)]]
     size = (starts[0].shape[2], starts[0].shape[3])
     asked = asked_of(replace(flags, size=size), model, [ACTION, *map(previous, before)])
     settings = {name: getattr(flags, name) for name in ("temperature", "top_k", "top_p", "seed")}
     text = {**settings_text(flags, header, model), "start": flags.start, "actions": flags.actions}
     with ProgressBar() as bar:
         settings |= {"guidance": flags.scales, "memory": memory, "on_progress": bar}
-        frames = dreamed(model, starts, numbers, asked.only(), **settings)
+        drawn = dreamed(model, starts, numbers, asked.only(), **settings)
         make_folder(out)
         page, paths = GrowthPage(out / "frames", text, title="A dreamed game"), list[Path]()
-        for step, (name, word, frame) in enumerate(zip(names, words, frames, strict=True)):
+        for step, (name, word, frame) in enumerate(zip(names, words, drawn, strict=True)):
             own = {**text, "seed": str(flags.seed + step), "action": str(word)}
             shown = image = frame[0].float().cpu()
             paths.append(save_png(image, out / name, own))
@@ -62,25 +70,18 @@ def _numbers(action: Conditioner, text: str, flag: str) -> tuple[list[int | str]
     return words, action.tokens({ACTION: words}, len(words), (1, 1))[:, 0].tolist()
 
 
-def _game(
-    flags: commands.Dream, actions: Sequence[int], action: Conditioner, count: int, channels: int
-) -> tuple[list[Images], list[torch.Tensor]]:
-    """The frames to start from, and the true frames (c H W) after them, as far as they are known."""
-    kind, _, game = flags.start.partition(":")
-    if kind == "atari" and game:
-        title, _, before = game.partition("@")
-        held = _numbers(action, before, "--start")[1] if before else [0] * count
-        pixels = [with_channels(each, channels) for each in play_actions(title, [*held, *actions])]
-        given = len(held)
-    else:
-        pixels = [read_pixels(path, channels) for _, path in find_images([flags.start])]
-        given = min(count, len(pixels))
+def _played(start: str, actions: Sequence[int], action: Conditioner, count: int) -> tuple[list[Pixels], int]:
+    """The frames of a game from its beginning, and how many of them are before the first action."""
+    title, _, before = start.partition(":")[2].partition("@")
+    held = _numbers(action, before, "--start")[1] if before else [0] * count
+    return [*play_actions(title, [*held, *actions])], len(held)
+
+
+def _fitted(flags: commands.Dream, pixels: Sequence[Pixels]) -> Images:
     sizes = {each.shape[:2] for each in pixels}
     require(
         len(sizes) == 1,
         f"the frames of `{flags.start}` have the sizes {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}, expected one",
         hint="give frames of one game",
     )
-    fitted = [fit(each, flags.size) if flags.size else each for each in pixels[: given + len(actions)]]
-    frames = to_float(np.stack(fitted))
-    return [*frames[:given, None]], [*frames[given:]]
+    return to_float(np.stack([fit(each, flags.size) if flags.size else each for each in pixels]))
