@@ -1,6 +1,7 @@
 """Tiny random networks of transformers, saved as their publishers save them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,11 @@ import torch
 LABELS = ("wall", "building", "sky", "floor")
 NAMES = ("segformer", "beit", "upernet", "maskformer")
 """Networks that see labels."""
+PARTS = ("Eye", "Ear", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle")
+POINTS = (*(f"{side}_{part}" for part in PARTS for side in "RL"), "Nose")
+"""What the network of key points calls them, not in COCO's order."""
+THINGS = ("car", "person", "dog")
+"""What the detectors find."""
 
 
 def save(name: str, folder: Path) -> Path:
@@ -16,7 +22,7 @@ def save(name: str, folder: Path) -> Path:
         "transformers", reason="transformers is not installed: pip install vqgan[extract]"
     )
     torch.manual_seed(0)
-    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    labels = named(LABELS)
     size, prefix = {"height": 32, "width": 48}, ""
     convnext = networks.ConvNextConfig(
         depths=[1] * 4, hidden_sizes=[8] * 4, out_features=["stage1", "stage2", "stage3", "stage4"]
@@ -97,6 +103,47 @@ def save(name: str, folder: Path) -> Path:
             )
             kind = networks.DepthAnythingForDepthEstimation
         prefix = "DPT"
+    elif name in ("vitpose", "vitpose_plus"):
+        size, labels = {"height": 32, "width": 24}, named(POINTS)
+        backbone = networks.VitPoseBackboneConfig(
+            image_size=[32, 24],
+            patch_size=[8, 8],
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            out_indices=[2],
+            **({"num_experts": 2, "part_features": 4} if name == "vitpose_plus" else {}),
+        )
+        config = networks.VitPoseConfig(backbone_config=backbone, **labels)
+        kind, prefix = networks.VitPoseForPoseEstimation, "VitPose"
+    elif name == "rt_detr":
+        resnet = networks.RTDetrResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8] * 4,
+            depths=[1] * 4,
+            layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        )
+        config = networks.RTDetrConfig(
+            backbone_config=resnet,
+            encoder_hidden_dim=16,
+            encoder_in_channels=[8] * 3,
+            encoder_ffn_dim=16,
+            encoder_attention_heads=2,
+            d_model=16,
+            decoder_in_channels=[16] * 3,
+            decoder_ffn_dim=16,
+            decoder_attention_heads=2,
+            decoder_layers=1,
+            num_queries=4,
+            **named(THINGS),
+        )
+        kind, prefix, size = networks.RTDetrForObjectDetection, "RTDetr", {"height": 32, "width": 64}
+    elif name == "yolos":
+        config = networks.YolosConfig(
+            **vit, image_size=[32, 48], patch_size=8, num_detection_tokens=6, **named(THINGS)
+        )
+        kind, prefix = networks.YolosForObjectDetection, "Yolos"
     else:
         size = {"height": 32, "width": 64}
         config = networks.GLPNConfig(
@@ -111,9 +158,16 @@ def save(name: str, folder: Path) -> Path:
     for parameter in network.parameters():  # as drawn, they would say the same everywhere
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.3)
+        elif len(parameter) == len(THINGS):  # that of labels makes all of them unlikely
+            torch.nn.init.zeros_(parameter)
     network.save_pretrained(folder)
     getattr(networks, f"{prefix}ImageProcessorPil")(size=size).save_pretrained(folder)
     return folder
+
+
+def named(labels: tuple[str, ...]) -> dict[str, dict[Any, Any]]:
+    """Labels as a configuration has them."""
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
 
 
 JUDGES = ("CLIPModel", "SiglipModel", "Siglip2Model")

@@ -1,7 +1,8 @@
 """The documentation does what it says: its blocks run, its links lead somewhere, what it names exists.
 
 Blocks of a page run in order in one folder that holds `photos/`, `photo.jpg`, `mask.png`, with `labels.csv`,
-`captions.csv` and `sketches/` for the photos and `sketch.png`, label maps (`maps/`, `names.txt`), a network that sees labels (`segformer/`), two published checkpoints
+`captions.csv` and `sketches/` for the photos and `sketch.png`, label maps (`maps/`, `names.txt`), networks that see labels or people
+(`segformer/`, `vitpose/`, `rt-detr/`), two published checkpoints
 and, unless the page makes them itself, the runs `runs/photos/{tokenizer,prior,classes}`. Presets keep their image sizes and become tiny, steps become
 few; lines that do not begin with `vqgan` (make, pip) are left out.
 """
@@ -108,7 +109,8 @@ def workplace(tmp_path_factory, write_images) -> Path:
     (root / "names.txt").write_text("sky\ntree\nsea\nland\n", encoding="utf-8")
     miniatures.grand_challenge(root / "agc", games={"pinball": [41, 41], "qbert": [41]})
     if importlib.util.find_spec("transformers"):
-        networks.save("segformer", root / "segformer")
+        for network in ("segformer", "vitpose", "rt_detr"):
+            networks.save(network, root / network.replace("_", "-"))
         networks.save_judge("CLIPModel", root / "clip")
     for case, folder in (("vqmodel_tiny", "vqgan_imagenet_f16_1024"), ("net2net_class", "cin_transformer")):
         for part in ("checkpoints", "configs"):

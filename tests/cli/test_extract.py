@@ -11,6 +11,8 @@ from PIL import Image
 import networks
 import vqgan
 from vqgan import save_model
+from vqgan.data.poses import PoseFile
+from vqgan.data.transforms import fit_pose
 from vqgan.images import read_map
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 
@@ -99,6 +101,61 @@ def test_depth_is_a_grey_picture_of_16_bits_of_the_asked_size(photo, tmp_path, r
     with Image.open(tmp_path / "out" / "photo.png") as picture:
         values = np.asarray(picture)
     assert (values.dtype, values.shape, values.min(), values.max()) == (np.uint16, (24, 40), 0, 65535)
+
+
+@pytest.fixture(scope="module")
+def pose_flags(tmp_path_factory):
+    """What chooses the networks of a pose."""
+    folders = {name: networks.save(name, tmp_path_factory.mktemp(name)) for name in ("vitpose", "yolos")}
+    return ["--model", folders["vitpose"], "--detector", folders["yolos"], "--device", "cpu"]
+
+
+def test_people_of_photographs_train_a_prior_and_steer_its_samples(trained, photo, pose_flags, tmp_path, run):
+    result = run("extract", "pose", trained.images, "--out", tmp_path / "poses", *pose_flags)
+    assert result.code == 0, result.err
+    assert len(result.paths) == 21
+    assert result.paths[-1] == tmp_path / "poses" / "people.json"
+    people = PoseFile(str(result.paths[-1]))
+    for key in people.keys:
+        drawing = vqgan.read_images(tmp_path / "poses" / f"{key}.png")
+        assert abs(drawing - fit_pose(people.read(key), (16, 16))).max() < 0.02
+    assert any(len(people.read(key).people) for key in people.keys)
+    settings = {"data": trained.images, "tokenizer": trained.tokenizer, "device": "cpu"}
+    for given in (result.paths[-1], tmp_path / "poses"):
+        model = vqgan.train(
+            trained.prior_file, out=tmp_path / f"by-{given.stem}", conditions={"pose": given}, **settings
+        )
+    result = run("extract", "pose", photo, "--out", tmp_path / "one", *pose_flags)
+    assert result.paths == [tmp_path / "one" / "photo.png", tmp_path / "one" / "people.json"]
+    images = [drawn(run, model, "pose", path, tmp_path / f"new-{path.stem}") for path in result.paths]
+    assert torch.equal(*images)
+    assert images[0].shape == (1, 3, 16, 32)
+
+
+def test_a_photograph_without_people_is_named_and_its_pose_black(
+    photo, pose_flags, tmp_path, run, monkeypatch
+):
+    monkeypatch.setattr("vqgan.extraction.poses.LIKELY", 2.0)
+    result = run("extract", "pose", photo, "--out", tmp_path, *pose_flags)
+    assert result.code == 0
+    assert f"no person was found in `{photo}`" in result.err
+    assert vqgan.read_images(tmp_path / "photo.png").max() == -1
+    assert len(PoseFile(str(tmp_path / "people.json")).read("photo").people) == 0
+    assert run("extract", "pose", photo, "--out", tmp_path, *pose_flags).code == 0
+    (tmp_path / "people.json").write_text("{}")
+    result = run("extract", "pose", photo, "--out", tmp_path, *pose_flags)
+    assert (result.code, "would replace a file that vqgan did not write" in result.err) == (2, True)
+
+
+def test_networks_that_find_no_poses_have_their_exit_codes(folder, photo, pose_flags, tmp_path, run):
+    words = ["extract", "pose", photo, "--out", tmp_path / "out", *pose_flags]
+    for flag, task in (("--model", "pose"), ("--detector", "detector")):
+        result = run(*words, flag, folder)
+        assert result.code == 5
+        assert f"cannot be used for `{task}`: it is a SegformerForSemanticSegmentation" in result.err
+    result = run("extract", "depth", photo, "--detector", folder, "--out", tmp_path / "out")
+    assert (result.code, "`depth` has no `--detector`\nhint: omit it" in result.err) == (2, True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -235,12 +235,13 @@ class Extract(Compute):
     """Finds what steers a prior in photographs and writes it as PNGs of the same names, for `--condition KIND=FOLDER`.
 
     Attributes:
-        kind: `depth` or `segmentation`, by a network (extra `extract`); `edges`, `low_resolution` or `palette`.
+        kind: `depth`, `segmentation` or `pose`, by networks (extra `extract`); `edges`, `low_resolution` or `palette`.
         images: Image files, or folders of them (read with their sub-folders).
         out: Where the results go.
         model: A folder of transformers or a name on huggingface.co, by default a small one; of the last three kinds the
             run whose settings or colours count.
         labels: Numbers of the labels: `coco-stuff` by default, `ade20k`, `s-flckr`, or `own`: the model's.
+        detector: Of `pose`, the model that finds the people, named as that of the key points is.
         size: Resize and crop to this size first; by default every image keeps its size.
         overwrite: Also replace files that vqgan did not write.
     """
@@ -250,6 +251,7 @@ class Extract(Compute):
     out: str = flag("FOLDER")
     model: str | None = flag("FOLDER|NAME|RUN", None)
     labels: str | None = flag("LABELS", None)
+    detector: str | None = flag("FOLDER|NAME", None)
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
     overwrite: bool = flag("", False)
 

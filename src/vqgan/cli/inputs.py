@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from vqgan.tokenizer import Tokenizer, crop_to_multiple, memory_budget, pad_to_m
 from vqgan.types import Images
 
 logger = logging.getLogger(__name__)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,8 @@ def read_named(
 
 
 def readable(
-    found: Sequence[tuple[str, Path]], read: Callable[[Path], Tensor]
-) -> Iterator[tuple[str, Path, Tensor]]:
+    found: Sequence[tuple[str, Path]], read: Callable[[Path], Value]
+) -> Iterator[tuple[str, Path, Value]]:
     """Each file with its result's name and what is read; skips what cannot be. Raises DataError if none can be."""
     can_read = False
     for name, path in found:

@@ -1,5 +1,8 @@
 """Poses: key points in a JSON file, as COCO and many tools write them."""
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +11,8 @@ from jaxtyping import Float
 from vqgan.data.layouts import AnnotationFile
 from vqgan.errors import DataError
 from vqgan.images import KEY_POINTS, Pose
+from vqgan.images.ours import PEOPLE_MARK
+from vqgan.output_files import write_text
 
 
 class PoseFile(AnnotationFile):
@@ -29,6 +34,28 @@ class PoseFile(AnnotationFile):
             if order:
                 people[of].append(_person(each["keypoints"], sizes[of])[order])
         return {of: Pose(np.reshape(people[of], (-1, 17, 3)), sizes[of]) for of in sizes}
+
+
+def write_poses(poses: Mapping[str, Pose], path: Path) -> Path:
+    """Writes poses as :class:`PoseFile` reads them, by the paths of their pictures. Raises OutputError."""
+    images = [
+        {"id": number, "file_name": name, "height": pose.size[0], "width": pose.size[1]}
+        for number, (name, pose) in enumerate(poses.items(), 1)
+    ]
+    people = [(number, person) for number, pose in enumerate(poses.values(), 1) for person in pose.people]
+    annotations = [
+        {
+            "id": i,
+            "image_id": number,
+            "category_id": 1,
+            "keypoints": (person - (0.5, 0.5, 0)).round(3).ravel().tolist(),
+        }
+        for i, (number, person) in enumerate(people, 1)
+    ]
+    category = {"id": 1, "name": "person", "keypoints": KEY_POINTS}
+    whole = {"images": images, "annotations": annotations, "categories": [category]}
+    write_text(path, PEOPLE_MARK + json.dumps(whole)[1:] + "\n")
+    return path
 
 
 def _order(names: list[Any]) -> list[int]:

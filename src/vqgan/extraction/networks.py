@@ -1,4 +1,4 @@
-"""Networks of Hugging Face that see depth or labels: found by name or in a folder, and read at every pixel."""
+"""Networks of Hugging Face that see depth, labels or people: found by name or in a folder, read at every pixel."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,8 @@ ENLARGED = 1 << 26
 _TASKS = {
     "depth": ("MODEL_FOR_DEPTH_ESTIMATION_MAPPING",),
     "segmentation": ("MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING", "MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING"),
+    "pose": ("MODEL_FOR_POSE_ESTIMATION_MAPPING",),
+    "detector": ("MODEL_FOR_OBJECT_DETECTION_MAPPING",),
 }
 _DISTANCES = ("glpn", "zoedepth", "tipsv2_dpt")
 """Models of depth that give distances; so do those whose ``depth_estimation_type`` is metric."""
@@ -37,16 +39,20 @@ class Network:
         picture, device = to_uint8(image)[0].cpu().numpy(), next(self.model.parameters()).device
         # Were the picture cut or padded, the result would not lie on it.
         whole = {"do_center_crop": False, "do_pad": False, "input_data_format": "channels_last"}
+        inputs = {}
+        if self.model.config.model_type == "vitpose":  # it gets one person, and asks its experts for COCO
+            whole |= {"boxes": None, "do_affine_transform": False}
+            inputs = {"dataset_index": torch.zeros(1, dtype=torch.int64, device=device)}
         try:
             pixels = self.processor(images=picture, return_tensors="pt", **whole)["pixel_values"]
-            return self.model(pixel_values=pixels.to(device))
+            return self.model(pixel_values=pixels.to(device), **inputs)
         except (ValueError, TypeError, RuntimeError) as error:
             hint = "choose another model, or pictures of another size"
             raise refusal(self.name, "on a picture alone", error, hint) from error
 
 
 def open_network(name: str, task: str, device: torch.device) -> Network:
-    """A network for ``depth`` or ``segmentation``; what is opened and refused as by :func:`open_pretrained`."""
+    """A network for one of :data:`_TASKS`; what is opened and refused as by :func:`open_pretrained`."""
 
     def kinds_for(library: Any, config: Any) -> list[str]:
         kinds = (getattr(library, each).get(type(config), None) for each in _TASKS[task])

@@ -7,6 +7,9 @@ from vqgan.images.tile_pyramid import MARK, is_pyramid
 PAGE_MARK = '<meta name="generator" content="vqgan --frames">'
 """By this line a later drawing recognizes a page as ours."""
 
+PEOPLE_MARK = '{"info": {"description": "vqgan extract"}, '
+"""How a file of key points begins, as COCO's have it."""
+
 _MARKS = (
     b"tEXtcommand\0",
     b"tEXtstep\0",
@@ -14,9 +17,10 @@ _MARKS = (
     PAGE_MARK.encode("ascii"),
     MARK.encode("ascii"),
     b'{\n "codebook_size": ',
+    PEOPLE_MARK.encode("ascii"),
 )
 """Our files contain one of these near their start: text chunks of images, frames and animations, the heads of pages and
-pyramids, or the first lines of `codes.json`."""
+pyramids, or the first lines of `codes.json` and `people.json`."""
 
 
 def is_ours(path: Path) -> bool:

@@ -193,7 +193,7 @@ def test_a_picture_that_a_network_cannot_take_is_a_message(saved, tmp_path):
         vqgan.extract("depth", photographs(), model=tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize("kind", ["depth", "segmentation"])
+@pytest.mark.parametrize("kind", ["depth", "segmentation", "pose"])
 def test_a_missing_package_is_named_with_its_extra(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ConfigError, match=f"`{kind}` needs transformers, which is not installed") as caught:
@@ -221,8 +221,9 @@ def test_a_small_copy_has_a_quarter_of_the_rows_and_columns(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        ("pose", {}, "unknown condition `pose`"),
+        ("poses", {}, "unknown condition `poses`"),
         ("edges", {"labels": "ade20k"}, "`edges` has no `labels=`"),
+        ("depth", {"detector": "folder"}, "`depth` has no `detector=`"),
         ("segmentation", {"labels": "own"}, "`labels=` is `own`, but there is no model"),
         ("segmentation", {"labels": "voc"}, "unknown labels `voc`"),
         ("palette", {}, "`palette` is that of a run"),
