@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.images import write_images as write_images
     from vqgan.inpainting import inpaint as inpaint
     from vqgan.runs import train as train
+    from vqgan.sampling.beam import Beam as Beam
     from vqgan.sampling.judge import keep_best as keep_best
     from vqgan.synthesizer import Synthesizer as Synthesizer
     from vqgan.synthesizer import SynthesizerConfig as SynthesizerConfig
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.version import __version__ as __version__
 
 _MODULES = {
+    "Beam": "vqgan.sampling.beam",
     "CheckpointError": "vqgan.errors",
     "Classifier": "vqgan.classifier",
     "ClassifierConfig": "vqgan.classifier",

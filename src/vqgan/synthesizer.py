@@ -1,7 +1,9 @@
 """The whole path from image to image: tokenizer, conditioner and prior."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +14,7 @@ from vqgan.config import Config
 from vqgan.errors import require
 from vqgan.prior import Prior, PriorConfig, TokenOrder, check_token_order, sequence_places
 from vqgan.sampling import (
+    Beam,
     Guidance,
     SamplingSettings,
     check_grid,
@@ -149,6 +152,7 @@ class Synthesizer(nn.Module):
         jacobi: int | None = None,
         window_stride: int = 1,
         guidance: Guidance = 0.0,
+        beam: Beam | None = None,
         memory: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> Images:
@@ -171,6 +175,7 @@ class Synthesizer(nn.Module):
             guidance: Follow the condition more closely than learned: this many times what it changes in the logits is
                 added to them, at twice the cost; a pair goes from the first scale at the first token to the second at
                 the last. Needs a prior that was trained with ``task.condition_dropout``.
+            beam: Go on with the best of several continuations while an image is drawn (:class:`vqgan.Beam`).
             memory: Bytes beside the weights and the prepared copy of the prior: they decide how many images are drawn
                 in one batch, how much is kept of what a window has read, and whether images are decoded in bands of
                 rows. By default as in :meth:`reconstruct`.
@@ -184,9 +189,9 @@ class Synthesizer(nn.Module):
         require(is_count, f"`count` is {count!r}, expected a whole number of at least 1")
         grid = self.config.window if size is None else self.tokenizer.grid_size(size)
         known = torch.zeros(int(count), *grid, dtype=torch.bool, device=self._device)
-        return self._decoded(
-            self._draw(None, known, condition, settings, memory, on_progress), memory, on_progress
-        )
+        chosen = beam if beam is not None and beam.width > 1 else None
+        indices = self._draw(None, known, condition, settings, memory, on_progress, beam=chosen)
+        return decode_within(self.tokenizer, indices, self._budget(memory), on_progress)
 
     def sample_rows(
         self,
@@ -264,7 +269,7 @@ class Synthesizer(nn.Module):
         grid = self.tokenizer.grid_size((images.shape[2], images.shape[3]))
         check_known(known, (len(images), *grid))
         indices = self._draw(images, known.to(self._device), condition, settings, memory, on_progress)
-        return self._decoded(indices, memory, on_progress)
+        return decode_within(self.tokenizer, indices, self._budget(memory), on_progress)
 
     def _draw(
         self,
@@ -276,45 +281,29 @@ class Synthesizer(nn.Module):
         on_progress: OnProgress | None,
         *,
         is_held: bool = True,
+        beam: Beam | None = None,
     ) -> Indices:
         """Everything is checked before anything is computed: large images take minutes to encode."""
-        count, grid, budget = len(known), (known.shape[1], known.shape[2]), self._budget(memory)
+        count, grid, order = len(known), (known.shape[1], known.shape[2]), self.config.token_order
+        share = 1 if beam is None else 2  # its judge sees images while others are drawn
+        budget = self._budget(memory) // share
         window = self.usable_window(grid)
         check_seed(settings.seed, count)
         check_grid(self.prior, settings, window, grid)
         check_decoding(self.tokenizer, grid, budget, is_held=is_held)
+        if beam is not None:
+            beam.check(self.prior, settings, order, is_seen=window == grid)
+            beam = replace(beam, decode=partial(decode_within, self.tokenizer, memory=budget))
         null_tokens = self._null_tokens(count, grid) if settings.branches == 2 else None
         condition_tokens = self.condition_tokens(condition, count, grid, budget)
         indices = known.long()  # nothing is known, or all is about to be encoded
         if images is not None:
             indices = encode_within(self.tokenizer, images, budget, on_progress)
-        drawn = fill_grids(
-            self.prior,
-            condition_tokens,
-            indices,
-            known,
-            window=window,
-            lengths=self.conditioner.lengths,
-            settings=settings,
-            token_order=self.config.token_order,
-            null_tokens=null_tokens,
-            memory=budget,
-            on_progress=on_progress,
-        )
-        return refine_grids(
-            self.prior,
-            condition_tokens,
-            drawn,
-            known,
-            settings=settings,
-            token_order=self.config.token_order,
-            memory=budget,
-            on_progress=on_progress,
-        )
-
-    @torch.no_grad()
-    def _decoded(self, indices: Indices, memory: int | None, on_progress: OnProgress | None) -> Images:
-        return decode_within(self.tokenizer, indices, self._budget(memory), on_progress)
+        how: dict[str, Any] = {"settings": settings, "token_order": order, "memory": budget}
+        how["on_progress"], seen = on_progress, {"window": window, "lengths": self.conditioner.lengths}
+        more: dict[str, Any] = {**how, **seen, "null_tokens": null_tokens, "beam": beam}
+        drawn = fill_grids(self.prior, condition_tokens, indices, known, **more)
+        return refine_grids(self.prior, condition_tokens, drawn, known, **how)
 
     def __repr__(self) -> str:
         """One line; ``tree()`` has every layer."""

@@ -1,16 +1,23 @@
 """`vqgan sample --judge --keep-best`: of many images the best of each class stay."""
 
+import re
+
 import msgspec
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import networks
 import tiny
 import vqgan
 from vqgan.classifier import Classifier
+from vqgan.cli import commands
+from vqgan.cli.judging import judging_of
 from vqgan.conditioning import ClassLabelConfig, SeveralConfig
+from vqgan.errors import CheckpointError
 from vqgan.images import read_images
+from vqgan.imagine import open_judge
 from vqgan.synthesizer import Synthesizer
 
 
@@ -61,6 +68,8 @@ def test_the_best_of_each_class_stay_as_they_would_have_been_drawn(trained, judg
         grid = np.asarray(picture)
     assert np.array_equal(grid[2:18, 2:18] if grid.shape[0] > 16 else grid[:, :16], kept[names[0]])
     assert "4 of 10 images are kept: their mean score is " in result.err
+    assert re.search(r"judging took \d+ % of the time", result.err)
+    assert "continuations" not in result.err
 
 
 def test_without_a_class_the_most_certain_stay_and_a_judge_alone_removes_nothing(
@@ -74,10 +83,100 @@ def test_without_a_class_the_most_certain_stay_and_a_judge_alone_removes_nothing
     assert list(read(tmp_path / "best")) == [max(scores, key=scores.get)]
 
 
+def test_the_judge_chooses_among_continuations_of_each_class(trained, judge, tmp_path, run):
+    words = ("sample", trained.classes, "--class", "dark,light", "--count", 2, "--batch-size", 3, "--seed", 4)
+    result = run(*words, "--judge", judge, "--beam", 3, "--beam-rows", 2, "--out", tmp_path / "beam")
+    assert result.code == 0
+    model, classifier = vqgan.load(trained.classes, device="cpu"), vqgan.load(judge, device="cpu")
+    judges = [
+        lambda images, each=each: classifier.scores(images, [each] * len(images)) for each in (2, 2, 1, 1)
+    ]
+    beam = vqgan.Beam(judges, 3, 2)
+    images = model.sample(4, condition={"class": ["dark", "dark", "light", "light"]}, seed=4, beam=beam)
+    written = read(tmp_path / "beam")
+    for picture, expected in zip(written.values(), vqgan.to_pictures(images), strict=True):
+        assert np.array_equal(picture, expected)
+        assert (picture.text["beam"], picture.text["beam_rows"]) == ("3", "2")
+    found = re.search(
+        r"8 of 24 continuations went on: their mean score is (\S+), that of all (\S+)", result.err
+    )
+    expected = sum(beam.kept) / len(beam.kept), sum(beam.all) / len(beam.all)
+    assert [float(each) for each in found.groups()] == pytest.approx(expected, abs=1e-3)
+    assert expected[0] > expected[1]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    return networks.save_judge("CLIPModel", tmp_path_factory.mktemp("reader") / "clip")
+
+
+def test_a_text_image_model_judges_by_the_prompt(trained, reader, tmp_path, run):
+    words = ("sample", trained.classes, "--class", "dark,light", "--count", 3)
+    judged = (*words, "--judge", reader, "--prompt", "red car")
+    result = run(*judged, "--keep-best", 0.3, "--out", tmp_path / "best")
+    assert result.code == 0
+    assert run(*words, "--out", tmp_path / "all").code == 0
+    images = torch.cat([read_images(path) for path in sorted((tmp_path / "all").glob("0*.png"))])
+    scores = open_judge(reader, device="cpu").similarity(images, ["red car"])[:, 0]
+    best = [int(scores[:3].argmax()), 3 + int(scores[3:].argmax())]
+    kept = read(tmp_path / "best")
+    assert list(kept) == [f"{number:06d}.png" for number in best]
+    for number, picture in zip(best, kept.values(), strict=True):
+        assert float(picture.text["score"]) == pytest.approx(float(scores[number]), abs=0.02)
+        assert (picture.text["prompt"], picture.text["judge"]) == ("red car", str(reader))
+
+
+def test_the_text_of_a_condition_is_what_a_text_image_model_reads(trained, reader):
+    flags = commands.Sample(model="", out="", judge=str(reader), device="cpu")
+    info = [{}, {}]
+    model = vqgan.load(trained.prior, device="cpu")
+    judging = judging_of(flags, model, [{"text": "a"}, {"text": "red car"}], info)
+    images = tiny.images(2, channels=3)
+    judging.score(images)
+    expected = open_judge(reader, device="cpu").similarity(images, ["a", "red car"]).diag().tolist()
+    assert judging.scores == pytest.approx(expected, abs=1e-5)
+    assert abs(expected[0] - expected[1]) > 1e-3
+    assert info[0].keys() == {"judge", "keep_best", "beam", "beam_rows", "score"}
+
+
+def test_what_is_named_as_on_the_hub_and_no_folder_is_opened_from_there(trained, tmp_path, run, monkeypatch):
+    def refuse(name, device):
+        raise CheckpointError(f"opened {name}")
+
+    monkeypatch.setattr("vqgan.cli.judging.open_judge", refuse)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for name, says in (
+        ("openai/clip-vit", "opened openai/clip-vit"),
+        ("runs/judge", "`runs/judge` cannot be read"),
+    ):
+        result = run("sample", trained.prior, "--judge", name, "--prompt", "a", "--out", "out")
+        assert result.code == 5
+        assert says in result.err
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "says"),
     [
-        (("--keep-best", 0.5), 2, "`--keep-best` needs a judge\nhint: give a classifier: `--judge RUN`"),
+        (
+            ("--keep-best", 0.5),
+            2,
+            "`--keep-best` needs a judge\nhint: give a classifier, or a text-image model",
+        ),
+        (("--prompt", "a"), 2, "`--prompt` needs a judge\nhint: give a classifier, or a text-image model"),
+        (("--beam", 2), 2, "`--beam` needs a judge\nhint: give a classifier, or a text-image model"),
+        (
+            ("--judge", "JUDGE", "--prompt", "a"),
+            2,
+            "judge.safetensors` is a classifier\nhint: omit `--prompt`",
+        ),
+        (("--judge", "CLIP"), 2, "clip` compares images with a text\nhint: give it: `--prompt TEXT`"),
+        (("--judge", "EMPTY", "--prompt", "a"), 5, "empty` cannot be used for judging by texts: "),
+        (
+            ("--judge", "no-such-owner/no-such-model", "--prompt", "a"),
+            5,
+            "cannot be used for judging by texts: ",
+        ),
         (("--judge", "JUDGE", "--keep-best", 0), 2, "`--keep-best` is 0.0, expected 0 < share <= 1"),
         (("--judge", "JUDGE", "--keep-best", 1.5), 2, "`--keep-best` is 1.5, expected 0 < share <= 1"),
         (("--judge", "JUDGE", "--zoom"), 2, "`--judge` is not possible with `--zoom`"),
@@ -92,14 +191,18 @@ def test_without_a_class_the_most_certain_stay_and_a_judge_alone_removes_nothing
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_anything_is_drawn(
-    trained, judge, tmp_path, run, flags, code, says
+    trained, judge, reader, tmp_path, run, flags, code, says
 ):
     encoder = tiny.tokenizer_config(channels=3).autoencoder
     other = tiny.classifier(encoder=encoder, class_names=("cat", "fox"))
     vqgan.save_model(other, tmp_path / "other.safetensors")
     vqgan.save_model(tiny.classifier(), tmp_path / "grey.safetensors")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text("{}", encoding="utf-8")
     files = {
         "JUDGE": judge,
+        "CLIP": reader,
+        "EMPTY": tmp_path / "empty",
         "TOKENIZER": trained.tokenizer,
         "OTHER": tmp_path / "other.safetensors",
         "GREY": tmp_path / "grey.safetensors",

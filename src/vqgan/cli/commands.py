@@ -140,19 +140,27 @@ class Sample(Drawing):
         zoom: Write each image band by band, so that it need not fit in memory, and also as tiles of every level of
             detail (Deep Zoom) with a page that zooms: `000000.html`. `--frames` then follow its rows, made smaller.
         judge: A classifier (`vqgan train classifier`) that scores each image: the probability of its class, or without
-            a class the highest of any.
+            a class the highest of any. Or a CLIP or SigLIP, as a folder or a name on huggingface.co: how well it fits.
+        prompt: The text that images shall fit; by default that of `--condition text=`.
         keep_best: Keep only this share of the images of each class, those with the best scores: `0.25`.
+        beam: Let the judge choose while an image is drawn: it goes on with the best of K continuations of each block.
+        beam_rows: Rows of tokens in a block.
     """
 
     count: int = flag("N", 8, minimum=1)
     zoom: bool = flag("", False)
-    judge: str | None = flag("FILE|RUN", None)
+    judge: str | None = flag("RUN|FOLDER|NAME", None)
+    prompt: str | None = flag("TEXT", None)
     keep_best: float = flag("SHARE", 1.0)
+    beam: int = flag("K", 1, minimum=1)
+    beam_rows: int = flag("N", 4, minimum=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        hint = "give a classifier: `--judge RUN`"
-        require(self.judge is not None or self.keep_best == 1, "`--keep-best` needs a judge", hint=hint)
+        hint = "give a classifier, or a text-image model: `--judge RUN`"
+        for name in ("keep-best", "prompt", "beam"):
+            is_given = getattr(self, name.replace("-", "_")) not in (None, 1)
+            require(self.judge is not None or not is_given, f"`--{name}` needs a judge", hint=hint)
         require_share("--keep-best", self.keep_best, hint="0.25 keeps the best quarter")
         name = "--zoom" if self.zoom else "--frames"
         excluded = self.judge is not None and (self.zoom or self.frames is not None)

@@ -65,11 +65,12 @@ def sample(flags: commands.Sample) -> None:
         return
 
     info = [{**asked.text, **_text(each)} for each in wanted]
-    judging = judging_of(flags, model, wanted, info)
+    judging = judging_of(flags, model, [{**asked.shared, **each} for each in wanted], info)
 
     def draw(part: Sequence[Condition], **settings: Any) -> Images:
         condition = {**asked.shared, **{name: [each[name] for each in part] for name in part[0]}}
-        pictures = model.sample(len(part), asked.size, condition, **settings)
+        beam = None if judging is None else judging.beam_for(len(part))
+        pictures = model.sample(len(part), asked.size, condition, beam=beam, **settings)
         if judging is not None:
             judging.score(pictures)
         return pictures

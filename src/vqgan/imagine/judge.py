@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from vqgan.checkpoints.load import pick_device
 from vqgan.checkpoints.pretrained import open_pretrained
 from vqgan.errors import CheckpointError, printable, require
+from vqgan.sampling.judge import Judge
 from vqgan.types import Images, check_images, describe
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,19 @@ class TextImageJudge:
         """The similarity with the model's own scale and bias: for CLIP before softmax, for SigLIP before sigmoid."""
         bias = getattr(self.model, "logit_bias", 0.0)
         return self.similarity(images, texts) * self.model.logit_scale.exp() + bias
+
+    def by(self, texts: Sequence[str]) -> Judge:
+        """A judge for :func:`vqgan.keep_best` and :class:`vqgan.Beam`: the mean similarity with these texts.
+
+        It sees images as they are written: values beyond [-1, 1] are clamped, and grey becomes RGB. Errors as of both.
+        """
+        self.embed_text(texts)  # refused now, not when something is drawn
+
+        def judge(images: Images) -> Float[Tensor, " b"]:
+            colours = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+            return self.similarity(colours.clamp(-1, 1), texts).mean(dim=1)
+
+        return judge
 
     def embed_text(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Embeddings of length 1, without gradients; those of the last 4096 texts are kept.

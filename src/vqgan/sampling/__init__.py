@@ -1,5 +1,6 @@
 """How token grids are drawn from a prior."""
 
+from vqgan.sampling.beam import Beam
 from vqgan.sampling.fill import check_grid, fill_grids
 from vqgan.sampling.plan import Plan, plan_windows, usable_window, window_start
 from vqgan.sampling.random import GridNoise, check_seed

@@ -1,12 +1,14 @@
 """Fills token grids of any size, in batches as large as the memory allows."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from vqgan.errors import require
 from vqgan.prior import LocalSpan, Prior, TokenOrder, to_tokens, wavefront_size
+from vqgan.sampling.beam import Beam
 from vqgan.sampling.jacobi import sample_grid_jacobi
 from vqgan.sampling.plan import Costs, Plan, plan_within, rows_before
 from vqgan.sampling.random import NOISE_BYTES, check_seed
@@ -46,6 +48,7 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
     settings: SamplingSettings,
     token_order: TokenOrder = "raster",
     null_tokens: ConditionTokens | None = None,
+    beam: Beam | None = None,
     memory: int,
     on_progress: OnProgress | None = None,
 ) -> Indices:
@@ -57,41 +60,38 @@ def fill_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
         window: Rows and columns that the prior sees.
         lengths: Condition tokens of each part.
         null_tokens: What stands in front of the images' tokens where nothing steers; needed for guidance.
+        beam: Chooses among continuations of each image.
         memory: Bytes beside the weights and their copies (see :func:`~vqgan.prior.make_reader`).
         on_progress: Called after each step; steps count the tokens of all images.
 
     Raises:
         ConfigError: If the grid does not suit window or context, or a number is out of range.
     """
-    count, span = len(indices), prior.config.span
+    count, span, width = len(indices), prior.config.span, beam.width if beam else 1
     check_seed(settings.seed, count)
     check_grid(prior, settings, window, (indices.shape[1], indices.shape[2]))
     require(settings.branches == 1 or null_tokens is not None, "`guidance` needs null tokens")
-    plan, batch_size = _plan(prior, lengths, known, window, settings, token_order, memory)
+    plan, batch_size = _plan(prior, lengths, known, window, settings, token_order, memory // width)
     batch_size, parts = max(1, min(count, batch_size)), []
     for start in range(0, count, batch_size):
-        part = slice(start, min(count, start + batch_size))
-        rows = (condition_tokens[part], indices[part], known[part])
+        part = range(start, min(count, start + batch_size))
+        copies = [*part] * width
+        rows = (condition_tokens[copies], indices[copies], known[copies])
         if settings.branches == 2 and null_tokens is not None:
-            rows = _below(rows, (null_tokens[part], *rows[1:]))
+            rows = _below(rows, (null_tokens[copies], *rows[1:]))
         mine = replace(settings, seed=int(settings.seed) + start)
-        report = on_progress and _report_part(on_progress, range(part.start, part.stop), count)
+        report = on_progress and _report_part(on_progress, part, count)
         if span is not None:
             drawn = sample_wavefront(prior, *rows, span=span, settings=mine, on_progress=report)
         elif plan is not None:
             drawn = sample_sliding(
-                prior,
-                *rows,
-                window=window,
-                lengths=lengths,
-                settings=mine,
-                plan=plan,
-                on_progress=report,
+                prior, *rows, window=window, lengths=lengths, settings=mine, plan=plan, on_progress=report
             )
         else:
-            whole = sample_grid if settings.jacobi is None else sample_grid_jacobi
+            one_by_one = partial(sample_grid, beam=beam and beam.of(part, count))
+            whole = one_by_one if settings.jacobi is None else sample_grid_jacobi
             drawn = whole(prior, *rows, settings=mine, token_order=token_order, on_progress=report)
-        parts.append(drawn[: part.stop - part.start])
+        parts.append(drawn[: len(part)])
     return torch.cat(parts)
 
 
@@ -111,11 +111,8 @@ def _plan(
 ) -> tuple[Plan | None, int]:
     """How windows slide, if they do, and how many images are drawn at a time."""
     length = sum(lengths_on(lengths, window))
-    costs, room, span = (
-        memory_costs(prior, settings.branches),
-        max(0, memory - NOISE_BYTES),
-        prior.config.span,
-    )
+    costs, room = memory_costs(prior, settings.branches), max(0, memory - NOISE_BYTES)
+    span = prior.config.span
     if span is not None:
         return None, room // _wavefront_memory(prior, span, (known.shape[1], known.shape[2]), costs)
     if window == known.shape[1:]:

@@ -4,7 +4,7 @@ The noise of a token is a hash of (seed, purpose, row, column, code), through a 
 come from integers: they are the same on every device, in any batch and in any order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +20,8 @@ _BYTES_A_NUMBER = 24
 """Three integers of 8 bytes exist while one number of noise is made."""
 
 SAMPLING, REFINING = 0, 1
-"""The purposes of noise: it chooses tokens, and those that are drawn again; sweep ``i`` takes ``REFINING + i``."""
+"""The purposes of noise: it chooses tokens, and those that are drawn again; sweep ``i`` takes ``REFINING + i``, the
+continuation ``i`` of a beam ``SAMPLING - i``: the first draws what is drawn without a beam."""
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
@@ -64,7 +65,7 @@ class GridNoise:
         grid: Rows and columns of the *final* grid.
         codebook_size: Number of codes.
         device: Where the noise is needed.
-        purpose: What the noise is for.
+        purpose: What the noise is for; of several, all images come once for each.
 
     Raises:
         ConfigError: If a seed lies outside its range.
@@ -78,23 +79,23 @@ class GridNoise:
         grid: tuple[int, int],
         codebook_size: int,
         device: torch.device,
-        purpose: int = SAMPLING,
+        purpose: int | Sequence[int] = SAMPLING,
     ) -> None:
         check_seed(seed, count)
-        self._at_once = max(1, NOISE_BYTES // (_BYTES_A_NUMBER * count * codebook_size))
-        rows, columns = grid
+        (rows, columns), purposes = grid, torch.tensor(purpose, device=device).view(-1, 1, 1, 1)
+        self._at_once = max(1, NOISE_BYTES // (_BYTES_A_NUMBER * len(purposes) * count * codebook_size))
         seeds = torch.tensor([seed + image for image in range(count)], device=device).view(count, 1, 1)
         words = (
             seeds & _MASK,
             seeds >> 32,
-            torch.tensor(purpose, device=device),
+            purposes,
             torch.arange(rows, device=device).view(1, rows, 1),
             torch.arange(columns, device=device).view(1, 1, columns),
         )
         keys = [torch.full((1, 1, 1), start, dtype=torch.int64, device=device) for start in _STARTS]
         for word in words:
             keys = [mix((key + word + _GOLDEN) & _MASK) for key in keys]
-        self._keys = keys
+        self._keys = [key.flatten(0, 1) for key in keys]
         self._codes = mix((torch.arange(codebook_size, device=device) + _GOLDEN) & _MASK)
 
     def bits(self, row: int, column: int) -> Int[Tensor, "b K"]:

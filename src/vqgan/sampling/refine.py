@@ -69,7 +69,7 @@ def refine_grids(  # noqa: D417 (the other arguments are those of `sample_grid`)
         grid, given, mine = grids[part], known[part], replace(settings, seed=int(settings.seed) + start)
         reading = _reading(prior, condition_tokens[part], grid, token_order)
         for sweep in range(settings.refine):
-            noise = grid_noise(prior, grid, mine, REFINING + sweep)
+            noise = grid_noise(prior, grid, mine, [REFINING + sweep])
             for place in places:
                 row, column = divmod(cells[place], columns)
                 tried, scores = _posterior(reading, place, grid[:, row, column], candidates, at_once)

@@ -1,6 +1,6 @@
 """Fills a token grid that the prior sees whole: reads what is given, then draws one token after the other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vqgan.prior import Group, Prior, TokenOrder, make_reader, record, to_tokens, token_positions
+from vqgan.sampling.beam import Beam
 from vqgan.sampling.random import SAMPLING, GridNoise
 from vqgan.sampling.settings import SamplingSettings, choose_tokens
 from vqgan.types import ConditionTokens, DrawnTokens, Indices, Known, OnProgress
@@ -25,12 +26,12 @@ def sample_grid(
     *,
     settings: SamplingSettings,
     token_order: TokenOrder = "raster",
+    beam: Beam | None = None,
     on_progress: OnProgress | None = None,
 ) -> Indices:
     """Samples the unknown tokens of a grid, each given the condition and all tokens before it.
 
-    Every token that a later one depends on is read once; consecutive tokens that are given in all images are read in
-    one pass. The keys and values of all tokens read are kept.
+    Each token that a later one depends on is read once, given ones together; their keys and values are kept.
 
     Args:
         prior: The distribution.
@@ -41,6 +42,7 @@ def sample_grid(
         settings: How tokens are drawn.
         token_order: The order in which the prior has learned its tokens. Grids and condition tokens are in
             image order all the same, and the noise of a token is that of its row and column.
+        beam: Chooses among continuations; the batch, or each half of it, has all images once for each of them.
         on_progress: Called with :class:`DrawnTokens` after each token that was drawn.
 
     Returns:
@@ -49,27 +51,27 @@ def sample_grid(
     Raises:
         ConfigError: If condition and grid exceed the prior's context length, or a seed is out of range.
     """
-    batch, rows, columns = indices.shape
-    total = rows * columns
+    (batch, rows, columns), total = indices.shape, indices[0].numel()
     prior.check_length(condition_tokens.shape[1] + total - 1)
     cells = token_positions(token_order, (rows, columns)).to(indices.device)
     fixed = to_tokens(known, token_order)
     places, is_given, cell_of = undrawn(fixed), fixed.any(dim=0).tolist(), cells.tolist()
     if not places:
         return indices.clone()
-    noise = repeat(None) if settings.is_greedy else grid_noise(prior, indices, settings).along(cells[places])
-    grid = torch.where(known, indices, -1)
-    drawn = grid.view(batch, total)
+    gumbels = grid_noise(prior, indices, settings, range(SAMPLING, -beam.width if beam else -1, -1))
+    noise = repeat(None) if settings.is_greedy else gumbels.along(cells[places])
+    drawn = (grid := torch.where(known, indices, -1)).view(batch, total)
     reader = make_reader(prior, has_single_rows=batch == 1)
     cache = reader.new_cache(batch, condition_tokens.shape[1] + places[-1])
-    given = drawn[:, cells[: places[0]]]
-    logits = reader.read([Group(prior.entries(given, condition_tokens), cache)])
+    logits = reader.read([Group(prior.entries(drawn[:, cells[: places[0]]], condition_tokens), cache)])
     can_record = grid.is_cuda and places[-1] - places[0] >= _MIN_RECORDED
     recorded = record(reader, cache) if can_record else None
     for place, after, gumbel in zip(places, [*places[1:], total], noise, strict=False):
         cell = cell_of[place]
         chosen = choose_tokens(logits, settings, gumbel, place=place, of=total)
         drawn[:, cell] = torch.where(fixed[:, place], drawn[:, cell], chosen) if is_given[place] else chosen
+        if beam is not None:
+            beam.go_on(grid, cache, place, after)
         if after < total:
             tokens = drawn[:, cells[place:after]]
             logits = recorded(tokens) if recorded else reader.read([Group(tokens, cache)])
@@ -88,18 +90,18 @@ def whole_grid(grid: Indices, step: int, values: Mapping[str, float | str] | Non
 
 
 def grid_noise(
-    prior: Prior, indices: Indices, settings: SamplingSettings, purpose: int = SAMPLING
+    prior: Prior, indices: Indices, settings: SamplingSettings, purposes: Sequence[int] = (SAMPLING,)
 ) -> GridNoise:
     """The noise for a prior's codes on the whole of these grids, one for each image; raises as :class:`GridNoise`."""
     (batch, rows, columns), size = indices.shape, prior.config.codebook_size
-    count = batch // settings.branches
+    count = batch // settings.branches // len(purposes)
     return GridNoise(
         seed=settings.seed,
         count=count,
         grid=(rows, columns),
         codebook_size=size,
         device=indices.device,
-        purpose=purpose,
+        purpose=purposes,
     )
 
 

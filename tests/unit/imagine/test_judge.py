@@ -96,6 +96,19 @@ def test_with_gradients_no_more_than_one_batch_is_kept(folder):
     assert len(seen) == 6  # three batches, each once more in the backward pass
 
 
+def test_bound_to_texts_it_keeps_the_best_images(name, folder):
+    judge = open_judge(folder(name), device="cpu")
+    images = pictures(5, 3, 32, 32)
+    kept, scores = vqgan.keep_best(images * 2, judge.by(TEXTS), 0.4)
+    expected = judge.similarity((images * 2).clamp(-1, 1), TEXTS).mean(dim=1).sort(descending=True)
+    assert torch.equal(kept, images[expected.indices[:2]] * 2)
+    torch.testing.assert_close(scores, expected.values[:2])
+    grey = pictures(2, 1, 32, 32)
+    torch.testing.assert_close(judge.by(TEXTS)(grey), judge.by(TEXTS)(grey.expand(-1, 3, -1, -1)))
+    with pytest.raises(ConfigError, match="expected a list of at least one text"):
+        judge.by("red car")
+
+
 def test_texts_are_read_once(name, folder, monkeypatch):
     judge = open_judge(folder(name), device="cpu")
     monkeypatch.setattr("vqgan.imagine.judge.KEPT", 2)
