@@ -141,10 +141,8 @@ def least_likely(
         ConfigError: If the share is out of range, or as :meth:`Synthesizer.log_probability`.
     """
     require_share("share", share, hint="0.05 draws the least probable twentieth again")
-    scores, factor = (
-        model.log_probability(images, condition, memory=memory),
-        model.tokenizer.downsample_factor,
-    )
+    scores = model.log_probability(images, condition, memory=memory)
+    factor = model.tokenizer.downsample_factor
     worst = scores.topk(math.ceil(share * scores.shape[1]), largest=False).indices
     known = torch.ones_like(scores, dtype=torch.bool).scatter(1, worst, False)
     grid = known.unflatten(1, model.tokenizer.grid_size((images.shape[2], images.shape[3])))

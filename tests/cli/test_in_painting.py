@@ -163,7 +163,11 @@ def test_what_cannot_be_scored_is_refused(trained, tmp_path, write_images, run):
         ([trained.prior, tmp_path / "none.png"], 3, "none.png` does not exist"),
         ([trained.tokenizer, trained.images], 5, "holds a tokenizer; new images need a prior"),
         ([trained.classes, trained.images], 2, "this prior draws images of a class"),
-        ([trained.classes, trained.images, "--class", "0,1"], 2, "expected one class for all images"),
+        (
+            [trained.classes, trained.images, "--class", "0,1"],
+            2,
+            "names 2 classes, expected one for all images",
+        ),
     ):
         result = run("score", *words, *out)
         assert result.code == code

@@ -14,13 +14,7 @@ from torch import Tensor
 from vqgan.checkpoints.format import Header
 from vqgan.cli import commands
 from vqgan.cli.conditions import Asked, asked_of
-from vqgan.cli.inputs import (
-    find_images,
-    kept_pixels,
-    load_synthesizer,
-    memory_of,
-    read_named,
-)
+from vqgan.cli.inputs import find_images, kept_pixels, load_synthesizer, memory_of, read_named
 from vqgan.cli.judging import Judging, judging_of
 from vqgan.cli.outputs import check_frames, check_targets, print_paths, settings_text, side_by_side
 from vqgan.cli.progress import ProgressBar
@@ -50,12 +44,8 @@ def sample(flags: commands.Sample) -> None:
     asked = asked_of(flags, model)
     wanted = [each for each in asked.classes for _ in range(flags.count)]
     names = [f"{number:06d}.png" for number in range(len(wanted))]
-    targets = (
-        [each for name in names for each in TilePyramid.names(Path(name).stem)]
-        if flags.zoom
-        else ["grid.png"]
-    )
-    check_targets(out, [*names, *targets], overwrite=flags.overwrite)
+    tiles = [each for name in names for each in TilePyramid.names(Path(name).stem)]
+    check_targets(out, [*names, *(tiles if flags.zoom else ["grid.png"])], overwrite=flags.overwrite)
     if flags.temperature == 0 and flags.count > 1:
         of_class = " of a class" if wanted[0] else ""
         logger.warning("at `--temperature 0` all %d images%s are the same", flags.count, of_class)
@@ -92,23 +82,11 @@ def _draw_rows(
     channels, size = model.tokenizer.image_channels, asked.size_for(model)
     with ProgressBar() as bar:
         for number, (name, condition) in enumerate(wanted):
-            settings = SamplingSettings(
-                flags.temperature,
-                flags.top_k,
-                flags.top_p,
-                flags.seed + number,
-                flags.jacobi,
-                flags.window_stride,
-                flags.scales,
-            )
-            text = {
-                "size": f"{size[0]}x{size[1]}",
-                "seed": str(settings.seed),
-                **asked.text,
-                **_text(condition),
-            }
-            info, condition = {**settings_text(flags, header, model), **text}, {**asked.shared, **condition}
-            bands = model.sample_rows(size, condition, settings, memory=memory, on_progress=bar)
+            settings = SamplingSettings(seed=flags.seed + number, **_settings(flags))
+            text = {**settings_text(flags, header, model), "size": f"{size[0]}x{size[1]}"}
+            info = {**text, "seed": str(settings.seed), **asked.text, **_text(condition)}
+            whole = {**asked.shared, **condition}
+            bands = model.sample_rows(size, whole, settings, memory=memory, on_progress=bar)
             frames = None if number else flags.frames
             paths += write_rows(bands, out / name, size, channels=channels, info=info, frames=frames)
     print_paths(paths)
@@ -147,6 +125,12 @@ def _text(condition: Condition) -> dict[str, str]:
     return {name: str(value) for name, value in condition.items()}
 
 
+def _settings(flags: commands.Drawing) -> dict[str, Any]:
+    """How every image is drawn, beside its seed."""
+    names = ("temperature", "top_k", "top_p", "jacobi", "window_stride")
+    return {"guidance": flags.scales, **{name: getattr(flags, name) for name in names}}
+
+
 def _draw(
     flags: commands.Drawing,
     model: Synthesizer,
@@ -176,12 +160,7 @@ def _draw(
     out, text = Path(flags.out), settings_text(flags, header, model)
     tokenizer, memory = model.tokenizer, memory_of(flags, model.tokenizer)
     make_folder(out)  # now, not when everything is drawn
-    names = ("temperature", "top_k", "top_p", "jacobi", "window_stride")
-    settings = {name: getattr(flags, name) for name in names}
-    settings["guidance"] = flags.scales
-    paths: list[Path] = []
-    grown: list[Path] = []
-    frames, rest = None, iter(images)
+    paths, grown, frames, rest = list[Path](), list[Path](), None, iter(images)
     with ProgressBar() as bar:
         while part := list(islice(rest, flags.batch_size)):
             done = len(paths)
@@ -190,7 +169,7 @@ def _draw(
                 frames = Frames(tokenizer, out / "frames", memory=memory, count=flags.frames, info=first)
             pictures = draw(
                 [given for _, _, given in part],
-                **settings,
+                **_settings(flags),
                 seed=flags.seed + done,
                 memory=memory,
                 on_progress=partial(_report, bar, frames, done, len(part), count),

@@ -16,18 +16,8 @@ from vqgan.images import grid, printable, to_float
 from vqgan.images.ours import is_ours
 
 _RECORDED = (
-    "memory",
-    "fit",
-    "batch_size",
-    "temperature",
-    "top_k",
-    "top_p",
-    "jacobi",
-    "window_stride",
-    "guidance",
-    "refine",
-    "margin",
-    "no_paste",
+    *("memory", "fit", "batch_size", "temperature", "top_k", "top_p", "jacobi", "window_stride"),
+    *("guidance", "refine", "margin", "no_paste"),
 )
 
 

@@ -46,9 +46,7 @@ class TextImageJudge:
         self.length = min(tokenizer.model_max_length, text.max_position_embeddings)
         self._crop = bool(getattr(processor, "do_center_crop", False))
         self._mode = "bilinear" if processor.resample == 2 else "bicubic"  # Pillow's number
-        self._mean, self._std = (
-            torch.tensor(each).view(-1, 1, 1) for each in (processor.image_mean, processor.image_std)
-        )
+        self._mean, self._std = torch.tensor([processor.image_mean, processor.image_std])[..., None, None]
         self._side: int = getattr(vision, "image_size", 0)  # 0: any number of patches
         self._patch, self._patches = vision.patch_size, getattr(processor, "max_num_patches", 0)
         self._known: dict[str, Tensor] = {}
@@ -95,11 +93,9 @@ class TextImageJudge:
 
         A text that is too long is cut, and a warning shows what was cut. Raises ConfigError if there is no text.
         """
-        require(
-            not isinstance(texts, str) and len(texts) > 0 and all(isinstance(text, str) for text in texts),
-            f"`texts` is {describe(texts)}, expected a list of at least one text",
-            hint='write `["a red car"]`',
-        )
+        are_texts = not isinstance(texts, str) and all(isinstance(text, str) for text in texts)
+        what = f"`texts` is {describe(texts)}, expected a list of at least one text"
+        require(are_texts and len(texts) > 0, what, hint='write `["a red car"]`')
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         # What is kept may be needed for gradients later, wherever this is called.
         with torch.inference_mode(False), torch.no_grad():

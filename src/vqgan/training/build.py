@@ -254,10 +254,9 @@ def build_classifier_task(
         DataError: If the images have fewer than two classes.
     """
     if len(class_names) < 2:
-        raise DataError(
-            f"a classifier learns classes, but the images have {len(class_names) or 'none'}",
-            hint="put the images of each class into a sub-folder, or give `--condition class=TABLE.csv`",
-        )
+        what = f"a classifier learns classes, but the images have {len(class_names) or 'none'}"
+        hint = "put the images of each class into a sub-folder, or give `--condition class=TABLE.csv`"
+        raise DataError(what, hint=hint)
     torch.manual_seed(seed)
     config = ClassifierConfig(encoder=run.encoder, image_size=run.data.image_size, class_names=class_names)
     classifier = Classifier(config)
