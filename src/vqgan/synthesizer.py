@@ -40,6 +40,7 @@ from vqgan.types import (
     Indices,
     Known,
     OnProgress,
+    PerWindow,
     check_known,
     is_whole,
 )
@@ -109,11 +110,9 @@ class Synthesizer(nn.Module):
         self.tokenizer = Tokenizer(config.tokenizer)
         self.conditioner = build_conditioner(config.conditioner, self.tokenizer)
         lengths = self.conditioner.lengths
-        many = [length for length in lengths if length is not None and length > 1]
         require(
-            config.prior.span is None or not many,
-            f"the condition has {many[0] if many else 1} tokens, but a prior of local `span` takes one, or one for "
-            "each cell",
+            config.prior.span is None or not any(isinstance(length, PerWindow) for length in lengths),
+            "the condition is a layout, but a prior of local `span` has no window that it could tell of",
             hint="omit `prior.span`",
         )
         places = sequence_places(config.token_order, config.window, lengths)

@@ -12,6 +12,8 @@ from vqgan.conditioning import (
     ClassLabelConfig,
     CoordinatesConfig,
     SceneLayoutConfig,
+    SeveralConfig,
+    TextConfig,
     TokenizedImageConfig,
     UnconditionalConfig,
 )
@@ -21,25 +23,26 @@ from vqgan.evaluation.growth import write_rows
 from vqgan.images import read_pixels, to_uint8
 from vqgan.prior import LocalSpan, PriorConfig
 from vqgan.sampling import SamplingSettings, fill_grids
-from vqgan.synthesizer import SynthesizerConfig
+from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer.memory import RESERVE
 from vqgan.types import DrawnTokens
 
 CLASSES = ClassLabelConfig(num_classes=3)
 COORDINATES = CoordinatesConfig(num_values=8, downsample_factor=4)
 DEPTH = TokenizedImageConfig(codebook_size=tiny.CODES, image="depth", tokenizer=tiny.tokenizer_config())
+TEXT = TextConfig(max_tokens=4, merges="Ġ a Ġ b Ġ c")
 SCENE = SceneLayoutConfig(
     num_classes=3, max_objects=4, vocabulary_size=16, encode_crop=False, use_group=False, use_additional=False
 )
 
 
-def make_config(conditioner, **changes):
+def make_config(conditioner, depth=1, **changes):
     """2x2 tokens of 4x4 pixels, and a token sees two rows above and one column beside."""
     prior = PriorConfig(
         codebook_size=tiny.CODES,
         condition_size=conditioner.vocabulary_size,
         context_length=200,
-        depth=1,
+        depth=depth,
         width=8,
         num_heads=2,
         positions="rotary",
@@ -90,10 +93,11 @@ def test_a_higher_image_begins_as_a_lower_one(model, grids):
         (CLASSES, {"class": [0, 2]}),
         (UnconditionalConfig(), None),
         (COORDINATES, None),
+        (TEXT, {"text": ["a b", "c"]}),
         (DEPTH, {"depth": torch.rand(2, 1, 24, 20, generator=torch.Generator().manual_seed(1)) * 2 - 1}),
     ],
 )
-def test_every_condition_of_one_token_or_one_for_each_cell_steers(conditioner, condition):
+def test_every_condition_steers(conditioner, condition):
     model = make(conditioner)
     if condition and "depth" in condition:
         condition = {"depth": condition["depth"].double()}
@@ -105,14 +109,54 @@ def test_every_condition_of_one_token_or_one_for_each_cell_steers(conditioner, c
     assert not torch.equal(scores, model.log_probability(images, condition))
 
 
-def test_a_condition_of_several_tokens_and_other_orders_are_refused():
-    with pytest.raises(ConfigError, match=r"takes one, or one for each cell\nhint: omit `prior\.span`"):
+def test_layouts_and_other_orders_are_refused():
+    with pytest.raises(ConfigError, match=r"the condition is a layout, .*\nhint: omit `prior\.span`"):
         make(SCENE)
     with pytest.raises(ConfigError, match=r"`token_order` is `spiral_in`.*\nhint: use `raster`"):
         make_config(CLASSES, token_order="spiral_in")
     for settings in ({"jacobi": 4}, {"window_stride": 2}):
         with pytest.raises(ConfigError, match=f"`{next(iter(settings))}` is for priors with full attention"):
             make().sample(1, size=(40, 40), condition={"class": 0}, **settings)
+
+
+@pytest.mark.parametrize(
+    "conditioner", [TEXT, SeveralConfig(conditioners=(CLASSES, TEXT))], ids=["text", "both"]
+)
+def test_words_are_attended_to_in_every_layer_alike_however_the_grid_is_read(conditioner):
+    torch.manual_seed(0)
+    model = Synthesizer(make_config(conditioner, depth=2)).double().eval()
+    for parameter in model.prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    said = {"class": 1, "text": ["a b c", "c b"]} if conditioner is not TEXT else {"text": ["a b c", "c b"]}
+    tokens = model.conditioner.tokens(said, 2, (5, 4))
+    drawn = fill_grids(
+        model.prior,
+        tokens,
+        torch.zeros(2, 5, 4, dtype=torch.int64),
+        torch.zeros(2, 5, 4, dtype=torch.bool),
+        window=(5, 4),
+        lengths=model.conditioner.lengths,
+        settings=SamplingSettings(temperature=0.0),
+        memory=2**30,
+    )
+    logits = model.prior(drawn.flatten(1), tokens, (5, 4))
+    assert torch.equal(logits.argmax(dim=2).view_as(drawn), drawn)
+    scores = [
+        model.prior.log_probability(drawn.flatten(1), tokens.roll(shift, dims=1), (5, 4)) for shift in (0, 1)
+    ]
+    assert not torch.allclose(*scores)  # the order of the words matters
+    model.prior.log_probability(drawn.flatten(1), tokens, (5, 4)).sum().backward()
+    for block in model.prior.transformer.blocks:
+        assert all(
+            each.grad.abs().max() > 0 for each in block.cross_attention.parameters() if each.grad.numel() > 8
+        )
+    images, known = torch.rand(2, 1, 20, 16).double() * 2 - 1, torch.rand(2, 5, 4) < 0.5
+    assert torch.isfinite(model.complete(images, known, said, refine=1)).all()
+
+
+def test_only_a_prior_of_texts_has_cross_attention():
+    names = ["".join(make(each).prior.state_dict()) for each in (CLASSES, TEXT)]
+    assert ["cross" in each for each in names] == [False, True]
 
 
 def test_little_memory_draws_the_same_images_in_smaller_batches(model):

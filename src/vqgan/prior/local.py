@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vqgan.prior.cache import Heads, Mask, Unkept, hide
+from vqgan.prior.cross_attention import Context
 from vqgan.prior.transformer import LocalSpan
 from vqgan.types import ConditionTokens, PartLengths, lengths_on
 
@@ -44,10 +45,12 @@ def neighbourhood(span: LocalSpan, device: torch.device) -> Int[Tensor, "seen 2"
 class CellCondition(nn.Module):
     """The condition of each cell as a vector that is added to its entry's: the sum of its parts.
 
+    Parts of several tokens, as texts are, become the context instead.
+
     Args:
         size: Different condition tokens.
         width: Of a token's vector.
-        lengths: Tokens of each part: one for the whole image, or (None) one for each cell.
+        lengths: Tokens of each part: one or more for the whole image, or (None) one for each cell.
         side: Of the square of cells around the target that is seen.
     """
 
@@ -55,6 +58,8 @@ class CellCondition(nn.Module):
         super().__init__()
         self.lengths, self.side = lengths, side
         self.embedding = nn.Embedding(size, width)
+        if many := sum(length for length in lengths if length is not None and length > 1):
+            self.order = nn.Parameter(torch.zeros(many, width))
         if maps := lengths.count(None):
             self.weights = nn.Parameter(torch.full((maps * side * side, width), 1 / side))
 
@@ -73,9 +78,18 @@ class CellCondition(nn.Module):
                 weights = self.weights[number * self.side**2 : (number + 1) * self.side**2]
                 found.append(self._near(tokens, weights, grid, rows, columns))
                 number += 1
-            else:
+            elif length == 1:
                 found.append(self.embedding(tokens).expand(-1, len(rows), -1))
-        return sum(found[1:], found[0])
+        nothing = self.embedding.weight.new_zeros(
+            len(condition_tokens), len(rows), self.embedding.embedding_dim
+        )
+        return sum(found, nothing)
+
+    def context(self, condition_tokens: ConditionTokens, grid: Grid) -> Context | None:
+        """The tokens of parts that have several, each with its place."""
+        parts = zip(condition_tokens.split(lengths_on(self.lengths, grid), dim=1), self.lengths, strict=True)
+        many = [tokens for tokens, length in parts if length is not None and length > 1]
+        return Context(self.embedding(torch.cat(many, dim=1)) + self.order, {}) if many else None
 
     def _near(
         self,
@@ -103,12 +117,14 @@ class LocalReading(Unkept):
         columns: The same; -1 is the start of a row.
         hidden: What of the ``seen`` each does not see.
         seen: Offsets from all that a sequence may see.
+        context: That of the condition that was read last, with its tokens.
     """
 
     rows: Int[Tensor, "sequences q"]
     columns: Int[Tensor, "sequences q"]
     hidden: Mask
     seen: Int[Tensor, "q seen 2"]
+    context: tuple[ConditionTokens, Context | None] | None = None
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -50,13 +50,14 @@ class Prior(nn.Module):
     """A distribution over token sequences, p(tokens | condition) = product of p(token | tokens before it).
 
     Condition tokens stand in front of the image's tokens; there is always at least one of them (a start
-    token where nothing else steers). With a local span the condition is added to every cell instead.
+    token where nothing else steers). With a local span the condition is added to every cell instead, and texts are
+    attended to in every layer.
 
     Args:
         config: What it is.
         places: Row and column of every token that is fed, in the order of the sequence; needed for positions in the
             image, unless the span is local.
-        lengths: Condition tokens of each part; needed for a local span only, where each is 1 or None.
+        lengths: Condition tokens of each part; needed for a local span only.
     """
 
     def __init__(
@@ -79,7 +80,8 @@ class Prior(nn.Module):
         known = config.context_length if config.positions == "learned" else places
         if known is None:
             raise ConfigError(f"`positions: {config.positions}` needs the places of the tokens")
-        self.transformer = Transformer(config, known)
+        has_context = span is not None and any(length is not None and length > 1 for length in lengths)
+        self.transformer = Transformer(config, known, has_context=has_context)
         self.head = nn.Linear(config.width, config.codebook_size, bias=False)
         self.apply(_initialise)
 
@@ -125,14 +127,17 @@ class Prior(nn.Module):
 
         Args:
             indices: The grid; of each entry the token that it stands for must be there.
-            condition_tokens: One for each image, or one for each of its cells.
+            condition_tokens: Of each image, or of each of its cells.
             reading: Says which entries.
         """
         rows, columns = reading.rows, reading.columns
         tokens = indices[:, rows, columns.clamp(min=0)].where(columns >= 0, self.config.codebook_size)
         grid = (indices.shape[1], indices.shape[2])
         added = self.cell_condition(condition_tokens, grid, rows.flatten(), columns.flatten() + 1)
-        return Group(tokens.flatten(0, 1), reading, added.reshape(-1, rows.shape[1], self.config.width))
+        if reading.context is None or reading.context[0] is not condition_tokens:
+            reading.context = condition_tokens, self.cell_condition.context(condition_tokens, grid)
+        vectors = added.reshape(-1, rows.shape[1], self.config.width)
+        return Group(tokens.flatten(0, 1), reading, vectors, reading.context[1])
 
     @torch.no_grad()
     def read(self, groups: Sequence[Group], *, only_last: bool = True) -> Float[Tensor, "rows K"]:

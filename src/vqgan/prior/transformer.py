@@ -27,6 +27,7 @@ from vqgan.nn.token_layers import (
     rotation,
 )
 from vqgan.prior.cache import Mask, Offsets, Unkept, causal_mask
+from vqgan.prior.cross_attention import Context, CrossAttention
 from vqgan.types import Tokens
 
 MAX_DEPTH = 1024
@@ -135,11 +136,13 @@ class Group:
         entries: Their next tokens as rows of the embedding table (see :meth:`Prior.entries`).
         cache: What they have read before, and where these tokens are added.
         added: Vectors that are added to those of the entries.
+        context: What they attend to, if the transformer has cross-attention; then it reads one group at a time.
     """
 
     entries: Tokens
     cache: Unkept = Unkept()  # noqa: RUF009 (it has no state)
     added: Float[Tensor, "_ _ d"] | None = None
+    context: Context | None = None
 
 
 class Sight(NamedTuple):
@@ -255,12 +258,20 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward part for each token by itself; each reads normalised input and adds to it."""
+    """Attention, then a feed-forward part for each token by itself; each reads normalised input and adds to it.
 
-    def __init__(self, shape: PriorShape, offsets: tuple[tuple[int, int], tuple[int, int]] | None) -> None:
+    Between them is cross-attention, if the tokens have a context.
+    """
+
+    def __init__(
+        self, shape: PriorShape, offsets: tuple[tuple[int, int], tuple[int, int]] | None, *, has_context: bool
+    ) -> None:
         super().__init__()
         self.attention_norm = make_norm(shape.norm, shape.width)
         self.attention = Attention(shape, offsets)
+        if has_context:
+            self.cross_norm = make_norm(shape.norm, shape.width)
+            self.cross_attention = CrossAttention(shape.width, num_heads=shape.num_heads)
         self.feed_forward_norm = make_norm(shape.norm, shape.width)
         self.feed_forward = make_feed_forward(shape.feed_forward, shape.width, shape.dropout)
 
@@ -268,6 +279,8 @@ class Block(nn.Module):
         """One layer of the transformer, for the asking rows."""
         mixed = self.attention(self.attention_norm(rows), span)
         rows = (rows if span.asking is None else rows[span.asking]) + mixed
+        if (context := span.groups[0].context) is not None:
+            rows = rows + self.cross_attention(self.cross_norm(rows), context, span.layer)
         return rows + self.feed_forward(self.feed_forward_norm(rows))
 
 
@@ -278,11 +291,14 @@ class Transformer(nn.Module):
         shape: What it consists of.
         places: Row and column of each token of a sequence, for positions in the image; or how many tokens it can read
             at most, for learned positions. A local span tells its places itself.
+        has_context: Whether groups have one.
     """
 
     places: Int[Tensor, "context 2"]
 
-    def __init__(self, shape: PriorShape, places: Int[Tensor, "context 2"] | int) -> None:
+    def __init__(
+        self, shape: PriorShape, places: Int[Tensor, "context 2"] | int, *, has_context: bool = False
+    ) -> None:
         super().__init__()
         self.shape, offsets = shape, None
         if isinstance(places, int):
@@ -290,7 +306,9 @@ class Transformer(nn.Module):
         else:
             self.register_buffer("places", places, persistent=False)
             offsets = _extent(shape.span, places) if shape.positions == "relative_bias" else None
-        self.blocks = nn.ModuleList(Block(shape, offsets) for _ in range(shape.depth))
+        self.blocks = nn.ModuleList(
+            Block(shape, offsets, has_context=has_context) for _ in range(shape.depth)
+        )
         self.norm = make_norm(shape.norm, shape.width)
 
     def forward(

@@ -131,9 +131,7 @@ def test_a_local_prior_adds_the_vectors_of_all_parts(grids):
 
 def test_a_local_prior_takes_no_layout_beside_others():
     several = SeveralConfig(conditioners=(CLASSES, SCENE))
-    with pytest.raises(
-        ConfigError, match="the condition has 6 tokens, but a prior of local `span` takes one"
-    ):
+    with pytest.raises(ConfigError, match="the condition is a layout, but a prior of local `span`"):
         make(several, positions="rotary", span=LocalSpan(rows=2, columns=1))
 
 
