@@ -264,7 +264,11 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, shape: PriorShape, offsets: tuple[tuple[int, int], tuple[int, int]] | None, *, has_context: bool
+        self,
+        shape: PriorShape,
+        offsets: tuple[tuple[int, int], tuple[int, int]] | None,
+        *,
+        has_context: bool = False,
     ) -> None:
         super().__init__()
         self.attention_norm = make_norm(shape.norm, shape.width)
