@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+import networks
 import vqgan
+from vqgan.imagine import open_judge
 
 KEYS = [f"{folder}/{number}" for folder in ("dark", "light") for number in range(10)]
 
@@ -82,6 +84,21 @@ def test_words_steer_sampling_and_completion_and_are_written_into_the_images(wor
     long = "the light 3 " * 3
     result = run("sample", words, "--condition", f"text={long}", "--count", 1, "--out", tmp_path / "d")
     assert "reads 5 of 9 tokens, this is cut: `3 the light 3`" in result.err
+
+
+def test_a_text_image_model_judges_by_the_words_that_steer(words, tmp_path, run):
+    reader = networks.save_judge("CLIPModel", tmp_path / "clip")
+    flags = ["--condition", "text=red car", "--guidance", 2, "--count", 2, "--judge", reader, "--beam", 3]
+    result = run("sample", words, *flags, "--beam-rows", 2, "--keep-best", 0.5, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    judge = open_judge(reader, device="cpu")
+    beam = vqgan.Beam(judge.by(["red car"]), 3, 2)
+    drawn = vqgan.load(words, device="cpu").sample(2, None, {"text": "red car"}, guidance=2.0, beam=beam)
+    scores = judge.by(["red car"])(drawn)
+    (kept,) = (tmp_path / "out").glob("0*.png")
+    assert kept.name == f"{int(scores.argmax()):06d}.png"
+    assert float(Image.open(kept).text["score"]) == pytest.approx(float(scores.max()), abs=1e-3)
+    assert "4 of 12 continuations went on" in result.err
 
 
 def test_images_given_with_captions_in_python_need_no_file(trained, tmp_path):
