@@ -14,7 +14,7 @@ from vqgan.checkpoints.original_config import is_original
 from vqgan.checkpoints.renamed import with_new_names
 from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.conditioning import CoordinatesConfig, parts_of
-from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping
+from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping, value_at
 from vqgan.data import Data, source_of
 from vqgan.data.conditions import Classes, ConditionKind
 from vqgan.data.given import MemoryConfig
@@ -324,6 +324,10 @@ def resolve(
         for key, each in sources.items()
         if each is not None
     }
+    for key, source in given_data.items():  # `data.source.every=2` without a kind is said of what is given
+        told = value_at(changes, f"data.{key}")
+        if isinstance(told, Mapping) and "kind" not in told:
+            given_data[key] = {**source, **changes["data"].pop(key)}
     if given_data:  # a mistake in a source is one even where another replaces it
         run_from_mapping(merge(*layers, changes), where=where)
     return run_from_mapping(merge(*layers, changes, {"data": given_data}), where=where)

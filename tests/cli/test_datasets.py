@@ -34,7 +34,7 @@ def test_coco_trains_a_tokenizer_of_its_labels_and_a_prior_that_they_steer(train
     assert result.code == 0, result.err
     segmentation, layout = load(tmp_path / "run", device="cpu").config.conditioner.conditioners
     assert segmentation.tokenizer.image_channels == 183
-    assert (layout.num_classes, layout.max_objects, layout.use_group) == (5, 3, True)
+    assert (layout.num_classes, layout.max_objects, layout.use_group) == (5, 30, True)
     assert tokens_of_the_data_set(root, layout) == tokens_of_a_file(tmp_path / "boxes.json", layout)
     sample = ["sample", tmp_path / "run", "--count", 1, "--condition", f"layout={tmp_path / 'layout.json'}"]
     (tmp_path / "layout.json").write_text('{"objects": [{"class_number": 2, "box": [0, 0, 1, 1]}]}', "utf-8")

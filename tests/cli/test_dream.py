@@ -7,6 +7,7 @@ from PIL import Image
 import miniatures
 import tiny
 import vqgan
+from vqgan.data import AtariConfig, open_source
 from vqgan.data.source import ArraySource, Steps
 from vqgan.images import read_images, to_uint8
 
@@ -111,15 +112,6 @@ def test_a_prior_without_previous_frames_and_frames_of_two_sizes_are_refused(gam
     assert "have the sizes 16x16, 20x20, expected one" in result.err
 
 
-def test_a_game_is_played_from_its_beginning():
-    pytest.importorskip("ale_py")
-    from vqgan.data.atari import play_actions
-
-    frames = play_actions("Pong", [0, 1, 3, 3, 3])
-    assert frames.shape == (5, 96, 80, 3)
-    np.testing.assert_array_equal(frames[:3], play_actions("pong", [0, 1, 3]))
-
-
 def test_a_prior_of_recorded_games_plays_on_from_an_episode(trained, tmp_path, run):
     root = miniatures.grand_challenge(tmp_path / "agc", games={"pinball": [41, 41], "qbert": [41]})
     kinds = "[{kind: tokenized_image, image: previous_1}, {kind: class_label, label: action}]"
@@ -131,7 +123,13 @@ def test_a_prior_of_recorded_games_plays_on_from_an_episode(trained, tmp_path, r
     words = ["--actions", "FIRE,2", "--out", tmp_path / "out", "--device", "cpu"]
     result = run("dream", tmp_path / "run", "--start", root / "screens/qbert/0", *words)
     assert result.code == 0, result.err
-    assert np.asarray(Image.open(tmp_path / "out/frames/frame-0000.png")).shape == (16, 32, 3)
+    # Every fourth screen is a frame, as in training: of screen t all pixels are t.
+    shown = [
+        np.asarray(Image.open(tmp_path / f"out/frames/frame-000{step}.png"))[:, 16:] for step in range(2)
+    ]
+    assert [np.unique(each).tolist() for each in shown] == [[4], [8]]
+    result = run("dream", tmp_path / "run", "--start", root / "screens/qbert/0", "--every", 2, *words)
+    assert (np.asarray(Image.open(tmp_path / "out/frames/frame-0001.png"))[:, 16:] == 4).all()
     (root / "trajectories/qbert/0.txt").unlink()
     result = run(
         "train", "tokenizer", trained.tokenizer_file, "--data", f"agc:{root}", "--out", tmp_path / "bad"
@@ -143,21 +141,21 @@ def test_a_prior_of_recorded_games_plays_on_from_an_episode(trained, tmp_path, r
 
 def test_a_game_of_the_emulator_is_the_truth(trained, tmp_path, run):
     pytest.importorskip("ale_py")
-    from vqgan.data.atari import ACTIONS, play_actions
-
-    images = play_actions("Pong", [0] * 40)
-    source = ArraySource(
-        name="pong", images=images, steps=Steps(np.arange(40) // 5, np.zeros(40, np.int64), ACTIONS)
-    )
+    known = open_source(AtariConfig(games=("Pong",), actions=(0, 1, 2, 3), max_frames=40)).images
     kinds = "[{kind: tokenized_image, image: previous_1}, {kind: class_label, label: action}]"
-    vqgan.train(
-        trained.prior_file,
-        data=source,
-        out=tmp_path / "run",
-        tokenizer=trained.tokenizer,
-        overrides=["conditioner.kind=several", f"conditioner.conditioners={kinds}"],
-        device="cpu",
-    )
+    words = ["train", "prior", trained.prior_file, "--data", "atari:Pong@NOOP,FIRE,UP,UP,3", "--tokenizer"]
+    words += [
+        trained.tokenizer,
+        "--set",
+        "conditioner.kind=several",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "run",
+    ]
+    words += ["--set", f"conditioner.conditioners={kinds}", "--set", "data.source.max_frames=80"]
+    result = run(*words)
+    assert result.code == 0, result.err
     words = [
         "--start",
         "atari:Pong@NOOP,FIRE",
@@ -170,7 +168,12 @@ def test_a_game_of_the_emulator_is_the_truth(trained, tmp_path, run):
     ]
     result = run("dream", tmp_path / "run", *words)
     assert result.code == 0, result.err
-    truth = play_actions("Pong", [0, 1, 2, 3])[2:]
     for step in range(2):
         shown = np.asarray(Image.open(tmp_path / f"out/frames/frame-000{step}.png"))
-        np.testing.assert_array_equal(shown[:, 80:], truth[step])
+        np.testing.assert_array_equal(shown[:, 80:], known[2 + step])
+    for start, message in (
+        ("atari:Pong,Qbert", "expected one game"),
+        ("atari:Pong@JUMP", "unknown action `JUMP`"),
+    ):
+        result = run("dream", tmp_path / "run", "--start", start, "--actions", "UP", "--out", tmp_path / "no")
+        assert (result.code, message in result.err) == (2, True), result.err

@@ -165,3 +165,12 @@ def test_a_prior_takes_its_classes_from_a_data_set(tmp_path, monkeypatch):
 def test_a_mistake_in_a_source_is_one_where_another_replaces_it(wrong):
     with pytest.raises(ConfigError, match="source"):
         resolve("digits-tokenizer", [wrong], data="digits", eval_data="digits")
+
+
+def test_a_change_of_a_source_without_its_kind_is_one_of_the_source_that_is_given():
+    run = resolve("demo-prior", ["data.source.every=2"], data="agc:games", eval_data="agc:others")
+    assert (run.data.source.path, run.data.source.every, run.data.eval_source.every) == ("games", 2, 4)
+    with pytest.raises(ConfigError, match="unknown key `evry`"):
+        resolve("demo-prior", ["data.source.evry=2"], data="agc:games")
+    run = resolve("demo-prior", ["data.source={kind: digits}"], data="agc:games")
+    assert run.data.source.path == "games"

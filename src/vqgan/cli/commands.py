@@ -178,11 +178,14 @@ class Dream(Chance, Steered):
         start: A picture, or a folder of frames in the order of their names: as many as the prior reads are given, the
             others are the true game. `atari:GAME` is a game from its beginning, `atari:GAME@UP,1` after these actions.
         actions: What is done before each frame: numbers or names, `2,2,FIRE`.
+        every: Take one of so many files of the folder; by default all, but of a folder of the Atari Grand Challenge
+            (`screens/GAME/EPISODE`) every 4th, as training does.
         size: Resize and crop the frames to this size first; by default they keep theirs.
     """
 
     start: str = flag("FRAMES|atari:GAME")
     actions: str = flag("ACTION[,ACTION...]")
+    every: int | None = flag("N", None, minimum=1)
 
 
 @command

@@ -16,12 +16,14 @@ from vqgan.conditioning import (
     Layout,
     LowResolution,
     SceneLayout,
+    SceneLayoutConfig,
     Text,
     TokenizedImage,
 )
 from vqgan.config import from_mapping
-from vqgan.data.conditions import Maps
-from vqgan.data.layouts import AnnotationFile, LayoutFile, read_json
+from vqgan.data.condition_reader import ConditionReader
+from vqgan.data.conditions import Layouts, Maps, open_layouts
+from vqgan.data.layouts import read_json
 from vqgan.data.poses import PoseFile
 from vqgan.data.transforms import fit_pose
 from vqgan.errors import DataError, closest, printable, require
@@ -126,17 +128,18 @@ def class_values(text: str, names: Sequence[str] = (), *, flag: str = "--class")
 
 def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> Any:
     """A text, a layout, or a picture or map (1 c H W) or (1 H W), of the size of the images."""
-    path = Path(text).expanduser()
     if isinstance(part, Text):
         return text
     if isinstance(part, SceneLayout):
-        return _layout(path, part)
+        return _layout(text, part.config)
     if not isinstance(part, TokenizedImage):
         return _computed(part, text, asked, model)
     if part.name == "pose" and text.lower().endswith(".json"):
         return fit_pose(_only(PoseFile(text), text), asked.size_for(model))
     kind = Maps.of(part.name, part.encoder.image_channels)
-    values = map_tensor(read_map(path, kind.channels, kind.labels, stretch=kind.stretch))[None]
+    values = map_tensor(read_map(Path(text).expanduser(), kind.channels, kind.labels, stretch=kind.stretch))[
+        None
+    ]
     return _map(values, part, text, asked, model.tokenizer.downsample_factor)
 
 
@@ -168,29 +171,26 @@ def _map(values: Tensor, part: Conditioner, text: str, asked: Asked, factor: int
     return values
 
 
-def _layout(path: Path, part: SceneLayout) -> Layout:
+def _layout(text: str, config: SceneLayoutConfig) -> Layout:
     """The only layout of a file like COCO's, or one with the fields of :class:`Layout`."""
-    whole, name = read_json(path), printable(path)
-    if not (isinstance(whole, Mapping) and "annotations" in whole):
-        layout: Layout = from_mapping(whole, Layout, where=f"`{name}`")
-        return layout
-    config, classes = part.config, part.config.num_classes
-    layouts = LayoutFile(str(path), max_objects=config.max_objects, class_ids=config.class_ids)
-    require(
-        layouts.num_classes == classes,
-        f"`{name}` has {layouts.num_classes} categories, the prior {classes} classes",
-        hint="keep the `categories` of the file that the prior was trained with",
+    whole, kind = read_json(text), Layouts(config.num_classes, config.max_objects, config.class_ids)
+    is_coco = isinstance(whole, Mapping) and "annotations" in whole
+    found: Layout = (
+        _only(open_layouts(text, None, kind), text)
+        if is_coco
+        else from_mapping(whole, Layout, where=f"`{printable(text)}`")
     )
-    found: Layout = _only(layouts, name)
     return found
 
 
-def _only(file: AnnotationFile, name: str) -> Any:
+def _only(file: ConditionReader, name: str) -> Any:
     """The value of the only image of a file."""
-    what = f"`{printable(name)}` has {len(file.keys)} images, expected one"
-    if len(file.keys) != 1:
-        raise DataError(what, hint="cut one out of the file")
-    return file.read(*file.keys)
+    keys = file.keys or ()
+    if len(keys) != 1:
+        raise DataError(
+            f"`{printable(name)}` has {len(keys)} images, expected one", hint="cut one out of the file"
+        )
+    return file.read(*keys)
 
 
 def _quoted(names: Sequence[str]) -> str:

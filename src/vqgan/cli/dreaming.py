@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec import structs
 
 from vqgan.cli import commands
 from vqgan.cli.conditions import asked_of, class_values
 from vqgan.cli.inputs import find_images, load_synthesizer, memory_of
 from vqgan.cli.outputs import check_targets, print_paths, settings_text
 from vqgan.cli.progress import ProgressBar
-from vqgan.conditioning import ClassLabel, Conditioner
-from vqgan.data.atari import play_actions
+from vqgan.conditioning import ClassLabel
+from vqgan.data import open_source, parse_source
+from vqgan.data.atari import AtariConfig
+from vqgan.data.grand_challenge import GrandChallengeConfig
 from vqgan.dreaming import dream as dreamed
 from vqgan.dreaming import frames_read
 from vqgan.errors import require
@@ -28,15 +31,18 @@ def dream(flags: commands.Dream) -> None:
     out, words = Path(flags.out), class_values(flags.actions, flag="--actions")
     names = [f"{number:06d}.png" for number in range(len(words))]
     frames_there = [f"frames/{path.name}" for path in earlier_files(out / "frames")]
-    is_game = flags.start.startswith("atari:") and flags.start != "atari:"
-    given = [] if is_game else [path for _, path in find_images([flags.start])]
+    game = parse_source(flags.start)
+    given = [] if isinstance(game, AtariConfig) else _files(flags)
     check_targets(out, [*names, *frames_there], given, overwrite=flags.overwrite)
     model, header = load_synthesizer(flags)
     before, memory = frames_read(model), memory_of(flags, model.tokenizer)
     action = next(part for part in model.conditioner.parts if part.name == ACTION)
-    words, numbers = _numbers(action, flags.actions, "--actions")
-    if is_game:
-        pixels, count = _played(flags.start, numbers, action, max(before))
+    assert isinstance(action, ClassLabel), "an action is a class"
+    words = class_values(flags.actions, action.config.class_names, flag="--actions")
+    numbers = action.tokens({ACTION: words}, len(words), (1, 1))[:, 0].tolist()
+    if isinstance(game, AtariConfig):
+        held = game.actions or (0,) * max(before)
+        pixels, count = _played(structs.replace(game, actions=(*held, *numbers))), len(held)
     else:
         used = given[: max(before) + len(numbers)]
         pixels, count = [read_pixels(path, model.tokenizer.image_channels) for path in used], max(before)
@@ -63,18 +69,21 @@ def dream(flags: commands.Dream) -> None:
         print_paths([*paths, *page.finish(tuple(shown.shape), (1, 1))])
 
 
-def _numbers(action: Conditioner, text: str, flag: str) -> tuple[list[int | str], list[int]]:
-    """Actions as they are given, and their numbers."""
-    assert isinstance(action, ClassLabel), "an action is a class"
-    words = class_values(text, action.config.class_names, flag=flag)
-    return words, action.tokens({ACTION: words}, len(words), (1, 1))[:, 0].tolist()
+def _files(flags: commands.Dream) -> list[Path]:
+    """The frames to start from, and those of the true game after them."""
+    # Screens of the Atari Grand Challenge follow each other faster than the images that training takes of them.
+    is_recorded = Path(flags.start).resolve().parent.parent.name == "screens"
+    every = flags.every or (GrandChallengeConfig(path="").every if is_recorded else 1)
+    return [path for _, path in find_images([flags.start])][::every]
 
 
-def _played(start: str, actions: Sequence[int], action: Conditioner, count: int) -> tuple[list[Pixels], int]:
-    """The frames of a game from its beginning, and how many of them are before the first action."""
-    title, _, before = start.partition(":")[2].partition("@")
-    held = _numbers(action, before, "--start")[1] if before else [0] * count
-    return [*play_actions(title, [*held, *actions])], len(held)
+def _played(game: AtariConfig) -> list[Pixels]:
+    """The frames of a game after each action."""
+    require(
+        len(game.games) == 1, f"`--start` names {len(game.games)} games, expected one game", hint="name one"
+    )
+    source = open_source(structs.replace(game, max_frames=len(game.actions)))
+    return [source.read(index).pixels for index in range(len(source))]
 
 
 def _fitted(flags: commands.Dream, pixels: Sequence[Pixels]) -> Images:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from vqgan.config import Config
 from vqgan.errors import ConfigError, require
 from vqgan.types import Condition, ConditionTokens, Images, PartLengths, PerWindow, lengths_on
 
@@ -30,6 +31,19 @@ class ConditionSizes(Protocol):
         """How many tokens the condition of an image with this token grid has (at least 1)."""
 
 
+class PerCell(Config, frozen=True):
+    """The configuration of a condition with one token for each cell; its value is called as its kind is."""
+
+    @property
+    def name(self) -> str:
+        """The name of its value."""
+        return str(self.__struct_config__.tag)
+
+    def num_tokens(self, grid: Grid) -> int:
+        """One for each cell of the grid."""
+        return grid[0] * grid[1]
+
+
 class Conditioner(nn.Module, ABC):
     """Turns what the user asks for into the tokens that stand in front of the image's tokens.
 
@@ -45,6 +59,10 @@ class Conditioner(nn.Module, ABC):
     follows_window: bool = False
     needs_value: bool = True
     config: ConditionSizes
+
+    def __init__(self, config: ConditionSizes) -> None:
+        super().__init__()
+        self.config = config
 
     @property
     def name(self) -> str:

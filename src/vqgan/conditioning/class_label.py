@@ -61,13 +61,12 @@ class ClassLabel(Conditioner):
     config: ClassLabelConfig
 
     def __init__(self, config: ClassLabelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         require(
             config.vocabulary_size >= 1,
             "there are no classes: `num_classes` is 0 and `class_names` is empty",
             hint="give one of them; training fills them from the data",
         )
-        self.config = config
 
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None

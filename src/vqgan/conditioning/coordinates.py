@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqgan.conditioning.base import Conditioner, Grid
-from vqgan.config import Config, Count
+from vqgan.conditioning.base import Conditioner, Grid, PerCell
+from vqgan.config import Count
 from vqgan.errors import ConfigError
 from vqgan.types import Condition, ConditionTokens
 
 
-class CoordinatesConfig(Config, frozen=True, tag_field="kind", tag="coordinates"):
+class CoordinatesConfig(PerCell, frozen=True, tag_field="kind", tag="coordinates"):
     """The position in the whole picture steers the prior.
 
     Attributes:
@@ -22,18 +22,9 @@ class CoordinatesConfig(Config, frozen=True, tag_field="kind", tag="coordinates"
     downsample_factor: Count
 
     @property
-    def name(self) -> str:
-        """The name of its value."""
-        return "coordinates"
-
-    @property
     def vocabulary_size(self) -> int:
         """One token for each value."""
         return self.num_values
-
-    def num_tokens(self, grid: Grid) -> int:
-        """One for each cell of the grid."""
-        return grid[0] * grid[1]
 
 
 class Coordinates(Conditioner):
@@ -47,10 +38,6 @@ class Coordinates(Conditioner):
     needs_value = False
     is_spatial = True
     config: CoordinatesConfig
-
-    def __init__(self, config: CoordinatesConfig) -> None:
-        super().__init__()
-        self.config = config
 
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None

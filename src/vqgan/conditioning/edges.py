@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.conditioning.base import Conditioner, Grid, PerCell
 from vqgan.conditioning.pictures import as_pictures, check_cells
-from vqgan.config import Bounds, Config, Positive, Weight
+from vqgan.config import Bounds, Positive, Weight
 from vqgan.errors import require
 from vqgan.images import canny
 from vqgan.types import Condition, ConditionTokens, Images, check_values
 
 
-class EdgesConfig(Config, frozen=True, tag_field="kind", tag="edges"):
+class EdgesConfig(PerCell, frozen=True, tag_field="kind", tag="edges"):
     """The image's own edges steer the prior.
 
     Attributes:
@@ -34,18 +34,9 @@ class EdgesConfig(Config, frozen=True, tag_field="kind", tag="edges"):
         require(self.low <= self.high, f"`low` is {self.low}, expected at most `high` = {self.high}")
 
     @property
-    def name(self) -> str:
-        """The name of its value."""
-        return "edges"
-
-    @property
     def vocabulary_size(self) -> int:
         """One token for each pattern of squares: 512 of 3 x 3."""
         return 1 << self.parts**2
-
-    def num_tokens(self, grid: Grid) -> int:
-        """One for each cell of the grid."""
-        return grid[0] * grid[1]
 
 
 class Edges(Conditioner):
@@ -58,10 +49,6 @@ class Edges(Conditioner):
 
     is_spatial = True
     config: EdgesConfig
-
-    def __init__(self, config: EdgesConfig) -> None:
-        super().__init__()
-        self.config = config
 
     def from_images(self, images: Images) -> Condition:
         """The edge maps (b H W)."""
@@ -83,10 +70,8 @@ class Edges(Conditioner):
             hint=f'give `condition={{"{self.name}": tensor}}`: pictures (b c H W), or maps (b H W) of edges',
         )
         is_map, parts = isinstance(value, Tensor) and value.ndim == 3, self.config.parts
-        if is_map and value.dtype == torch.bool:
-            pictures = value[:, None].float()
-        else:
-            pictures = as_pictures(value, self.name, channels=None, labels=2)
+        labels = value.long() if is_map and value.dtype == torch.bool else value
+        pictures = as_pictures(labels, self.name, channels=None, labels=2)
         check_cells(pictures, self.name, count, grid)
         if not is_map:
             check_values(pictures)

@@ -5,16 +5,16 @@ from typing import Annotated
 import torch
 from torch.nn import functional as F
 
-from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.conditioning.base import Conditioner, Grid, PerCell
 from vqgan.conditioning.pictures import as_pictures
 from vqgan.conditioning.tokenized_image import TokenizedImage, TokenizedImageConfig
-from vqgan.config import Bounds, Config, Natural
+from vqgan.config import Bounds, Natural
 from vqgan.errors import require
 from vqgan.tokenizer import Tokenizer
 from vqgan.types import Condition, ConditionTokens, Images
 
 
-class LowResolutionConfig(Config, frozen=True, tag_field="kind", tag="low_resolution"):
+class LowResolutionConfig(PerCell, frozen=True, tag_field="kind", tag="low_resolution"):
     """The image itself, ``factor`` times smaller, steers the prior.
 
     Attributes:
@@ -27,18 +27,9 @@ class LowResolutionConfig(Config, frozen=True, tag_field="kind", tag="low_resolu
     codebook_size: Natural = 0
 
     @property
-    def name(self) -> str:
-        """The name of its value."""
-        return "low_resolution"
-
-    @property
     def vocabulary_size(self) -> int:
         """One token for each code."""
         return self.codebook_size
-
-    def num_tokens(self, grid: Grid) -> int:
-        """One for each cell of the grid."""
-        return grid[0] * grid[1]
 
 
 class LowResolution(Conditioner):
@@ -56,8 +47,7 @@ class LowResolution(Conditioner):
     config: LowResolutionConfig
 
     def __init__(self, config: LowResolutionConfig, shared: Tokenizer | None) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         pictures = TokenizedImageConfig(codebook_size=config.codebook_size, image=self.name)
         self.pictures = TokenizedImage(pictures, shared)
 

@@ -5,9 +5,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.conditioning.base import Conditioner, Grid, PerCell
 from vqgan.conditioning.pictures import as_pictures, check_cells
-from vqgan.config import Config, Count
+from vqgan.config import Count
 from vqgan.errors import require
 from vqgan.tokenizer.quantizers.vector import nearest, spread
 from vqgan.types import Condition, ConditionTokens, Images, check_values
@@ -16,7 +16,7 @@ MAX_PASSES = 100
 """Of k-means; it usually ends much earlier, when no point changes its colour."""
 
 
-class PaletteConfig(Config, frozen=True, tag_field="kind", tag="palette"):
+class PaletteConfig(PerCell, frozen=True, tag_field="kind", tag="palette"):
     """The image's own colours, of a few that there are, steer the prior.
 
     Attributes:
@@ -39,18 +39,9 @@ class PaletteConfig(Config, frozen=True, tag_field="kind", tag="palette"):
         require(not wrong, f"`colours` holds {wrong[0] if wrong else ''}, expected 0 to 255")
 
     @property
-    def name(self) -> str:
-        """The name of its value."""
-        return "palette"
-
-    @property
     def vocabulary_size(self) -> int:
         """One token for each colour."""
         return len(self.colours) or self.num_colours
-
-    def num_tokens(self, grid: Grid) -> int:
-        """One for each cell of the grid."""
-        return grid[0] * grid[1]
 
 
 class Palette(Conditioner):
@@ -60,13 +51,12 @@ class Palette(Conditioner):
     config: PaletteConfig
 
     def __init__(self, config: PaletteConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         require(
             bool(config.colours),
             "there are no colours: `colours` is empty",
             hint="give them; training fills them from the data",
         )
-        self.config = config
 
     def from_images(self, images: Images) -> Condition:
         """The images: pictures are averaged over the cells."""

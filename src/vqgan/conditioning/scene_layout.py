@@ -82,8 +82,7 @@ class SceneLayout(Conditioner):
     config: SceneLayoutConfig
 
     def __init__(self, config: SceneLayoutConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.empty_token = config.vocabulary_size - 1
         self.positions_per_side = math.isqrt(config.vocabulary_size)
 

@@ -83,8 +83,7 @@ class Several(Conditioner):
     config: SeveralConfig
 
     def __init__(self, config: SeveralConfig, members: Sequence[Conditioner]) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.members = nn.ModuleList(members)
 
     @property

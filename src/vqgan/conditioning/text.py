@@ -73,10 +73,10 @@ class Text(Conditioner):
     config: TextConfig
 
     def __init__(self, config: TextConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         hint = "give their number; training takes that of the longest caption"
         require(config.max_tokens >= 1, "a text has no tokens: `max_tokens` is 0", hint=hint)
-        self.config, self._encoder, self._warned = config, byte_pairs(config.merges), set[str]()
+        self._encoder, self._warned = byte_pairs(config.merges), set[str]()
 
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None

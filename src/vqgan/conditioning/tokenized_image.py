@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqgan.conditioning.base import Conditioner, Grid
+from vqgan.conditioning.base import Conditioner, Grid, PerCell
 from vqgan.conditioning.pictures import as_pictures
-from vqgan.config import Config, Name, Natural
+from vqgan.config import Name, Natural
 from vqgan.errors import ConfigError, require
 from vqgan.tokenizer import (
     Tokenizer,
@@ -18,7 +18,7 @@ from vqgan.tokenizer import (
 from vqgan.types import Condition, ConditionTokens, check_indices
 
 
-class TokenizedImageConfig(Config, frozen=True, tag_field="kind", tag="tokenized_image"):
+class TokenizedImageConfig(PerCell, frozen=True, tag_field="kind", tag="tokenized_image"):
     """A picture, through a tokenizer, steers the prior.
 
     Attributes:
@@ -42,10 +42,6 @@ class TokenizedImageConfig(Config, frozen=True, tag_field="kind", tag="tokenized
         """One token for each code."""
         return self.codebook_size
 
-    def num_tokens(self, grid: Grid) -> int:
-        """One for each cell of the grid."""
-        return grid[0] * grid[1]
-
 
 class TokenizedImage(Conditioner):
     """The codes of a picture, one for each cell of the image's grid.
@@ -63,8 +59,7 @@ class TokenizedImage(Conditioner):
     config: TokenizedImageConfig
 
     def __init__(self, config: TokenizedImageConfig, shared: Tokenizer | None = None) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.tokenizer = None if config.tokenizer is None else Tokenizer(config.tokenizer)
         # In a tuple, so that it is not a submodule: its weights would be stored twice.
         self._shared: tuple[Tokenizer, ...] = () if shared is None else (shared,)

@@ -39,10 +39,6 @@ class Unconditional(Conditioner):
     is_spatial = False
     config: UnconditionalConfig
 
-    def __init__(self, config: UnconditionalConfig) -> None:
-        super().__init__()
-        self.config = config
-
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
     ) -> ConditionTokens:

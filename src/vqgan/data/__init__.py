@@ -41,7 +41,7 @@ def parse_source(text: str) -> SourceConfig:
 
     ``atari:GAME`` and ``sample:NAME`` (several with commas), ``digits``, ``folder:PATH``, ``list:PATH``,
     ``idx:PATH`` and ``agc:PATH`` (Atari Grand Challenge) say what they are, as does the name of a data set:
-    ``coco:PATH``, or ``coco.segmentation:PATH`` for its maps.
+    ``coco:PATH``, or ``coco.segmentation:PATH`` for its maps. ``atari:GAME@UP,1`` are frames after these actions.
     Any other text is a path: of IDX files if its name says so, of a list if it is a file or ends in ``.txt``, else of
     a folder.
 
@@ -58,9 +58,10 @@ def parse_source(text: str) -> SourceConfig:
     path = Path(text).expanduser()
     match kind:
         case "atari" if rest:
-            return AtariConfig(games=tuple(game.strip() for game in rest.split(",")))
+            games, at, actions = rest.partition("@")
+            return AtariConfig(games=_words(games), actions=_words(actions) if at else ())
         case "sample" if rest:
-            return SampleConfig(names=tuple(name.strip() for name in rest.split(",")))
+            return SampleConfig(names=_words(rest))
         case "digits" if not colon:
             return DigitsConfig()
         case _ if rest and kind in PATH_KINDS:
@@ -77,6 +78,10 @@ def parse_source(text: str) -> SourceConfig:
     if path.is_file() or path.suffix.lower() in (".txt", ".tsv", ".lst"):
         return ListConfig(path=text)
     return FolderConfig(path=text)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(","))
 
 
 def source_of(data: Data) -> SourceConfig | Source | None:

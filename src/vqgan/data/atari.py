@@ -12,17 +12,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import cycle, islice, zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from vqgan.cache import cache_folder
 from vqgan.config import Bounds, Config, Count, Natural
 from vqgan.data import atari_explorer
-from vqgan.data.atari_explorer import Played
+from vqgan.data.atari_explorer import Played, Walk
 from vqgan.data.source import ArraySource, Source, Split, Steps
 from vqgan.errors import ConfigError, DataError, OutputError, closest, require
 from vqgan.types import OnProgress, Progress
@@ -32,6 +32,8 @@ ACTIONS = (
     *("RIGHTFIRE", "LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE"),
 )
 """The joystick's, by their number, the same for all games; most games react to a few."""
+
+_NUMBERS = {word: number for number, name in enumerate(ACTIONS) for word in (name, str(number))}
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ class AtariConfig(Config, frozen=True, tag_field="kind", tag="atari"):
         scale: Side of the blocks of pixels that are averaged; the screen is 210 x 160.
         rows: First row to keep, and the first below that is cut off, after scaling.
         max_frames: Maximum of frames to keep of each game and seed, shared equally by the rooms of a game.
+        actions: By number or name, in place of player, seeds and ``frames``: each is held for four emulator frames and
+            gives a frame, again and again up to ``max_frames``. They begin with the game; held out are walks of 40.
     """
 
     games: tuple[str, ...]
@@ -59,6 +63,7 @@ class AtariConfig(Config, frozen=True, tag_field="kind", tag="atari"):
     scale: Literal[1, 2, 4] = 2
     rows: tuple[int, int] = (3, 99)
     max_frames: Count = 3_000
+    actions: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +75,8 @@ class AtariConfig(Config, frozen=True, tag_field="kind", tag="atari"):
             hint="held-out frames must come from another seed",
         )
         require(0 <= self.rows[0] < self.rows[1], f"`rows` is {self.rows}, expected first < end")
+        for each in map(str, self.actions):
+            require(each in _NUMBERS, f"unknown action `{each}`", hint=closest(each, ACTIONS))
 
 
 @dataclass(eq=False, kw_only=True)
@@ -84,8 +91,8 @@ class AtariSource(ArraySource):
 
     def part(self, split: Split) -> Source:
         """The frames of one seed; their fingerprint does not depend on those of the other seed."""
-        if split == "all" or self.classes is None:
-            return self
+        if split == "all" or self.classes is None or self.held_out is None:
+            return super().part(split)
         own = np.asarray(self.held_out == (split == "heldout"))
         images, classes, rooms = self.images[own], self.classes[own], self.rooms[own]
         steps = None if self.steps is None else self.steps.of(own)
@@ -111,41 +118,43 @@ def open_atari(
         OutputError: If the cache folder cannot be written.
     """
     version, roms = _ale(config.games)
-    least = atari_explorer.WALK * atari_explorer.SKIP
-    require(
-        not consecutive or config.frames >= least,
-        f"`frames` is {config.frames}, expected at least {least}, one walk of the player",
-        hint="raise it",
-    )
-    seeds = config.seed, config.heldout_seed
-    jobs = [[_job(config, rom, seed, version, consecutive=consecutive) for seed in seeds] for rom in roms]
-    parts = [played for pair in jobs for played in _cached(pair, on_progress)]
+    if config.actions:
+        found = [[_listed(config, rom)] for rom in roms]
+    else:
+        least = atari_explorer.WALK * atari_explorer.SKIP
+        require(
+            not consecutive or config.frames >= least,
+            f"`frames` is {config.frames}, expected at least {least}, one walk of the player",
+            hint="raise it",
+        )
+        seeds = config.seed, config.heldout_seed
+        jobs = [[_job(config, rom, seed, version, consecutive=consecutive) for seed in seeds] for rom in roms]
+        found = [_cached(pair, on_progress) for pair in jobs]
+    parts = [played for each in found for played in each]
     require(
         {played.frames.shape[1] for played in parts} == {config.rows[1] - config.rows[0]},
         f"`rows` is {config.rows}, but not every screen has that many",
         hint="before scaling a screen has 210 rows, of a few games 250",
     )
-    counts = [len(played.rooms) for played in parts]
+    counts, players = [len(played.rooms) for played in parts], np.arange(len(parts))
     return AtariSource(
         name="atari",
         images=np.concatenate([played.frames for played in parts]),
-        classes=np.repeat(np.arange(len(parts)) // 2, counts),
+        classes=np.repeat(players // len(found[0]), counts),
         class_names=config.games,
-        held_out=np.repeat(np.arange(len(parts)) % 2 == 1, counts),
+        held_out=None if config.actions else np.repeat(players % 2 == 1, counts),
         rooms=np.concatenate([played.rooms for played in parts]),
-        steps=_steps(parts) if consecutive else None,
+        steps=_steps(parts) if consecutive or config.actions else None,
     )
 
 
-def play_actions(game: str, actions: Sequence[int]) -> UInt8[np.ndarray, "n H W 3"]:
-    """The frames after each of some actions, from the beginning of a game, as :func:`open_atari` keeps them.
-
-    Raises:
-        ConfigError: If ale-py is not installed or does not know the game.
-    """
-    config, (_, (rom,)) = AtariConfig(games=(game,)), _ale([game])
-    played = atari_explorer.rerun(rom, [atari_explorer.Walk(None, 0, list(actions))], config.scale)
-    return played.frames[:, config.rows[0] : config.rows[1]]
+def _listed(config: AtariConfig, rom: str) -> Played:
+    """What is seen after each of the listed actions, from the beginning of a game; after 40 another walk begins."""
+    numbers, length = [_NUMBERS[str(each)] for each in config.actions], atari_explorer.WALK
+    actions = list(islice(cycle(numbers), config.max_frames))
+    walks = [Walk(None, 0, actions[first : first + length]) for first in range(0, len(actions), length)]
+    played = atari_explorer.rerun(rom, walks, config.scale)
+    return played._replace(frames=played.frames[:, config.rows[0] : config.rows[1]])
 
 
 def _steps(parts: Sequence[Played]) -> Steps:

@@ -170,12 +170,16 @@ def some_walks(walks: Sequence[Walk], count: int) -> list[Walk]:
 
 
 def rerun(rom: str, walks: Sequence[Walk], scale: int) -> Played:
-    """All screens of these walks, one for each look, in the order of time."""
-    emulator, found = _emulator(rom), list[tuple[Any, int, int, int]]()
-    for number, walk in enumerate(walks):
+    """All screens of these walks, one for each look, in the order of time. After the end of a game the next begins."""
+    emulator, found, number = _emulator(rom), list[tuple[Any, int, int, int]](), -1
+    for walk in walks:
+        number += 1
         if walk.state is not None:
             emulator.restoreState(walk.state)
         for action in walk.actions:
+            if emulator.game_over():
+                emulator.reset_game()
+                number += 1
             emulator.act(action)
             found.append((_picture(emulator, scale), _room(emulator, rom), number, action))
     pictures, *numbers = zip(*found, strict=True)

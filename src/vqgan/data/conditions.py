@@ -3,10 +3,12 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from vqgan.data.boxes import MAX_OBJECTS, BoxTable, open_boxes
+import numpy as np
+
+from vqgan.data.boxes import BoxTable
 from vqgan.data.captions import Captions
 from vqgan.data.class_table import ClassTable
 from vqgan.data.condition_reader import ConditionReader, key_of
@@ -14,8 +16,8 @@ from vqgan.data.datasets import dataset_with
 from vqgan.data.layouts import LayoutFile
 from vqgan.data.maps import MapFolder
 from vqgan.data.poses import PoseFile
-from vqgan.data.source import Item, Source
-from vqgan.errors import DataError, require
+from vqgan.data.source import Item, Part, Source
+from vqgan.errors import DataError, printable, require
 
 MAX_CHECKED = 2000
 """At most so many pairs are read before a training; that none is missing is checked of all."""
@@ -39,13 +41,13 @@ class Layouts:
     """Boxes for each image.
 
     Attributes:
-        num_classes: How many classes the condition knows.
-        max_objects: How many objects fit.
+        num_classes: How many classes the condition knows; 0: as many as there are.
+        max_objects: How many objects fit; 0: as many as there are.
         class_ids: The ids of the classes, if their order is another.
     """
 
-    num_classes: int
-    max_objects: int
+    num_classes: int = 0
+    max_objects: int = 0
     class_ids: tuple[str, ...] = ()
 
 
@@ -77,14 +79,25 @@ ConditionKind = Classes | Layouts | Maps | Texts
 """What a condition expects of the files beside the images."""
 
 
-def open_layouts(
-    path: str, config: object, max_objects: int | None = None, class_ids: tuple[str, ...] = ()
-) -> LayoutFile | BoxTable:
-    """The layouts of a file, or without a path those of the data set. Raises DataError if they cannot be used."""
+def open_layouts(path: str, config: object, kind: Layouts) -> LayoutFile | BoxTable:
+    """The layouts of a file, or without a path those of the data set.
+
+    Raises:
+        DataError: If they cannot be used, or their classes are not those of the condition.
+    """
+    layouts: LayoutFile | BoxTable
     if path:
-        return LayoutFile(path, max_objects=max_objects, class_ids=class_ids)
-    dataset = dataset_with("layout", config)
-    return open_boxes(dataset.name, dataset.folder, max_objects or MAX_OBJECTS)
+        layouts = LayoutFile(path, max_objects=kind.max_objects or None, class_ids=kind.class_ids)
+    else:
+        dataset = dataset_with("layout", config)
+        layouts = BoxTable(dataset.name, dataset.folder, max_objects=kind.max_objects)
+    if kind.num_classes not in (0, layouts.num_classes):
+        raise DataError(
+            f"`{printable(path) or 'layout'}` has {layouts.num_classes} categories, the condition {kind.num_classes} "
+            "classes",
+            hint="give layouts of the same categories: keep the `categories` of the file that was trained with",
+        )
+    return layouts
 
 
 def open_reader(name: str, path: str, kind: ConditionKind, config: object) -> ConditionReader:
@@ -97,22 +110,16 @@ def open_reader(name: str, path: str, kind: ConditionKind, config: object) -> Co
         return ClassTable(path or dataset_with(name, config).path)
     if isinstance(kind, Texts):
         return Captions(path or dataset_with(name, config).path)
+    if isinstance(kind, Layouts):
+        return open_layouts(path, config, kind)
     if name == "pose" and path.lower().endswith(".json"):
         return PoseFile(path)
-    if isinstance(kind, Maps):
-        dataset = None if path else dataset_with(name, config)
-        root, shift = (str(dataset.root(name)), dataset.facts.shift) if dataset else (path, 0)
-        return MapFolder(root, channels=kind.channels, labels=kind.labels, stretch=kind.stretch, shift=shift)
-    layouts = open_layouts(path, config, kind.max_objects, kind.class_ids)
-    if layouts.num_classes != kind.num_classes:
-        raise DataError(
-            f"`{path or name}` has {layouts.num_classes} categories, the condition {kind.num_classes} classes",
-            hint="give layouts of the same categories",
-        )
-    return layouts
+    dataset = None if path else dataset_with(name, config)
+    root, shift = (str(dataset.root(name)), dataset.facts.shift) if dataset else (path, 0)
+    return MapFolder(root, channels=kind.channels, labels=kind.labels, stretch=kind.stretch, shift=shift)
 
 
-class Conditioned(Source):
+class Conditioned(Part):
     """Images with the conditions that lie beside them; classes and captions there replace the images' own.
 
     Args:
@@ -121,50 +128,33 @@ class Conditioned(Source):
     """
 
     def __init__(self, source: Source, readers: Mapping[str, ConditionReader]) -> None:
-        self._source, self._all, self._readers = source, dict(readers), dict(readers)
+        super().__init__(source, np.arange(len(source)))
+        self._all, self.held_out = dict(readers), source.held_out
         self._keys = [key_of(os.fsdecode(key)) for key in source.keys()]  # noqa: SIM118 (no mapping)
-        self.name, self.held_out, self.max_checked = source.name, source.held_out, source.max_checked
-        classes, captions = self._readers.pop("class", None), self._readers.pop("text", None)
-        self.captions = source.captions
-        if captions is not None:  # `check_pairs` refuses images without one
+        self._readers = {name: each for name, each in readers.items() if name != "text"}
+        if (captions := readers.get("text")) is not None:  # `check_pairs` refuses images without one
             self.captions = [captions.read(key) if captions.has(key) else () for key in self._keys]
-        self._classes, self.class_names = classes, classes.class_names if classes else source.class_names
-        self.names_of = {name: each.class_names for name, each in self._readers.items() if each.class_names}
-        self.steps = source.steps
-
-    def __len__(self) -> int:
-        return len(self._source)
+        names = {name: each.class_names for name, each in readers.items() if each.class_names}
+        self.class_names = names.pop("class", source.class_names)
+        self.names_of = {**source.names_of, **names}
 
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
-        """The image in its own size, so that its maps have the same, with its conditions.
+        """The image in its own size if there are maps, so that these have the same, with its conditions.
 
         Raises:
-            DataError: If one of them is missing or cannot be read.
+            DataError: If one of them cannot be read.
         """
-        key, smallest = self._keys[index], None if self._readers else smallest_side
-        item = self._source.read(index, channels, smallest)
-        for name, reader in (("class", self._classes), *self._readers.items()):
-            if reader is not None and not reader.has(key):
-                raise DataError(f"it has no `{name}`")
-        class_index = item.class_index if self._classes is None else self._classes.read(key)
-        values = {name: reader.read(key) for name, reader in self._readers.items()}
-        return Item(item.pixels, class_index, {**item.condition, **values})
+        smallest = smallest_side if {*self._readers} <= {"class"} else None
+        return self._with_conditions(index, super().read(index, channels, smallest))
 
-    def check(self, index: int, channels: int) -> int:
-        """Checks the image alone; :meth:`check_pairs` checks the rest."""
-        return self._source.check(index, channels)
+    def read_map(self, index: int, labels: int = 0) -> Item:
+        """The image as a map, with its conditions."""
+        return self._with_conditions(index, super().read_map(index, labels))
 
-    def size(self, index: int) -> tuple[int, int]:
-        """That of the image."""
-        return self._source.size(index)
-
-    def label(self, index: int) -> str:
-        """That of the image."""
-        return self._source.label(index)
-
-    def keys(self) -> list[bytes]:
-        """Those of the images."""
-        return self._source.keys()
+    def _with_conditions(self, index: int, item: Item) -> Item:
+        values = {name: reader.read(self._keys[index]) for name, reader in self._readers.items()}
+        class_index = values.pop("class", item.class_index)
+        return replace(item, class_index=class_index, condition={**item.condition, **values})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -180,15 +170,15 @@ class Conditioned(Source):
         Raises:
             DataError: If any does not; it tells how many, and of the first five why.
         """
-        bad: dict[int, str] = {}
-        for name, reader in self._all.items():
-            for index, key in enumerate(self._keys):
-                if not reader.has(key):
-                    bad.setdefault(index, f"has no `{name}`")
+        bad = {
+            index: f"has no `{name}`"
+            for name, reader in self._all.items()
+            for index, key in enumerate(self._keys)
+            if not reader.has(key)
+        }
         count = min(len(self), MAX_CHECKED)
         for index in sorted({number * len(self) // count for number in range(count)} - set(bad)):
-            reason = self._misfit(index)
-            if reason:
+            if reason := self._misfit(index):
                 bad[index] = reason
         if bad:
             rows = [f"  `{self.label(index)}` {bad[index]}" for index in sorted(bad)[:_SHOWN]]
@@ -200,7 +190,7 @@ class Conditioned(Source):
 
     def _misfit(self, index: int) -> str:
         try:
-            size = self._source.size(index)
+            size = self.size(index)
         except DataError:
             return ""  # the loader reports it
         for name, reader in self._all.items():

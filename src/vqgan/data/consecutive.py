@@ -1,17 +1,18 @@
 """Frames with those that came before them, and with what was done in between."""
 
 import hashlib
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property, partial
 
 import numpy as np
 
-from vqgan.data.source import Item, Source
+from vqgan.data.source import Item, Part, Source
 from vqgan.errors import DataError
-from vqgan.images import Pixels
 from vqgan.types import ACTION
 
 
-class Consecutive(Source):
+class Consecutive(Part):
     """All frames of a source that have one before them, each with ``count`` earlier ones.
 
     Where an episode has begun fewer frames ago, its first one stands for those that are missing, as is usual for Atari.
@@ -31,28 +32,19 @@ class Consecutive(Source):
                 "each other",
                 hint="give `data=` frames of games: `atari:GAME`, or `agc:FOLDER` of the Atari Grand Challenge",
             )
-        self.frames, self._count, self._steps = frames, count, frames.steps
-        self.name, self.class_names, self.max_checked = frames.name, frames.class_names, frames.max_checked
-        self.names_of = {**frames.names_of, ACTION: frames.steps.names}
         places, episodes = np.arange(len(frames)), frames.steps.episodes
         is_first = np.diff(episodes, prepend=episodes[:1] - 1) != 0
-        self._first, self._places = np.maximum.accumulate(np.where(is_first, places, 0)), places[~is_first]
-        self.captions = [frames.captions[place] for place in self._places] if frames.captions else ()
-        if not len(self._places):
+        super().__init__(frames, places[~is_first])
+        if not len(self):
             raise DataError(f"no frame of `{frames.name}` has one before it")
-
-    def __len__(self) -> int:
-        return len(self._places)
+        self.names_of = {**self.names_of, ACTION: frames.steps.names}
+        self._count, self._all_steps = count, frames.steps
+        self._first = np.maximum.accumulate(np.where(is_first, places, 0))
 
     def places(self, index: int) -> list[int]:
         """Where frame ``index`` and those before it are in the whole source, the last first."""
-        place = int(self._places[index])
-        first = int(self._first[place])
-        return [max(first, place - back) for back in range(self._count + 1)]
-
-    def action(self, index: int) -> int:
-        """What was done before frame ``index``."""
-        return int(self._steps.actions[self._places[index]])
+        place = int(self._indices[index])
+        return [max(int(self._first[place]), place - back) for back in range(self._count + 1)]
 
     def read(self, index: int, channels: int = 3, smallest_side: int | None = None) -> Item:
         """Reads the frame and those before it.
@@ -60,27 +52,24 @@ class Consecutive(Source):
         Raises:
             DataError: If one of them cannot be read.
         """
-        item, *before = [self.frames.read(place, channels, smallest_side) for place in self.places(index)]
-        condition = {**item.condition, ACTION: self.action(index)}
-        previous: list[Pixels] = [each.pixels for each in before]
-        return Item(item.pixels, item.class_index, condition, previous)
+        return self._with_earlier(
+            index, partial(self._source.read, channels=channels, smallest_side=smallest_side)
+        )
 
-    def check(self, index: int, channels: int) -> int:
-        """Checks the frame."""
-        return self.frames.check(self.places(index)[0], channels)
+    def read_map(self, index: int, labels: int = 0) -> Item:
+        """Reads the frame and those before it as maps."""
+        return self._with_earlier(index, partial(self._source.read_map, labels=labels))
 
-    def size(self, index: int) -> tuple[int, int]:
-        """That of the frame."""
-        return self.frames.size(self.places(index)[0])
-
-    def label(self, index: int) -> str:
-        """That of the frame."""
-        return self.frames.label(self.places(index)[0])
+    def _with_earlier(self, index: int, read: Callable[[int], Item]) -> Item:
+        item, *before = map(read, self.places(index))
+        condition = {**item.condition, ACTION: int(self._all_steps.actions[self._indices[index]])}
+        return replace(item, condition=condition, previous=[each.pixels for each in before])
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the frames' and of how they follow each other."""
-        digest = hashlib.sha256(f"{self.frames.fingerprint} {self._count} {self._steps.names}".encode())
-        for numbers in (self._steps.episodes, self._steps.actions):
+        steps = self._all_steps
+        digest = hashlib.sha256(f"{self._source.fingerprint} {self._count} {steps.names}".encode())
+        for numbers in (steps.episodes, steps.actions):
             digest.update(numbers.tobytes())
         return digest.hexdigest()

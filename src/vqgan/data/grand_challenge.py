@@ -13,6 +13,7 @@ from vqgan.errors import DataError, printable
 from vqgan.images import list_images
 
 _ENDS = {"0": False, "false": False, "1": True, "true": True}
+_ACTIONS = {str(number): number for number in range(len(ACTIONS))}
 _SHOWN = 5
 
 
@@ -78,32 +79,27 @@ def open_grand_challenge(config: GrandChallengeConfig) -> FileSource:
 
 def _read(file: Path, problems: list[str]) -> list[tuple[int, bool]]:
     """The action of each row and whether the game ended with it; what is wrong is added to ``problems``."""
-    name, rows = printable(file), list[tuple[int, bool]]()
+    name, rows, start = printable(file), list[tuple[int, bool]](), 0
     if not file.is_file():
         problems.append(f"`{name}` is missing")
         return rows
-    lines = [[word.strip() for word in line.split(",")] for line in read_lines(file)]
-    header = lines[1] if len(lines) > 1 else []
-    if not {"frame", "terminal", "action"} <= set(header):
+    header, *lines = [[word.strip() for word in line.split(",")] for line in read_lines(file)[1:]] or [[]]
+    if not {"frame", "terminal", "action"} <= {*header}:
         problems.append(f"line 2 of `{name}` lacks the names `frame`, `terminal` and `action`")
         return rows
-    start = 0
-    for number, words in enumerate(lines[2:], start=3):
+    for number, words in enumerate(lines, start=3):
         if words == [""]:
             continue
         row = dict.fromkeys(header, "") | dict(zip(header, words, strict=False))
-        where = f"line {number} of `{name}`"
-        frame, action, end = row["frame"], row["action"], row["terminal"].lower()
-        if not rows and frame == "1":
+        if not rows and row["frame"] == "1":
             start = 1
-        if frame != str(start + len(rows)):
-            problems.append(f"{where} has the frame `{printable(frame)}`, expected {start + len(rows)}")
-        is_known = action.isdecimal() and int(action) < len(ACTIONS)
-        if not is_known:
-            problems.append(f"{where} has the action `{printable(action)}`, expected 0 to {len(ACTIONS) - 1}")
-        if end not in _ENDS:
-            problems.append(f"{where} has `{printable(end)}` as `terminal`, expected 0, 1, True or False")
-        rows.append((int(action) if is_known else 0, _ENDS.get(end, False)))
+        known = {"frame": [str(start + len(rows))], "action": _ACTIONS, "terminal": _ENDS}
+        problems += [
+            f"line {number} of `{name}` has `{printable(row[each])}` as `{each}`, expected {', '.join(values)}"
+            for each, values in known.items()
+            if row[each].lower() not in values
+        ]
+        rows.append((_ACTIONS.get(row["action"], 0), _ENDS.get(row["terminal"].lower(), False)))
     if not rows:
         problems.append(f"`{name}` has no rows")
     return rows

@@ -3,10 +3,8 @@
 import re
 from pathlib import Path
 
-from vqgan.errors import DataError, printable, reason_of
-
-MAX_BYTES = 1 << 20
-"""Of such a file; names of 256 labels take a few thousand."""
+from vqgan.data.condition_reader import read_lines
+from vqgan.errors import DataError, printable
 
 _NUMBERED = re.compile(r"\s*(\d+)\s*[,;:\t]\s*(.*\S)\s*")
 
@@ -22,17 +20,8 @@ def read_label_names(path: str, count: int) -> tuple[str, ...]:
     Raises:
         DataError: If the file cannot be read, has another number of names, or names a label that does not exist.
     """
-    file, name = Path(path).expanduser(), printable(path)
-    try:
-        if file.stat().st_size > MAX_BYTES:
-            raise DataError(f"the label names `{name}` have more than {MAX_BYTES:,} bytes")
-        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
-    except OSError as error:
-        raise DataError(
-            f"cannot read the label names `{name}`: {reason_of(error)}", hint="check the path"
-        ) from None
-    except UnicodeDecodeError:
-        raise DataError(f"the label names `{name}` are not a text in UTF-8") from None
+    name, text = printable(path), read_lines(Path(path), "label names")
+    lines = [line.strip() for line in text if line.strip()]
     pairs = [_NUMBERED.fullmatch(line) for line in lines]
     if any(pairs) and all(pairs[1:]):
         numbered = {int(pair[1]): pair[2] for pair in pairs if pair}

@@ -6,12 +6,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vqgan.data.condition_reader import InMemory, key_of
-from vqgan.errors import DataError, VqganError, printable, reason_of
+import numpy as np
+
+from vqgan.data.condition_reader import InMemory, key_of, read_lines
+from vqgan.errors import DataError, VqganError, printable
 from vqgan.layout import Layout, SceneObject
 
 _LAST = "/m/01s55n"
 """A category of Open Images that the original puts behind all others."""
+
+_FLAGS = ("is_group", "is_occluded", "is_depiction", "is_inside")
+
+Row = tuple[float, float, float, float, int, int]
+"""Of an object left, top, right and bottom (shares of the picture), class, and flags as bits."""
 
 
 def in_order(ids: Iterable[Any]) -> list[Any]:
@@ -69,33 +76,32 @@ class LayoutFile(AnnotationFile):
     Attributes:
         num_classes: How many categories there are.
         class_ids: The ids as given; none if their order is the plain one.
-        num_flags: How many flags of an object matter: none, whether it is a group, or all four.
 
     Raises:
         DataError: If the file cannot be read, or lacks one of these, or has a box of an unknown image or category.
     """
 
     what, needed = "layouts", "`annotations` with a `bbox`, and `categories`"
-    num_flags = 0
 
     def __init__(self, path: str, *, max_objects: int | None = None, class_ids: Sequence[str] = ()) -> None:
         self._max_objects, self.class_ids = max_objects, tuple(class_ids)
         super().__init__(path)
 
     def _values(self, whole: Any, sizes: dict[Any, tuple[int, int]]) -> dict[Any, Layout]:
-        ids = in_order(part["id"] for part in whole["categories"])
-        given = self.class_ids
-        of_id = {each: i for i, each in enumerate(given or ids)}
-        numbers = {each: of_id[key] for each in ids if (key := str(each) if given else each) in of_id}
-        others = {*ids} - {*numbers}
-        if others and not numbers:
-            raise DataError(f"its categories are no classes of the prior: {', '.join(map(str, ids[:5]))}")
-        self.num_classes, boxes = len(of_id), {of: list[SceneObject]() for of in sizes}
+        given, ids = self.class_ids, in_order(part["id"] for part in whole["categories"])
+        of_id = {each: number for number, each in enumerate(given or ids)}
+        numbers = {each: of_id.get(str(each) if given else each) for each in ids}
+        if {*numbers.values()} <= {None}:
+            shown = ", ".join(map(str, ids[:5]))
+            raise DataError(
+                f"its categories are no classes of the prior: {shown}" if ids else "it has no categories"
+            )
+        self.num_classes, rows = len(of_id), {of: list[float]() for of in sizes}
         for each in whole["annotations"]:
-            of, category = each["image_id"], each["category_id"]
-            if category not in others:
-                boxes[of].append(_object(each, numbers[category], sizes[of]))
-        return {of: Layout(objects=_largest(found, self._max_objects)) for of, found in boxes.items()}
+            of, number = each["image_id"], numbers[each["category_id"]]
+            if number is not None:
+                rows[of] += (*sides_of(each["bbox"], sizes[of]), number, bool(each.get("iscrowd", False)))
+        return {of: layout_of(found, self._max_objects) for of, found in rows.items()}
 
     @property
     def most_objects(self) -> int:
@@ -103,31 +109,44 @@ class LayoutFile(AnnotationFile):
         return max((len(each.objects) for each in self._found.values()), default=0)
 
 
-def read_json(path: str | Path) -> Any:
+def sides_of(bbox: Any, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of COCO's ``bbox`` as shares of a picture of this height and width.
+
+    Example:
+        >>> sides_of([8, 0, 16, 4], (8, 32))
+        (0.25, 0.0, 0.75, 0.5)
+    """
+    left, top, width, height = bbox
+    return left / size[1], top / size[0], (left + width) / size[1], (top + height) / size[0]
+
+
+def layout_of(rows: Any, max_objects: int | None) -> Layout:
+    """The objects of an image, in their order, cut at its borders.
+
+    Args:
+        rows: A :data:`Row` for each, one after the other.
+        max_objects: Of more, the largest are taken; None takes all.
+    """
+    values = np.array(rows).reshape(-1, 6)
+    starts = values[:, :2].clip(0, 1)
+    extents = (values[:, 2:4].clip(0, 1) - starts).clip(0)
+    largest = np.argsort(-extents.prod(axis=1), kind="stable")[:max_objects]
+    objects = []
+    for *box, number, bits in np.hstack([starts, extents, values[:, 4:]])[np.sort(largest)].tolist():
+        flags = {name: bool(int(bits) >> bit & 1) for bit, name in enumerate(_FLAGS)}
+        objects.append(SceneObject(class_number=int(number), box=tuple(box), **flags))
+    return Layout(objects=tuple(objects))
+
+
+def read_json(path: str) -> Any:
     """What a JSON file holds.
 
     Raises:
         DataError: If it cannot be read.
     """
     try:
-        return json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else "it is not JSON"
-        raise DataError(f"cannot read `{printable(path)}`: {reason}", hint="check the path") from None
-
-
-def _object(annotation: dict[str, Any], number: int, size: tuple[int, int]) -> SceneObject:
-    """An annotation, with its box cut at the borders of the picture."""
-    left, top, width, height = (float(each) for each in annotation["bbox"])
-    shares = (left / size[1], top / size[0], (left + width) / size[1], (top + height) / size[0])
-    x, y, right, bottom = (min(max(share, 0.0), 1.0) for share in shares)
-    group = bool(annotation.get("iscrowd", False))
-    return SceneObject(
-        class_number=number, box=(x, y, max(0.0, right - x), max(0.0, bottom - y)), is_group=group
-    )
-
-
-def _largest(objects: list[SceneObject], count: int | None) -> tuple[SceneObject, ...]:
-    """The largest objects, in the given order."""
-    kept = sorted(range(len(objects)), key=lambda i: -objects[i].box[2] * objects[i].box[3])[:count]
-    return tuple(objects[i] for i in sorted(kept))
+        return json.loads("".join(read_lines(Path(path), "file")))
+    except (ValueError, RecursionError):
+        raise DataError(
+            f"cannot read the file `{printable(path)}`: it is not JSON", hint="check the path"
+        ) from None

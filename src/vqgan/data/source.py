@@ -217,7 +217,7 @@ class ArraySource(Source):
 
 
 class Part(Source):
-    """Some images of another source, in its order.
+    """Some or all images of another source, in its order.
 
     Args:
         source: The whole.
@@ -249,9 +249,18 @@ class Part(Source):
         """Checks image ``index`` of the part."""
         return self._source.check(int(self._indices[index]), channels)
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Rows and columns of image ``index`` of the part."""
+        return self._source.size(int(self._indices[index]))
+
     def label(self, index: int) -> str:
         """The image's label in the whole."""
         return self._source.label(int(self._indices[index]))
+
+    def keys(self) -> list[bytes]:
+        """What identifies the images in the whole."""
+        keys = self._source.keys()
+        return [keys[index] for index in self._indices]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,7 +1,7 @@
 """How probable the tokens of grids of any size are, each given what would have been seen while it was drawn."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.prior import Prior, TokenOrder, to_indices, to_tokens
@@ -49,18 +49,10 @@ def score_grids(
     for top in sorted(set(tops)):
         row = torch.tensor([each for each in range(rows) if tops[each] == top]).to(column)
         height = int(row[-1]) - top + 1  # what lies below is not seen
-        tokens = _windows(indices[:, top : top + height], window[1])
-        before = torch.cat(
-            [
-                part[:, top].flatten(0, 1)
-                if part.ndim == 4
-                else _windows(part[:, top : top + window[0]], window[1])
-                if part.ndim == 3
-                else part.repeat_interleave(columns - window[1] + 1, dim=0)
-                for part in parts
-            ],
-            dim=1,
-        )
+        # All parts of so many columns, image after image, each row after row.
+        windows = indices[:, top : top + height].unfold(2, window[1], 1).transpose(1, 2)
+        tokens = windows.flatten(2).flatten(0, 1)
+        before = torch.cat([part[:, top].flatten(2) for part in parts], dim=2).flatten(0, 1)
         together = max(1, memory // ((tokens.shape[1] + before.shape[1]) * (costs.read + costs.drawn)))
         batches = zip(tokens.split(together), before.split(together), strict=True)
         found = torch.cat([prior.log_probability(*batch) for batch in batches]).view(
@@ -68,8 +60,3 @@ def score_grids(
         )
         bands.append(found[:, left, row[:, None] - top, column - left])
     return torch.cat(bands, dim=1)
-
-
-def _windows(cells: Shaped[Tensor, "b r w"], width: int) -> Shaped[Tensor, "windows n"]:
-    """All parts of so many columns, image after image, each row after row."""
-    return cells.unfold(2, width, 1).transpose(1, 2).flatten(2).flatten(0, 1)

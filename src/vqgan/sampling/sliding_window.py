@@ -85,15 +85,21 @@ def sample_sliding(  # noqa: D417 (the other arguments are explained where they 
 
 def split_condition(
     condition: ConditionTokens, lengths: PartLengths, grid: tuple[int, int], window: tuple[int, int]
-) -> list[Int[Tensor, "b ..."]]:
-    """The parts of a condition: (b h w) for the cells, (b h w m) for places of the window, (b m) for all windows."""
-    places = (grid[0] - window[0] + 1, grid[1] - window[1] + 1)
-    shapes = [
-        grid if length is None else (*places, -1) if isinstance(length, PerWindow) else (-1,)
-        for length in lengths
-    ]
-    parts = condition.split(lengths_on(lengths, grid, window), dim=1)
-    return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+) -> list[Int[Tensor, "b y x ..."]]:
+    """The parts of a condition, each as what every window sees of it: of cells its own, of others their tokens.
+
+    Windows are numbered by their first row and first column. Nothing is copied.
+    """
+    (rows, columns), places = window, (grid[0] - window[0] + 1, grid[1] - window[1] + 1)
+    parts = []
+    for part, length in zip(condition.split(lengths_on(lengths, grid, window), dim=1), lengths, strict=True):
+        if length is None:
+            parts.append(part.unflatten(1, grid).unfold(1, rows, 1).unfold(2, columns, 1))
+        elif isinstance(length, PerWindow):
+            parts.append(part.unflatten(1, (*places, -1)))
+        else:
+            parts.append(part[:, None, None].expand(-1, *places, -1))
+    return parts
 
 
 def _alike(step: tuple[Reading, ...]) -> list[list[Reading]]:
@@ -156,20 +162,10 @@ class _Windows:
 
     def _entries(self, reading: Reading) -> Tensor:
         """The tokens of a reading as rows of the embedding table."""
+        (top, left), (rows, columns) = reading.window, self.window
         before = reading.length - self._num_condition
-        tokens = self._cut(self.grid, reading.window)[:, :before]
+        tokens = self.grid[:, top : top + rows, left : left + columns].flatten(1)[:, :before]
         if reading.past:
             return tokens[:, reading.past - self._num_condition :]
-        parts = [self._seen(part, reading.window) for part in self._parts]
+        parts = [part[:, top, left].flatten(1) for part in self._parts]
         return self.reader.entries(tokens, torch.cat(parts, dim=1))
-
-    def _seen(self, part: Tensor, start: Window) -> Tensor:
-        """What a window sees of a part of the condition."""
-        if part.ndim == 4:
-            return part[:, start[0], start[1]]
-        return self._cut(part, start) if part.ndim == 3 else part
-
-    def _cut(self, cells: Tensor, start: Window) -> Tensor:
-        """A window's cells in raster order (b n)."""
-        (top, left), (rows, columns) = start, self.window
-        return cells[:, top : top + rows, left : left + columns].flatten(1)

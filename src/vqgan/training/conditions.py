@@ -19,6 +19,7 @@ from vqgan.conditioning import (
     joined,
     parts_of,
 )
+from vqgan.data.boxes import BoxTable
 from vqgan.data.conditions import Classes, ConditionKind, Layouts, Maps, Texts, open_layouts
 from vqgan.data.datasets import DatasetConfig
 from vqgan.errors import ConfigError, DataError, require
@@ -92,18 +93,15 @@ def _made_for(
     if name in ("class", "text"):
         return ClassLabelConfig() if name == "class" else TextConfig()
     if name == "layout":
-        layouts = open_layouts(data.conditions[name], data.source)
-        if not layouts.num_classes:
-            raise DataError(
-                f"the layouts `{data.conditions[name]}` have no categories", hint="list them in `categories`"
-            )
+        layouts = open_layouts(data.conditions[name], data.source, Layouts())
+        flags = layouts.num_flags if isinstance(layouts, BoxTable) else 0
         return SceneLayoutConfig(
             num_classes=layouts.num_classes,
             max_objects=max(1, layouts.most_objects),
-            vocabulary_size=max(_POSITIONS, layouts.num_classes * 2**layouts.num_flags + 2),
+            vocabulary_size=max(_POSITIONS, layouts.num_classes * 2**flags + 2),
             encode_crop=True,
-            use_group=layouts.num_flags > 0,
-            use_additional=layouts.num_flags > 1,
+            use_group=flags > 0,
+            use_additional=flags > 1,
             class_ids=layouts.class_ids,
         )
     require(

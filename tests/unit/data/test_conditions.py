@@ -97,6 +97,14 @@ def test_maps_are_cut_scaled_and_mirrored_with_their_images(folder, context):
     assert {each.is_flipped for each in batch.condition["layout"]} == {True, False}
 
 
+def test_images_that_are_maps_keep_their_numbers_beside_a_condition(folder):
+    """Pictures of 16 bits and arrays are no grey images of 8."""
+    depths = open_source(FolderConfig(path=str(folder / "depths")))
+    item = with_conditions(depths, paths(folder, "class"), KINDS).read_map(3)
+    np.testing.assert_array_equal(item.pixels, depths.read_map(3).pixels)
+    assert item.class_index == 1
+
+
 def test_enlarged_maps_keep_their_labels(folder):
     transform = TransformConfig(image_channels=3, image_size=(30, 40), resize="cover")
     (batch,) = evaluation_batches(opened(folder), transform, COUNT)

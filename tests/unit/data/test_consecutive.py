@@ -1,10 +1,11 @@
 import pickle
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from vqgan.data import AtariConfig, open_source
+from vqgan.data import AtariConfig, open_source, parse_source
 from vqgan.data.consecutive import Consecutive
 from vqgan.data.loader import training_batches
 from vqgan.data.source import ArraySource, Steps
@@ -122,3 +123,47 @@ def test_frames_of_games_follow_each_other_and_the_actions_lead_from_one_to_the_
 def test_too_few_emulator_frames_for_a_walk_are_refused(cache):
     with pytest.raises(ConfigError, match="`frames` is 100, expected at least 160"):
         open_source(AtariConfig(games=("Pong",), frames=100), consecutive=True)
+
+
+def test_listed_actions_are_played_again_and_again_and_a_share_of_the_walks_is_held_out(cache):
+    from vqgan.data.atari_explorer import Walk, rerun
+
+    config = parse_source("atari:Pong,MontezumaRevenge@FIRE, 3,UP")
+    assert config.actions == ("FIRE", "3", "UP")
+    source = open_source(msgspec.structs.replace(config, actions=("FIRE", 3, "UP"), max_frames=100))
+    assert (len(source), source.class_names) == (200, ("Pong", "MontezumaRevenge"))
+    assert source.steps.actions.tolist() == 2 * ([1, 3, 2] * 34)[:100]
+    assert source.steps.episodes.tolist() == np.repeat(np.arange(6), [40, 40, 20] * 2).tolist()
+    again = rerun("pong", [Walk(None, 0, ([1, 3, 2] * 34)[:100])], 2).frames[:, 3:99]
+    np.testing.assert_array_equal(source.images[:100], again)
+    parts = [source.part(split) for split in ("train", "heldout")]
+    assert sum(map(len, parts)) == 200
+    assert min(map(len, parts)) >= 20
+    assert not set(parts[0].steps.episodes) & set(parts[1].steps.episodes)
+    with pytest.raises(ConfigError, match="unknown action `UPP`\nhint: did you mean `UP`"):
+        parse_source("atari:Pong@UPP")
+
+
+def test_after_the_end_of_a_game_the_next_begins_as_another_walk(monkeypatch):
+    from vqgan.data import atari_explorer
+
+    class Short:
+        """A game that ends after three actions."""
+
+        left = 3
+
+        def game_over(self):
+            return self.left == 0
+
+        def reset_game(self):
+            self.left = 3
+
+        def act(self, action):
+            self.left -= 1
+
+    monkeypatch.setattr(atari_explorer, "_emulator", lambda rom: Short())
+    monkeypatch.setattr(atari_explorer, "_picture", lambda emulator, scale: np.full((1, 1, 3), emulator.left))
+    walks = [atari_explorer.Walk(None, 0, [0] * 4)] * 2
+    played = atari_explorer.rerun("short", walks, 1)
+    assert played.frames[:, 0, 0, 0].tolist() == [2, 1, 0, 2, 1, 0, 2, 1]
+    assert played.episodes.tolist() == [0, 0, 0, 1, 2, 2, 3, 3]

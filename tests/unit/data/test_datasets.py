@@ -178,7 +178,7 @@ def test_the_suitcase_of_open_images_is_the_last_class(tmp_path):
     text = (root / "class-descriptions-boxable.csv").read_text(encoding="utf-8")
     text = f"/m/01s55n,Suitcase\n{text}"
     (root / "class-descriptions-boxable.csv").write_text(text, encoding="utf-8")
-    layouts = open_layouts("", parse_source(f"openimages:{root}"))
+    layouts = open_layouts("", parse_source(f"openimages:{root}"), Layouts(4, 30))
     assert layouts.class_ids == ("/m/011k07", "/m/012074", "/m/02jfl0", "/m/01s55n")
     assert [each.class_number for each in layouts.read("train/000002b66c9c498e").objects] == [2, 0]
 

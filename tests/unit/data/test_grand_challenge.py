@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_counted_and_named(tmp_path):
     assert "screen 9 of `pinball/0` has no row" in message
     assert "1.txt` is missing" in message
     assert "`pinball/2` has no screen 2" in message
-    assert "has the action `18`, expected 0 to 17" in message
+    assert "has `18` as `action`, expected 0, 1, 2, " in message
     assert "line 4 of" in message
     assert "and 4 more" in message
 
