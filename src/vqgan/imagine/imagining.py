@@ -166,7 +166,9 @@ class Imagining:
         self._start = self._numbers.detach().clone()
         count = len(self._start)
         together = count * judge.bytes_per_image
-        self._chunk = max(1, min(judge.batch_size // count, self._memory // 4 // together))
+        least = self._variables.least_memory(self._numbers)
+        room = min(self._memory // 4, max(0, self._memory - least))
+        self._chunk = max(1, min(judge.batch_size // count, room // together))
         self._decoding = self._memory - self._chunk * together
         self._prior = (
             PriorJudge(model, self.images().shape, condition=request.condition, memory=self._memory)

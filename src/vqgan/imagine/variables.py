@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vqgan.config import Config, Positive
 from vqgan.tokenizer import Tokenizer, decode_within, encode_within
-from vqgan.tokenizer.gradient import decode_with_gradient
+from vqgan.tokenizer.gradient import decode_with_gradient, gradient_memory
 from vqgan.tokenizer.quantizers.vector import nearest
 from vqgan.types import Images, Indices, Latents
 
@@ -66,6 +66,11 @@ class Variables(ABC):
     @abstractmethod
     def decoded(self, numbers: Tensor, progress: float, memory: int) -> Images:
         """The pictures, not clamped, with gradients; ``progress`` goes from 0 to 1."""
+
+    def least_memory(self, numbers: Tensor) -> int:
+        """Bytes beside the weights that decoding with gradients takes at least."""
+        indices = self.indices(numbers)
+        return gradient_memory(self.tokenizer, (indices.shape[1], indices.shape[2]), count=len(indices))[1]
 
     def shares(self, numbers: Tensor, progress: float) -> Shares:
         """How near each cell is to each code, with gradients."""
@@ -160,6 +165,10 @@ class PixelVariables(Variables):
     def decoded(self, numbers: Images, progress: float, memory: int) -> Images:
         """The pictures themselves."""
         return numbers
+
+    def least_memory(self, numbers: Images) -> int:
+        """Nothing is decoded."""
+        return 0
 
     def keep_in_range(self, numbers: Images) -> None:
         """From black to white."""

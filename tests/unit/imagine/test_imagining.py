@@ -159,13 +159,13 @@ def test_little_memory_computes_layers_again_and_changes_nothing(tokenizer, judg
 
 
 def test_too_little_memory_names_a_size_that_fits(tokenizer, judge):
-    imagining = begun(tokenizer, judge, side=256, count=1, memory=120_000_000)
+    imagining = begun(tokenizer, judge, side=256, count=1, memory=100_000_000)
     with pytest.raises(ConfigError, match="256x256 takes") as error:
         imagining.step()
     rows, columns = (int(each) for each in error.value.hint.split()[3].split("x"))
     assert 0 < rows < 256
     assert rows % 4 == columns % 4 == 0
-    begun(tokenizer, judge, side=rows, count=1, memory=120_000_000).step()
+    begun(tokenizer, judge, side=rows, count=1, memory=100_000_000).step()
 
 
 def test_each_picture_of_a_batch_is_that_of_its_own_seed(tokenizer, judge):
