@@ -48,7 +48,7 @@ def test_the_command_line_trains_the_same_and_info_and_report_tell(trained, tabl
     assert all(torch.equal(one.state_dict()[name], other.state_dict()[name]) for name in one.state_dict())
     config = one.config.conditioner
     said = run("info", words).out
-    assert f"vocabulary of {config.vocabulary_size} tokens, at most {config.max_tokens} of each text" in said
+    assert f"vocabulary of {config.vocabulary_size} tokens, {config.max_tokens} for each text" in said
     assert config.max_tokens == 5  # stripes in the light 3
     assert "Captions, in the order of the images: stripes in the " in (words / "report.html").read_text(
         "utf-8"

@@ -72,11 +72,8 @@ def _sizes(model: Model) -> Iterator[tuple[str, str]]:
         yield "window", f"{rows}x{columns} tokens, {rows * factor}x{columns * factor} pixels"
         null = ", or none; takes `--guidance`" if model.config.has_null_tokens else ""
         yield "condition", model.conditioner.name + null
-        for config in (part.config for part in model.conditioner.parts if isinstance(part, Text)):
-            yield (
-                "text",
-                f"vocabulary of {config.vocabulary_size} tokens, at most {config.max_tokens} of each text",
-            )
+        for text in (part.config for part in model.conditioner.parts if isinstance(part, Text)):
+            yield "text", f"vocabulary of {text.vocabulary_size} tokens, {text.max_tokens} for each text"
 
 
 def _shown(names: Sequence[str]) -> str:
