@@ -36,7 +36,7 @@ from vqgan.imagine import (
 from vqgan.presets import find_preset
 from vqgan.tokenizer import Tokenizer, TokenizerConfig
 
-CUTS, CHUNK, SIZE, MEMORY = 32, 8, 224, 9 * 2**30
+CUTS, CHUNK, SIZE, MEMORY = 32, 8, 224, int(7.2 * 2**30)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 Backward = Callable[[Tensor], None]

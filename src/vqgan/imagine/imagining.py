@@ -4,14 +4,15 @@ The method is VQGAN-CLIP (Crowson et al. 2022): decode, cut out, judge, follow t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqgan.config import Bounds, Config, Count, Positive, Probability, Weight
 from vqgan.errors import require
@@ -158,7 +159,7 @@ class Imagining:
             f"the tokenizer is one of {tokenizer.image_channels} channels or labels, expected RGB pictures",
             hint="open the tokenizer of RGB pictures",
         )
-        self.request, self.config, self._judge = request, config, judge
+        self.request, self.config, self._model, self._judge = request, config, model, judge
         self._memory = memory_budget(memory, tokenizer.weight.device)
         self._variables = build_variables(config.variables, tokenizer, self._memory)
         self._targets = [torch.cat([_embedded(each, judge) for each in chapter]) for chapter in request.story]
@@ -186,7 +187,8 @@ class Imagining:
     def step(self) -> dict[str, float]:
         """One step of the optimizer; gives the loss and its parts, means over the pictures."""
         config, numbers = self.config, self._numbers
-        numbers.grad, values = self.gradient()
+        with _frozen(self._model):
+            numbers.grad, values = self.gradient()
         self._optimizer.step()
         self.done += 1
         with torch.no_grad():
@@ -354,6 +356,19 @@ def random_codes(tokenizer: Tokenizer, grid: tuple[int, int], *, count: int, see
     return torch.cat(
         [torch.randint(tokenizer.codebook_size, (1, *grid), generator=each) for each in generators]
     )
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Layers keep less for the backward pass where no weight wants a gradient."""
+    learning = [each for each in model.parameters() if each.requires_grad]
+    for each in learning:
+        each.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for each in learning:
+            each.requires_grad_(True)
 
 
 def _embedded(prompt: Prompt, judge: TextImageJudge) -> Float[Tensor, "1 d"]:
