@@ -167,7 +167,12 @@ def test_completion_is_steered_too(steered, trained, given, tmp_path, run):
         ),
         (
             ["--condition", "segmentation"],
-            "`--condition` is `segmentation`, expected a name and a value",
+            "`--condition segmentation` is given, expected a name and a value",
+            "write",
+        ),
+        (
+            ["--condition", "segmentation="],
+            "`--condition segmentation=` is given, expected a name and a value",
             "write",
         ),
         (
@@ -201,6 +206,12 @@ def test_files_that_are_no_maps_are_refused(steered, trained, given, tmp_path, r
     ):
         result = run("sample", steered, "--condition", f"segmentation={value}", "--out", tmp_path / "out")
         assert (result.code, message in result.err) == (3, True), result.err
+        assert "hint: give `--condition segmentation=FILE`" in result.err
+
+
+def test_messages_name_the_flags_of_conditions(steered, given, run):
+    result = run("train", "prior", "--resume", steered, "--condition", f"class={given / 'labels.csv'}")
+    assert (result.code, "vqgan: `--condition` is `{'class': " in result.err) == (2, True)
 
 
 def test_priors_without_null_tokens_say_what_is_missing(trained, given, tmp_path, run):
@@ -305,18 +316,35 @@ def test_layouts_are_trained_on_and_asked_for(trained, tmp_path, run):
     assert np.array_equal(*(pixels(tmp_path / name / "000000.png") for name in ("coco", "plain")))
     result = run("sample", tmp_path / "run", "--condition", f"layout={boxes}", "--out", tmp_path / "out")
     assert (result.code, "has 20 images, expected one" in result.err) == (3, True)
+    wrong = {"objects": [{"class_number": "left", "box": [0, 0, 0.5, 0.25]}]}
+    file.write_text(json.dumps(wrong), encoding="utf-8")
+    result = run("sample", tmp_path / "run", "--condition", f"layout={file}", "--out", tmp_path / "out")
+    assert (result.code, "expected `int`, got `str`\nhint: write `{" in result.err) == (3, True)
+    boxes.write_text(json.dumps({**whole, "annotations": []}), encoding="utf-8")
+    result = run(*base, "--condition", f"layout={boxes}", "--out", tmp_path / "none")
+    assert (result.code, f"no image has a box in `{boxes}`" in result.err) == (3, True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_conditions_computed_from_the_images_go_with_others(trained, given, tmp_path, run):
     flags = ["--set", "conditioner.kind=edges", "--condition", f"class={given / 'labels.csv'}"]
-    flags += ["--set", "task.condition_dropout=0.2", "--device", "cpu"]
+    flags += ["--condition", f"segmentation={given / 'maps'}", "--set", "task.condition_dropout=0.2"]
+    flags += ["--condition-tokenizer", f"segmentation={given / 'labels.safetensors'}", "--device", "cpu"]
     base = ["train", "prior", trained.prior_file, "--data", trained.images, "--tokenizer", trained.tokenizer]
     result = run(*base, *flags, "--out", tmp_path / "run")
     assert result.code == 0, result.err
     photograph = trained.images / "light" / "0.png"
     flags = ["--class", "day", "--condition", f"edges={photograph}", "--guidance", 1]
+    flags += ["--condition", f"segmentation={given / 'large.png'}"]
     result = run("sample", tmp_path / "run", "--count", 1, *flags, "--out", tmp_path / "out")
     assert result.code == 0, result.err
+    labels = torch.from_numpy(pixels(given / "large.png"))[None]  # tells the size, also of the photograph
+    whole = {"class": "day", "edges": vqgan.read_images(photograph, 32), "segmentation": labels}
+    drawn = to_uint8(load(tmp_path / "run", device="cpu").sample(1, 32, whole, guidance=1.0)[0])
+    assert np.array_equal(pixels(tmp_path / "out" / "000000.png"), drawn.numpy())
+    flags = ["--condition", f"edges={trained.images}", "--out", tmp_path / "more"]
+    result = run("sample", tmp_path / "run", *flags)
+    assert (result.code, f"cannot read `{trained.images}`: not a regular file" in result.err) == (3, True)
 
 
 @pytest.fixture(scope="module", params=["edges", "palette", "low_resolution"])
@@ -347,6 +375,12 @@ def test_a_photograph_is_fitted_to_the_images(computed, tmp_path, run):
         fitted = vqgan.read_images(photograph, size, channels=model.tokenizer.image_channels)
         expected = to_uint8(model.sample(1, size, {kind: fitted})[0]).numpy()
         assert np.array_equal(pixels(tmp_path / str(size) / "000000.png"), expected.squeeze())
+    flags = ["--condition", f"{kind}={photograph}", "--device", "cpu", "--out", tmp_path / "score"]
+    assert run("score", folder, photograph, *flags).code == 0
+    fitted = vqgan.read_images(photograph, 16, channels=model.tokenizer.image_channels)
+    expected = -model.log_probability(fitted, {kind: fitted}).mean().item()
+    found = json.loads((tmp_path / "score" / "photograph.json").read_text(encoding="utf-8"))
+    assert (found["size"], found["mean_nats"]) == ([16, 16], pytest.approx(expected, abs=1e-4))
     result = run("sample", folder, "--out", tmp_path / "out")
     assert (result.code, f"there is no `{kind}`" in result.err) == (2, True)
 

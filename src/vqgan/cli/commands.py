@@ -235,7 +235,7 @@ class Score(Steered):
         model: A run folder or a weights file of a prior.
         images: Image files, or folders of them (read with their sub-folders).
         size: Resize and crop to this size first; by default images keep theirs, without pixels at the border that do
-            not fill a token.
+            not fill a token; but with a picture or a pose as a condition, they have its size, or the prior's.
     """
 
     images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())

@@ -1,6 +1,6 @@
 """The conditions that ``--condition`` and ``--class`` ask for."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from vqgan.data.conditions import Layouts, Maps, open_layouts
 from vqgan.data.layouts import read_json
 from vqgan.data.poses import PoseFile
 from vqgan.data.transforms import fit_pose
-from vqgan.errors import DataError, closest, printable, require
-from vqgan.images import map_tensor, read_images, read_map
+from vqgan.errors import ConfigError, DataError, closest, printable, require
+from vqgan.images import map_tensor, read_images, read_map, read_pixels, to_float
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import Condition, next_sizes
 
@@ -49,9 +49,10 @@ class Asked:
     size: Size | None = None
 
     def size_for(self, model: Synthesizer) -> Size:
-        """The size of the images, by default that of the window."""
+        """The size of the images, from now on by default that of the window."""
         (rows, columns), factor = model.config.window, model.tokenizer.downsample_factor
-        return self.size or (rows * factor, columns * factor)
+        self.size = self.size or (rows * factor, columns * factor)
+        return self.size
 
     def only(self) -> Condition:
         """The condition of all images. Raises ConfigError if there are several."""
@@ -82,10 +83,11 @@ def asked_of(flags: commands.Steered, model: Synthesizer, apart: Collection[str]
         hint = closest(name, parts) if parts else "omit it"
         require(name in parts, f"`--condition {name}=` was given, but this prior {steered}", hint=hint)
     asked = Asked(size=flags.size)
-    # Maps come first: they tell the size.
+    # Maps come first: they tell the size; `edges` may also be a photograph, which is fitted.
     points = {name for name, text in given.items() if text.lower().endswith(".json")}
     maps = {name for name, part in parts.items() if isinstance(part, TokenizedImage | Edges)} - points
-    for name, part in sorted(parts.items(), key=lambda each: each[0] not in maps):
+    order = sorted(parts.items(), key=lambda each: (each[0] not in maps, isinstance(each[1], Edges)))
+    for name, part in order:
         if name not in given:
             _check_missing(part, steered, is_needed=not model.config.has_null_tokens)
             continue
@@ -94,7 +96,11 @@ def asked_of(flags: commands.Steered, model: Synthesizer, apart: Collection[str]
             values = class_values(given[name], part.config.class_names)
             asked.classes = [{**others, name: each} for others in asked.classes for each in values]
         else:
-            asked.shared[name] = _value(part, given[name], asked, model)
+            try:
+                asked.shared[name] = _value(part, given[name], asked, model)
+            except DataError as error:
+                hint = error.hint or f"give `--condition {name}=FILE` of one picture or map that fits"
+                raise DataError(error.message, hint=hint) from None
     return asked
 
 
@@ -146,7 +152,7 @@ def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> An
 def _computed(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> Tensor:
     """A photograph that is fitted to the images; an edge map, which is black and white alone; or a small copy."""
     path, channels = Path(text).expanduser(), model.tokenizer.image_channels
-    picture = read_images(path, channels=channels)
+    picture = to_float(read_pixels(path, channels))[None]
     if isinstance(part, Edges) and bool(((picture.abs() == 1) & (picture == picture[:, :1])).all()):
         return _map(picture[:, 0] > 0, part, text, asked, model.tokenizer.downsample_factor)
     height, width = asked.size_for(model)
@@ -174,12 +180,13 @@ def _map(values: Tensor, part: Conditioner, text: str, asked: Asked, factor: int
 def _layout(text: str, config: SceneLayoutConfig) -> Layout:
     """The only layout of a file like COCO's, or one with the fields of :class:`Layout`."""
     whole, kind = read_json(text), Layouts(config.num_classes, config.max_objects, config.class_ids)
-    is_coco = isinstance(whole, Mapping) and "annotations" in whole
-    found: Layout = (
-        _only(open_layouts(text, None, kind), text)
-        if is_coco
-        else from_mapping(whole, Layout, where=f"`{printable(text)}`")
-    )
+    try:
+        if "annotations" not in whole:
+            return from_mapping(whole, Layout, where=f"`{printable(text)}`")
+    except ConfigError as error:
+        hint = error.hint or 'write `{"objects": [{"class_number": 2, "box": [0, 0, 0.5, 1]}]}`'
+        raise DataError(error.message, hint=hint) from None
+    found: Layout = _only(open_layouts(text, None, kind), text)
     return found
 
 

@@ -197,7 +197,7 @@ def named_values(flag: str, texts: Sequence[str], *, is_needed: bool = True) -> 
         name, equals, value = (part.strip() for part in text.partition("="))
         require(
             name != "" and (value != "" or not (is_needed or equals)),
-            f"`{flag}` is `{text}`, expected a name and a value",
+            f"`{flag} {text}` is given, expected a name and a value",
             hint=f"write `{flag} NAME=VALUE`",
         )
         require(name not in found, f"`{flag}` names `{name}` twice", hint="omit one of the two")

@@ -108,6 +108,7 @@ def as_flags(text: str) -> str:
     def flag(found: re.Match[str]) -> str:
         name, value = found.groups()
         names = {"overrides": "--set", "start_from": "--from", "run": "PRESET"}
+        names |= {"conditions": "--condition", "condition_tokenizers": "--condition-tokenizer"}
         name = names.get(name, "--" + name.replace("_", "-"))
         return f"`{name} {value}`" if value else f"`{name}`"
 

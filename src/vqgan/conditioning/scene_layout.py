@@ -197,6 +197,7 @@ class SceneLayout(Conditioner):
         require(
             each.class_number < classes,
             f"class {each.class_number} of an object does not exist, expected 0 to {classes - 1}",
+            hint="classes are numbered in the order of the ids of the categories",
         )
         flags = _GROUP * each.is_group if self.config.use_group else 0
         if self.config.use_additional:

@@ -32,6 +32,8 @@ class Captions(InMemory):
                 self._found[key] = (*self._found.get(key, ()), text.strip())
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
             reason = f"there is no {error}" if isinstance(error, KeyError) else printable(error)
+            if isinstance(error, AttributeError | TypeError):
+                reason = "what should be an object with a file and a text is something else"
             hint = (
                 "it needs a file and a caption in each line, `file` and `text`, or what COCO's captions have"
             )

@@ -39,6 +39,11 @@ class AnnotationFile(InMemory):
             sizes = {each["id"]: (int(each["height"]), int(each["width"])) for each in whole["images"]}
             if any(min(size) < 1 for size in sizes.values()):
                 raise DataError("an image has no pixels")
+            for name, ids in (("image", sizes), ("category", {each["id"] for each in whole["categories"]})):
+                if lost := {each[f"{name}_id"] for each in whole["annotations"]} - {*ids}:
+                    raise DataError(
+                        f"an annotation has the `{name}_id` {min(lost, key=str)}, which does not exist"
+                    )
             values = self._values(whole, sizes)
             keys = {key_of(str(each["file_name"])): each["id"] for each in whole["images"]}
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, VqganError) as error:
@@ -139,14 +144,15 @@ def layout_of(rows: Any, max_objects: int | None) -> Layout:
 
 
 def read_json(path: str) -> Any:
-    """What a JSON file holds.
+    """The object that a JSON file holds.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If it cannot be read, or holds something else.
     """
     try:
-        return json.loads("".join(read_lines(Path(path), "file")))
+        whole, reason = json.loads("".join(read_lines(Path(path), "file"))), "it holds no object, `{...}`"
     except (ValueError, RecursionError):
-        raise DataError(
-            f"cannot read the file `{printable(path)}`: it is not JSON", hint="check the path"
-        ) from None
+        whole, reason = None, "it is not JSON"
+    if not isinstance(whole, dict):
+        raise DataError(f"cannot read the file `{printable(path)}`: {reason}", hint="check the path")
+    return whole

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vqgan.data.condition_reader import ConditionReader, key_of
-from vqgan.errors import DataError
+from vqgan.errors import DataError, printable
 from vqgan.images import Map, list_images, read_map
 
 
@@ -28,6 +28,9 @@ class MapFolder(ConditionReader):
     ) -> None:
         self._root, self._channels, self._labels = Path(path).expanduser(), channels, labels
         self._stretch, self._shift = stretch, shift
+        if self._root.is_file():
+            what = f"`{printable(path)}` is a file, expected a folder with a map for each image"
+            raise DataError(what, hint="give a folder, or of poses a JSON file")
         self._paths = {key_of(each): each for each in list_images(self._root)}
         self.keys = frozenset(self._paths)
 

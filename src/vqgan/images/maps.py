@@ -44,6 +44,8 @@ def read_map(
         if labels:
             return _labels(image, labels, shift)
         exact = _exact(image, stretch=stretch) if channels == 1 else None
+    if exact is None and stretch:  # in colour
+        exact = _exact(read_pixels(path, channels), stretch=True)
     return read_pixels(path, channels) if exact is None else exact
 
 

@@ -22,7 +22,7 @@ from vqgan.conditioning import (
 from vqgan.data.boxes import BoxTable
 from vqgan.data.conditions import Classes, ConditionKind, Layouts, Maps, Texts, open_layouts
 from vqgan.data.datasets import DatasetConfig
-from vqgan.errors import ConfigError, DataError, require
+from vqgan.errors import ConfigError, DataError, printable, require
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.run import DataConfig, PriorRun
@@ -49,7 +49,7 @@ def conditioned(
 
     Raises:
         ConfigError: If a tokenizer is given for no condition, or does not fit the images' own.
-        DataError: If layouts cannot be read.
+        DataError: If layouts cannot be read, or have no box.
     """
     brought = run.data.source.conditions if isinstance(run.data.source, DatasetConfig) else ()
     bare = {each.name: "" for each in parts_of(run.conditioner) if each.name in brought}
@@ -94,10 +94,13 @@ def _made_for(
         return ClassLabelConfig() if name == "class" else TextConfig()
     if name == "layout":
         layouts = open_layouts(data.conditions[name], data.source, Layouts())
+        if not layouts.most_objects:
+            what = f"no image has a box in `{printable(data.conditions[name])}`"
+            raise DataError(what, hint="give `annotations`, each with a `bbox`")
         flags = layouts.num_flags if isinstance(layouts, BoxTable) else 0
         return SceneLayoutConfig(
             num_classes=layouts.num_classes,
-            max_objects=max(1, layouts.most_objects),
+            max_objects=layouts.most_objects,
             vocabulary_size=max(_POSITIONS, layouts.num_classes * 2**flags + 2),
             encode_crop=True,
             use_group=flags > 0,

@@ -221,9 +221,15 @@ def change(folder, **changes):
     [
         ({"annotations": None}, "the layouts `.*boxes.json` cannot be used: there is no 'annotations'"),
         ({"annotations": [{"image_id": 0, "category_id": 3}]}, "there is no 'bbox'"),
-        ({"annotations": [{"image_id": 0, "category_id": 4, "bbox": [0, 0, 1, 1]}]}, "there is no 4"),
-        ({"annotations": [{"image_id": 9, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "there is no 9"),
-        ({"categories": [{"id": 3}]}, "there is no 7"),
+        (
+            {"annotations": [{"image_id": 0, "category_id": 4, "bbox": [0, 0, 1, 1]}]},
+            "`category_id` 4, which does not exist",
+        ),
+        (
+            {"annotations": [{"image_id": 9, "category_id": 3, "bbox": [0, 0, 1, 1]}]},
+            "`image_id` 9, which does not exist",
+        ),
+        ({"categories": [{"id": 3}]}, "`category_id` 7, which does not exist"),
         ({"categories": [{"id": 3}, {"id": 7}, {"id": 8}]}, "has 3 categories, the condition 2 classes"),
         (
             {"images": [{"id": i, "file_name": f"a/{i}.png", "height": 9, "width": 9} for i in range(COUNT)]},
@@ -243,12 +249,35 @@ def test_layouts_that_do_not_fit_are_refused(folder, changes, message):
         ("a/0.png", "line 1 of `.*labels.csv` has 1 values, expected a file and a class"),
         ("a/0.png,cat\na/0.jpg,dog", "line 2 of `.*labels.csv` gives `a/0.jpg` a second class"),
         ("a/0.png,cat", "5 of 6 images do not fit their conditions:\n.*1.png` has no `class`"),
+        ("file,class\n\n", "`.*labels.csv` has no classes\nhint: write "),
+        ("class,file\ncat,a/0.png\ncat,a/1.png", "a second class\nhint: .* the file stands first"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(folder, text, message):
     (folder / "labels.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         opened(folder, "class")
+
+
+def test_a_header_in_other_words_is_no_class(folder):
+    text = (folder / "labels.csv").read_text(encoding="utf-8").removeprefix("file,class\n")
+    (folder / "labels.csv").write_text(f"path,label\n{text}", encoding="utf-8")
+    assert opened(folder, "class").class_names == ("ant", "cat")
+
+
+def test_a_json_file_without_an_object_and_a_file_in_place_of_maps_are_refused(folder):
+    source = open_source(FolderConfig(path=str(folder / "images")))
+    (folder / "boxes.json").write_text("[1]", encoding="utf-8")
+    for name, file, message in (
+        ("layout", "boxes.json", r"cannot read the file `.*boxes.json`: it holds no object, `{...}`"),
+        (
+            "segmentation",
+            "labels.csv",
+            r"`.*labels.csv` is a file, expected a folder with a map for each image",
+        ),
+    ):
+        with pytest.raises(DataError, match=message):
+            with_conditions(source, {name: str(folder / file)}, KINDS)
 
 
 @pytest.mark.parametrize("name", ["segmentation", "class", "layout"])

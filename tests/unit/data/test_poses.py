@@ -150,7 +150,6 @@ PEOPLE = [1, 1, 2] * 17
         (without("keypoints", "annotations"), "there is no 'keypoints'"),
         (without("keypoints", "categories"), "no category has `keypoints`"),
         (without("width", "images"), "there is no 'width'"),
-        ([], "list indices must be integers"),
         (with_keypoints(PEOPLE[:50]), "`keypoints` has 50 numbers, expected 51: 3 for each of 17"),
         (with_keypoints({}), "float"),
         (with_keypoints([*PEOPLE[:50], 0.7]), "a key point's third number is not 0, 1 or 2"),
@@ -158,11 +157,17 @@ PEOPLE = [1, 1, 2] * 17
         (with_keypoints([float("nan"), *PEOPLE[1:]]), "a key point at nan lies far outside"),
         (with_keypoints([10**400, *PEOPLE[1:]]), "too large"),
         (
-            whole(categories=[{"id": 1, "keypoints": ["paw"]}]),
+            whole(categories=[{"id": 1, "keypoints": ["paw"]}, {"id": 18}]),
             r"has the key points \['paw'\], expected COCO's: nose, ",
         ),
-        (whole(categories=[{"id": 2, "keypoints": list(KEY_POINTS)}]), "there is no 1"),
-        (whole(annotations=[{"image_id": 9, "category_id": 1, "keypoints": PEOPLE}]), "there is no 9"),
+        (
+            whole(categories=[{"id": 2, "keypoints": list(KEY_POINTS)}]),
+            "`category_id` 1, which does not exist",
+        ),
+        (
+            whole(annotations=[{"image_id": 9, "category_id": 1, "keypoints": PEOPLE}]),
+            "`image_id` 9, which does not exist",
+        ),
         (whole(images=[{"id": 0, "file_name": "a", "height": 0, "width": 9}]), "an image has no pixels"),
     ],
 )

@@ -51,6 +51,9 @@ def test_stretched_maps_fill_the_range_by_themselves_as_a_tokenizer_learned_them
     depth = np.array([[20, 30, 60]], np.uint8)
     found = read_map(save(tmp_path / name, depth, mode), channels=1, stretch=True)
     assert np.allclose(found.ravel(), [-1.0, -0.5, 1.0])
+    if mode == "L":  # as many tools write it
+        colour = save(tmp_path / "colour.png", depth[:, :, None].repeat(3, 2))
+        assert np.array_equal(read_map(colour, channels=1, stretch=True), found)
     trained = map_pixels(depth)
     assert np.abs(trained / 127.5 - 1 - found).max() <= 1 / 255 + 1e-6
 
