@@ -142,7 +142,7 @@ def _value(part: Conditioner, text: str, asked: Asked, model: Synthesizer) -> An
         return _computed(part, text, asked, model)
     if part.name == "pose" and text.lower().endswith(".json"):
         return fit_pose(_only(PoseFile(text), text), asked.size_for(model))
-    kind = Maps.of(part.name, part.encoder.image_channels)
+    kind = Maps.of(part.name, part.encoder.image_channels, part.encoder.config.label_names)
     values = map_tensor(read_map(Path(text).expanduser(), kind.channels, kind.labels, stretch=kind.stretch))[
         None
     ]

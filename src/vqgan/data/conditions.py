@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -66,12 +66,12 @@ class Maps:
     stretch: bool = False
 
     @classmethod
-    def of(cls, name: str, channels: int) -> "Maps":
-        """What a tokenizer of this number of channels reads: labels if they are called so, or if it is no picture's."""
+    def of(cls, name: str, channels: int, label_names: Sequence[str] = ()) -> "Maps":
+        """What a tokenizer reads: labels if it names some, if they are called so, or by channels unlike a picture's."""
         what = f"the tokenizer of `pose` has {channels} channels, expected 3"
         hint = "give `--condition-tokenizer pose=RUN`, trained on drawings in colour"
         require(name != "pose" or channels == 3, what, hint=hint)
-        has_labels = name == "segmentation" or channels not in (1, 3, 4)
+        has_labels = bool(label_names) or name == "segmentation" or channels not in (1, 3, 4)
         return cls(channels, channels if has_labels else 0, stretch=name == "depth" and channels == 1)
 
 

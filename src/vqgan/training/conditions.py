@@ -161,7 +161,7 @@ def kinds_of(run: PriorRun, model: str | Path | None) -> dict[str, ConditionKind
                 if config is None and model is not None and run.data.conditions:
                     config = tokenizer_of(find_header(Path(model))[-1], model).config
                 if config is not None:
-                    kinds[part.name] = Maps.of(part.name, config.image_channels)
+                    kinds[part.name] = Maps.of(part.name, config.image_channels, config.label_names)
             case _:
                 pass
     return kinds

@@ -312,8 +312,15 @@ def test_a_part_and_a_copy_in_another_process_keep_the_conditions(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "channels", "labels"),
-    [("segmentation", 3, 3), ("depth", 1, 0), ("parts", 5, 5), ("image", 3, 0)],
+    ("name", "channels", "named", "labels"),
+    [
+        ("segmentation", 3, 0, 3),
+        ("depth", 1, 0, 0),
+        ("parts", 5, 0, 5),
+        ("image", 3, 0, 0),
+        ("parts", 4, 4, 4),
+    ],
 )
-def test_what_is_a_map_of_labels_follows_from_name_and_channels(name, channels, labels):
-    assert Maps.of(name, channels) == Maps(channels, labels, stretch=name == "depth")
+def test_what_is_a_map_of_labels_follows_from_name_and_tokenizer(name, channels, named, labels):
+    found = Maps.of(name, channels, [str(number) for number in range(named)])
+    assert found == Maps(channels, labels, stretch=name == "depth")
