@@ -1,5 +1,7 @@
 """Captions from the command line: trained on a table, asked for in words."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ def words(trained, table, tmp_path_factory):
         out=tmp_path_factory.mktemp("words") / "run",
         tokenizer=trained.tokenizer,
         conditions={"text": table},
-        overrides=["task.condition_dropout=0.3", "training.pictures=2"],
+        overrides=["task.condition_dropout=0.3", "training.pictures=1"],
         device="cpu",
     )
 
@@ -39,7 +41,7 @@ def pixels(path):
 
 
 def test_the_command_line_trains_the_same_and_info_and_report_tell(trained, table, words, tmp_path, run):
-    flags = ["--set", "task.condition_dropout=0.3", "--set", "training.pictures=2", "--device", "cpu"]
+    flags = ["--set", "task.condition_dropout=0.3", "--set", "training.pictures=1", "--device", "cpu"]
     flags += ["--data", trained.images, "--tokenizer", trained.tokenizer, "--condition", f"text={table}"]
     result = run("train", "prior", trained.prior_file, *flags, "--out", tmp_path / "run")
     assert result.code == 0, result.err
@@ -101,39 +103,48 @@ def test_a_text_image_model_judges_by_the_words_that_steer(words, tmp_path, run)
     assert "4 of 12 continuations went on" in result.err
 
 
-def test_images_given_with_captions_in_python_need_no_file(trained, tmp_path):
+@pytest.fixture(scope="module")
+def noise(trained, tmp_path_factory):
+    """A prior of captions given in Python, whose texts are always needed."""
     draw = np.random.default_rng(0)
-    data = [(draw.integers(0, 256, (16, 16, 3), np.uint8), f"noise {number}") for number in range(20)]
-    out = vqgan.train(
+    data = [(draw.integers(0, 256, (16, 16, 3), np.uint8), f"noise \udce9 {number}") for number in range(20)]
+    return vqgan.train(
         trained.prior_file,
         data=data,
-        out=tmp_path / "run",
+        out=tmp_path_factory.mktemp("noise") / "run",
         tokenizer=trained.tokenizer,
-        overrides=["conditioner.kind=text", "conditioner.num_merges=3", "training.steps=1"],
+        overrides=[
+            "conditioner.kind=text",
+            "conditioner.num_merges=3",
+            "training.steps=1",
+            "training.pictures=1",
+        ],
         device="cpu",
     )
-    config = vqgan.load(out, device="cpu").config.conditioner
-    assert config.vocabulary_size == 260
+
+
+def test_images_given_with_captions_in_python_need_no_file(noise, trained, tmp_path):
+    assert vqgan.load(noise, device="cpu").config.conditioner.vocabulary_size == 260
+    assert (noise / "images" / "captions.txt").read_text("utf-8").startswith("noise \\xe9 ")
     with pytest.raises(
         vqgan.VqganError, match=r"the condition is a `text`, but .*\nhint: give `--condition text=PATH`"
     ):
         vqgan.train(trained.prior_file, data=trained.images, out=tmp_path / "x", tokenizer=trained.tokenizer, overrides=["conditioner.kind=text"], device="cpu")  # fmt: skip
 
 
-def test_a_text_that_is_missing_is_asked_for(trained, table, tmp_path, run):
-    flags = ["--data", trained.images, "--tokenizer", trained.tokenizer, "--condition", f"text={table}"]
-    flags += ["--steps", 1, "--device", "cpu"]
-    assert run("train", "prior", trained.prior_file, *flags, "--out", tmp_path / "run").code == 0
-    result = run("sample", tmp_path / "run", "--out", tmp_path / "out")
+def test_a_text_that_is_missing_is_asked_for(noise, tmp_path, run):
+    out = ("--out", tmp_path / "out")
+    result = run("sample", noise, *out)
     assert (result.code, "hint: give `--condition text=WORDS`" in result.err) == (2, True)
-    result = run(
-        "sample",
-        tmp_path / "run",
-        "--condition",
-        "text=the dark 1",
-        "--guidance",
-        1,
-        "--out",
-        tmp_path / "out",
-    )
+    result = run("sample", noise, "--condition", "text=the dark 1", "--guidance", 1, *out)
     assert (result.code, "this prior cannot take `guidance`" in result.err) == (2, True)
+
+
+def test_without_the_library_info_tells_and_only_words_ask_for_it(noise, trained, tmp_path, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    assert "vocabulary of 260 tokens" in run("info", noise).out
+    result = run("sample", noise, "--condition", "text=noise", "--count", 1, "--out", tmp_path / "out")
+    assert (result.code, result.err.splitlines()[-1]) == (
+        2,
+        'hint: install the extra `text`: pip install "vqgan[text]"',
+    )

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Any
 
 import torch
@@ -67,7 +68,7 @@ class TextConfig(Config, frozen=True, tag_field="kind", tag="text"):
 
 
 class Text(Conditioner):
-    """The words of a text in small letters, padded. Raises ConfigError if tokenizers is not installed."""
+    """The words of a text in small letters, padded. Needs tokenizers only where a text is read."""
 
     is_spatial = False
     config: TextConfig
@@ -76,7 +77,11 @@ class Text(Conditioner):
         super().__init__(config)
         hint = "give their number; training takes that of the longest caption"
         require(config.max_tokens >= 1, "a text has no tokens: `max_tokens` is 0", hint=hint)
-        self._encoder, self._warned = byte_pairs(config.merges), set[str]()
+        self._warned = set[str]()
+
+    @cached_property
+    def _encoder(self) -> Any:
+        return byte_pairs(self.config.merges)
 
     def tokens(
         self, condition: Condition | None, count: int, grid: Grid, *, memory: int | None = None
@@ -86,7 +91,8 @@ class Text(Conditioner):
         Of a text that is too long a warning shows what is cut, once.
 
         Raises:
-            ConfigError: If the value is no text, or empty, or their number is neither 1 nor ``count``.
+            ConfigError: If the value is no text, or empty, their number is neither 1 nor ``count``, or tokenizers is
+                not installed.
         """
         value, most = self.required(condition, hint=_HINT), self.config.max_tokens
         texts = list(value) if isinstance(value, list | tuple) else [value]
@@ -115,20 +121,14 @@ def byte_pairs(merges: str = "") -> Any:
     # With threads it would warn in every process that reads images.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+        from tokenizers.normalizers import NFC, Lowercase, Replace, Sequence, Strip
     except ImportError:
         hint = 'install the extra `text`: pip install "vqgan[text]"'
-        raise ConfigError(
-            "the condition `text` needs tokenizers, which is not installed", hint=hint
-        ) from None
+        what = "the condition `text` needs tokenizers, which is not installed"
+        raise ConfigError(what, hint=hint) from None
     found = Tokenizer(models.BPE({word: i for i, word in enumerate(words_of(merges))}, pairs_of(merges)))
-    plain = [
-        normalizers.NFC(),
-        normalizers.Lowercase(),
-        normalizers.Replace(Regex(r"\s+"), " "),
-        normalizers.Strip(),
-    ]
-    found.normalizer = normalizers.Sequence(plain)
+    found.normalizer = Sequence([NFC(), Lowercase(), Replace(Regex(r"\s+"), " "), Strip()])
     found.pre_tokenizer, found.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 from vqgan.data.condition_reader import InMemory, key_of, read_lines
 from vqgan.errors import DataError, printable
 
-_SHOWN = 5
+_HEAD = {"file", "file_name", "text", "caption"}
 
 
 class Captions(InMemory):
@@ -18,31 +18,27 @@ class Captions(InMemory):
     Args:
         path: A folder of text files, with a caption in each line; or, by its ending, COCO's captions (``.json``), lines
             of JSON (``.jsonl``) with ``file`` and ``text``, a text or a list, else a table: ``file,text``. A first line
-            there that says just that is skipped. ``file_name`` and ``caption`` are read likewise.
+            there that says just that is skipped. ``file_name`` and ``caption`` are read likewise. An empty caption
+            is none.
 
     Raises:
-        DataError: If it cannot be read, or a caption is empty.
+        DataError: If it cannot be read.
     """
 
     def __init__(self, path: str) -> None:
-        self._found, name = dict[str, tuple[str, ...]](), printable(path)
+        self._found = dict[str, tuple[str, ...]]()
         try:
             for file, text in _rows(Path(path).expanduser()):
                 key = key_of(Path(file).as_posix())
-                self._found[key] = (*self._found.get(key, ()), text.strip())
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError, csv.Error) as error:
+                if said := text.strip():
+                    self._found[key] = (*self._found.get(key, ()), said)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, csv.Error) as error:
             reason = f"there is no {error}" if isinstance(error, KeyError) else printable(error)
             if isinstance(error, AttributeError | TypeError):
                 reason = "what should be an object with a file and a text is something else"
-            hint = (
-                "it needs a file and a caption in each line, `file` and `text`, or what COCO's captions have"
-            )
-            raise DataError(f"cannot read the captions `{name}`: {reason}", hint=hint) from None
-        empty = [f"  `{printable(key)}`" for key, texts in self._found.items() if not all(texts)]
-        if empty or not self._found:
-            rows = empty[:_SHOWN] + [f"  and {len(empty) - _SHOWN} more"] * (len(empty) > _SHOWN)
-            what = f"`{name}` has {f'empty captions of {len(empty)} images:' if empty else 'no captions'}"
-            raise DataError("\n".join([what, *rows]), hint="write what each image shows, or leave it out")
+            hint = "write a file and a caption in each line, `file` and `text`, or what COCO's captions have"
+            what = f"cannot read the captions `{printable(path)}`: {reason}"
+            raise DataError(what, hint=hint) from None
         self.keys = frozenset(self._found)
 
 
@@ -51,8 +47,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     kind, what = path.suffix.lower(), "captions"
     if path.is_dir():
         for each in sorted(path.rglob("*.txt")):
-            texts = [line for line in read_lines(each, what) if line.strip()]
-            yield from ((each.relative_to(path).as_posix(), text) for text in texts or [""])
+            yield from ((each.relative_to(path).as_posix(), text) for text in read_lines(each, what))
     elif kind == ".json":
         whole = json.loads("".join(read_lines(path, what)))
         files = {each["id"]: each["file_name"] for each in whole["images"]}
@@ -65,5 +60,5 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         for number, row in enumerate(csv.reader(read_lines(path, what)), start=1):
             if len(row) not in (0, 2):
                 raise ValueError(f"line {number} has {len(row)} values; one with a comma needs quotes")
-            if row and not (number == 1 and row[0].strip() in ("file", "file_name")):
+            if row and not (number == 1 and {each.strip() for each in row} <= _HEAD):
                 yield row[0].strip(), row[1]

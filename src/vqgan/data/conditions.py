@@ -106,10 +106,9 @@ def open_reader(name: str, path: str, kind: ConditionKind, config: object) -> Co
     Raises:
         DataError: If there is nothing at the path that it can read, or the classes are not those of the condition.
     """
-    if isinstance(kind, Classes):
-        return ClassTable(path or dataset_with(name, config).path)
-    if isinstance(kind, Texts):
-        return Captions(path or dataset_with(name, config).path)
+    if isinstance(kind, Classes | Texts):
+        table = ClassTable if isinstance(kind, Classes) else Captions
+        return table(path or dataset_with(name, config).path)
     if isinstance(kind, Layouts):
         return open_layouts(path, config, kind)
     if name == "pose" and path.lower().endswith(".json"):
@@ -219,7 +218,8 @@ def with_conditions(
         f"the condition `{unknown[0] if unknown else ''}` takes no files",
         hint="conditions that do: " + (", ".join(f"`{name}`" for name in kinds) or "none of this run"),
     )
-    beside = {name: path for name, path in paths.items() if path or name != "class" or not source.class_names}
+    own = {"class": source.class_names, "text": source.captions}
+    beside = {name: path for name, path in paths.items() if path or not own.get(name)}
     if not beside:
         return source
     readers = {name: open_reader(name, path, kinds[name], config) for name, path in beside.items()}

@@ -121,6 +121,7 @@ class TextImageJudge:
         return torch.cat([self._see(part) for part in parts])
 
     def _read(self, texts: list[str]) -> Float[Tensor, "n d"]:
+        texts = [text.encode(errors="replace").decode() for text in texts]
         room = self.length - self.tokenizer.num_special_tokens_to_add()
         whole = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         for text, tokens in zip(texts, whole, strict=True):

@@ -80,10 +80,8 @@ class CellCondition(nn.Module):
                 number += 1
             elif length == 1:
                 found.append(self.embedding(tokens).expand(-1, len(rows), -1))
-        nothing = self.embedding.weight.new_zeros(
-            len(condition_tokens), len(rows), self.embedding.embedding_dim
-        )
-        return sum(found, nothing)
+        size = len(condition_tokens), len(rows), self.embedding.embedding_dim
+        return sum(found, self.embedding.weight.new_zeros(size))
 
     def context(self, condition_tokens: ConditionTokens, grid: Grid) -> Context | None:
         """The tokens of parts that have several, each with its place."""

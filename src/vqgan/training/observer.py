@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.errors import OutputError
+from vqgan.errors import OutputError, printable
 from vqgan.images import grid, read_pixels, save_apng, save_png
 from vqgan.images.pixels import to_picture, to_uint8
 from vqgan.output_files import output_errors, write_text
@@ -114,7 +114,7 @@ class Observer:
             for name, picture in write_pictures(self.folder.images, done, groups, columns=columns).items():
                 self._log.picture(done, name, picture)
             if texts := batch.condition.get("text"):
-                write_text(self.folder.images / "captions.txt", " | ".join(texts))
+                write_text(self.folder.images / "captions.txt", " | ".join(map(printable, texts)))
 
     def _batches(self, size: int, limit: int, poll: Callable[[], None]) -> Iterator[Batch]:
         for batch in self.heldout(size, limit):

@@ -48,7 +48,7 @@ def write_run_report(folder: RunFolder) -> None:
     Raises:
         OutputError: If the disk refuses.
     """
-    captions = folder.images / "captions.txt"
+    captions = folder.images.glob("captions.txt")
     rows = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
     last = {name: (value, row["step"]) for row in rows for name, value in row.items() if name != "step"}
     text = render_report(
@@ -56,11 +56,7 @@ def write_run_report(folder: RunFolder) -> None:
         paragraphs=[
             f"{rows[-1]['step']:,} steps." if rows else "No number was logged.",
             *_what_it_is(folder),
-            *(
-                ["Captions, in the order of the images: " + captions.read_text("utf-8")]
-                if captions.exists()
-                else []
-            ),
+            *(f"Captions, in the order of the images: {each.read_text('utf-8')}" for each in captions),
         ],
         rows=[_row(name, value, step) for name, (value, step) in sorted(last.items())],
         pictures=_newest_pictures(folder.images),

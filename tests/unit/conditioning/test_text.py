@@ -108,10 +108,12 @@ def test_a_configuration_that_does_not_fit_is_refused():
         build_conditioner(TextConfig())
 
 
-def test_without_the_library_the_extra_is_named(monkeypatch):
+def test_without_the_library_a_model_opens_and_only_words_name_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
+    model = make(CONFIG, has_null=True)
+    model.sample(1)
     with pytest.raises(ConfigError, match=r'needs tokenizers, .*\nhint: .* pip install "vqgan\[text\]"'):
-        build_conditioner(CONFIG)
+        model.sample(1, condition={"text": "a key"})
 
 
 def test_a_model_comes_back_from_its_file_and_can_be_copied(tmp_path):

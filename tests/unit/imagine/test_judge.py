@@ -139,6 +139,7 @@ def test_a_long_text_is_cut_and_the_warning_shows_what_was_cut(name, folder, cap
     assert 3 <= len(kept.split()) <= 12
     caplog.clear()
     torch.testing.assert_close(judge.embed_text([kept])[0], found[0], atol=1e-5, rtol=0)
+    assert torch.equal(judge.embed_text(["a \udcff"]), judge.embed_text(["a ?"]))
     assert not caplog.records
 
 
