@@ -71,7 +71,7 @@ def imagine(flags: Imagine) -> None:
             asked = _condition(flags, model, size)
             if not found:
                 start = _start(flags, model, size, asked)
-            request = Request(story, start, flags.seed, asked)
+            request = Request([story], start, flags.seed, asked)
             imagining = Imagining(model, judge, request=request, config=config, memory=flags.memory_bytes)
             own = names[number : number + 1] if found else names
             text = {**settings_text(flags, header, model), **_text(flags, own if found else ())}

@@ -4,7 +4,7 @@ The method is VQGAN-CLIP (Crowson et al. 2022): decode, cut out, judge, follow t
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -111,13 +111,13 @@ class Request:
     """What is asked for.
 
     Attributes:
-        story: Chapters of prompts.
+        stories: Chapters of prompts: one story for all pictures, or one for each, as many chapters and prompts in all.
         start: The first pictures (b 3 H W) with values in [-1, 1], or their codes (b h w).
         seed: Of the first picture's cut-outs; picture ``i`` takes ``seed + i``.
         condition: What steers the prior where it judges.
     """
 
-    story: Story
+    stories: Sequence[Story]
     start: Images | Indices
     seed: int = 0
     condition: Condition | None = None
@@ -162,7 +162,19 @@ class Imagining:
         self.request, self.config, self._model, self._judge = request, config, model, judge
         self._memory = memory_budget(memory, tokenizer.weight.device)
         self._variables = build_variables(config.variables, tokenizer, self._memory)
-        self._targets = [torch.cat([_embedded(each, judge) for each in chapter]) for chapter in request.story]
+        shapes = {tuple(map(len, story)) for story in request.stories}
+        require(
+            len(shapes) == 1 and len(request.stories) in (1, len(request.start)),
+            f"{len(request.stories)} stories of {sorted(shapes)} prompts a chapter are given for {len(request.start)} "
+            "pictures, expected one, or one for each and all of as many",
+            hint="draw pictures of other numbers of prompts by themselves",
+        )
+        embedded = [
+            [[_embedded(each, judge) for each in part] for part in story] for story in request.stories
+        ]
+        self._targets = [
+            torch.stack([torch.cat(part) for part in parts]) for parts in zip(*embedded, strict=True)
+        ]
         self._begin(request.start)
         self._start = self._numbers.detach().clone()
         count = len(self._start)
@@ -177,7 +189,7 @@ class Imagining:
             else None
         )
         self.done = 0
-        self.prompts = request.story[0]
+        self.prompts = request.stories[0][0]
         self.similarity = torch.zeros(count, len(self.prompts))
 
     def images(self) -> Images:
@@ -258,14 +270,12 @@ class Imagining:
         Each cut-out is as far from a prompt as half the squared angle between them says.
         """
         config, request = self.config, self.request
-        chapter = chapter_of(request.story, self.done, config.steps)
-        prompts, targets = request.story[chapter], self._targets[chapter]
-        self.prompts = prompts
-        sign, size, stop = (
-            pixels.new_tensor(each)
-            for each in zip(
-                *((math.copysign(1, one.weight), abs(one.weight), one.stop) for one in prompts), strict=True
-            )
+        chapter = chapter_of(request.stories[0], self.done, config.steps)
+        prompts, targets = [story[chapter] for story in request.stories], self._targets[chapter]
+        self.prompts = prompts[0]
+        weights, stop = (
+            pixels.new_tensor([[getattr(each, name) for each in part] for part in prompts])[:, None]
+            for name in ("weight", "stop")
         )
         count, similarity, total = config.cut_outs.count, 0.0, 0.0
         for first in range(0, count, self._chunk):
@@ -279,9 +289,9 @@ class Imagining:
                 count=min(self._chunk, count - first),
             )
             seen = self._judge.embed_images(cuts.flatten(0, 1)).unflatten(0, cuts.shape[:2])
-            chords = (seen[:, :, None] - targets).square().sum(dim=-1)
+            chords = (seen[:, :, None] - targets[:, None]).square().sum(dim=-1)
             angles = 2 * (chords.clamp(min=1e-12).sqrt() / 2).clamp(max=1).arcsin().square()
-            loss = (size * torch.maximum(sign * angles, stop)).sum() / count
+            loss = (weights.abs() * torch.maximum(weights.sign() * angles, stop)).sum() / count
             loss.backward()
             total += float(loss.detach())
             similarity = similarity + (1 - chords.detach() / 2).sum(dim=1) / count
@@ -302,11 +312,11 @@ class ImagineProgress(Progress):
 
 def imagine(
     model: Tokenizer | Synthesizer,
-    prompts: str | Story,
+    prompts: str | Sequence[str | Story],
     judge: TextImageJudge,
     *,
     size: tuple[int, int] | int = 256,
-    count: int = 1,
+    count: int | None = None,
     start: Images | Indices | None = None,
     config: ImagineConfig = ImagineConfig(),  # noqa: B008 (it cannot change)
     condition: Condition | None = None,
@@ -318,10 +328,11 @@ def imagine(
 
     Args:
         model: As of :class:`Imagining`.
-        prompts: ``"an apple | oil painting:0.5"`` as :func:`~vqgan.imagine.parse_story` reads it, or its result.
+        prompts: ``"an apple | oil painting:0.5"`` as :func:`~vqgan.imagine.parse_story` reads it; or a list of such texts
+            or of stories, one for each picture.
         judge: What :func:`~vqgan.imagine.open_judge` opens.
         size: Height and width in pixels, or one number for a square, where there is no ``start``.
-        count: How many, where there is no ``start``; all in one batch.
+        count: How many, where there is no ``start``; all in one batch. By default one for each text.
         start: Pictures (b 3 H W) with values in [-1, 1], or codes (b h w); by default random codes.
         config: How it is done.
         condition: What steers the prior where it judges.
@@ -335,11 +346,12 @@ def imagine(
     Raises:
         ConfigError: If an argument does not fit.
     """
-    story = parse_story(prompts) if isinstance(prompts, str) else prompts
+    texts = [prompts] if isinstance(prompts, str) else prompts
+    stories = [parse_story(each) if isinstance(each, str) else each for each in texts]
     if start is None:
         tokenizer = model if isinstance(model, Tokenizer) else model.tokenizer
-        start = random_codes(tokenizer, tokenizer.grid_size(size), count=count, seed=seed)
-    request = Request(story, start, seed, condition)
+        start = random_codes(tokenizer, tokenizer.grid_size(size), count=count or len(stories), seed=seed)
+    request = Request(stories, start, seed, condition)
     imagining = Imagining(model, judge, request=request, config=config, memory=memory)
     while imagining.done < config.steps:
         values = imagining.step()

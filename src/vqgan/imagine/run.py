@@ -121,7 +121,9 @@ def _finish(
 
 
 def _report(imagining: Imagining, results: Results, files: Sequence[Path], rows: Sequence[Row]) -> str:
-    prompts = {each.text: each for chapter in imagining.request.story for each in chapter}
+    prompts = {
+        each.text: each for story in imagining.request.stories for chapter in story for each in chapter
+    }
     alike, losses = (
         {name: [(row["step"], row[key]) for row in rows if key in row] for name, key in wanted.items()}
         for wanted in (

@@ -71,7 +71,7 @@ def begun(
         )
     story = parse_story(text) if isinstance(text, str) else text
     return Imagining(
-        model, judge, request=Request(story, start, seed, condition), config=config, memory=memory
+        model, judge, request=Request([story], start, seed, condition), config=config, memory=memory
     )
 
 
@@ -176,6 +176,18 @@ def test_each_picture_of_a_batch_is_that_of_its_own_seed(tokenizer, judge):
         alone.step()
     torch.testing.assert_close(both.images()[1:], alone.images(), rtol=0, atol=1e-9)
     torch.testing.assert_close(both.similarity[1:], alone.similarity, rtol=0, atol=1e-9)
+
+
+def test_each_picture_of_a_batch_may_have_its_own_prompts(tokenizer, judge):
+    texts, config = ["red ^ car", "blue:-1 ^ tree"], ImagineConfig(steps=4, cut_outs=CUTS)
+    together = imagine(tokenizer, texts, judge, size=16, config=config, seed=7)
+    for number, text in enumerate(texts):
+        alone = imagine(tokenizer, text, judge, size=16, config=config, seed=7 + number)
+        torch.testing.assert_close(together[number : number + 1], alone, rtol=0, atol=1e-9)
+    with pytest.raises(ConfigError, match="2 stories of"):
+        imagine(tokenizer, ["red", "red | blue"], judge, size=16)
+    with pytest.raises(ConfigError, match="for 3 pictures"):
+        imagine(tokenizer, ["red", "blue"], judge, size=16, count=3)
 
 
 def test_the_own_embedding_is_a_fixed_point(tokenizer, judge):
