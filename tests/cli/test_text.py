@@ -113,6 +113,7 @@ def noise(trained, tmp_path_factory):
         data=data,
         out=tmp_path_factory.mktemp("noise") / "run",
         tokenizer=trained.tokenizer,
+        conditions={"text": ""},
         overrides=[
             "conditioner.kind=text",
             "conditioner.num_merges=3",

@@ -22,7 +22,7 @@ from vqgan.evaluation import growth
 from vqgan.evaluation.growth import write_rows
 from vqgan.images import read_pixels, to_uint8
 from vqgan.prior import LocalSpan, PriorConfig
-from vqgan.sampling import SamplingSettings, fill_grids
+from vqgan.sampling import SamplingSettings, fill, fill_grids
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer.memory import RESERVE
 from vqgan.types import DrawnTokens
@@ -180,6 +180,15 @@ def test_little_memory_draws_the_same_images_in_smaller_batches(model):
         batches.append(len({each.images for each in seen}))
     assert torch.equal(*found)
     assert batches[0] == 1 < batches[1]
+
+
+def test_a_text_takes_its_share_of_the_memory(model):
+    known, settings = torch.zeros(1, 6, 7, dtype=torch.bool), SamplingSettings()
+    none, some, all_of_it = (
+        fill._plan(model.prior, lengths, known, (6, 7), settings, "raster", 2**24)[1]
+        for lengths in ((1,), (1, 64), (1, 10**6))
+    )
+    assert none > some > all_of_it == 0
 
 
 def test_progress_shows_what_each_new_token_saw(model):

@@ -66,9 +66,8 @@ def read_lines(path: Path, what: str) -> list[str]:
             return file.readlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else "it is not a text file in UTF-8"
-        raise DataError(
-            f"cannot read the {what} `{printable(path)}`: {reason}", hint="check the path"
-        ) from None
+        message = f"cannot read the {what} `{printable(path)}`: {reason}"
+        raise DataError(message, hint="check the path") from None
 
 
 def key_of(path: str) -> str:

@@ -52,14 +52,12 @@ class ItemSource(Source):
         self.name = name
         self.class_names: tuple[str, ...] = ()
         self._items = items
-        label = self._item(0)[1]
+        label, names = self._item(0)[1], getattr(items, "classes", None)
+        found = (self._item(index)[1] for index in range(len(items)))
         if isinstance(label, tuple):
-            found = (self._item(index)[1] for index in range(len(items)))
             self.captions = [each if isinstance(each, tuple) else () for each in found]
         elif label is not None:
-            names = getattr(items, "classes", None)
             if names is None:
-                found = (self._item(index)[1] for index in range(len(items)))
                 names = range(1 + max(each for each in found if isinstance(each, int)))
             self.class_names = tuple(map(str, names))
 

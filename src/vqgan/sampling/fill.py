@@ -114,7 +114,11 @@ def _plan(
     costs, room = memory_costs(prior, settings.branches), max(0, memory - NOISE_BYTES)
     span = prior.config.span
     if span is not None:
-        return None, room // _wavefront_memory(prior, span, (known.shape[1], known.shape[2]), costs)
+        grid, context = (
+            (known.shape[1], known.shape[2]),
+            sum(filter(None, lengths)),
+        )  # a text's keys and values
+        return None, room // (context * costs.kept + _wavefront_memory(prior, span, grid, costs))
     if window == known.shape[1:]:
         last = length + max(undrawn(to_tokens(known, token_order)), default=0)
         prefix = length + int(known.flatten(1).sum(dim=1).max())

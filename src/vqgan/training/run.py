@@ -126,10 +126,8 @@ def open_sources(
             hint="give held-out images in folders of the same names, or omit `eval_data=`",
         )
     if "text" in (kinds or {}) and not (images.captions and others.captions):
-        hint = "give `--condition text=PATH`, or in Python images as (image, caption)"
-        raise DataError(
-            "the condition is a `text`, but the images or the held-out ones come without", hint=hint
-        )
+        what = "the condition is a `text`, but the images or the held-out ones come without"
+        raise DataError(what, hint="give `--condition text=PATH`, or in Python images as (image, caption)")
     if previous is None:
         return images, others
     return Consecutive(images, previous), Consecutive(others, previous)
