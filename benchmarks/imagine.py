@@ -139,7 +139,8 @@ def whole(side: str, pixels: int, *, quick: bool) -> Callable[[], object]:
     codes = random_codes(tokenizer, tokenizer.grid_size(pixels), count=1, seed=0).to(DEVICE)
     text = nn.functional.normalize(torch.randn(1, 3, 8, 8), dim=1)
     if side == "ours":
-        request = Request(((Prompt("asked for", image=text[0].clamp(-1, 1)),),), codes)
+        story = ((Prompt("asked for", image=text[0].clamp(-1, 1)),),)
+        request = Request([story], codes)
         config = ImagineConfig(cut_outs=CutOutConfig(count=CUTS))
         return Imagining(tokenizer, judge, request=request, config=config, memory=MEMORY).step
     latents = tokenizer.quantizer.lookup(codes).clone().requires_grad_()
