@@ -37,8 +37,8 @@ def test_pictures_are_those_of_python(words, run, trained, judge, tmp_path):
     assert result.code == 0, result.err
     assert [str(path.relative_to(tmp_path / "out")) for path in result.paths] == [
         *("000000.png", "000001.png"),
-        *("000000-frames/growth.png", "000000-frames/growth.html", "000000.webp"),
-        *("000001-frames/growth.png", "000001-frames/growth.html", "000001.webp"),
+        *("000000-frames/growth.png", "000000-frames/growth.html", "000000-frames/film.webp"),
+        *("000001-frames/growth.png", "000001-frames/growth.html", "000001-frames/film.webp"),
         "report.html",
     ]
     config = ImagineConfig(steps=3, cut_outs=CutOutConfig(count=2))
@@ -52,7 +52,7 @@ def test_pictures_are_those_of_python(words, run, trained, judge, tmp_path):
     frames = sorted((tmp_path / "out/000001-frames").glob("frame-*"))
     assert [path.name for path in frames] == ["frame-0000.png", "frame-0001.png", "frame-0002.png"]
     np.testing.assert_array_equal(pixels(frames[1]), seen[1][1].numpy())
-    with Image.open(tmp_path / "out/000000.webp") as film:
+    with Image.open(tmp_path / "out/000000-frames/film.webp") as film:
         assert (film.n_frames, film.size) == (3, (16, 16))
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "<td>red</td>" in page
@@ -66,8 +66,10 @@ def test_a_folder_of_pictures_is_drawn_one_after_the_other_as_a_film(words, run,
     folder.mkdir()
     for number in range(3):
         Image.fromarray(np.full((20, 16, 3), 80 * number, np.uint8)).save(folder / f"{number}.png")
-    result = run(*words("--start", folder, "--keep-start", 0.5, "--film", "gif"))
+    call = words("--start", folder, "--keep-start", 0.5, "--film", "gif")
+    result = run(*call)
     assert result.code == 0, result.err
+    assert run(*call, "--resume").paths == result.paths
     assert [path for path in result.paths if path.parent.name in "012" and path.suffix == ".png"] == [
         tmp_path / f"out/{number}/{number}.png" for number in range(3)
     ]
@@ -126,13 +128,14 @@ def test_pictures_as_prompts_stories_and_motion(words, run, trained, tmp_path):
 
 
 def test_resuming_after_the_end_changes_nothing(words, run, tmp_path):
-    assert run(*words()).code == 0
+    assert run(*words("--film", "png")).code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
+    assert len(before) == 6  # the picture, three frames, the animation and the film
     refused = run(*words())
     assert refused.code == 2
     assert "begun before" in refused.err
     assert "--resume" in refused.err
-    again = run(*words("--resume"))
+    again = run(*words("--resume", "--film", "png"))
     assert again.code == 0, again.err
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")} == before
     other = run(*words("--resume", "--learning-rate", 0.2))
@@ -158,6 +161,10 @@ def test_resuming_after_the_end_changes_nothing(words, run, tmp_path):
         (["--size", "18"], "red", "18"),
         (["--memory", "0.0001"], "red", "GB"),
         (["--seed", "-1"], "red", "seed"),
+        (["--seed", str(2**64), "--start", "noise"], "red", "expected 0 <= seed"),
+        (["--shift", "nan,0"], "red", "`shift` is (nan, 0.0)"),
+        (["--zoom", "1e300"], "red", "at most a millionfold"),
+        (["--class", "light"], "red", "no prior judges or begins"),
         (["--judge", "."], "red", "cannot be used for judging by texts"),
         (["--film", "avi"], "red", "expected the ending .mp4"),
     ],
@@ -168,6 +175,32 @@ def test_mistakes_have_a_message_and_leave_nothing(words, run, more, prompts, me
     assert message in result.err
     assert "Traceback" not in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_pictures_is_looked_at_before_the_first_is_drawn(words, run, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, height in enumerate((16, 20, 18)):
+        Image.new("RGB", (16, height)).save(folder / f"{number}.png")
+    call = [word for word in words("--start", folder) if word not in ("--size", 16)]
+    for more, message in (
+        ([], "2.png` has 18x16 pixels, expected multiples of"),
+        (["--film", "gif", "--variables", "pixels"], "1.png` has 20x16 pixels, expected those of the first"),
+        (["--out", folder / "out"], "would be among the pictures"),
+    ):
+        result = run(*call, *more)
+        assert result.code == 2, result.err
+        assert message in result.err
+        assert not (tmp_path / "out").exists()
+
+
+def test_nothing_of_others_is_replaced(words, run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/report.html").write_text("mine")
+    assert "a file that vqgan did not write" in run(*words("--resume")).err
+    (tmp_path / "out/config.yaml").write_text("preset: tiny")
+    assert "is the folder of a training run" in run(*words("--overwrite")).err
+    assert (tmp_path / "out/report.html").read_text() == "mine"
 
 
 def test_mp4_needs_its_package(words, run, monkeypatch):

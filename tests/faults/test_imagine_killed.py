@@ -46,7 +46,7 @@ def test_a_killed_command_goes_on_to_the_same_pictures(tmp_path, monkeypatch):
     names = sorted(
         path.relative_to("whole") for path in (tmp_path / "whole").relative_to(tmp_path).rglob("*.png")
     )
-    assert len(names) == 24  # a picture, the overview, the animation, 21 frames
+    assert len(names) == 23  # a picture, the animation, 21 frames
     for name in names:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not list((tmp_path / "killed").rglob("*tmp*"))

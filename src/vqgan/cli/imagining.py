@@ -1,7 +1,7 @@
 """``vqgan imagine``: pictures from words."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from vqgan.cli.progress import ProgressBar
 from vqgan.config import from_mapping
 from vqgan.errors import ConfigError, require
 from vqgan.evaluation.growth_page import earlier_files
-from vqgan.images import check_film, printable, read_images, save_film
+from vqgan.images import check_film, picture_size, printable, read_images, save_film
 from vqgan.imagine import (
     ImagineConfig,
     Imagining,
@@ -31,9 +31,10 @@ from vqgan.imagine import (
     random_codes,
 )
 from vqgan.imagine.run import Results, draw
+from vqgan.sampling import check_seed
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
-from vqgan.types import Condition, Images, Indices
+from vqgan.types import Condition, Images, Indices, next_sizes
 
 _STARTS: dict[str, Callable[[torch.Generator, Size], Images]] = {
     "noise": lambda generator, size: 2 * torch.rand(1, 3, *size, generator=generator) - 1,
@@ -43,57 +44,70 @@ _STARTS: dict[str, Callable[[torch.Generator, Size], Images]] = {
 }
 """Pictures to begin with: random pixels, and colours that change evenly between random corners."""
 
+_FREE = ("model", "out", "config", "set", "device", "overwrite", "seed", "film", "resume")
+"""Flags that decide nothing about a picture, or are told in other words."""
+
 
 def imagine(flags: Imagine) -> None:
     """Draws; prints the paths of pictures, films and reports."""
+    check_seed(flags.seed, flags.count)
     out, story, config = Path(flags.out), _story(flags), _config(flags)
     if flags.film:
         check_film(f"film.{flags.film}")
     is_named = flags.start in ("codes", "sample", *_STARTS)
     found = [] if is_named else find_images([flags.start])
-    names = [name for name, _ in found] or [f"{number:06d}" for number in range(flags.count)]
     require(is_named or flags.count == 1, "`--count` is given beside pictures to start from", hint="omit it")
-    folders = [out / name for name in names] if len(found) > 1 else [out]
-    _check(flags, names, folders, [path for _, path in found])
+    names = [Path(name).name for name, _ in found] or [f"{number:06d}" for number in range(flags.count)]
+    wanted = [Results(out, names, every=flags.every, film=flags.film)]
+    if len(found) > 1:
+        wanted = [replace(wanted[0], folder=out / name, names=[Path(name).name]) for name, _ in found]
+    _check(flags, wanted, [path for _, path in found])
     model, header = load_with_header(
         Path(flags.model), flags.config, flags.set, device=flags.device, precision=flags.precision
     )
     if not isinstance(model, Synthesizer):
         model = tokenizer_of(model, flags.model)
+    sizes = _sizes(flags, model, [path for _, path in found])
     judge = open_judge(flags.judge, flags.device)
-    paths, results = list[Path](), list[Path]()
+    paths, pictures = list[Path](), list[Path]()
     with ProgressBar() as bar:
-        for number, folder in enumerate(folders):
-            size = flags.size or _usual(model)
-            if found:
-                start: Images | Indices = read_images(found[number][1], flags.size)
-                size = (start.shape[2], start.shape[3])
+        for number, (results, size) in enumerate(zip(wanted, sizes, strict=True)):
             asked = _condition(flags, model, size)
-            if not found:
-                start = _start(flags, model, size, asked)
+            start = read_images(found[number][1], flags.size) if found else _start(flags, model, size, asked)
             request = Request([story], start, flags.seed, asked)
             imagining = Imagining(model, judge, request=request, config=config, memory=flags.memory_bytes)
-            own = names[number : number + 1] if found else names
-            text = {**settings_text(flags, header, model), **_text(flags, own if found else ())}
-            wanted = Results(folder, own, every=flags.every, text=text, film=flags.film)
-            written = draw(imagining, wanted, resume=flags.resume, on_progress=bar)
-            paths, results = [*paths, *written], [*results, *written[: len(own)]]
+            text = {**settings_text(flags, header, model), **_text(flags)}
+            text |= {"picture": printable(found[number][0])} if found else {}
+            written = draw(imagining, replace(results, text=text), resume=flags.resume, on_progress=bar)
+            paths, pictures = [*paths, *written], [*pictures, written[0]]
     if flags.film and len(found) > 1:
-        paths.append(save_film(results, out / f"film.{flags.film}"))
+        paths.append(save_film(pictures, out / f"film.{flags.film}"))
     print_paths(paths)
 
 
-def _usual(model: Tokenizer | Synthesizer) -> Size:
-    """The size of the pictures that the model was trained on."""
+def _sizes(flags: Imagine, model: Tokenizer | Synthesizer, paths: Sequence[Path]) -> list[Size]:
+    """Of the pictures of each drawing; all to start from are looked at before the first is drawn."""
+    factor = (model if isinstance(model, Tokenizer) else model.tokenizer).downsample_factor
+    sizes = [flags.size or picture_size(path) for path in paths]
+    for path, (height, width) in zip(paths, sizes, strict=True):
+        fits = height % factor == width % factor == 0
+        expected = f"multiples of {factor}" if not fits else "those of the first, for a film"
+        require(
+            (fits or flags.variables == "pixels") and not (flags.film and sizes[0] != (height, width)),
+            f"`{printable(path)}` has {height}x{width} pixels, expected {expected}",
+            hint=f"fit pictures by `--size HEIGHTxWIDTH`; {next_sizes((height, width), factor)}",
+        )
+    if paths or flags.size:
+        return sizes or [flags.size or (0, 0)]
     if isinstance(model, Synthesizer):
         rows, columns = model.config.window
-        return rows * model.tokenizer.downsample_factor, columns * model.tokenizer.downsample_factor
-    sizes = model.config.autoencoder
-    return (256, 256) if sizes is None else (sizes.resolution, sizes.resolution)
+        return [(rows * factor, columns * factor)]
+    shape = model.config.autoencoder
+    return [(256, 256) if shape is None else (shape.resolution, shape.resolution)]
 
 
 def _story(flags: Imagine) -> Story:
-    texts = parse_story(flags.prompts) if flags.prompts else ((),)
+    texts = parse_story(printable(flags.prompts)) if flags.prompts else ((),)
     pictures = []
     for text in flags.image_prompt:
         prompt = parse_prompt(text)
@@ -107,68 +121,76 @@ def _story(flags: Imagine) -> Story:
 
 
 def _config(flags: Imagine) -> ImagineConfig:
-    steps = flags.steps if flags.steps_each is None else flags.steps_each * (flags.prompts.count("^") + 1)
-    shift = flags.shift.split(",")
-    try:
-        right, down = map(float, shift)
-    except ValueError:
-        raise ConfigError(
-            f"`--shift` is `{flags.shift}`, expected two numbers", hint="write `--shift 1,0`"
-        ) from None
-    changes = {name: _number(text, name) for name, text in named_values("--augment", flags.augment).items()}
-    cuts = {"count": flags.cuts, "power": flags.cut_power, **changes}
-    mapping: Mapping[str, Any] = {
-        **{
-            name: getattr(flags, name)
-            for name in ("optimizer", "learning_rate", "average", "keep_start", "prior_weight")
-        },
-        "steps": steps,
+    shift = _numbers("--shift", flags.shift)
+    require(
+        len(shift) == 2, f"`--shift` is `{flags.shift}`, expected two numbers", hint="write `--shift 1,0`"
+    )
+    changes = {
+        name: numbers if len(numbers := _numbers(f"--augment {name}=", text)) > 1 else numbers[0]
+        for name, text in named_values("--augment", flags.augment).items()
+    }
+    names = "optimizer", "learning_rate", "average", "keep_start", "prior_weight"
+    chapters = flags.prompts.count("^") + 1
+    mapping: dict[str, Any] = {
+        **{name: getattr(flags, name) for name in names},
+        "steps": flags.steps if flags.steps_each is None else flags.steps_each * chapters,
         "variables": {"kind": flags.variables},
-        "cut_outs": cuts,
-        "motion": {"zoom": flags.zoom, "turn": flags.turn, "shift": [right, down], "every": flags.every},
+        "cut_outs": {"count": flags.cuts, "power": flags.cut_power, **changes},
+        "motion": {"zoom": flags.zoom, "turn": flags.turn, "shift": shift, "every": flags.every},
     }
     config: ImagineConfig = from_mapping(mapping, ImagineConfig, where="the flags")
     return config
 
 
-def _number(text: str, name: str) -> float | list[float]:
+def _numbers(flag: str, text: str) -> list[float]:
     try:
-        numbers = [float(each) for each in text.split(",")]
+        return [float(each) for each in text.split(",")]
     except ValueError:
-        raise ConfigError(
-            f"`--augment {name}=` is `{text}`, expected a number", hint="write `--augment noise=0.1`"
-        ) from None
-    return numbers if len(numbers) > 1 else numbers[0]
+        what = f"`{flag}` is `{text}`, expected numbers"
+        raise ConfigError(what, hint="write `--augment noise=0.1`, `--shift 1,0`") from None
 
 
-def _check(flags: Imagine, names: list[str], folders: list[Path], inputs: list[Path]) -> None:
+def _check(flags: Imagine, wanted: Sequence[Results], inputs: Sequence[Path]) -> None:
     """Raises ConfigError if a result would replace an input or what vqgan did not write, or another run."""
-    for folder in folders:
-        kinds = ["png", *([flags.film] if flags.film else [])]
-        check_targets(
-            folder, [f"{name}.{kind}" for name in names for kind in kinds], inputs, overwrite=flags.overwrite
-        )
-        check_targets(folder / "frames", [each.name for each in earlier_files(folder / "frames")])
+    inputs = [*inputs, *(Path(parse_prompt(text).text) for text in flags.image_prompt)]
+    out, film = Path(flags.out), f"film.{flags.film}"
+    if len(wanted) > 1:
         require(
-            flags.resume or flags.overwrite or not (folder / "state").exists(),
-            f"`{printable(folder)}` holds pictures that were begun before",
+            not out.resolve().is_relative_to(Path(flags.start).resolve()),
+            f"the results in `{printable(out)}` would be among the pictures of `{printable(flags.start)}`",
+            hint="give another folder with `--out`",
+        )
+        check_targets(out, [film], inputs, overwrite=flags.overwrite or flags.resume)
+    for results in wanted:
+        begun = (results.folder / "state").exists()
+        require(
+            flags.resume or flags.overwrite or not begun,
+            f"`{printable(results.folder)}` holds pictures that were begun before",
             hint="add `--resume` to go on with them, `--overwrite` to begin anew, or give another folder",
         )
+        frames = {folder: [film, *(each.name for each in earlier_files(folder))] for folder in results.frames}
+        files = {results.folder: ["report.html", *(f"{name}.png" for name in results.names)], **frames}
+        for folder, names in files.items():
+            check_targets(folder, names, inputs, overwrite=flags.overwrite or begun)
 
 
 def _condition(flags: Imagine, model: Tokenizer | Synthesizer, size: Size) -> Condition | None:
     """What steers the prior, if it is needed."""
-    if not isinstance(model, Synthesizer) or not (flags.prior_weight or flags.start == "sample"):
+    is_needed = flags.prior_weight or flags.start == "sample"
+    require(
+        bool(is_needed or not (flags.class_ or flags.condition)),
+        "`--class` or `--condition` is given, but no prior judges or begins",
+        hint="add `--prior-weight 0.1` or `--start sample`, or omit it",
+    )
+    if not isinstance(model, Synthesizer) or not is_needed:
         return None
-    asked = asked_of(replace(flags, size=size), model)
-    return asked.only()
+    return asked_of(replace(flags, size=size), model).only()
 
 
 def _start(
     flags: Imagine, model: Tokenizer | Synthesizer, size: Size, condition: Condition | None
 ) -> Images | Indices:
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
-    grid = tokenizer.grid_size(size)
     if flags.start == "sample":
         if not isinstance(model, Synthesizer):
             raise ConfigError(
@@ -179,17 +201,16 @@ def _start(
     if flags.start in _STARTS:
         generators = [torch.Generator().manual_seed(flags.seed + number) for number in range(flags.count)]
         return torch.cat([_STARTS[flags.start](generator, size) for generator in generators])
-    return random_codes(tokenizer, grid, count=flags.count, seed=flags.seed)
+    return random_codes(tokenizer, tokenizer.grid_size(size), count=flags.count, seed=flags.seed)
 
 
-def _text(flags: Imagine, start: list[str] | tuple[()]) -> dict[str, str]:
+def _text(flags: Imagine) -> dict[str, str]:
     """Text chunks for every picture: all that decides about it."""
-    names = (
-        "prompts", "judge", "start", "keep_start", "steps", "steps_each", "optimizer", "learning_rate", "variables",
-        "average", "cuts", "cut_power", "prior_weight", "zoom", "turn", "shift", "every", "count", "class_",
-    )  # fmt: skip
-    text = {name.rstrip("_"): str(getattr(flags, name)) for name in names}
-    for name in ("image_prompt", "augment", "condition"):
-        text[name] = " ".join(getattr(flags, name))
-    size = "" if flags.size is None else "x".join(map(str, flags.size))
-    return {**text, "size": size, "first_seed": str(flags.seed), **({"picture": start[0]} if start else {})}
+    given = {
+        each.name.rstrip("_"): getattr(flags, each.name) for each in fields(flags) if each.name not in _FREE
+    }
+    joined = {
+        name: " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for name, value in given.items()
+    }
+    return {**{name: printable(text) for name, text in joined.items()}, "first_seed": str(flags.seed)}

@@ -14,9 +14,11 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from vqgan.errors import DataError, printable
 from vqgan.images import Pixels, read_pixels, save_apng, save_png, smaller
 from vqgan.images.ours import PAGE_MARK, is_ours
 from vqgan.images.pixels import to_picture
+from vqgan.images.reading import opened
 from vqgan.images.writing import Info
 from vqgan.output_files import output_errors, replace_file
 
@@ -96,16 +98,24 @@ class GrowthPage:
             what: As of :meth:`add`. Outlines are not taken up.
 
         Raises:
-            OutputError: If a frame cannot be read or removed.
+            DataError: If a frame is missing or damaged.
+            OutputError: If one cannot be removed.
         """
-        with output_errors(self._folder):
-            for path in filter(is_ours, sorted(self._folder.glob("frame-[0-9][0-9][0-9][0-9].png"))):
-                with Image.open(path) as picture:
-                    step, total = (int(picture.info[name]) for name in ("step", "total"))
-                if step <= last:
-                    self._frames.append(Frame(path, self._caption(step, total, what), (), ()))
-                else:
+        step, whole = -1, True
+        for path in filter(is_ours, sorted(self._folder.glob("frame-[0-9][0-9][0-9][0-9].png"))):
+            if step == last:
+                with output_errors(path):
                     path.unlink()
+                continue
+            with opened(path) as picture:
+                assert isinstance(picture, Image.Image)
+                picture.load()
+                step, total = (int(picture.info[name]) for name in ("step", "total"))
+            whole = whole and path.name == f"frame-{len(self._frames):04d}.png"
+            self._frames.append(Frame(path, self._caption(step, total, what), (), ()))
+        if step != last or not whole:
+            problem = f"frames in `{printable(self._folder)}` up to step {last} are missing or damaged"
+            raise DataError(problem, hint="begin anew, with `--overwrite`")
 
     @property
     def paths(self) -> list[Path]:

@@ -36,6 +36,12 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
 }
 
+_COPIES = 8
+"""Of what is optimised: with its gradient, the optimizer's averages, the average that is shown, and the start."""
+
+
+Pair = Annotated[tuple[float, float], Bounds("two numbers", lambda v: all(map(math.isfinite, v)))]
+
 
 class Motion(Config, frozen=True):
     """How a picture moves while it is drawn, for films; what enters at its border is the picture mirrored.
@@ -45,12 +51,23 @@ class Motion(Config, frozen=True):
         turn: Degrees in a step, anticlockwise.
         shift: Pixels in a step, to the right and down.
         every: Steps from one move to the next, which is so many times as large: latents are encoded again each time.
+
+    Raises:
+        ConfigError: If a number is not finite, or one move would enlarge by more than a million.
     """
 
     zoom: Positive = 1.0
     turn: Annotated[float, Bounds("a number of degrees", math.isfinite)] = 0.0
-    shift: tuple[float, float] = (0.0, 0.0)
+    shift: Pair = (0.0, 0.0)
     every: Count = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.every * abs(math.log(self.zoom)) <= math.log(1e6),
+            f"`zoom` is {self.zoom}, and that {self.every} times: expected at most a millionfold",
+            hint="films zoom slowly: 1.005",
+        )
 
     @property
     def moves(self) -> bool:
@@ -154,6 +171,7 @@ class Imagining:
         memory: int | None = None,
     ) -> None:
         tokenizer = model if isinstance(model, Tokenizer) else model.tokenizer
+        check_seed(request.seed, len(request.start))
         require(
             tokenizer.image_channels == 3 and not tokenizer.config.label_names,
             f"the tokenizer is one of {tokenizer.image_channels} channels or labels, expected RGB pictures",
@@ -177,17 +195,15 @@ class Imagining:
         ]
         self._begin(request.start)
         self._start = self._numbers.detach().clone()
-        count = len(self._start)
+        count, beside, self._prior = len(self._start), _COPIES * self._start.nbytes, None
+        if config.prior_weight:
+            shape = self._variables.indices(self._start).shape
+            self._prior = PriorJudge(model, shape, condition=request.condition, memory=self._memory)
+            beside += count * self._prior.bytes
         together = count * judge.bytes_per_image
-        least = self._variables.least_memory(self._numbers)
-        room = min(self._memory // 4, max(0, self._memory - least))
-        self._chunk = max(1, min(judge.batch_size // count, room // together))
-        self._decoding = self._memory - self._chunk * together
-        self._prior = (
-            PriorJudge(model, self.images().shape, condition=request.condition, memory=self._memory)
-            if config.prior_weight
-            else None
-        )
+        room = self._memory - beside - self._variables.least_memory(self._start, beside + together)
+        self._chunk = max(1, min(judge.batch_size // count, min(self._memory // 4, room) // together))
+        self._decoding = self._memory - beside - self._chunk * together
         self.done = 0
         self.prompts = request.stories[0][0]
         self.similarity = torch.zeros(count, len(self.prompts))
@@ -213,9 +229,10 @@ class Imagining:
     def gradient(self) -> tuple[Tensor, dict[str, float]]:
         """The gradient of the loss, summed over the pictures, for what is optimised; and what :meth:`step` gives."""
         config, numbers = self.config, self._numbers
-        progress = self.done / config.steps
+        progress = self.done / max(1, config.steps - 1)
         decoded = self._variables.decoded(numbers, progress, self._decoding)
-        pixels = decoded.detach().clamp(-1, 1).requires_grad_()
+        precise = torch.promote_types(decoded.dtype, torch.float32)
+        pixels = decoded.detach().clamp(-1, 1).to(precise).requires_grad_()
         values = {"prompts": self._judged(pixels)}
         gradient = pixels.grad
         assert gradient is not None
@@ -228,10 +245,14 @@ class Imagining:
         if self._prior is not None:
             shares, indices = self._variables.shares(numbers, progress), self._variables.indices(numbers)
             others["prior"] = config.prior_weight * self._prior(shares, indices).sum()
-        heads = [decoded, *others.values()]
-        (found,) = torch.autograd.grad(heads, [numbers], [gradient, *[None] * len(others)])
+        # The gradient of one pixel of many would be 0 in half precision; powers of 2 change nothing else.
+        scale = 2.0 ** (decoded[0, 0].numel().bit_length() // 2)
+        heads = [decoded, *(scale * each for each in others.values())]
+        (found,) = torch.autograd.grad(
+            heads, [numbers], [(scale * gradient).to(decoded.dtype), *[None] * len(others)]
+        )
         values |= {name: float(each.detach()) / len(numbers) for name, each in others.items()}
-        return found, {"loss": sum(values.values()), **values}
+        return found / scale, {"loss": sum(values.values()), **values}
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the next step depends on, beside :attr:`done`."""

@@ -1,5 +1,6 @@
 """The prior as a second judge of pictures: how probable are their codes?"""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,13 +13,16 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.types import Condition, ConditionTokens, Indices
 
+_KEPT = 24
+"""Numbers of the width that a layer keeps of a token for the backward pass."""
+
 
 class PriorJudge:
     """The mean negative logarithm of the probability of codes, with gradients for what chose them.
 
     Args:
         model: With a prior that sees a whole picture, or one of local span.
-        shape: Of the pictures (b, 3, H, W).
+        shape: Of the codes (b h w).
         condition: What steers the prior.
         memory: Bytes beside the weights for what the condition needs.
 
@@ -37,16 +41,23 @@ class PriorJudge:
         if not isinstance(model, Synthesizer):
             hint = "open a run of a prior, or omit it"
             raise ConfigError("`prior_weight` is given, but the model has no prior", hint=hint)
-        count, grid = shape[0], model.tokenizer.grid_size((shape[2], shape[3]))
+        grid, factor = (shape[1], shape[2]), model.tokenizer.downsample_factor
+        asked, seen = ("x".join(str(side * factor) for side in each) for each in (grid, model.config.window))
         require(
             model.usable_window(grid) == grid,
-            f"the prior cannot judge {shape[2]}x{shape[3]} pixels: it sees "
-            f"{'x'.join(str(side * model.tokenizer.downsample_factor) for side in model.config.window)} at once",
+            f"the prior cannot judge {asked} pixels: it sees {seen} at once",
             hint="make pictures of that size, or take a prior of local span",
         )
         self._model, self._grid = model, grid
         with torch.no_grad():
-            self._condition: ConditionTokens = model.condition_tokens(condition, count, grid, memory)
+            self._condition: ConditionTokens = model.condition_tokens(condition, shape[0], grid, memory)
+
+    @property
+    def bytes(self) -> int:
+        """About what a picture's codes take here, to the end of the backward pass."""
+        prior, places = self._model.config.prior, self._condition.shape[1] + math.prod(self._grid)
+        element = self._model.prior.head.weight.element_size()
+        return places * (element * prior.depth * _KEPT * prior.width + 40 * prior.codebook_size)
 
     def __call__(self, shares: Float[Tensor, "b h w K"], indices: Indices) -> Float[Tensor, " b"]:
         """For each picture, in nats a token; the value is that of the codes, the gradient that of the shares.

@@ -4,19 +4,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.errors import require
+from vqgan.errors import printable, require
 from vqgan.evaluation.growth_page import GrowthPage
 from vqgan.evaluation.report import Chart, render_report
-from vqgan.images import grid, save_film, save_png
+from vqgan.images import save_film, save_png
 from vqgan.imagine.imagining import Imagining
 from vqgan.output_files import write_text
 from vqgan.types import OnProgress, Progress
 
 Row = dict[str, float]
 """The number of a step and its values."""
+
+_TITLE = "How a picture came from words"
+
+_MOST_FRAMES = 9999
+"""Their names have four digits."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Results:
         names: Of the pictures, without their endings, one for each of a run.
         every: Steps between two frames; after each all is saved.
         text: Text chunks for every picture: all that decides about the result. A run goes on only under the same.
-        film: A film of the frames of each picture is written with this ending too: ``gif``, ``webp`` or ``mp4``.
+        film: Beside the frames of each picture they are written as a film of this kind: ``gif``, ``webp``, ``mp4``.
     """
 
     folder: Path
@@ -37,12 +40,10 @@ class Results:
     text: Mapping[str, str] = field(default_factory=dict)
     film: str | None = None
 
-    def pages(self) -> list[GrowthPage]:
-        """The frames of each picture."""
-        folders = [
-            self.folder / ("frames" if len(self.names) == 1 else f"{name}-frames") for name in self.names
-        ]
-        return [GrowthPage(folder, self.text, title="How a picture came from words") for folder in folders]
+    @property
+    def frames(self) -> list[Path]:
+        """The folder of each picture's frames."""
+        return [self.folder / ("frames" if len(self.names) == 1 else f"{name}-frames") for name in self.names]
 
 
 def draw(
@@ -57,18 +58,24 @@ def draw(
         on_progress: Called after every step, with its loss and the similarity to each prompt.
 
     Raises:
-        ConfigError: If the run was begun with other settings.
+        ConfigError: If the run was begun with other settings, or the folder is that of a training run.
         CheckpointError: If what was saved is damaged.
+        DataError: If frames are.
         OutputError: If the disk refuses.
     """
-    folder, pages, steps = RunFolder(results.folder), results.pages(), imagining.config.steps
-    rows: list[Row] = []
+    folder, steps, rows = RunFolder(results.folder), imagining.config.steps, list[Row]()
+    pages = [GrowthPage(each, results.text, title=_TITLE) for each in results.frames]
+    what = f"`{printable(folder.path)}` is the folder of a training run"
+    require(not folder.config.exists(), what, hint="give another folder")
+    what = f"`every` is {results.every}, expected at most {_MOST_FRAMES} frames of {steps} steps"
+    require(steps < _MOST_FRAMES * results.every, what, hint=f"choose {steps // _MOST_FRAMES + 1} or more")
+    if resume:
+        folder.clean(0)
     if resume and folder.numbers():
         saved = folder.newest()
-        _require_same(saved.values["text"], results.text, folder.path)
+        _require_same(saved.values.get("text", {}), results.text, folder.path)
         imagining.load(saved.tensors["imagining"], saved.number)
         rows = saved.values["rows"]
-        folder.clean(saved.number)
         for page in pages:
             page.go_on(saved.number, "steps")
     else:
@@ -91,7 +98,7 @@ def _require_same(begun: Mapping[str, str], now: Mapping[str, str], folder: Path
     for name in sorted({*begun, *now}):
         require(
             begun.get(name) == now.get(name),
-            f"`{name}` is {now.get(name)}, but the pictures in `{folder}` were begun with {begun.get(name)}",
+            f"`{name}` is {now.get(name)}, but the pictures in `{printable(folder)}` were begun with {begun.get(name)}",
             hint="repeat the command as it was, or give another folder",
         )
 
@@ -111,10 +118,10 @@ def _finish(
         for image, name, text in zip(images, results.names, info, strict=True)
     ]
     yield from files
-    for page, name in zip(pages, results.names, strict=True):
+    for page in pages:
         yield from page.finish(tuple(images.shape[1:]), (1, 1))
         if results.film:
-            yield save_film(page.paths, results.folder / f"{name}.{results.film}")
+            yield save_film(page.paths, page.paths[0].with_name(f"film.{results.film}"))
     report = results.folder / "report.html"
     write_text(report, _report(imagining, results, files, rows))
     yield report
@@ -136,8 +143,6 @@ def _report(imagining: Imagining, results: Results, files: Sequence[Path], rows:
         for text, line in alike.items()
         if line
     ]
-    sheet = results.folder / "pictures.png"
-    save_png(grid(torch.stack([*imagining.images().float().cpu()]), columns=4), sheet, results.text)
     return render_report(
         "Pictures from words",
         paragraphs=[
@@ -146,6 +151,6 @@ def _report(imagining: Imagining, results: Results, files: Sequence[Path], rows:
         ],
         rows=table,
         tables={"Settings": [("setting", "value"), *results.text.items()]},
-        pictures={sheet: "The pictures"},
+        pictures={file: file.name for file in files},
         charts={"Similarity": Chart("cosine", alike, "step"), "Loss": Chart("", losses, "step")},
     )

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from vqgan.config import Config, Positive
 from vqgan.tokenizer import Tokenizer, decode_within, encode_within
-from vqgan.tokenizer.gradient import decode_with_gradient, gradient_memory
+from vqgan.tokenizer.gradient import check_gradient, decode_with_gradient
 from vqgan.tokenizer.quantizers.vector import nearest
 from vqgan.types import Images, Indices, Latents
 
@@ -67,10 +68,9 @@ class Variables(ABC):
     def decoded(self, numbers: Tensor, progress: float, memory: int) -> Images:
         """The pictures, not clamped, with gradients; ``progress`` goes from 0 to 1."""
 
-    def least_memory(self, numbers: Tensor) -> int:
-        """Bytes beside the weights that decoding with gradients takes at least."""
-        indices = self.indices(numbers)
-        return gradient_memory(self.tokenizer, (indices.shape[1], indices.shape[2]), count=len(indices))[1]
+    def least_memory(self, numbers: Tensor, beside: int) -> int:
+        """As :func:`check_gradient` says."""
+        return check_gradient(self.tokenizer, self.indices(numbers).shape, self.memory, beside)
 
     def shares(self, numbers: Tensor, progress: float) -> Shares:
         """How near each cell is to each code, with gradients."""
@@ -98,8 +98,13 @@ class LatentVariables(Variables):
     def __init__(self, tokenizer: Tokenizer, memory: int) -> None:
         super().__init__(tokenizer, memory)
         self._low, self._high = (each.view(1, -1, 1, 1) for each in self.codes.aminmax(dim=0))
-        apart = torch.cdist(self.codes[:_COMPARED], self.codes)
-        self._apart = apart.where(apart > 0, torch.inf).amin(dim=1).square().mean()
+
+    @cached_property
+    def _apart(self) -> Float[Tensor, ""]:
+        """The mean squared distance between neighbouring codes; by products a code would not be exactly at itself."""
+        exact = "donot_use_mm_for_euclid_dist"
+        apart = torch.cdist(self.codes[:_COMPARED], self.codes, compute_mode=exact)
+        return apart.where(apart > 0, torch.inf).amin(dim=1).square().mean()
 
     def begin(self, start: Images | Indices) -> Latents:
         """The vectors of the codes."""
@@ -166,7 +171,7 @@ class PixelVariables(Variables):
         """The pictures themselves."""
         return numbers
 
-    def least_memory(self, numbers: Images) -> int:
+    def least_memory(self, numbers: Images, beside: int) -> int:
         """Nothing is decoded."""
         return 0
 

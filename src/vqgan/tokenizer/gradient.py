@@ -1,13 +1,13 @@
 """Decoding with gradients within a budget of memory: layers are computed again in the backward pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vqgan.errors import ConfigError
+from vqgan.errors import require
 from vqgan.nn.convolution import ResidualBlock, SpatialAttention, Upsample
 from vqgan.tokenizer.autoencoder import Decoder
 from vqgan.tokenizer.memory import RESERVE, decoding
@@ -31,21 +31,10 @@ def decode_with_gradient(tokenizer: Tokenizer, quantized: Latents, memory: int) 
     Args:
         tokenizer: In evaluation mode.
         quantized: Codebook vectors (b d h w), ``d = codebook_dim``.
-        memory: Bytes beside the weights.
-
-    Raises:
-        ConfigError: If ``memory`` is too little even so; the hint names a size that fits.
+        memory: Bytes beside the weights; at least what :func:`check_gradient` gives is taken.
     """
     decoder, (rows, columns) = tokenizer.decoder, quantized.shape[2:]
-    whole, least = gradient_memory(tokenizer, (rows, columns), count=len(quantized))
-    if least > memory:
-        side, share = tokenizer.downsample_factor, max(0, memory - RESERVE) / (least - RESERVE)
-        fitting = "x".join(str(max(1, int(each * share**0.5)) * side) for each in (rows, columns))
-        raise ConfigError(
-            f"a step on {len(quantized)} images of {rows * side}x{columns * side} takes {least / 2**30:.1f} GB, "
-            f"`memory` is {memory / 2**30:.1f} GB",
-            hint=f"make images of {fitting} pixels, fewer at once, or give more memory",
-        )
+    whole, _ = gradient_memory(tokenizer, (rows, columns), count=len(quantized))
     if not isinstance(decoder, Decoder):
         return tokenizer.decode_latents(quantized)
     hidden = tokenizer.from_codebook(quantized.to(tokenizer.weight.dtype))
@@ -54,12 +43,32 @@ def decode_with_gradient(tokenizer: Tokenizer, quantized: Latents, memory: int) 
     return F.pixel_shuffle(hidden, decoder.patch_size)
 
 
+def check_gradient(tokenizer: Tokenizer, shape: Sequence[int], memory: int, beside: int = 0) -> int:
+    """Bytes beside the weights that decoding codes (b h w) and the backward pass take at least.
+
+    Raises:
+        ConfigError: If, with others ``beside`` them, they are more than ``memory``; the hint names a size that fits.
+    """
+    count, rows, columns = shape
+    _, least = gradient_memory(tokenizer, (rows, columns), count=count)
+    side, share = tokenizer.downsample_factor, max(0, memory - beside - RESERVE) / (least - RESERVE)
+    fitting = "x".join(str(max(1, int(each * share**0.5)) * side) for each in (rows, columns))
+    require(
+        least + beside <= memory,
+        f"a step on {count} images of {rows * side}x{columns * side} takes {(least + beside) / 2**30:.2f} GB, "
+        f"`memory` is {memory / 2**30:.2f} GB",
+        hint=f"make images of {fitting} pixels, fewer at once, or give more memory",
+    )
+    return least
+
+
 def gradient_memory(tokenizer: Tokenizer, grid: tuple[int, int], *, count: int) -> tuple[int, int]:
     """Bytes for decoding ``count`` images and the backward pass: with the maps of all layers kept, and at least."""
     passage = decoding(tokenizer, grid, count=count)
     sizes = [passage.map_bytes(each) for each in passage.maps]
     kept = [_KEPT.get(type(each.layer), 1) * size for each, size in zip(passage.maps, sizes, strict=True)]
     largest, fixed = max(sizes, default=0), 4 * passage.image_bytes
+    fixed += passage.im2col * largest
     whole, least = sum(kept) + _BACKWARD * largest, sum(sizes) + _AGAIN * largest
     return count * (whole + fixed) + RESERVE, count * (least + fixed) + RESERVE
 

@@ -8,7 +8,7 @@ import torch
 import networks
 import tiny
 from vqgan.conditioning import ClassLabelConfig
-from vqgan.errors import ConfigError
+from vqgan.errors import ConfigError, DataError
 from vqgan.images import read_pixels
 from vqgan.imagine import (
     CutOutConfig,
@@ -26,6 +26,7 @@ from vqgan.imagine import (
     random_codes,
 )
 from vqgan.imagine.run import Results, draw
+from vqgan.imagine.variables import build_variables
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import SynthesizerConfig
 
@@ -153,15 +154,14 @@ def test_little_memory_computes_layers_again_and_changes_nothing(tokenizer, judg
         gradient, "checkpoint", lambda *args, **more: calls.append(args) or real(*args, **more)
     )
     whole, few = begun(tokenizer, judge).gradient()[0], len(calls)
-    monkeypatch.setattr(gradient, "gradient_memory", lambda *_, **__: (1 << 60, 1))
+    monkeypatch.setattr(gradient, "gradient_memory", lambda *_, **__: (1 << 60, gradient.RESERVE + 1))
     torch.testing.assert_close(begun(tokenizer, judge).gradient()[0], whole, rtol=0, atol=0)
     assert len(calls) > 2 * few + 3
 
 
 def test_too_little_memory_names_a_size_that_fits(tokenizer, judge):
-    imagining = begun(tokenizer, judge, side=256, count=1, memory=100_000_000)
     with pytest.raises(ConfigError, match="256x256 takes") as error:
-        imagining.step()
+        begun(tokenizer, judge, side=256, count=1, memory=100_000_000)
     rows, columns = (int(each) for each in error.value.hint.split()[3].split("x"))
     assert 0 < rows < 256
     assert rows % 4 == columns % 4 == 0
@@ -354,6 +354,29 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tokenizer, judge, tmp_path, opti
     frames = sorted((tmp_path / "one/a-frames").glob("frame-*.png"))
     assert len(frames) == 5  # steps 0, 2, 4, 6 and 7
     assert (read_pixels(frames[-1], 3) == read_pixels(whole[0], 3)).all()
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied"])
+def test_a_damaged_frame_is_told(tokenizer, judge, tmp_path, damage):
+    results = Results(tmp_path, ("a",), every=1)
+    draw(begun(tokenizer, judge, steps=2, count=1), results)
+    frame = tmp_path / "frames/frame-0001.png"
+    frame.write_bytes(frame.read_bytes()[:-40] if damage == "cut" else b"")
+    with pytest.raises(DataError, match=r"frame-0001\.png|missing or damaged"):
+        draw(begun(tokenizer, judge, steps=2, count=1), results, resume=True)
+
+
+def test_half_precision_keeps_gradients_however_small(tokenizer, judge):
+    half = copy.deepcopy(tokenizer).half()
+    found = [begun(each, judge, "red:1e-4", side=64).gradient()[0].flatten() for each in (tokenizer, half)]
+    assert torch.nn.functional.cosine_similarity(found[0], found[1].double(), dim=0) > 0.99
+
+
+def test_neighbouring_codes_are_as_far_apart_as_they_are(tokenizer):
+    model = tiny.tokenizer(channels=3).eval()
+    model.quantizer.codebook.weight.data = 100 + torch.arange(64.0)[:, None].expand(64, 4) / 64
+    variables = build_variables(LatentsConfig(), model, 1 << 30)
+    torch.testing.assert_close(variables._apart, torch.tensor(4 / 64**2), rtol=1e-3, atol=0)
 
 
 def test_a_run_goes_on_only_under_the_same_settings(tokenizer, judge, tmp_path):
