@@ -5,11 +5,11 @@ from vqgan.imagine.imagining import (
     ImagineConfig,
     ImagineProgress,
     Imagining,
-    Motion,
     Request,
     imagine,
     random_codes,
 )
 from vqgan.imagine.judge import TextImageJudge, open_judge
+from vqgan.imagine.motion import Motion
 from vqgan.imagine.prompts import Prompt, Story, parse_prompt, parse_story
 from vqgan.imagine.variables import LatentsConfig, MixtureConfig, PixelsConfig
