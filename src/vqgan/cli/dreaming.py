@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from msgspec import structs
+from torch import Tensor
 
 from vqgan.cli import commands
 from vqgan.cli.conditions import asked_of, class_values
@@ -23,7 +25,7 @@ from vqgan.errors import require
 from vqgan.evaluation.growth_page import GrowthPage, earlier_files
 from vqgan.images import Pixels, fit, read_pixels, save_png, to_float, with_channels
 from vqgan.output_files import make_folder
-from vqgan.types import ACTION, Images, previous
+from vqgan.types import ACTION, previous
 
 
 def dream(flags: commands.Dream) -> None:
@@ -86,7 +88,7 @@ def _played(game: AtariConfig) -> list[Pixels]:
     return [source.read(index).pixels for index in range(len(source))]
 
 
-def _fitted(flags: commands.Dream, pixels: Sequence[Pixels]) -> Images:
+def _fitted(flags: commands.Dream, pixels: Sequence[Pixels]) -> Float[Tensor, "b c rows columns"]:
     sizes = {each.shape[:2] for each in pixels}
     require(
         len(sizes) == 1,
