@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-large demo-conditions test test-faults coverage check bench gpu help
+.PHONY: demo demo-large demo-conditions demo-words test test-faults coverage check bench gpu help
 
 help:
 	@echo "make demo    environment, install, train both stages on real frames, report in runs/demo"
 	@echo "make demo-large  trains on the Hubble Deep Field, draws 2048x2048 pixels of such a sky, report in runs/deepfield: about 20 minutes on two cores"
 	@echo "make demo-conditions  class, edges, colours, boxes, pixels and actions steer what is drawn, report in runs/conditions: at most 20 minutes"
+	@echo "make demo-words  a judge of texts guides pictures, a prior reads captions, report in runs/words: at most 20 minutes"
 	@echo "make test    environment, install, style, types, layers, all tests"
 	@echo "make test-faults   malicious and damaged files, signals, two processes; some minutes"
 	@echo "make coverage   the same tests as \`make test\`, and which lines they run (half as slow again)"
@@ -35,6 +36,9 @@ demo-large: $(VENV)/.demo
 
 demo-conditions: $(VENV)/.demo
 	$(BIN)/vqgan demo --conditions --out runs/conditions
+
+demo-words: $(VENV)/.demo
+	$(BIN)/vqgan demo --words --out runs/words
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

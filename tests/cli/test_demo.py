@@ -183,6 +183,24 @@ def test_quick_demo_of_conditions_asks_everything_and_reports(steered):
     assert len(boxes["annotations"]) > len(boxes["images"]) / 2
 
 
+def test_quick_demo_of_words_trains_a_judge_that_transformers_opens_and_asks_everything(tmp_path, capsys):
+    transformers = pytest.importorskip("transformers")
+    assert main(["demo", "--words", "--quick", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert "guided by words" in capsys.readouterr().out
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    read = {f"text_{scale}" for scale in (0, 1, 2, 4)}
+    assert numbers["distance"].keys() == read | {"free", "guided", "guided_prior", "rebuilt", "real"}
+    assert numbers["agreement"].keys() == numbers["distance"].keys() | {"every", "kept"}
+    assert numbers["held_out"]["caption"][0] < 1  # after four steps
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 4
+    assert all(text in page for text in numbers["prompts"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "judge")
+    tokens = tokenizer("a three left of a seven")["input_ids"]
+    assert tokenizer.decode(tokens) == "<start> a three left of a seven <end>"
+    assert (tmp_path / "scenes" / "prior.csv").read_text().startswith("000000.png,a zero left of a zero\n")
+
+
 def test_two_demos_at_once_are_refused(capsys, tmp_path):
     assert main(["demo", "--large", "--conditions", "--out", str(tmp_path / "out")]) == 2
     assert "two demos" in capsys.readouterr().err

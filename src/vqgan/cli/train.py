@@ -61,23 +61,31 @@ def _of_stage(flags: training_commands.TrainTokenizer) -> dict[str, Any]:
 
 def demo(flags: training_commands.Demo) -> None:
     """Runs a demo; prints its main numbers and the path of the report."""
-    from vqgan.demo import Demo, run_conditions_demo, run_demo, run_large_demo
+    from vqgan.demo import Demo, run_conditions_demo, run_demo, run_large_demo, run_words_demo
 
-    require(
-        not (flags.large and flags.conditions),
-        "there are `--large` and `--conditions`",
-        hint="they are two demos: omit one",
-    )
-    demos = {"demo": run_demo, "deepfield": run_large_demo, "conditions": run_conditions_demo}
-    name = "conditions" if flags.conditions else "deepfield" if flags.large else "demo"
+    given = [name for name in ("large", "conditions", "words") if getattr(flags, name)]
+    what = "there are " + " and ".join(f"`--{name}`" for name in given)
+    require(len(given) < 2, what, hint="they are two demos or more: keep one")
+    demos = {
+        "demo": run_demo,
+        "large": run_large_demo,
+        "conditions": run_conditions_demo,
+        "words": run_words_demo,
+    }
+    run = demos[(name := (given or ["demo"])[0])]
+    name = "deepfield" if name == "large" else name
     folder = Path(flags.out or f"runs/{name}{'-quick' * flags.quick}")
     with ProgressBar() as bar:
         asked = Demo(folder, quick=flags.quick, seed=flags.seed, device=flags.device, on_progress=bar)
-        numbers = demos[name](asked)
+        numbers = run(asked)
     if flags.conditions:
         found = {name: values["sample"][0] for name, values in numbers["agreement"].items()}
         print(f"asked game recognised {found['class']:.0%}, edges F1 {found['edges']:.2f}", end=", ")
         print(f"small copy {found['low_resolution']:.1f} dB, boxes found {found['layout']:.0%}")
+    elif flags.words:
+        shown = {name: f"{values['all'][0]:.0%}" for name, values in numbers["agreement"].items()}
+        print(f"guided by words {shown['guided']}, by words and prior {shown['guided_prior']}", end=", ")
+        print(f"drawn from captions {shown['text_0']}; without words {shown['free']}")
     elif flags.large:
         drawn, real = (numbers["textures"][which]["frechet"] for which in ("drawn", "real"))
         print(f"{numbers['tokens']} tokens in {numbers['seconds']['drawing']:.0f} s", end="; ")

@@ -84,15 +84,18 @@ class Demo(Compute):
     """Trains both stages on real images in minutes on a CPU, and writes pictures and a report.
 
     Frames of Montezuma's Revenge with the extra `demo`, else scikit-learn's digits; with `--large` a sky, with
-    `--conditions` four games. After Ctrl-C, the same command continues where it stopped.
+    `--conditions` four games, with `--words` scenes and captions. After Ctrl-C, the same command continues where it
+    stopped.
 
     Attributes:
-        out: Where everything goes; by default `runs/demo`, `runs/deepfield` if large, or `runs/conditions`; quick ones
-            end in `-quick`.
+        out: Where everything goes; by default `runs/demo`, `runs/deepfield` if large, `runs/conditions` or
+            `runs/words`; quick ones end in `-quick`.
         large: Learn from the Hubble Deep Field (extra `demo`), and draw 2048x2048 pixels of such a sky, with pages that
             zoom and show how it grew: about 20 minutes on two cores.
         conditions: Learn from four games (extra `demo`) to follow class, edges, colours, boxes, kept pixels, actions,
             and measure it: at most 20 minutes on two cores.
+        words: Train a judge of texts, draw scenes of two digits that it likes, and a prior that reads captions (extra
+            `demo`), and measure what they show: at most 20 minutes on two cores.
         quick: Everything small, in under a minute: shows that it works, not what it can do.
         seed: The same seed gives the same result.
     """
@@ -100,5 +103,6 @@ class Demo(Compute):
     out: str | None = flag("FOLDER", None)
     large: bool = flag("", False)
     conditions: bool = flag("", False)
+    words: bool = flag("", False)
     quick: bool = flag("", False)
     seed: int = flag("N", 0)

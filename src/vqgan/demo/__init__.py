@@ -4,3 +4,4 @@ from vqgan.demo.conditions import run_conditions_demo
 from vqgan.demo.large import run_large_demo
 from vqgan.demo.phases import Demo
 from vqgan.demo.run import run_demo
+from vqgan.demo.words import run_words_demo
