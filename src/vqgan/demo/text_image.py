@@ -13,7 +13,7 @@ from vqgan.imagine import TextImageJudge
 from vqgan.types import Images, Progress
 
 STEPS, BATCH_SIZE, LEARNING_RATE = 1000, 128, 3e-3
-NOISE = 0.15
+NOISE = 0.4
 """Largest standard deviation of the noise on scenes, where black to white is 1."""
 
 _SPECIAL = "<pad>", "<unk>", "<start>", "<end>"

@@ -38,7 +38,7 @@ TABLES = {"tokenizer": "", "first": "class", "second": "class", "prior": "text"}
 other digit, captions."""
 
 CUTS = CutOutConfig(
-    count=4, rotation=6, shear=3, shift=0.04, perspective=0.1, hue=0, saturation=0, erased=(0, 0), noise=0.1
+    count=8, rotation=6, shear=3, shift=0.04, perspective=0.1, hue=0, saturation=0, erased=(0, 0), noise=0.4
 )
 """How the judge looks at pictures: whole, because a part of a scene says nothing about left and right."""
 
