@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from vqgan.checkpoints.format import tokenizer_of
 from vqgan.checkpoints.load import load_with_header
-from vqgan.cli.conditions import asked_of
+from vqgan.cli.conditions import Asked, asked_of
 from vqgan.cli.flags import Size, named_values
 from vqgan.cli.imagine_flags import Imagine
 from vqgan.cli.inputs import find_images, memory_of
@@ -97,13 +97,12 @@ def _sizes(flags: Imagine, model: Tokenizer | Synthesizer, paths: Sequence[Path]
             f"`{printable(path)}` has {height}x{width} pixels, expected {expected}",
             hint=f"fit pictures by `--size HEIGHTxWIDTH`; {next_sizes((height, width), factor)}",
         )
-    if paths or flags.size:
-        return sizes or [flags.size or (0, 0)]
+    if paths:
+        return sizes
     if isinstance(model, Synthesizer):
-        rows, columns = model.config.window
-        return [(rows * factor, columns * factor)]
+        return [Asked(size=flags.size).size_for(model)]
     shape = model.config.autoencoder
-    return [(256, 256) if shape is None else (shape.resolution, shape.resolution)]
+    return [flags.size or ((256, 256) if shape is None else (shape.resolution, shape.resolution))]
 
 
 def _story(flags: Imagine) -> Story:
