@@ -9,7 +9,7 @@ from vqgan.demo.report import write_page
 HELD_OUT = {
     "caption": (
         "judge: captions found",
-        "the best of all 200 captions is right, for scenes by held-out hands",
+        "the best of all 200 captions is right, for scenes of held-out digits",
     ),
     "caption_of_64": ("judge: captions found among 64", "those of 64 scenes"),
     "scene_of_64": ("judge: scenes found among 64", "for their captions"),
@@ -55,8 +55,8 @@ def write_words_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         numbers,
         paragraphs=[
             "Scenes of two handwritten digits, drawn by a program that knows their captions. A small CLIP learns to "
-            "judge them, a tokenizer to draw them, a prior to read the captions; nothing was downloaded. Hands that "
-            "wrote what is measured were seen by no training. Whether a picture shows what was asked is told by two "
+            "judge them, a tokenizer to draw them, a prior to read the captions; nothing was downloaded. No "
+            "training has seen the digits of the scenes that are measured. Whether a picture shows what was asked is told by two "
             f"classifiers that guided nothing, for {numbers['count']} captions. In brackets stands the interval of "
             "95 % over the pictures. Distances are those of Gaussians of the classifiers' features (Frechet)."
         ],
