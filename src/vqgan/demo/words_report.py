@@ -56,9 +56,10 @@ def write_words_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         paragraphs=[
             "Scenes of two handwritten digits, drawn by a program that knows their captions. A small CLIP learns to "
             "judge them, a tokenizer to draw them, a prior to read the captions; nothing was downloaded. No "
-            "training has seen the digits of the scenes that are measured. Whether a picture shows what was asked "
-            f"is told by two classifiers that guided nothing, for {numbers['count']} captions. In brackets stands the interval of "
-            "95 % over the pictures. Distances are those of Gaussians of the classifiers' features (Frechet)."
+            "training has seen the digits of the scenes that are measured. Whether a picture shows what was asked is "
+            f"told by two classifiers that guided nothing, for {numbers['count']} captions. In brackets stands the "
+            "interval of 95 % over the pictures. Distances are those of Gaussians of the classifiers' features "
+            "(Frechet)."
         ],
         rows=[(what, _interval(numbers["held_out"][name]), read) for name, (what, read) in HELD_OUT.items()],
         tables={"Do pictures show what was asked?": table},
