@@ -17,6 +17,9 @@ from vqgan.prior.local import CellCondition, LocalCache, LocalReading, TiledRead
 from vqgan.prior.transformer import Group, LocalSpan, PriorShape, Transformer
 from vqgan.types import ConditionTokens, Indices, Logits, PartLengths, Tokens
 
+Between = dict[int, Tensor] | None
+"""Numbers of layers whose outputs are wanted, with what they are."""
+
 
 class PriorConfig(PriorShape, frozen=True, kw_only=True):
     """What a prior is.
@@ -92,6 +95,7 @@ class Prior(nn.Module):
         grid: tuple[int, int] | None = None,
         *,
         added: Float[Tensor, "b n d"] | None = None,
+        between: Between = None,
     ) -> Logits:
         """Logits of every token given the true tokens before it.
 
@@ -100,6 +104,7 @@ class Prior(nn.Module):
             condition_tokens: What steers it.
             grid: Rows and columns, for a prior of local span.
             added: Vectors that are added to those of the tokens, unless the span is local: zeros that carry gradients.
+            between: Numbers of layers; what each makes of every entry that predicts a token (b n d) is put there.
 
         Raises:
             ConfigError: If there is no condition token, ``m + n - 1`` exceeds the context length, or a local
@@ -108,19 +113,31 @@ class Prior(nn.Module):
         if self.config.span is not None:
             if grid is None:
                 raise ConfigError("a prior of local span needs the `grid` of the tokens")
-            return self._forward_local(tokens.unflatten(1, grid), condition_tokens, self.config.span)
+            return self._forward_local(tokens.unflatten(1, grid), condition_tokens, self.config.span, between)
         sequence = self.entries(tokens[:, :-1], condition_tokens)  # the last token is not read
         if added is not None:
             added = F.pad(added[:, :-1], (0, 0, condition_tokens.shape[1], 0))
-        features = self._features([Group(sequence, added=added)]).unflatten(0, sequence.shape)
-        return self.head(features[:, condition_tokens.shape[1] - 1 :])
+        targets = slice(condition_tokens.shape[1] - 1, None)
+        return self._logits(Group(sequence, added=added), targets, between)
 
-    def _forward_local(self, indices: Indices, condition_tokens: ConditionTokens, span: LocalSpan) -> Logits:
+    def _forward_local(
+        self, indices: Indices, condition_tokens: ConditionTokens, span: LocalSpan, between: Between
+    ) -> Logits:
         whole = TiledReading(
             span, (indices.shape[1], indices.shape[2]), count=len(indices), like=self.head.weight
         )
-        features = self._features([self.cells(indices, condition_tokens, whole)])
-        return self.head(features.unflatten(0, (len(indices), -1))[:, whole.targets])
+        group = self.cells(indices, condition_tokens, whole)
+        return self._logits(
+            group, whole.targets, between, count=len(indices)
+        )  # an image may have several tiles
+
+    def _logits(self, group: Group, targets: Any, between: Between, count: int | None = None) -> Logits:
+        """Of the entries of ``count`` images that predict tokens; what the layers between make of them too."""
+        features = self._features([group], between=between)
+        shape = (len(group.entries) if count is None else count, -1)
+        if between is not None:
+            between.update({n: rows.unflatten(0, shape)[:, targets] for n, rows in between.items()})
+        return self.head(features.unflatten(0, shape)[:, targets])
 
     def cells(self, indices: Indices, condition_tokens: ConditionTokens, reading: LocalReading) -> Group:
         """The entries that a reading of local span takes in next, each with the condition of its target.
@@ -154,14 +171,16 @@ class Prior(nn.Module):
         with torch.autocast(self.head.weight.device.type, enabled=False):
             return self.head(self._features(groups, only_last=only_last))
 
-    def _features(self, groups: Sequence[Group], *, only_last: bool = False) -> Float[Tensor, "asking d"]:
+    def _features(
+        self, groups: Sequence[Group], *, only_last: bool = False, between: Between = None
+    ) -> Float[Tensor, "asking d"]:
         embedded = []
         for group in groups:
             if type(group.cache) is Unkept:
                 self.check_length(group.entries.shape[1])
             vectors = self.token_embedding(group.entries)
             embedded.append(vectors if group.added is None else vectors + group.added)
-        return self.transformer(embedded, groups, only_last=only_last)
+        return self.transformer(embedded, groups, only_last=only_last, between=between)
 
     def new_cache(self, count: int, num_tokens: int) -> KVCache:
         """An empty cache for ``count`` sequences of at most ``num_tokens`` fed tokens, condition included.
@@ -194,6 +213,7 @@ class Prior(nn.Module):
         grid: tuple[int, int] | None = None,
         *,
         read: Tokens | None = None,
+        between: Between = None,
     ) -> Float[Tensor, "b n"]:
         """Natural logarithm of each token's probability given those before it; in float32 or better.
 
@@ -203,8 +223,9 @@ class Prior(nn.Module):
             grid: Rows and columns, for a prior of local span.
             read: The tokens that the prior is shown in their place (some corrupted, in training); by default
                 ``tokens`` themselves.
+            between: See :meth:`forward`.
         """
-        logits = self(tokens if read is None else read, condition_tokens, grid)
+        logits = self(tokens if read is None else read, condition_tokens, grid, between=between)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
 

@@ -316,7 +316,12 @@ class Transformer(nn.Module):
         self.norm = make_norm(shape.norm, shape.width)
 
     def forward(
-        self, embedded: Sequence[Float[Tensor, "_ _ d"]], groups: Sequence[Group], *, only_last: bool = False
+        self,
+        embedded: Sequence[Float[Tensor, "_ _ d"]],
+        groups: Sequence[Group],
+        *,
+        only_last: bool = False,
+        between: dict[int, Tensor] | None = None,
     ) -> Asking:
         """Reads the next tokens of all groups.
 
@@ -324,6 +329,7 @@ class Transformer(nn.Module):
             embedded: The vectors of each group's entries; learned positions are added here.
             groups: Whose tokens they are; their caches take them in.
             only_last: Whether only the last token of each sequence gives a row of the result.
+            between: Numbers of layers; what comes out of each is put there.
         """
         rows, turned = self._placed(embedded, groups)
         if self.training:
@@ -334,6 +340,8 @@ class Transformer(nn.Module):
             if only_last and layer == len(self.blocks) - 1:
                 span = Span(layer, groups, [each.of_last() for each in sights], turned, _last_rows(groups))
             rows = block(rows, span)
+            if between is not None and layer in between:
+                between[layer] = rows
         for group in groups:
             group.cache.advance(group.entries.shape[1])
         return self.norm(rows)

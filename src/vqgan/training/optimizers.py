@@ -202,10 +202,10 @@ class TrainingState:
     def descend(
         self, parts: Iterable[Mapping[str, Tensor]], count: int, step: int, total: int
     ) -> dict[str, Tensor]:
-        """Optimizer step ``step`` of ``total`` of the model and its averages, down the mean ``loss`` of micro-batches.
+        """Optimizer step ``step`` of ``total`` of all modules and the averages, down the mean ``loss`` of a batch.
 
         Takes the scalars of each of the ``count`` micro-batches, which are computed one after the other; returns their
-        means, the gradient norm and the learning rate.
+        means, the model's gradient norm and the learning rate.
         """
         self.zero_grad()
         seen = []
@@ -213,7 +213,7 @@ class TrainingState:
             (scalars["loss"] / count).backward()
             seen.append({name: scalar.detach() for name, scalar in scalars.items()})
         rate = learning_rate(self.config, step, total)
-        norm = self.apply(next(iter(self.modules)), rate)
+        norm, *_ = [self.apply(name, rate) for name in self.modules]
         self.update_averages(step)
         means = {name: torch.stack([each[name] for each in seen]).mean() for name in seen[0]}
         return {**means, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}

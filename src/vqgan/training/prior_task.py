@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.config import Bounds, Config, Probability
+from vqgan.config import Bounds, Config, Probability, Weight
+from vqgan.errors import require
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
+from vqgan.training.alignment import Alignment
 from vqgan.training.engine import Engine
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
 from vqgan.training.task import LoopConfig
@@ -29,6 +32,9 @@ from vqgan.types import (
 _CORRUPTION, _DROPOUT = 2, 4
 """Set these draws apart from each other and from those of the data, which have the same keys."""
 
+_ANNEALED = 0.75
+"""Share of a run after which annealed noise is gone."""
+
 
 class PriorTaskConfig(Config, frozen=True):
     """How a prior is trained.
@@ -37,6 +43,11 @@ class PriorTaskConfig(Config, frozen=True):
         optimizer: AdamW; only the weights of linear layers decay.
         token_keep_probability: Share of the input tokens that are kept; the others are replaced by random codes.
             The targets never change.
+        token_noise: ``"fixed"``: each token is kept with ``token_keep_probability``. ``"annealed"`` (He et al. 2025,
+            reAR): of each sample another share is replaced, drawn between 0 and a bound that falls from 1 at the first
+            step to 0 after three quarters of the run; ``token_keep_probability`` has no part in it.
+        alignment: Weight of the second loss of reAR, or 0: the first layer shall tell the vector of the code that it
+            read, and one at three quarters of the depth that of the next. What reads them is not kept with the model.
         condition_dropout: Share of the samples that each part of the condition is hidden from, in half of the cases all
             parts together: null tokens, of which the vocabulary then has one more for each part, take its place. Such a
             prior also draws without a condition and, with ``guidance``, follows it more closely.
@@ -46,7 +57,17 @@ class PriorTaskConfig(Config, frozen=True):
     token_keep_probability: Annotated[
         float, Bounds("more than 0 and at most 1", lambda value: 0 < value <= 1)
     ] = 1.0
+    token_noise: Literal["fixed", "annealed"] = "fixed"
+    alignment: Weight = 0.0
     condition_dropout: Probability = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.token_noise == "fixed" or self.token_keep_probability == 1,
+            f"`token_keep_probability` is {self.token_keep_probability}, but annealed noise has no fixed share",
+            hint="set `task.token_keep_probability=1`",
+        )
 
 
 class PriorTask:
@@ -80,14 +101,24 @@ class PriorTask:
         self.loop = loop
         self.engine = engine
         self.seed = seed
-        self.state = TrainingState({"prior": self.prior}, config.optimizer, engine, ema_decay=loop.ema_decay)
+        modules: dict[str, nn.Module] = {"prior": self.prior}
+        self.alignment: Alignment | None = None
+        if config.alignment:
+            codes = synthesizer.tokenizer.quantizer.codebook_dim
+            self.alignment = Alignment(self.prior.config, codes).to(engine.device)
+            modules["alignment"] = self.alignment
+        self.state = TrainingState(modules, config.optimizer, engine, ema_decay=loop.ema_decay)
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
-        """One AdamW step; returns the loss in nats per token, the gradient norm and the learning rate."""
-        losses = ({"loss": self._loss(batch, is_training=True)} for batch in batches)
+        """One AdamW step; returns the loss in nats per token, the gradient norm and the learning rate.
+
+        With ``alignment`` that of the tokens is ``likelihood_loss``, and ``loss`` the weighted sum.
+        """
+        losses = (self._losses(batch, step) for batch in batches)
         return self.state.descend(losses, len(batches), step, self.loop.steps)
 
-    def _loss(self, batch: Batch, *, is_training: bool, is_hidden: bool = False) -> Tensor:
+    def _losses(self, batch: Batch, step: int | None = None, *, is_hidden: bool = False) -> dict[str, Tensor]:
+        """Those of a batch; of one in a training step, corrupted and without some conditions."""
         with torch.no_grad():
             indices = self._encoded(batch) if batch.indices is None else batch.indices
             grid = (indices.shape[1], indices.shape[2])
@@ -97,14 +128,20 @@ class PriorTask:
                 condition = conditioner.null_tokens(count, grid)
             else:
                 condition = conditioner.tokens(self._condition(batch), count, grid)
-        read = tokens
-        if is_training:
-            read, condition = (
-                self._corrupted(tokens, batch.sample),
-                self._hidden(condition, grid, batch.sample),
-            )
+        read, between = tokens, None
+        if step is not None:
+            read = self._corrupted(tokens, batch.sample, step)
+            condition = self._hidden(condition, grid, batch.sample)
+            between = None if self.alignment is None else self.alignment.new_layers()
+        condition = condition.to(tokens.device)
         with self.engine.autocast():
-            return -self.prior.log_probability(tokens, condition.to(tokens.device), grid, read=read).mean()
+            scores = self.prior.log_probability(tokens, condition, grid, read=read, between=between)
+            if between is None or self.alignment is None:
+                return {"loss": -scores.mean()}
+            vectors = self.synthesizer.tokenizer.quantizer.codebook_vectors()
+            aligned = self.alignment(between, F.embedding(tokens, vectors), grid)
+        total = self.config.alignment * aligned - scores.mean()
+        return {"loss": total, "likelihood_loss": -scores.mean(), "alignment_loss": aligned}
 
     def _encoded(self, batch: Batch) -> Indices:
         """The samples' codes, in the precision of the weights, as when the model is used: bf16 changes a few."""
@@ -135,15 +172,17 @@ class PriorTask:
                 found |= {name: self._without_context(value, batch) for name, value in given.items()}
         return found or None
 
-    def _corrupted(self, tokens: Tokens, sample: Tensor) -> Tokens:
+    def _corrupted(self, tokens: Tokens, sample: Tensor, step: int) -> Tokens:
         """Replaces a random share of the tokens by random codes; each sample draws from (seed, its number)."""
-        keep = self.config.token_keep_probability
-        if keep >= 1:
+        keep, is_annealed = self.config.token_keep_probability, self.config.token_noise == "annealed"
+        most = max(0.0, 1 - step / (_ANNEALED * self.loop.steps)) if is_annealed else 1 - keep
+        if most == 0:
             return tokens
         codes = self.synthesizer.tokenizer.codebook_size
         rows = []
         for number in sample.tolist():
             draw = self._draws(number, _CORRUPTION)
+            keep = 1 - most * draw.random() if is_annealed else keep
             replaced = draw.random(tokens.shape[1]) >= keep
             rows.append(np.where(replaced, draw.integers(0, codes, tokens.shape[1]), -1))
         random = torch.from_numpy(np.stack(rows)).to(tokens.device)
@@ -179,7 +218,7 @@ class PriorTask:
             for batch in batches:
                 coded = batch if batch.indices is not None else replace(batch, indices=self._encoded(batch))
                 for name in names:
-                    loss = self._loss(coded, is_training=False, is_hidden=name != "loss")
+                    loss = self._losses(coded, is_hidden=name != "loss")["loss"]
                     totals[name] += float(loss) * len(batch.images)
                 count += len(batch.images)
         return {name: total / count for name, total in totals.items()} if count else {}

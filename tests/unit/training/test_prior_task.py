@@ -35,9 +35,9 @@ def reads(task, monkeypatch):
     calls = []
     score = task.prior.log_probability
 
-    def noting(tokens, condition_tokens, grid, *, read=None):
+    def noting(tokens, condition_tokens, grid, *, read=None, **options):
         calls.append((tokens, read))
-        return score(tokens, condition_tokens, grid, read=read)
+        return score(tokens, condition_tokens, grid, read=read, **options)
 
     monkeypatch.setattr(task.prior, "log_probability", noting)
     return calls
@@ -240,9 +240,9 @@ def shown(task, monkeypatch):
     calls = []
     score = task.prior.log_probability
 
-    def noting(tokens, condition_tokens, grid, *, read=None):
+    def noting(tokens, condition_tokens, grid, *, read=None, **options):
         calls.append(condition_tokens)
-        return score(tokens, condition_tokens, grid, read=read)
+        return score(tokens, condition_tokens, grid, read=read, **options)
 
     monkeypatch.setattr(task.prior, "log_probability", noting)
     return calls
