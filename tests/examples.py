@@ -36,7 +36,7 @@ from vqgan.data import (
 )
 from vqgan.images import save_png, to_float
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
-from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
+from vqgan.tokenizer.quantizers import GumbelQuantizerConfig, SimQuantizerConfig
 
 DEPTH_TOKENIZER = TokenizerConfig(
     autoencoder=AutoencoderConfig(
@@ -90,6 +90,7 @@ def _noise(*shape: int) -> np.ndarray:
 
 EXAMPLES: dict[type, Callable[[Path], Any]] = {
     VectorQuantizerConfig: lambda folder: VectorQuantizerConfig(codebook_size=16, codebook_dim=4),
+    SimQuantizerConfig: lambda folder: SimQuantizerConfig(codebook_size=16, codebook_dim=4),
     GumbelQuantizerConfig: lambda folder: GumbelQuantizerConfig(codebook_size=16, codebook_dim=4),
     UnconditionalConfig: lambda folder: UnconditionalConfig(),
     ClassLabelConfig: lambda folder: ClassLabelConfig(num_classes=3, class_names=("cat", "dog", "fox")),

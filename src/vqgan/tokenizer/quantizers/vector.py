@@ -19,8 +19,8 @@ MAX_DISTANCES = 4_000_000
 """Distances held at the same time, about 16 MB: 8 grids of 32x32 against 16,384 codes would be 537 MB."""
 
 
-class VectorQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="vector"):
-    """A codebook searched for the nearest vector.
+class NearestConfig(CodebookConfig, frozen=True):
+    """What the quantizers that look for the nearest vector have in common.
 
     Attributes:
         commitment_weight: Weight of one of the two squared distances between latents and codes, see
@@ -29,15 +29,18 @@ class VectorQuantizerConfig(CodebookConfig, frozen=True, tag_field="kind", tag="
             weighs the term that moves the codes, as the published models were trained. The values are equal,
             the gradients are not.
         normalize: Whether latents and codes are compared, and codes returned, at length 1.
+        gradient: What the latents get of the decoder's gradient: all of it as it is ("straight"), or turned and scaled
+            as its code is to its latent ("rotation", see :func:`rotated`).
     """
 
     commitment_weight: Weight = 0.25
     loss_convention: Literal["paper", "original"] = "paper"
     normalize: bool = False
+    gradient: Literal["straight", "rotation"] = "straight"
 
 
-class VectorQuantizer(Quantizer):
-    """Nearest neighbour in a learned codebook, straight-through gradient.
+class NearestQuantizer(Quantizer):
+    """Nearest neighbour in a table of vectors.
 
     All arithmetic is in fp32 (float64 for float64 latents), under autocast too: half precision would move the
     nearest code.
@@ -46,20 +49,14 @@ class VectorQuantizer(Quantizer):
         config: Sizes and behaviour.
     """
 
-    def __init__(self, config: VectorQuantizerConfig) -> None:
+    def __init__(self, config: NearestConfig) -> None:
         super().__init__(config)
         self.config = config
-        self.codebook = nn.Embedding(config.codebook_size, config.codebook_dim)
-        with torch.no_grad():
-            if config.normalize:
-                self.codebook.weight.copy_(F.normalize(torch.randn_like(self.codebook.weight), dim=1))
-            else:
-                self.codebook.weight.uniform_(-1 / config.codebook_size, 1 / config.codebook_size)
 
     def forward(self, latents: Latents) -> Quantized:
-        """Quantizes for training; see :class:`VectorQuantizerConfig` for the loss."""
+        """Quantizes for training; see :class:`NearestConfig` for the loss."""
         with torch.autocast(latents.device.type, enabled=False):
-            latents = self._prepare(latents)
+            latents = self.prepared(latents)
             vectors = self.table().to(latents.dtype)
             indices = _nearest_on_grid(latents, vectors)
             chosen = F.embedding(indices, vectors).permute(0, 3, 1, 2)
@@ -69,14 +66,47 @@ class VectorQuantizer(Quantizer):
                 loss = codes_move + self.config.commitment_weight * latents_move
             else:
                 loss = latents_move + self.config.commitment_weight * codes_move
-            straight = latents + (chosen - latents).detach()
-            return Quantized(quantized=straight, indices=self._numbered(indices), loss=loss)
+            passed = latents if self.config.gradient == "straight" else rotated(latents, chosen)
+            quantized = passed + (chosen - passed).detach()
+            return Quantized(quantized=quantized, indices=self._numbered(indices), loss=loss)
 
     def encode(self, latents: Latents) -> Indices:
         """The index of each latent's nearest code."""
         with torch.autocast(latents.device.type, enabled=False):
-            latents = self._prepare(latents)
+            latents = self.prepared(latents)
             return self._numbered(_nearest_on_grid(latents, self.table().to(latents.dtype)))
+
+    def _numbered(self, rows: Indices) -> Indices:
+        """The indices of rows of the table."""
+        if self.remap is None:
+            return rows
+        return to_used(rows, self.used, table_size=self.table_size, config=self.remap)
+
+    def prepared(self, latents: Latents) -> Latents:
+        """What is compared with the table: in at least fp32, and of length 1 if ``normalize``."""
+        latents = latents.to(torch.promote_types(latents.dtype, torch.float32))
+        return F.normalize(latents, dim=1) if self.config.normalize else latents
+
+
+class VectorQuantizerConfig(NearestConfig, frozen=True, tag_field="kind", tag="vector"):
+    """A codebook of learned vectors."""
+
+
+class VectorQuantizer(NearestQuantizer):
+    """Nearest neighbour in a learned codebook.
+
+    Args:
+        config: Sizes and behaviour.
+    """
+
+    def __init__(self, config: VectorQuantizerConfig) -> None:
+        super().__init__(config)
+        self.codebook = nn.Embedding(config.codebook_size, config.codebook_dim)
+        with torch.no_grad():
+            if config.normalize:
+                self.codebook.weight.copy_(F.normalize(torch.randn_like(self.codebook.weight), dim=1))
+            else:
+                self.codebook.weight.uniform_(-1 / config.codebook_size, 1 / config.codebook_size)
 
     def table(self) -> Float[Tensor, "rows d"]:
         """All vectors, of length 1 if ``normalize``, in at least fp32."""
@@ -96,7 +126,7 @@ class VectorQuantizer(Quantizer):
         if not self.can_reseed:
             return super().reseed(latents, dead, generator)
         rows = dead.nonzero().flatten()
-        candidates = self._prepare(latents).permute(0, 2, 3, 1).flatten(0, 2)
+        candidates = self.prepared(latents).permute(0, 2, 3, 1).flatten(0, 2)
         rounds = -(-len(rows) // len(candidates))
         order = [torch.randperm(len(candidates), generator=generator) for _ in range(rounds)]
         if order:
@@ -104,20 +134,28 @@ class VectorQuantizer(Quantizer):
             self.codebook.weight[rows] = candidates[drawn].to(self.codebook.weight.dtype)
         return rows
 
-    def _numbered(self, rows: Indices) -> Indices:
-        """The indices of rows of the table."""
-        if self.remap is None:
-            return rows
-        return to_used(rows, self.used, table_size=self.table_size, config=self.remap)
-
-    def _prepare(self, latents: Tensor) -> Tensor:
-        latents = latents.to(torch.promote_types(latents.dtype, torch.float32))
-        return F.normalize(latents, dim=1) if self.config.normalize else latents
-
 
 def _nearest_on_grid(latents: Tensor, vectors: Tensor) -> Tensor:
     b, _, h, w = latents.shape
     return nearest(latents.permute(0, 2, 3, 1).flatten(0, 2), vectors).view(b, h, w)
+
+
+def rotated(latents: Latents, codes: Latents) -> Latents:
+    """The latents, turned and scaled to their codes by a map that counts as constant: eq. 4, Fifty et al. 2024.
+
+    The values are those of the codes. A gradient's angle to the code becomes its angle to the latent, and its length
+    grows with that of the code over that of the latent.
+
+    Args:
+        latents: What was quantized.
+        codes: The vector that each became.
+    """
+    fixed, codes = latents.detach(), codes.detach()
+    here, there = F.normalize(fixed, dim=1), F.normalize(codes, dim=1)
+    middle = F.normalize(here + there, dim=1)
+    along, across = ((each * latents).sum(dim=1, keepdim=True) for each in (here, middle))
+    scale = codes.norm(dim=1, keepdim=True) / fixed.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    return scale * (latents - 2 * across * middle + 2 * along * there)
 
 
 @torch.no_grad()

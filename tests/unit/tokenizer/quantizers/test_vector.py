@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from vqgan.errors import ConfigError
-from vqgan.tokenizer.quantizers.vector import VectorQuantizer, VectorQuantizerConfig, nearest
+from vqgan.tokenizer.quantizers.vector import VectorQuantizer, VectorQuantizerConfig, nearest, rotated
 
 
 def quantizer(**options):
@@ -155,3 +155,35 @@ def test_a_code_nobody_uses_gets_no_gradient():
 def test_values_that_make_no_sense_are_refused(field, value):
     with pytest.raises(ConfigError, match=f"`{field}` is {value}"):
         VectorQuantizerConfig(**{"codebook_size": 16, "codebook_dim": 4, field: value})
+
+
+def test_the_rotation_takes_latents_to_codes_and_gradients_back_as_the_papers_matrix_does():
+    torch.manual_seed(0)
+    latents = torch.randn(2, 4, 3, 5, dtype=torch.float64, requires_grad=True)
+    codes, cotangent = torch.randn(2, 2, 4, 3, 5, dtype=torch.float64)
+    result = rotated(latents, codes)
+    assert_close(result, codes)
+    (gradient,) = torch.autograd.grad(result, latents, cotangent)
+    for place in ((0, slice(None), 0, 0), (1, slice(None), 2, 4)):
+        e, q, given = latents[place].detach(), codes[place], cotangent[place]
+        e_hat, q_hat = e / e.norm(), q / q.norm()
+        r = (e_hat + q_hat) / (e_hat + q_hat).norm()
+        turn = torch.eye(4, dtype=torch.float64) - 2 * torch.outer(r, r) + 2 * torch.outer(q_hat, e_hat)
+        assert_close(gradient[place], q.norm() / e.norm() * turn.T @ given)
+        assert_close(e @ gradient[place], q @ given)  # the angle to the code becomes that to the latent
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_rotation_changes_gradients_and_no_values(normalize):
+    latents, found = torch.randn(2, 4, 3, 3), []
+    for gradient in ("straight", "rotation"):
+        z = latents.clone().requires_grad_()
+        result = quantizer(normalize=normalize, gradient=gradient)(z)
+        result.quantized.square().sum().backward()
+        found.append((result, z.grad))
+    (plain, straight), (turned, rotation) = found
+    assert_close(plain.quantized, turned.quantized)
+    assert_close(plain.loss, turned.loss)
+    assert torch.equal(plain.indices, turned.indices)
+    assert not torch.allclose(straight, rotation)
+    assert rotation.isfinite().all()
