@@ -59,6 +59,7 @@ def test_pictures_are_those_of_python(words, run, trained, judge, tmp_path):
     assert "Similarity" in page
     with Image.open(result.paths[1]) as picture:
         assert (picture.info["prompts"], picture.info["seed"]) == ("red", "6")
+        assert (picture.info["size"], picture.info["steps"]) == ("16x16", "3")
 
 
 def test_a_folder_of_pictures_is_drawn_one_after_the_other_as_a_film(words, run, trained, tmp_path):
@@ -125,6 +126,8 @@ def test_pictures_as_prompts_stories_and_motion(words, run, trained, tmp_path):
     rows = json.loads(sorted((tmp_path / "out/state").glob("step-*/state.json"))[-1].read_text())["rows"]
     names = [{name for name in row if name.startswith("similarity")} for row in rows]
     assert names == [{f"similarity: {first}", f"similarity: {picture}"} for first in "aabb"]
+    with Image.open(result.paths[0]) as written:
+        assert (written.info["steps"], "steps_each" in written.info) == ("4", False)
 
 
 def test_resuming_after_the_end_changes_nothing(words, run, tmp_path):
@@ -149,7 +152,7 @@ def test_resuming_after_the_end_changes_nothing(words, run, tmp_path):
     [
         ([], "", "nothing says what"),
         ([], "red | ", "a prompt is empty"),
-        (["--shift", "1"], "red", "`--shift` is `1`, expected two numbers"),
+        (["--shift", "1"], "red", "`motion.shift` of the flags: expected a list of length 2"),
         (["--augment", "noise=much"], "red", "`--augment noise=` is `much`"),
         (["--augment", "colour=1"], "red", "unknown key `colour`"),
         (["--average", "1"], "red", "`average` is 1.0"),
@@ -160,6 +163,8 @@ def test_resuming_after_the_end_changes_nothing(words, run, tmp_path):
         (["--prior-weight", "1"], "red", "no prior"),
         (["--size", "18"], "red", "18"),
         (["--memory", "0.0001"], "red", "GB"),
+        (["--size", "30000"], "red", "30000x30000 takes"),
+        (["--size", "30000", "--variables", "pixels"], "red", "expected at most 64 megapixels"),
         (["--seed", "-1"], "red", "seed"),
         (["--seed", str(2**64), "--start", "noise"], "red", "expected 0 <= seed"),
         (["--shift", "nan,0"], "red", "`shift` is (nan, 0.0)"),

@@ -113,6 +113,14 @@ def test_size_brings_all_images_to_one(trained, tmp_path, write_images, run):
     assert [pixels(path).shape for path in result.paths] == [(8, 12, 3)] * 2
 
 
+def test_no_image_is_made_larger_than_any_that_is_read(trained, tmp_path, write_images, run):
+    write_images(tmp_path / "in", count=1, size=(8, 8))
+    words = ["reconstruct", trained.tokenizer, tmp_path / "in", "--out", tmp_path / "out"]
+    result = run(*words, "--size", "30000x30000")
+    assert result.code == 3
+    assert "an image of 30000x30000 pixels is asked for, expected at most 64 megapixels" in result.err
+
+
 def test_a_bad_file_among_good_ones_is_named_and_left_out(trained, tmp_path, write_images, run):
     write_images(tmp_path / "in", count=3)
     (tmp_path / "in" / "1.png").write_bytes(b"no picture")

@@ -161,6 +161,9 @@ class Sample(Drawing):
         for name in ("keep-best", "prompt", "beam"):
             is_given = getattr(self, name.replace("-", "_")) not in (None, 1)
             require(self.judge is not None or not is_given, f"`--{name}` needs a judge", hint=hint)
+        is_empty = self.prompt is not None and not self.prompt.strip()
+        require(not is_empty, "`--prompt` is empty", hint="say what images shall show, or omit it")
+        require(self.beam > 1 or self.beam_rows == 4, "`--beam-rows` needs `--beam`", hint="add `--beam 4`")
         require_share("--keep-best", self.keep_best, hint="0.25 keeps the best quarter")
         name = "--zoom" if self.zoom else "--frames"
         excluded = self.judge is not None and (self.zoom or self.frames is not None)

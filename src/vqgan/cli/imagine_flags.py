@@ -11,8 +11,8 @@ from vqgan.cli.flags import argument, command, flag
 class Imagine(Steered):
     """Draws pictures of what words say: a text-image model judges them, and the tokenizer's latents follow it.
 
-    The prompts are `TEXT[:WEIGHT[:STOP]]`, apart by `|`; a weight below 0 drives away. Chapters are apart by `^`: each
-    goes on from the picture of the one before.
+    The prompts are `TEXT[:WEIGHT[:STOP]]`, apart by `|`; a weight below 0 drives away, `noise#SEED` is a random prompt.
+    Chapters are apart by `^`: each goes on from the picture of the one before.
 
     Attributes:
         model: A run folder or a weights file: of a tokenizer, or of a prior with `--start sample`, `--prior-weight`.

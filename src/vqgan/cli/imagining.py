@@ -1,6 +1,6 @@
 """``vqgan imagine``: pictures from words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from vqgan.cli.progress import ProgressBar
 from vqgan.config import from_mapping
 from vqgan.errors import ConfigError, require
 from vqgan.evaluation.growth_page import earlier_files
-from vqgan.images import check_film, picture_size, printable, read_images, save_film
+from vqgan.images import check_film, check_size, picture_size, printable, read_images, save_film
 from vqgan.imagine import (
     ImagineConfig,
     Imagining,
@@ -34,17 +34,12 @@ from vqgan.imagine.run import Results, draw
 from vqgan.sampling import check_seed
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizer.gradient import check_gradient
 from vqgan.types import Condition, Images, Indices, next_sizes
 
-_STARTS: dict[str, Callable[[torch.Generator, Size], Images]] = {
-    "noise": lambda generator, size: 2 * torch.rand(1, 3, *size, generator=generator) - 1,
-    "gradient": lambda generator, size: F.interpolate(
-        2 * torch.rand(1, 3, 2, 2, generator=generator) - 1, size, mode="bilinear", align_corners=True
-    ),
-}
-"""Pictures to begin with: random pixels, and colours that change evenly between random corners."""
+_STARTS = ("codes", "sample", "noise", "gradient")
 
-_FREE = ("model", "out", "config", "set", "device", "overwrite", "seed", "film", "resume")
+_UNTOLD = ("model", "out", "config", "set", "device", "overwrite", "seed", "film", "resume", "steps_each")
 """Flags that decide nothing about a picture, or are told in other words."""
 
 
@@ -54,13 +49,14 @@ def imagine(flags: Imagine) -> None:
     out, story, config = Path(flags.out), _story(flags), _config(flags)
     if flags.film:
         check_film(f"film.{flags.film}")
-    is_named = flags.start in ("codes", "sample", *_STARTS)
-    found = [] if is_named else find_images([flags.start])
-    require(is_named or flags.count == 1, "`--count` is given beside pictures to start from", hint="omit it")
-    names = [Path(name).name for name, _ in found] or [f"{number:06d}" for number in range(flags.count)]
-    wanted = [Results(out, names, every=flags.every, film=flags.film)]
-    if len(found) > 1:
-        wanted = [replace(wanted[0], folder=out / name, names=[Path(name).name]) for name, _ in found]
+    found = [] if flags.start in _STARTS else find_images([flags.start])
+    require(not found or flags.count == 1, "`--count` is given beside pictures to start from", hint="omit it")
+    names = [[Path(name).name] for name, _ in found] or [[f"{number:06d}" for number in range(flags.count)]]
+    folders = [out / name for name, _ in found] if len(found) > 1 else [out]
+    wanted = [
+        Results(folder, each, every=flags.every, film=flags.film)
+        for folder, each in zip(folders, names, strict=True)
+    ]
     _check(flags, wanted, [path for _, path in found])
     model, header = load_with_header(
         Path(flags.model), flags.config, flags.set, device=flags.device, precision=flags.precision
@@ -76,7 +72,7 @@ def imagine(flags: Imagine) -> None:
             start = read_images(found[number][1], flags.size) if found else _start(flags, model, size, asked)
             request = Request([story], start, flags.seed, asked)
             imagining = Imagining(model, judge, request=request, config=config, memory=flags.memory_bytes)
-            text = {**settings_text(flags, header, model), **_text(flags)}
+            text = {**settings_text(flags, header, model), **_text(flags, config, size)}
             text |= {"picture": printable(found[number][0])} if found else {}
             written = draw(imagining, replace(results, text=text), resume=flags.resume, on_progress=bar)
             paths, pictures = [*paths, *written], [*pictures, written[0]]
@@ -86,33 +82,36 @@ def imagine(flags: Imagine) -> None:
 
 
 def _sizes(flags: Imagine, model: Tokenizer | Synthesizer, paths: Sequence[Path]) -> list[Size]:
-    """Of the pictures of each drawing; all to start from are looked at before the first is drawn."""
-    factor = (model if isinstance(model, Tokenizer) else model.tokenizer).downsample_factor
-    sizes = [flags.size or picture_size(path) for path in paths]
-    for path, (height, width) in zip(paths, sizes, strict=True):
-        fits = height % factor == width % factor == 0
-        expected = f"multiples of {factor}" if not fits else "those of the first, for a film"
+    """Of the pictures of each drawing; all are checked before the first is drawn."""
+    tokenizer, sizes = tokenizer_of(model, flags.model), [flags.size or picture_size(path) for path in paths]
+    if not paths and isinstance(model, Synthesizer):
+        sizes = [Asked(size=flags.size).size_for(model)]
+    elif not paths:
+        shape = tokenizer.config.autoencoder
+        sizes = [flags.size or ((256, 256) if shape is None else (shape.resolution, shape.resolution))]
+    factor, is_coded = tokenizer.downsample_factor, flags.variables != "pixels"
+    for name, size in zip(list(map(printable, paths)) or ["--size"], sizes, strict=True):
+        (rows, rest), (columns, more) = (divmod(side, factor) for side in size)
+        fits = not (is_coded and (rest or more))
+        expected = "those of the first, for a film" if fits else f"multiples of {factor}"
         require(
-            (fits or flags.variables == "pixels") and not (flags.film and sizes[0] != (height, width)),
-            f"`{printable(path)}` has {height}x{width} pixels, expected {expected}",
-            hint=f"fit pictures by `--size HEIGHTxWIDTH`; {next_sizes((height, width), factor)}",
+            fits and not (flags.film and size != sizes[0]),
+            f"`{name}` has {size[0]}x{size[1]} pixels, expected {expected}",
+            hint=f"fit pictures by `--size HEIGHTxWIDTH`; {next_sizes(size, factor)}",
         )
-    if paths:
-        return sizes
-    if isinstance(model, Synthesizer):
-        return [Asked(size=flags.size).size_for(model)]
-    shape = model.config.autoencoder
-    return [flags.size or ((256, 256) if shape is None else (shape.resolution, shape.resolution))]
+        if is_coded:
+            check_gradient(tokenizer, (flags.count, rows, columns), memory_of(flags, tokenizer))
+        else:
+            check_size(size)
+    return sizes
 
 
 def _story(flags: Imagine) -> Story:
     texts = parse_story(printable(flags.prompts)) if flags.prompts else ((),)
     pictures = []
-    for text in flags.image_prompt:
-        prompt = parse_prompt(text)
-        pictures.append(
-            replace(prompt, text=printable(prompt.text), image=read_images(prompt.text, channels=3)[0])
-        )
+    for prompt in map(parse_prompt, flags.image_prompt):
+        image = read_images(prompt.text, channels=3)[0]
+        pictures.append(replace(prompt, text=printable(prompt.text), image=image))
     story = tuple((*chapter, *pictures) for chapter in texts)
     hint = 'write `vqgan imagine MODEL "a red car" ...`, or give `--image-prompt FILE`'
     require(all(story), "nothing says what the pictures are to show", hint=hint)
@@ -120,15 +119,14 @@ def _story(flags: Imagine) -> Story:
 
 
 def _config(flags: Imagine) -> ImagineConfig:
-    shift = _numbers("--shift", flags.shift)
-    require(
-        len(shift) == 2, f"`--shift` is `{flags.shift}`, expected two numbers", hint="write `--shift 1,0`"
-    )
     changes = {
         name: numbers if len(numbers := _numbers(f"--augment {name}=", text)) > 1 else numbers[0]
         for name, text in named_values("--augment", flags.augment).items()
     }
-    names = "optimizer", "learning_rate", "average", "keep_start", "prior_weight"
+    shift, names = (
+        _numbers("--shift", flags.shift),
+        ("optimizer", "learning_rate", "average", "keep_start", "prior_weight"),
+    )
     chapters = flags.prompts.count("^") + 1
     mapping: dict[str, Any] = {
         **{name: getattr(flags, name) for name in names},
@@ -152,25 +150,27 @@ def _numbers(flag: str, text: str) -> list[float]:
 def _check(flags: Imagine, wanted: Sequence[Results], inputs: Sequence[Path]) -> None:
     """Raises ConfigError if a result would replace an input or what vqgan did not write, or another run."""
     inputs = [*inputs, *(Path(parse_prompt(text).text) for text in flags.image_prompt)]
-    out, film = Path(flags.out), f"film.{flags.film}"
+    out, overwrite = Path(flags.out), flags.overwrite or flags.resume
     if len(wanted) > 1:
         require(
             not out.resolve().is_relative_to(Path(flags.start).resolve()),
             f"the results in `{printable(out)}` would be among the pictures of `{printable(flags.start)}`",
             hint="give another folder with `--out`",
         )
-        check_targets(out, [film], inputs, overwrite=flags.overwrite or flags.resume)
+        check_targets(out, [f"film.{flags.film}"], inputs, overwrite=overwrite)
     for results in wanted:
         begun = (results.folder / "state").exists()
         require(
-            flags.resume or flags.overwrite or not begun,
+            overwrite or not begun,
             f"`{printable(results.folder)}` holds pictures that were begun before",
             hint="add `--resume` to go on with them, `--overwrite` to begin anew, or give another folder",
         )
-        frames = {folder: [film, *(each.name for each in earlier_files(folder))] for folder in results.frames}
-        files = {results.folder: ["report.html", *(f"{name}.png" for name in results.names)], **frames}
-        for folder, names in files.items():
-            check_targets(folder, names, inputs, overwrite=flags.overwrite or begun)
+        files = [
+            results.folder / name for name in ("report.html", *(f"{each}.png" for each in results.names))
+        ]
+        for folder in results.frames:
+            files += [folder / f"film.{flags.film}", *earlier_files(folder)]
+        check_targets(Path(), map(str, files), inputs, overwrite=flags.overwrite or begun)
 
 
 def _condition(flags: Imagine, model: Tokenizer | Synthesizer, size: Size) -> Condition | None:
@@ -189,27 +189,27 @@ def _condition(flags: Imagine, model: Tokenizer | Synthesizer, size: Size) -> Co
 def _start(
     flags: Imagine, model: Tokenizer | Synthesizer, size: Size, condition: Condition | None
 ) -> Images | Indices:
-    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
+    tokenizer = tokenizer_of(model, flags.model)
+    if flags.start == "codes":
+        return random_codes(tokenizer, tokenizer.grid_size(size), count=flags.count, seed=flags.seed)
     if flags.start == "sample":
         if not isinstance(model, Synthesizer):
-            raise ConfigError(
-                "`--start sample` needs a prior", hint="open a run of a prior, or start otherwise"
-            )
+            hint = "open a run of a prior, or start otherwise"
+            raise ConfigError("`--start sample` needs a prior", hint=hint)
         memory = memory_of(flags, tokenizer)
         return model.sample(flags.count, size, condition, seed=flags.seed, memory=memory).float().clamp(-1, 1)
-    if flags.start in _STARTS:
-        generators = [torch.Generator().manual_seed(flags.seed + number) for number in range(flags.count)]
-        return torch.cat([_STARTS[flags.start](generator, size) for generator in generators])
-    return random_codes(tokenizer, tokenizer.grid_size(size), count=flags.count, seed=flags.seed)
+    # Noise is random in each pixel, a gradient at its corners alone.
+    sides = size if flags.start == "noise" else (2, 2)
+    generators = (torch.Generator().manual_seed(flags.seed + number) for number in range(flags.count))
+    drawn = torch.cat([2 * torch.rand(1, 3, *sides, generator=each) - 1 for each in generators])
+    return F.interpolate(drawn, size, mode="bilinear", align_corners=True)
 
 
-def _text(flags: Imagine) -> dict[str, str]:
+def _text(flags: Imagine, config: ImagineConfig, size: Size) -> dict[str, str]:
     """Text chunks for every picture: all that decides about it."""
-    given = {
-        each.name.rstrip("_"): getattr(flags, each.name) for each in fields(flags) if each.name not in _FREE
-    }
-    joined = {
-        name: " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    given = {each.name: getattr(flags, each.name) for each in fields(flags) if each.name not in _UNTOLD}
+    given |= {"steps": config.steps, "size": f"{size[0]}x{size[1]}", "first_seed": flags.seed}
+    return {
+        name.rstrip("_"): printable(" ".join(value) if isinstance(value, list | tuple) else value)
         for name, value in given.items()
     }
-    return {**{name: printable(text) for name, text in joined.items()}, "first_seed": str(flags.seed)}

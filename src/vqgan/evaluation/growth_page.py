@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
-from vqgan.errors import DataError, printable
 from vqgan.images import Pixels, read_pixels, save_apng, save_png, smaller
 from vqgan.images.ours import PAGE_MARK, is_ours
 from vqgan.images.pixels import to_picture
-from vqgan.images.reading import opened
 from vqgan.images.writing import Info
 from vqgan.output_files import output_errors, replace_file
 
@@ -86,36 +83,27 @@ class GrowthPage:
             with output_errors(self._folder):
                 for earlier in filter(is_ours, earlier_files(self._folder)):
                     earlier.unlink()
-        path = self._folder / f"frame-{len(self._frames):04d}.png"
-        save_png(image, path, {"step": str(step), "total": str(total), **self._info})
-        self._frames.append(Frame(path, self._caption(step, total, what), windows, newest))
+        save_png(image, self._next, {"step": str(step), "total": str(total), **self._info})
+        self._frames.append(Frame(self._next, self._caption(step, total, what), windows, newest))
 
-    def go_on(self, last: int, what: str) -> None:
-        """Takes up the frames of an earlier drawing that was stopped, up to a step, and removes those after it.
+    def go_on(self, steps: Sequence[int], total: int, what: str) -> None:
+        """Takes up the frames of an earlier drawing that was stopped, without their outlines.
 
         Args:
-            last: The step.
-            what: As of :meth:`add`. Outlines are not taken up.
+            steps: Of each frame that is there; those after them are written anew.
+            total: As of :meth:`add`, like ``what``.
+            what: What they count.
 
         Raises:
             DataError: If a frame is missing or damaged.
-            OutputError: If one cannot be removed.
         """
-        step, whole = -1, True
-        for path in filter(is_ours, sorted(self._folder.glob("frame-[0-9][0-9][0-9][0-9].png"))):
-            if step == last:
-                with output_errors(path):
-                    path.unlink()
-                continue
-            with opened(path) as picture:
-                assert isinstance(picture, Image.Image)
-                picture.load()
-                step, total = (int(picture.info[name]) for name in ("step", "total"))
-            whole = whole and path.name == f"frame-{len(self._frames):04d}.png"
-            self._frames.append(Frame(path, self._caption(step, total, what), (), ()))
-        if step != last or not whole:
-            problem = f"frames in `{printable(self._folder)}` up to step {last} are missing or damaged"
-            raise DataError(problem, hint="begin anew, with `--overwrite`")
+        for step in steps:
+            read_pixels(self._next, 3)
+            self._frames.append(Frame(self._next, self._caption(step, total, what), (), ()))
+
+    @property
+    def _next(self) -> Path:
+        return self._folder / f"frame-{len(self._frames):04d}.png"
 
     @property
     def paths(self) -> list[Path]:

@@ -19,6 +19,7 @@ from vqgan.images.maps import Map, map_tensor, read_map
 from vqgan.images.paths import list_images
 from vqgan.images.pixels import (
     Pixels,
+    check_size,
     fit,
     fit_map,
     from_array,

@@ -1,16 +1,15 @@
 """Films of picture files: animations through Pillow, MP4 through imageio-ffmpeg."""
 
-import io
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vqgan.errors import ConfigError, require
-from vqgan.output_files import output_errors, replace_file
+from vqgan.images.pixels import to_picture
+from vqgan.images.reading import picture_size, read_pixels
+from vqgan.output_files import replace_file
 
 _ANIMATED = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 
@@ -37,37 +36,34 @@ def save_film(frames: Sequence[Path], path: str | Path, *, milliseconds: int = 8
 
     Raises:
         ConfigError: As :func:`check_film`.
+        DataError: If a picture cannot be read.
         OutputError: If the file cannot be written.
     """
     check_film(path)
     path = Path(path)
-    if path.suffix.lower() == ".mp4":
-        replace_file(
-            path, lambda temporary: _write_mp4(frames, temporary, 1000 / milliseconds), durable=False
-        )
-        return path
-    buffer, kind = io.BytesIO(), _ANIMATED[path.suffix.lower()]
-    more: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
-    first, *rest = (_rgb(each) for each in frames)
-    first.save(buffer, kind, save_all=True, append_images=rest, duration=milliseconds, loop=0, **more)
-    replace_file(path, lambda temporary: temporary.write_bytes(buffer.getvalue()), durable=False)
+    kind = _ANIMATED.get(path.suffix.lower())
+
+    def write(temporary: Path) -> None:
+        if kind is None:
+            _write_mp4(frames, temporary, 1000 / milliseconds)
+            return
+        first, *rest = (to_picture(read_pixels(each, 3)) for each in frames)
+        more = {"save_all": True, "append_images": rest, "duration": milliseconds, "loop": 0}
+        first.save(temporary, kind, lossless=True, **more)
+
+    replace_file(path, write, durable=False)
     return path
-
-
-def _rgb(path: Path) -> Image.Image:
-    with output_errors(path), Image.open(path) as picture:
-        return picture.convert("RGB")
 
 
 def _write_mp4(frames: Sequence[Path], path: Path, rate: float) -> None:
     import imageio_ffmpeg
 
-    width, height = (side // 2 * 2 for side in _rgb(frames[0]).size)
+    height, width = (side // 2 * 2 for side in picture_size(frames[0]))
     more = ["-f", "mp4"]  # the temporary file has another ending
     writer = imageio_ffmpeg.write_frames(
         str(path), (width, height), fps=rate, macro_block_size=2, output_params=more
     )
     writer.send(None)
     for each in frames:
-        writer.send(np.ascontiguousarray(np.asarray(_rgb(each))[:height, :width]))
+        writer.send(np.ascontiguousarray(read_pixels(each, 3)[:height, :width]))
     writer.close()

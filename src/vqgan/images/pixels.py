@@ -9,10 +9,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vqgan.errors import DataError
+from vqgan.errors import DataError, require
 
 Pixels = UInt8[np.ndarray, "H W c"]
 """A decoded image: 0 to 255, one channel (grey), three (RGB), four (RGBA) or any number from an array."""
+
+MAX_PIXELS = 64_000_000
+"""Larger images are refused from their header, before anything is decoded; none is made larger."""
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Numbers of channels that a picture can have, and Pillow's names for them; other numbers come only from arrays."""
@@ -102,6 +105,9 @@ def fit(
         at: Where the part lies along each axis: 0 is the top or left, 0.5 the centre, 1 the bottom or right.
         scale: Size of the resized image in sizes of ``pixels``: the larger, the smaller the part. At least what
             covers ``size``, so that by default the part is as large as it can be.
+
+    Raises:
+        ConfigError: If ``size`` has more than ``MAX_PIXELS``.
     """
     height, width, count = pixels.shape
     if count not in MODES:
@@ -144,11 +150,18 @@ def fit_map(
     return values[rows[:, None], columns]
 
 
+def check_size(size: tuple[int, int]) -> None:
+    """Raises ConfigError if an image of so many rows and columns is larger than any that is read."""
+    what = f"an image of {size[0]}x{size[1]} pixels is asked for, expected at most {MAX_PIXELS // 10**6} megapixels"
+    require(math.prod(size) <= MAX_PIXELS, what, hint="give a smaller size")
+
+
 def _part(
     shape: tuple[int, int], size: tuple[int, int], at: tuple[float, float], scale: float
 ) -> tuple[float, float, float, float] | None:
     """The edges (left, top, right, bottom) of the part that is resized; None where it only is cut out."""
     height, width = shape
+    check_size(size)
     scale = max(scale, size[0] / height, size[1] / width)
     if scale == 1:
         return None

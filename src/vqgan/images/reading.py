@@ -17,6 +17,7 @@ from torch import Tensor
 from vqgan.errors import ConfigError, DataError, printable
 from vqgan.images.paths import list_images
 from vqgan.images.pixels import (
+    MAX_PIXELS,
     MODES,
     Pixels,
     fit,
@@ -34,9 +35,6 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM")
 """What is read, by content. Formats that run programs or have a history of vulnerabilities (EPS, PSD) are excluded."""
-
-MAX_PIXELS = 64_000_000
-"""Larger images are refused from their header, before anything is decoded."""
 
 MAX_FILE_BYTES = 1 << 29
 """Some decoders read the whole file first; no image within the pixel limit needs more."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 from vqgan.config import Config, Count, Positive, Probability, Weight
 from vqgan.errors import require
@@ -25,15 +25,7 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, memory_budget
 from vqgan.types import Condition, Images, Indices, OnProgress, Progress
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "adagrad": torch.optim.Adagrad,
-    "adamax": torch.optim.Adamax,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-    "rmsprop": torch.optim.RMSprop,
-}
+_OPTIMIZERS = ("Adam", "AdamW", "Adagrad", "Adamax", "NAdam", "RAdam", "RMSprop")
 
 _COPIES = 8
 """Of what is optimised: with its gradient, the optimizer's averages, the average that is shown, and the start."""
@@ -46,7 +38,7 @@ class ImagineConfig(Config, frozen=True):
         steps: All of them; each chapter of a story has an equal share.
         variables: What is optimised.
         cut_outs: How pictures are cut out for the judge.
-        optimizer: One of :data:`OPTIMIZERS`, with PyTorch's own settings.
+        optimizer: One of PyTorch's, with its own settings.
         learning_rate: Of the optimizer.
         average: The pictures that are shown are made of a running average of what is optimised, which keeps this share
             in each step: smoother than the last step, which 0 shows.
@@ -138,11 +130,9 @@ class Imagining:
             "pictures, expected one, or one for each and all of as many",
             hint="draw pictures of other numbers of prompts by themselves",
         )
-        embedded = [
-            [[_embedded(each, judge) for each in part] for part in story] for story in request.stories
-        ]
         self._targets = [
-            torch.stack([torch.cat(part) for part in parts]) for parts in zip(*embedded, strict=True)
+            torch.stack([torch.cat([_embedded(each, judge) for each in part]) for part in parts])
+            for parts in zip(*request.stories, strict=True)
         ]
         self._begin(request.start)
         self._start = self._numbers.detach().clone()
@@ -171,7 +161,7 @@ class Imagining:
         self._optimizer.step()
         self.done += 1
         with torch.no_grad():
-            self._variables.keep_in_range(numbers)
+            numbers.clamp_(*self._variables.bounds)
             self._average.lerp_(numbers, 1 - config.average)
             if config.motion.moves and self.done % config.motion.every == 0:
                 self._begin(config.motion.moved(self.images()))
@@ -217,13 +207,10 @@ class Imagining:
         with torch.no_grad():
             for name, own in (("numbers", self._numbers), ("average", self._average), ("start", self._start)):
                 own.copy_(tensors[name])
-        for name, value in tensors.items():
-            kind, _, key = name.partition(".")
-            if kind == "optimizer":
-                is_large = value.shape == self._numbers.shape
-                self._optimizer.state[self._numbers][key] = (
-                    value.to(self._numbers) if is_large else value.clone()
-                )
+        known = {name.removeprefix("optimizer."): value for name, value in tensors.items() if "." in name}
+        for name, value in known.items():
+            like = self._numbers if value.shape == self._numbers.shape else value
+            self._optimizer.state[self._numbers][name] = value.to(like, copy=True)
 
     def _begin(self, start: Images | Indices) -> None:
         """Makes the numbers that stand for pictures or codes, and an optimizer that knows nothing yet."""
@@ -234,7 +221,10 @@ class Imagining:
                 torch.promote_types(weight.dtype, torch.float32), copy=True
             ).requires_grad_()
             self._average = self._numbers.detach().clone()
-        self._optimizer = OPTIMIZERS[self.config.optimizer]([self._numbers], lr=self.config.learning_rate)
+        kinds: dict[str, Callable[..., optim.Optimizer]] = {
+            name.lower(): getattr(optim, name) for name in _OPTIMIZERS
+        }
+        self._optimizer = kinds[self.config.optimizer]([self._numbers], lr=self.config.learning_rate)
 
     def _judged(self, pixels: Images) -> float:
         """Adds the gradient of the prompts' loss to that of the pixels; gives its mean over the pictures.
@@ -345,20 +335,20 @@ def random_codes(tokenizer: Tokenizer, grid: tuple[int, int], *, count: int, see
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Layers keep less for the backward pass where no weight wants a gradient."""
-    learning = [each for each in model.parameters() if each.requires_grad]
-    for each in learning:
-        each.requires_grad_(False)
+    learning = nn.ParameterList(each for each in model.parameters() if each.requires_grad)
+    learning.requires_grad_(False)
     try:
         yield
     finally:
-        for each in learning:
-            each.requires_grad_(True)
+        learning.requires_grad_()
 
 
+@torch.no_grad()
 def _embedded(prompt: Prompt, judge: TextImageJudge) -> Float[Tensor, "1 d"]:
-    with torch.no_grad():
-        return (
-            judge.embed_text([prompt.text])
-            if prompt.image is None
-            else judge.embed_images(prompt.image[None])
-        )
+    if prompt.image is not None:
+        return judge.embed_images(prompt.image[None])
+    found = judge.embed_text([prompt.text])
+    if prompt.noise is None:
+        return found
+    noise = torch.randn(found.shape, generator=torch.Generator().manual_seed(prompt.noise))
+    return nn.functional.normalize(noise, dim=-1).to(found)

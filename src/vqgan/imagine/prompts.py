@@ -1,6 +1,7 @@
 """What pictures are to show, as a user writes it: ``an apple | oil painting:0.5 ^ a rose``."""
 
 import math
+import re
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -15,7 +16,7 @@ class Prompt:
     """A text, or a picture, that pictures are drawn towards.
 
     Attributes:
-        text: The text; of a picture what it is called.
+        text: The text; of a picture what it is called. ``noise#SEED`` is a random direction instead.
         weight: How strongly; below 0 they are driven away.
         stop: A squared angle (times one half) to the prompt beyond which it stops pulling; by default it never does.
         image: A picture (3 H W) with values in [-1, 1] in place of the text.
@@ -26,12 +27,20 @@ class Prompt:
     stop: float = -math.inf
     image: Float[Tensor, "3 H W"] | None = None
 
+    @property
+    def noise(self) -> int | None:
+        """The seed of the text ``noise#SEED``."""
+        found = re.fullmatch(r"noise#(\d{1,18})", self.text)
+        return int(found[1]) if found else None
+
     def __post_init__(self) -> None:
         require(self.text.strip() != "", "a prompt is empty", hint="write what the picture is to show")
         fits = is_number(self.weight) and math.isfinite(self.weight) and self.weight != 0
         require(fits, f"the weight of `{self.text}` is {self.weight}, expected a number other than 0")
         require(not math.isnan(self.stop), f"the stop of `{self.text}` is {self.stop}, expected a number")
 
+
+_NUMBER = r"(?:\s*:\s*([-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|inf|nan)))?"
 
 Story = tuple[tuple[Prompt, ...], ...]
 """Chapters, one after the other; each has its prompts."""
@@ -56,18 +65,10 @@ def parse_prompt(text: str) -> Prompt:
     Raises:
         ConfigError: If the text is empty or the weight is 0.
     """
-    words, numbers = text.strip(), list[float]()
-    while len(numbers) < 2:
-        before, colon, last = words.rpartition(":")
-        try:
-            number = float(last)
-        except ValueError:
-            break
-        if not colon:
-            break
-        words, numbers = before.strip(), [number, *numbers]
-    weight, stop = [*numbers, *(1.0, -math.inf)[len(numbers) :]]
-    return Prompt(words, weight, stop)
+    found = re.fullmatch(rf"(.*?){_NUMBER}{_NUMBER}", text.strip(), re.DOTALL | re.IGNORECASE)
+    assert found is not None, "any text matches"
+    words, weight, stop = found.groups()
+    return Prompt(words.strip(), float(weight or 1), float(stop or -math.inf))
 
 
 def chapter_of(story: Story, step: int, total: int) -> int:

@@ -1,22 +1,25 @@
 """A folder of pictures drawn from words: pictures, frames, films and a report; it goes on where it was killed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import printable, require
 from vqgan.evaluation.growth_page import GrowthPage
-from vqgan.evaluation.report import Chart, render_report
+from vqgan.evaluation.report import Chart, charts_of, render_report
 from vqgan.images import save_film, save_png
 from vqgan.imagine.imagining import Imagining
 from vqgan.output_files import write_text
-from vqgan.types import OnProgress, Progress
+from vqgan.types import Images, OnProgress, Progress
 
 Row = dict[str, float]
 """The number of a step and its values."""
 
 _TITLE = "How a picture came from words"
+
+_SIMILAR = "similarity: "
+"""Begins the name of a prompt's number."""
 
 _MOST_FRAMES = 9999
 """Their names have four digits."""
@@ -77,21 +80,34 @@ def draw(
         imagining.load(saved.tensors["imagining"], saved.number)
         rows = saved.values["rows"]
         for page in pages:
-            page.go_on(saved.number, "steps")
-    else:
-        _show(imagining, pages)
+            page.go_on([*range(0, saved.number, results.every), saved.number], steps, "steps")
+    images = imagining.images().float().cpu()
+    if imagining.done == 0:
+        _show(images, 0, steps, pages)
     while imagining.done < steps:
         values = imagining.step()
         similarity = zip(imagining.prompts, imagining.similarity.mean(dim=0).tolist(), strict=True)
-        row = {**values, **{f"similarity: {each.text}": value for each, value in similarity}}
+        row = {**values, **{_SIMILAR + each.text: value for each, value in similarity}}
         rows.append({"step": float(imagining.done), **row})
         if on_progress is not None:
             on_progress(Progress("imagining", imagining.done, steps, row))
         if imagining.done % results.every == 0 or imagining.done == steps:
-            _show(imagining, pages)
+            images = imagining.images().float().cpu()
+            _show(images, imagining.done, steps, pages)
             state = {"text": dict(results.text), "rows": rows}
             folder.commit(imagining.done, {"imagining": imagining.tensors()}, state)
-    return list(_finish(imagining, results, pages, rows))
+    info = [{**results.text, "seed": str(imagining.request.seed + number)} for number in range(len(images))]
+    paths = [
+        save_png(image, results.folder / f"{name}.png", text)
+        for image, name, text in zip(images, results.names, info, strict=True)
+    ]
+    report = _report(imagining, results, paths, rows)
+    for page in pages:
+        paths += page.finish(tuple(images.shape[1:]), (1, 1))
+        if results.film:
+            paths.append(save_film(page.paths, page.paths[0].with_name(f"film.{results.film}")))
+    write_text(folder.report, report)
+    return [*paths, folder.report]
 
 
 def _require_same(begun: Mapping[str, str], now: Mapping[str, str], folder: Path) -> None:
@@ -103,54 +119,32 @@ def _require_same(begun: Mapping[str, str], now: Mapping[str, str], folder: Path
         )
 
 
-def _show(imagining: Imagining, pages: Sequence[GrowthPage]) -> None:
-    for page, image in zip(pages, imagining.images().float().cpu(), strict=True):
-        page.add(image, imagining.done, imagining.config.steps, "steps")
-
-
-def _finish(
-    imagining: Imagining, results: Results, pages: Sequence[GrowthPage], rows: Sequence[Row]
-) -> Iterator[Path]:
-    images = imagining.images().float().cpu()
-    info = [{**results.text, "seed": str(imagining.request.seed + number)} for number in range(len(images))]
-    files = [
-        save_png(image, results.folder / f"{name}.png", text)
-        for image, name, text in zip(images, results.names, info, strict=True)
-    ]
-    yield from files
-    for page in pages:
-        yield from page.finish(tuple(images.shape[1:]), (1, 1))
-        if results.film:
-            yield save_film(page.paths, page.paths[0].with_name(f"film.{results.film}"))
-    report = results.folder / "report.html"
-    write_text(report, _report(imagining, results, files, rows))
-    yield report
+def _show(images: Images, done: int, steps: int, pages: Sequence[GrowthPage]) -> None:
+    for page, image in zip(pages, images, strict=True):
+        page.add(image, done, steps, "steps")
 
 
 def _report(imagining: Imagining, results: Results, files: Sequence[Path], rows: Sequence[Row]) -> str:
-    prompts = {
-        each.text: each for story in imagining.request.stories for chapter in story for each in chapter
+    stories = imagining.request.stories
+    weights = {each.text: each.weight for story in stories for chapter in story for each in chapter}
+    similar, losses = [_SIMILAR + text for text in weights], ("loss", "prompts", "keep_start", "prior")
+    charts = {
+        title: Chart(unit, {name.removeprefix(_SIMILAR): line for name, line in lines.items()}, "step")
+        for title, (unit, lines, *_) in charts_of(
+            rows, {"Similarity": ("cosine", similar), "Loss": ("", losses)}
+        ).items()
     }
-    alike, losses = (
-        {name: [(row["step"], row[key]) for row in rows if key in row] for name, key in wanted.items()}
-        for wanted in (
-            {text: f"similarity: {text}" for text in prompts},
-            {name: name for name in ("loss", "prompts", "keep_start", "prior")},
-        )
-    )
-    table = [
-        (text, f"{line[-1][1]:.3f}", f"{line[0][1]:.3f} at its first step; weight {prompts[text].weight:g}")
-        for text, line in alike.items()
-        if line
-    ]
     return render_report(
         "Pictures from words",
         paragraphs=[
             "The similarity of a picture and a prompt is the cosine of the angle between their embeddings, the mean "
             f"over the cut-outs of a step and over {len(files)} pictures.",
         ],
-        rows=table,
+        rows=[
+            (text, f"{line[-1][1]:.3f}", f"{line[0][1]:.3f} at its first step; weight {weights[text]:g}")
+            for text, line in charts["Similarity"].lines.items()
+        ],
         tables={"Settings": [("setting", "value"), *results.text.items()]},
         pictures={file: file.name for file in files},
-        charts={"Similarity": Chart("cosine", alike, "step"), "Loss": Chart("", losses, "step")},
+        charts=charts,
     )

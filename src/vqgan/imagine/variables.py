@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +55,12 @@ class Variables(ABC):
     Args:
         tokenizer: In evaluation mode.
         memory: Bytes beside the weights, for encoding and decoding without gradients.
+
+    Attributes:
+        bounds: The least and the largest numbers that can be decoded.
     """
+
+    bounds: tuple[Any, Any] = (-math.inf, math.inf)
 
     def __init__(self, tokenizer: Tokenizer, memory: int) -> None:
         self.tokenizer, self.memory = tokenizer, memory
@@ -80,10 +86,6 @@ class Variables(ABC):
         """The codes of the pictures."""
         raise TypeError("pixels have no codes")
 
-    def keep_in_range(self, numbers: Tensor) -> None:
-        """Clamps the numbers in place to what can be decoded; scores are all in range."""
-        return
-
     def shown(self, numbers: Tensor) -> Images:
         """The pictures of the codes, values in [-1, 1], without gradients."""
         return decode_within(self.tokenizer, self.indices(numbers), self.memory).clamp(-1, 1)
@@ -97,7 +99,8 @@ class LatentVariables(Variables):
 
     def __init__(self, tokenizer: Tokenizer, memory: int) -> None:
         super().__init__(tokenizer, memory)
-        self._low, self._high = (each.view(1, -1, 1, 1) for each in self.codes.aminmax(dim=0))
+        low, high = self.codes.aminmax(dim=0)
+        self.bounds = low.view(1, -1, 1, 1), high.view(1, -1, 1, 1)
 
     @cached_property
     def _apart(self) -> Float[Tensor, ""]:
@@ -124,10 +127,6 @@ class LatentVariables(Variables):
         """The softmax of the negative squared distances, counted in that between neighbouring codes."""
         near = 2 * numbers.permute(0, 2, 3, 1) @ self.codes.T - self.codes.square().sum(dim=1)
         return (near / self._apart).softmax(dim=-1)
-
-    def keep_in_range(self, numbers: Latents) -> None:
-        """To the range of each channel of the codebook."""
-        numbers.clamp_(self._low, self._high)
 
 
 class MixtureVariables(Variables):
@@ -161,6 +160,8 @@ class MixtureVariables(Variables):
 class PixelVariables(Variables):
     """Pictures (b 3 H W)."""
 
+    bounds = -1, 1
+
     def begin(self, start: Images | Indices) -> Images:
         """The pictures themselves."""
         if start.ndim == 3:
@@ -174,10 +175,6 @@ class PixelVariables(Variables):
     def least_memory(self, numbers: Images, beside: int) -> int:
         """Nothing is decoded."""
         return 0
-
-    def keep_in_range(self, numbers: Images) -> None:
-        """From black to white."""
-        numbers.clamp_(-1, 1)
 
     def shown(self, numbers: Images) -> Images:
         """The pictures themselves."""

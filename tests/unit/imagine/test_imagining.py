@@ -210,6 +210,16 @@ def test_the_own_embedding_is_a_fixed_point(tokenizer, judge):
     )
 
 
+def test_noise_is_a_prompt_of_its_seed(tokenizer, judge):
+    seven, again, eight = (
+        begun(tokenizer, judge, f"red | noise#{seed}:0.5")._targets[0][0] for seed in (7, 7, 8)
+    )
+    torch.testing.assert_close(seven, again, rtol=0, atol=0)
+    torch.testing.assert_close(seven[0], judge.embed_text(["red"])[0])
+    torch.testing.assert_close(seven.norm(dim=1), torch.ones(2).double())
+    assert seven[1] @ eight[1] < 0.9
+
+
 def test_a_stop_ends_the_pull_and_a_negative_weight_drives_away(tokenizer, judge):
     stopped = begun(tokenizer, judge, "red:1:10")
     assert stopped.gradient()[0].abs().max() == 0
@@ -354,6 +364,13 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tokenizer, judge, tmp_path, opti
     frames = sorted((tmp_path / "one/a-frames").glob("frame-*.png"))
     assert len(frames) == 5  # steps 0, 2, 4, 6 and 7
     assert (read_pixels(frames[-1], 3) == read_pixels(whole[0], 3)).all()
+
+
+def test_each_frame_is_decoded_once(tokenizer, judge, tmp_path, monkeypatch):
+    calls, real = [], Imagining.images
+    monkeypatch.setattr(Imagining, "images", lambda self: calls.append(self.done) or real(self))
+    draw(begun(tokenizer, judge, steps=4), Results(tmp_path, ("a", "b"), every=2))
+    assert calls == [0, 2, 4]
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied"])

@@ -19,6 +19,9 @@ from vqgan.imagine.prompts import chapter_of
         ("Alien: the ship:1", Prompt("Alien: the ship", 1.0)),
         ("C:/pictures/a.png:0.5", Prompt("C:/pictures/a.png", 0.5)),
         ("12", Prompt("12")),
+        ("a rose: 1.5e-1 :-.5", Prompt("a rose", 0.15, -0.5)),
+        ("a:1:2:3", Prompt("a:1", 2.0, 3.0)),
+        ("noise#7:0.5", Prompt("noise#7", 0.5)),
     ],
 )
 def test_weights_and_stops_stand_at_the_end(text, expected):
@@ -41,6 +44,12 @@ def test_weights_and_stops_stand_at_the_end(text, expected):
 def test_mistakes_are_named(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_story(text)
+
+
+def test_noise_has_a_seed():
+    assert [parse_prompt(text).noise for text in ("noise#7:2", "noise#", "noise:7", "a noise#7")] == [
+        7, None, None, None,
+    ]  # fmt: skip
 
 
 def test_chapters_are_equally_long():
