@@ -2,15 +2,20 @@
 
 import errno
 import json
+import logging
 import os
+import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vqgan.errors import ConfigError, OutputError, printable
+from vqgan.errors import ConfigError, OutputError, printable, reason_of
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -66,6 +71,51 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         with output_errors(path):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Inside the block no other process may work in the folder of ``path``, a file that says who does.
+
+    The lock ends with the process, however that ends, and is not inherited by those that it starts. It is no bar within
+    the process. A file system without locks costs a warning.
+
+    Raises:
+        ConfigError: If another process is at work there.
+        OutputError: If the file cannot be made.
+    """
+    with output_errors(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                owner = printable(os.read(handle, 200).decode("utf-8", "replace")) or "another process"
+                what = f"`{printable(path.parent)}` is in use: {owner} works there"
+                raise ConfigError(what, hint="wait until it ends, or choose another folder") from None
+            what = "`%s` cannot be locked (%s): see that no other process works there"
+            logger.warning(what, path.parent, reason_of(error))
+        with suppress(OSError):  # a full disk
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Locks an open file for this process. Raises OSError, with EACCES or EAGAIN if another has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(handle, 1 << 20, os.SEEK_SET)  # others cannot read bytes that are locked
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        os.lseek(handle, 0, os.SEEK_SET)
+    else:
+        import fcntl
+
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # `flock` would be inherited, and is not for NFS
 
 
 def weights_path(out: str) -> Path:

@@ -113,19 +113,19 @@ def train(
         VqganError: ConfigError, DataError or CheckpointError if the request cannot be carried out, Preempted
             after a signal (everything is saved), DivergedError, or OutputError if the disk refuses.
     """
-    hint = 'begin a run with `out="RUN"`, or continue one with `resume="RUN"`'
     given, compute = (source_of(data), source_of(eval_data)), (device, precision, seed)
     first = _First(tokenizer, start_from, conditions, condition_tokenizers)
-    require((out is None) != (resume is None), "expected exactly one of `out=` and `resume=`", hint=hint)
-    if resume is not None:
-        for name, value in {"run": run, **first._asdict()}.items():
-            what = f"`{name}=` is `{value}`, but a resumed run takes everything from its folder"
-            require(not value, what, hint=_BEGIN_ANEW)
-        return _train(_continue(RunFolder(Path(resume)), given, overrides, compute, stage), on_progress)
-    settings = resolve(run, overrides, data=given[0], eval_data=given[1], conditions=conditions)
-    _require_stage(settings, stage, run)
-    refuse_other(settings, start_from, overrides)
-    return _train(_begin(RunFolder(Path(out or "")), settings, given, first, compute, run), on_progress)
+    require((out is None) != (resume is None), "expected exactly one of `out=` and `resume=`", hint=_BEGIN)
+    with closing(RunFolder(Path(resume or out or ""))) as folder:
+        if resume is not None:
+            for name, value in {"run": run, **first._asdict()}.items():
+                what = f"`{name}=` is `{value}`, but a resumed run takes everything from its folder"
+                require(not value, what, hint=_BEGIN_ANEW)
+            return _train(_continue(folder, given, overrides, compute, stage), on_progress)
+        settings = resolve(run, overrides, data=given[0], eval_data=given[1], conditions=conditions)
+        _require_stage(settings, stage, run)
+        refuse_other(settings, start_from, overrides)
+        return _train(_begin(folder, settings, given, first, compute, run), on_progress)
 
 
 def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
@@ -133,6 +133,7 @@ def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
     require(stage in (None, kind), f"`{name}` trains a {kind}", hint=f"use `vqgan train {kind}`")
 
 
+_BEGIN = 'begin a run with `out="RUN"`, or continue one with `resume="RUN"`'
 _BEGIN_ANEW = 'omit it, or begin a new run with `out="NEW"` and `start_from="RUN"`'
 
 
@@ -238,8 +239,10 @@ def _continue(
             f"`{name}=` is {value}, but the run began with {environment[name]}",
             hint=_BEGIN_ANEW,
         )
-    step = folder.newest()
     engine = Engine(device, environment["precision"])
+    if engine.is_main:
+        folder.lock()
+    step = folder.newest()
     settings.training.share(engine.world)
     sources = _sources(settings, given, folder.weights("prior"))
     prints = _fingerprints(sources)

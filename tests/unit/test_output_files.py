@@ -1,12 +1,15 @@
 import errno
 import json
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
 from vqgan import output_files
-from vqgan.errors import CheckpointError, OutputError
-from vqgan.output_files import output_errors, replace_file, write_json
+from vqgan.errors import CheckpointError, ConfigError, OutputError
+from vqgan.output_files import locked, output_errors, replace_file, write_json
 
 
 def failing(*arguments):
@@ -76,3 +79,41 @@ def test_other_errors_pass_and_leave_nothing_behind(tmp_path):
     with pytest.raises(CheckpointError, match="wrong checksum"):
         replace_file(tmp_path / "a", write)
     assert names(tmp_path) == []
+
+
+@pytest.fixture
+def owner(tmp_path):
+    """A process that holds the lock, beside one of its own that outlives it."""
+    code = "import os, sys, time; from pathlib import Path; from vqgan.output_files import locked\n"
+    code += "with locked(Path(sys.argv[1])):\n  os.fork() or time.sleep(100)\n  print(flush=True)\n  time.sleep(100)"
+    command = [sys.executable, "-c", code, tmp_path / "lock"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        process.stdout.readline()
+        yield process
+        os.killpg(process.pid, 9)
+
+
+def test_one_process_at_a_time_works_in_a_folder_and_a_killed_one_is_no_bar(tmp_path, owner):
+    with pytest.raises(ConfigError) as caught, locked(tmp_path / "lock"):
+        pass
+    place = f"process {owner.pid} on {platform.node()}"
+    assert caught.value.message == f"`{tmp_path}` is in use: {place} works there"
+    owner.kill()
+    owner.wait()
+    with locked(tmp_path / "lock"):
+        assert (tmp_path / "lock").read_text() == f"process {os.getpid()} on {platform.node()}"
+
+
+def test_a_file_system_without_locks_or_room_only_costs_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(number):
+        def fail(*arguments):
+            raise OSError(number, os.strerror(number))
+
+        return fail
+
+    monkeypatch.setattr(output_files, "_lock", refuse(errno.ENOLCK))
+    monkeypatch.setattr(os, "write", refuse(errno.ENOSPC))
+    with locked(tmp_path / "lock"):
+        assert f"`{tmp_path}` cannot be locked (no locks available): see that no other" in caplog.text
+    with pytest.raises(OutputError, match="cannot write"), locked(tmp_path / "missing" / "lock"):
+        pass

@@ -18,6 +18,8 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from vqgan.checkpoints.tensors import read_tensors, write_tensors
 from vqgan.errors import CheckpointError, ConfigError
-from vqgan.output_files import output_errors, sync, write_json, write_text
+from vqgan.output_files import locked, output_errors, sync, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ _BEGINNING = (
 
 _BEGUN = re.compile(
     r"(config\.yaml|env\.json|prior\.safetensors|state/beginning\.txt|tensorboard/events[^/]+|.*\.tmp|\.tmp[^/]+"
-    r"|state/\.tmp-step-.+)$"
+    r"|state/\.tmp-step-.+|\.lock)$"
 )
 """What a run writes before it saves its first step, temporary files included."""
 
@@ -58,7 +60,7 @@ class Step:
 
 
 class RunFolder:
-    """The paths of a run folder and the operations that keep it consistent.
+    """The paths of a run folder and the operations that keep it consistent; :meth:`close` ends its lock.
 
     Args:
         path: The folder; it need not exist yet.
@@ -75,25 +77,36 @@ class RunFolder:
         self.state = path / "state"
         self._beginning = self.state / "beginning.txt"
         self._damaged: set[int] = set()
+        self._locks = ExitStack()
+        self.close = self._locks.close
 
     def weights(self, stage: Stage) -> Path:
         """The model's file of a stage."""
         return self.path / f"{stage}.safetensors"
 
+    def lock(self) -> None:
+        """Keeps other processes from training in the folder. Raises ConfigError if one does."""
+        self._locks.enter_context(locked(self.path / ".lock"))
+
     def create(self) -> None:
-        """Makes the folder, or reuses that of a run that stopped before it saved a step; deletes nothing.
+        """Makes the folder and locks it, or reuses that of a run that stopped before it saved a step; deletes nothing.
 
         Raises:
-            ConfigError: If it already holds something else.
+            ConfigError: If it already holds something else, or another process begins a run there.
             OutputError: If it cannot be made.
         """
         with output_errors(self.path):
-            if self.path.exists() and not self._only_begun():
-                run = f', or continue the run with `resume="{self.path}"`' if self.numbers() else ""
-                raise ConfigError(f"`{self.path}` is not empty", hint=f"choose another folder{run}")
+            self._require_unused()
             for folder in (self.images, self.state):
                 folder.mkdir(parents=True, exist_ok=True)
             write_text(self._beginning, _BEGINNING)
+            self.lock()
+            self._require_unused()  # a run may have begun and ended meanwhile
+
+    def _require_unused(self) -> None:
+        if self.path.exists() and not self._only_begun():
+            run = f', or continue the run with `resume="{self.path}"`' if self.numbers() else ""
+            raise ConfigError(f"`{self.path}` is not empty", hint=f"choose another folder{run}")
 
     def _only_begun(self) -> bool:
         """Whether the folder is empty, or holds only what a run writes before its first step."""
@@ -205,8 +218,10 @@ def verify(folder: Path) -> str | None:
                 return f"`{folder / name}` is missing"
             if name not in wanted:
                 return f"`{folder / name}` is not part of the step"
-            if wanted[name] != found[name]:
-                return f"`{folder / name}` is damaged: {found[name]}, expected {wanted[name]}"
+            for key in ("bytes", "sha256"):
+                ours, theirs = (str(each[name][key]) for each in (found, wanted))
+                if ours != theirs:
+                    return f"`{folder / name}` is damaged: {key} {ours[:12]}, expected {theirs[:12]}"
         step = json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         return f"`{folder}` cannot be read: {type(error).__name__} {error}"
@@ -215,7 +230,9 @@ def verify(folder: Path) -> str | None:
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
-    return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to others
+        digests = zip(files, pool.map(_sha256, files), strict=True)
+        return {path.name: {"bytes": path.stat().st_size, "sha256": digest} for path, digest in digests}
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -93,6 +94,21 @@ def test_a_new_run_may_begin_where_one_was_stopped_before_it_saved_anything(tmp_
     commit(folder, 1)
     with pytest.raises(ConfigError, match="is not empty"):
         folder.create()
+
+
+def test_a_folder_in_which_another_run_ended_while_this_one_began_is_refused(tmp_path, monkeypatch):
+    other, ours = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    real = ours.lock
+
+    def late():
+        other.create()
+        commit(other, 0)
+        real()
+
+    monkeypatch.setattr(ours, "lock", late)
+    with pytest.raises(ConfigError, match=r"is not empty\nhint: .* continue the run"):
+        ours.create()
+    assert_newest(other, 0)
 
 
 @pytest.mark.parametrize(
@@ -235,14 +251,20 @@ def test_every_single_flipped_bit_is_seen(folder):
     assert verify(path.parent) is None
 
 
-def test_the_message_names_the_file_and_both_digests(folder):
-    commit(folder, 1)
-    path = folder.state / "step-00000001" / "model.safetensors"
-    manifest = json.loads((path.parent / "manifest.json").read_text())
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    problem = verify(path.parent)
-    assert problem.startswith(f"`{path}` is damaged: ")
-    assert manifest["model.safetensors"]["sha256"] in problem
+def test_the_message_names_the_file_what_differs_and_the_step_that_is_taken(folder, caplog):
+    commit(folder, 1, 2)
+    path = folder.state / "step-00000002" / "model.safetensors"
+    wanted = json.loads((path.parent / "manifest.json").read_text())["model.safetensors"]
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + b"x")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    problem = f"`{path}` is damaged: sha256 {digest[:12]}, expected {wanted['sha256'][:12]}"
+    assert verify(path.parent) == problem
+    assert_newest(folder, 1)
+    assert caplog.messages == [f"{problem}; continuing from step 1"]
+    path.write_bytes(data[:-1])
+    size = len(data)
+    assert verify(path.parent) == f"`{path}` is damaged: bytes {size - 1}, expected {size}"
 
 
 def test_files_of_two_steps_cannot_be_swapped(folder):
