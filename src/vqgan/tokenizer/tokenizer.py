@@ -1,5 +1,6 @@
 """The tokenizer: images to grids of codebook indices and back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -145,11 +146,12 @@ class Tokenizer(nn.Module):
         check_images(images, self.image_channels)
         grid_size((images.shape[2], images.shape[3]), self.downsample_factor)
 
-    def forward(self, images: Images) -> Reconstruction:
-        """Encodes, quantizes and decodes, for training. Raises as :meth:`latents`."""
+    def forward(self, images: Images, added: Callable[[Quantized], Latents] | None = None) -> Reconstruction:
+        """Encodes, quantizes and decodes, for training; ``added`` to what is decoded. Raises as :meth:`latents`."""
         latents = self.latents(images)
         quantized = self.quantizer(latents)
-        return Reconstruction(self.decode_latents(quantized.quantized), quantized, latents)
+        vectors = quantized.quantized if added is None else quantized.quantized + added(quantized)
+        return Reconstruction(self.decode_latents(vectors), quantized, latents)
 
     def encode(self, images: Images) -> Indices:
         """The images as grids of codebook indices. Arguments and errors as in :meth:`latents`.

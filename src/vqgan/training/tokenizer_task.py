@@ -1,6 +1,7 @@
 """Training of the first stage: reconstruct images through the codebook, against a discriminator."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -32,6 +33,7 @@ from vqgan.training.losses import (
     pixel_loss,
 )
 from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
+from vqgan.training.perturbation import PerturbationConfig, perturbation
 from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, Indices, Latents, OnProgress
 
@@ -104,6 +106,7 @@ class TokenizerTaskConfig(Config, frozen=True):
         codebook_weight: Weight of the quantizer's own loss.
         perceptual: The perceptual loss, or none.
         discriminator: The discriminator, or none.
+        perturbation: Codes that are replaced by near ones before they are decoded, or none.
         reseed_after: Steps after which an unused code is replaced by a latent of the batch, or never.
         reseed_until: Share of the run after which no code is replaced any more, so that the last ones settle.
         label_names: A file that names the labels, see :func:`~vqgan.data.label_names.read_label_names`; empty: they
@@ -117,6 +120,7 @@ class TokenizerTaskConfig(Config, frozen=True):
     codebook_weight: Weight = 1.0
     perceptual: PerceptualConfig | None = None
     discriminator: DiscriminatorConfig | None = None
+    perturbation: PerturbationConfig | None = None
     reseed_after: Count | None = None
     reseed_until: Share = 0.8
     label_names: str = ""
@@ -203,7 +207,7 @@ class TokenizerTask:
         self.state.zero_grad()
         if step == 0 and self.tokenizer.config.autoencoder is None:
             self._choose_colours(torch.cat([batch.images for batch in batches]))
-        passes = [self._generator_pass(self._seen(batch.images), step, len(batches)) for batch in batches]
+        passes = [self._generator_pass(batch, step, len(batches)) for batch in batches]
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
         measured = {"gradient_norm": self.state.apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
         discriminator = self.config.discriminator
@@ -239,16 +243,26 @@ class TokenizerTask:
                 self.state.averages[CODEBOOK].copy_(codebook)
 
     def _generator_pass(
-        self, images: Images, step: int, parts: int
+        self, batch: Batch, step: int, parts: int
     ) -> tuple[dict[str, Tensor], Indices, Latents]:
         """The tokenizer's gradients of one micro-batch; the discriminator's too if it sees the same images.
 
         Returns:
             Scalars to log, the codes, and the latents that they stand for.
         """
-        config, decoder = self.config.discriminator, self.tokenizer.decoder
+        config, decoder, images = self.config.discriminator, self.tokenizer.decoder, self._seen(batch.images)
+        added = None
+        if self.config.perturbation is not None:
+            vectors = self.tokenizer.quantizer.codebook_vectors()
+            added = partial(
+                perturbation,
+                vectors=vectors,
+                sample=batch.sample,
+                config=self.config.perturbation,
+                seed=self.seed,
+            )
         with self.engine.autocast():
-            output = self.tokenizer(images)
+            output = self.tokenizer(images, added)
             surrogate, terms, logits = generator_objective(
                 output.images,
                 distance=lambda reconstruction: self._distance(images, reconstruction),
