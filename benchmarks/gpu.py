@@ -1,4 +1,4 @@
-"""Everything that needs a CUDA card, the most important first: tests, sampling, large images, training steps.
+"""Everything that needs a CUDA card, the most important first: tests, sampling, large images, training, words.
 
 Each step is a separate process with a time limit. Results are written after each step, so a later one that hangs loses
 nothing. It needs neither network nor installation: ``PYTHONPATH=src`` is enough.
@@ -25,7 +25,8 @@ RESULTS = HERE / "results" / "gpu.json"
 def steps(*, quick: bool, device: str) -> dict[str, tuple[list[str], int]]:
     """Name of each step, its command and its time limit in seconds."""
     small = ["--quick"] if quick else []
-    units = ("prior/test_recorded.py", "tokenizer/test_streaming.py", "images/test_edges.py")
+    units = ["prior/test_recorded.py", "tokenizer/test_streaming.py", "images/test_edges.py"]
+    units += ["imagine/test_on_cuda.py", "sampling/test_beam.py", "conditioning/test_text.py"]
     tests = [f"tests/unit/{name}" for name in units]
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda or graph"]
     return {
@@ -34,6 +35,7 @@ def steps(*, quick: bool, device: str) -> dict[str, tuple[list[str], int]]:
         "images": ([__file__, "--images", device, *small], 90),
         "training": ([str(HERE / "tokenizer_step.py"), *small], 60),
         "prior": ([__file__, "--prior", device, *small], 60),
+        "words": ([__file__, "--words", device, *small], 60),
         "likelihood": ([str(HERE / "trained_prior.py"), *small], 60),
     }
 
@@ -147,6 +149,29 @@ def prior_step(device: str, *, quick: bool, path: Path) -> None:
     print(row, flush=True)
 
 
+def words(device: str, *, quick: bool, path: Path) -> None:
+    """Steps of a picture from words, with a judge of the sizes of CLIP ViT-B/32: seconds, and memory of the card."""
+    import torch
+
+    from imagine import whole
+
+    on_cuda, rows = device != "cpu", []
+    wait = torch.cuda.synchronize if on_cuda else lambda: None
+    for side in (32, 64) if quick else (256, 512, 1024):
+        step, seconds = whole("ours", side, quick=quick), []
+        if on_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        for _ in range(4):
+            begun = time.perf_counter()
+            step()
+            wait()
+            seconds.append(time.perf_counter() - begun)
+        peak = torch.cuda.max_memory_allocated() / 1e6 if on_cuda else None
+        rows.append({"work": f"whole step, {side}x{side}", "seconds": seconds[1:], "peak_mb": peak})
+        path.write_text(json.dumps(rows), encoding="utf-8")
+        print(rows[-1], flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the script runs")
@@ -157,12 +182,16 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go, step by step")
     parser.add_argument("--images", help=argparse.SUPPRESS)
     parser.add_argument("--prior", help=argparse.SUPPRESS)
+    parser.add_argument("--words", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.images:
         images(arguments.images, quick=arguments.quick, path=arguments.json)
         return 0
     if arguments.prior:
         prior_step(arguments.prior, quick=arguments.quick, path=arguments.json)
+        return 0
+    if arguments.words:
+        words(arguments.words, quick=arguments.quick, path=arguments.json)
         return 0
     import torch
 

@@ -12,7 +12,7 @@ from vqgan.checkpoints.format import load_model, save_model
 from vqgan.conditioning import ClassLabelConfig, SeveralConfig, Text, TextConfig, build_conditioner
 from vqgan.conditioning.text import BYTES, find_merges
 from vqgan.errors import ConfigError
-from vqgan.prior import PriorConfig
+from vqgan.prior import LocalSpan, PriorConfig
 from vqgan.synthesizer import SynthesizerConfig
 
 TEXTS = ["two skulls and a key", "a key left of a skull", "one skull", "the key and the skull"]
@@ -138,6 +138,16 @@ def test_a_text_steers_samples_completions_and_scores_of_any_size(shape, size):
         first, same, other = map(draw, ["two skulls", "TWO skulls", "the key and the key"])
         assert torch.equal(same, first)
         assert not torch.equal(other, first)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize(
+    "shape", [{}, {"span": LocalSpan(rows=2, columns=1), "positions": "rotary"}], ids=str
+)
+def test_on_cuda_a_text_steers_as_on_the_cpu(shape):
+    texts = {"text": ["two skulls", "a key", "one skull"]}
+    one, other = (make(CONFIG, **shape).to(each).sample(3, (8, 16), texts).cpu() for each in ("cpu", "cuda"))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
 def test_every_word_and_their_order_matter():

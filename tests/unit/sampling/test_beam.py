@@ -111,6 +111,15 @@ def test_the_best_continuation_of_each_block_goes_on(model, width, rows, guidanc
     assert beam.kept[-2:] == fours(drawn).tolist()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_cuda_the_same_continuations_go_on():
+    one, other = (
+        build().to(device).sample(2, condition={"class": [0, 2]}, seed=5, beam=vqgan.Beam(fours, 3, 1)).cpu()
+        for device in ("cpu", "cuda")
+    )
+    assert torch.equal(codes_of(one), codes_of(other))
+
+
 def test_one_continuation_draws_as_without_a_judge_whatever_it_says(model):
     plain = model.sample(4, condition={"class": 1}, seed=3)
     assert torch.equal(plain, model.sample(4, condition={"class": 1}, seed=3, beam=vqgan.Beam(fours, 1)))
