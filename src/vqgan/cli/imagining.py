@@ -35,7 +35,7 @@ from vqgan.sampling import check_seed
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizer.gradient import check_gradient
-from vqgan.types import Condition, Images, Indices, next_sizes
+from vqgan.types import Images, Indices, next_sizes
 
 _STARTS = ("codes", "sample", "noise", "gradient")
 
@@ -68,9 +68,7 @@ def imagine(flags: Imagine) -> None:
     paths, pictures = list[Path](), list[Path]()
     with ProgressBar() as bar:
         for number, (results, size) in enumerate(zip(wanted, sizes, strict=True)):
-            asked = _condition(flags, model, size)
-            start = read_images(found[number][1], flags.size) if found else _start(flags, model, size, asked)
-            request = Request([story], start, flags.seed, asked)
+            request = _request(flags, model, story, size, found[number][1] if found else None)
             imagining = Imagining(model, judge, request=request, config=config, memory=flags.memory_bytes)
             text = {**settings_text(flags, header, model), **_text(flags, config, size)}
             text |= {"picture": printable(found[number][0])} if found else {}
@@ -173,36 +171,36 @@ def _check(flags: Imagine, wanted: Sequence[Results], inputs: Sequence[Path]) ->
         check_targets(Path(), map(str, files), inputs, overwrite=flags.overwrite or begun)
 
 
-def _condition(flags: Imagine, model: Tokenizer | Synthesizer, size: Size) -> Condition | None:
-    """What steers the prior, if it is needed."""
-    is_needed = flags.prior_weight or flags.start == "sample"
+def _request(
+    flags: Imagine, model: Tokenizer | Synthesizer, story: Story, size: Size, path: Path | None
+) -> Request:
+    """What is asked for, beginning with the picture of a path if there is one."""
+    begins, tokenizer, condition = flags.start == "sample", tokenizer_of(model, flags.model), None
     require(
-        bool(is_needed or not (flags.class_ or flags.condition)),
+        bool(flags.prior_weight or begins or not (flags.class_ or flags.condition)),
         "`--class` or `--condition` is given, but no prior judges or begins",
         hint="add `--prior-weight 0.1` or `--start sample`, or omit it",
     )
-    if not isinstance(model, Synthesizer) or not is_needed:
-        return None
-    return asked_of(replace(flags, size=size), model).only()
-
-
-def _start(
-    flags: Imagine, model: Tokenizer | Synthesizer, size: Size, condition: Condition | None
-) -> Images | Indices:
-    tokenizer = tokenizer_of(model, flags.model)
-    if flags.start == "codes":
-        return random_codes(tokenizer, tokenizer.grid_size(size), count=flags.count, seed=flags.seed)
-    if flags.start == "sample":
-        if not isinstance(model, Synthesizer):
-            hint = "open a run of a prior, or start otherwise"
-            raise ConfigError("`--start sample` needs a prior", hint=hint)
+    if isinstance(model, Synthesizer) and (flags.prior_weight or begins):
+        condition = asked_of(replace(flags, size=size), model).only()
+    if path is not None:
+        start: Images | Indices = read_images(path, flags.size)
+    elif begins and isinstance(model, Synthesizer):
         memory = memory_of(flags, tokenizer)
-        return model.sample(flags.count, size, condition, seed=flags.seed, memory=memory).float().clamp(-1, 1)
-    # Noise is random in each pixel, a gradient at its corners alone.
-    sides = size if flags.start == "noise" else (2, 2)
-    generators = (torch.Generator().manual_seed(flags.seed + number) for number in range(flags.count))
-    drawn = torch.cat([2 * torch.rand(1, 3, *sides, generator=each) - 1 for each in generators])
-    return F.interpolate(drawn, size, mode="bilinear", align_corners=True)
+        start = (
+            model.sample(flags.count, size, condition, seed=flags.seed, memory=memory).float().clamp(-1, 1)
+        )
+    elif begins:
+        raise ConfigError("`--start sample` needs a prior", hint="open a run of a prior, or start otherwise")
+    elif flags.start == "codes":
+        start = random_codes(tokenizer, tokenizer.grid_size(size), count=flags.count, seed=flags.seed)
+    else:
+        # Noise is random in each pixel, a gradient at its corners alone.
+        sides = size if flags.start == "noise" else (2, 2)
+        generators = (torch.Generator().manual_seed(flags.seed + number) for number in range(flags.count))
+        drawn = torch.cat([2 * torch.rand(1, 3, *sides, generator=each) - 1 for each in generators])
+        start = F.interpolate(drawn, size, mode="bilinear", align_corners=True)
+    return Request([story], start, flags.seed, condition)
 
 
 def _text(flags: Imagine, config: ImagineConfig, size: Size) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 Points = Sequence[tuple[float, float]]
 
@@ -44,13 +44,6 @@ class Chart(NamedTuple):
 def read_charts(metrics: Path, charts: Mapping[str, tuple[str, Sequence[str]]]) -> dict[str, Chart]:
     """Charts from a run's ``metrics.jsonl``: for each title the unit and the names of the numbers."""
     rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    return charts_of(rows, charts)
-
-
-def charts_of(
-    rows: Sequence[Mapping[str, Any]], charts: Mapping[str, tuple[str, Sequence[str]]]
-) -> dict[str, Chart]:
-    """Charts from rows of numbers, each with its ``step``: for each title the unit and the names of the numbers."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, value in row.items():

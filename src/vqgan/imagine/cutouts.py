@@ -91,9 +91,8 @@ def cut_outs(
     Raises:
         ConfigError: If an argument is outside its range or the images are not RGB.
     """
-    check_images(images)
+    check_images(images, 3)
     check_seed(seed, len(images))
-    require(images.shape[1] == 3, f"the images have {images.shape[1]} channels, expected 3 (RGB)")
     count = config.count - first if count is None else count
     for name, value, low in (("size", size, 1), ("step", step, 0), ("first", first, 0), ("count", count, 1)):
         require(is_whole(value) and value >= low, f"`{name}` is {value!r}, expected at least {low}")

@@ -3,7 +3,7 @@
 The method is VQGAN-CLIP (Crowson et al. 2022): decode, cut out, judge, follow the gradient, and again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,13 +19,14 @@ from vqgan.imagine.judge import TextImageJudge
 from vqgan.imagine.motion import Motion
 from vqgan.imagine.prior_judge import PriorJudge
 from vqgan.imagine.prompts import Prompt, Story, chapter_of, parse_story
-from vqgan.imagine.variables import LatentsConfig, PixelsConfig, VariablesConfig, build_variables
+from vqgan.imagine.variables import LatentsConfig, PixelsConfig, Variables, VariablesConfig
 from vqgan.sampling import check_seed
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, memory_budget
 from vqgan.types import Condition, Images, Indices, OnProgress, Progress
 
 _OPTIMIZERS = ("Adam", "AdamW", "Adagrad", "Adamax", "NAdam", "RAdam", "RMSprop")
+"""Of ``torch.optim``; configurations write them in small letters."""
 
 _COPIES = 8
 """Of what is optimised: with its gradient, the optimizer's averages, the average that is shown, and the start."""
@@ -122,7 +123,7 @@ class Imagining:
         )
         self.request, self.config, self._model, self._judge = request, config, model, judge
         self._memory = memory_budget(memory, tokenizer.weight.device)
-        self._variables = build_variables(config.variables, tokenizer, self._memory)
+        self._variables = Variables(config.variables, tokenizer, self._memory)
         shapes = {tuple(map(len, story)) for story in request.stories}
         require(
             len(shapes) == 1 and len(request.stories) in (1, len(request.start)),
@@ -203,14 +204,13 @@ class Imagining:
 
     def load(self, tensors: dict[str, Tensor], done: int) -> None:
         """Goes on from what :meth:`tensors` gave after ``done`` steps."""
-        self.done = done
-        with torch.no_grad():
-            for name, own in (("numbers", self._numbers), ("average", self._average), ("start", self._start)):
-                own.copy_(tensors[name])
-        known = {name.removeprefix("optimizer."): value for name, value in tensors.items() if "." in name}
-        for name, value in known.items():
-            like = self._numbers if value.shape == self._numbers.shape else value
-            self._optimizer.state[self._numbers][name] = value.to(like, copy=True)
+        self.done, known, own = done, self._optimizer.state[self._numbers], self.tensors()
+        for name, value in tensors.items():
+            if name in own:
+                own[name].copy_(value)
+            else:
+                like = self._numbers if value.shape == self._numbers.shape else value
+                known[name.removeprefix("optimizer.")] = value.to(like, copy=True)
 
     def _begin(self, start: Images | Indices) -> None:
         """Makes the numbers that stand for pictures or codes, and an optimizer that knows nothing yet."""
@@ -221,10 +221,8 @@ class Imagining:
                 torch.promote_types(weight.dtype, torch.float32), copy=True
             ).requires_grad_()
             self._average = self._numbers.detach().clone()
-        kinds: dict[str, Callable[..., optim.Optimizer]] = {
-            name.lower(): getattr(optim, name) for name in _OPTIMIZERS
-        }
-        self._optimizer = kinds[self.config.optimizer]([self._numbers], lr=self.config.learning_rate)
+        kind = getattr(optim, next(each for each in _OPTIMIZERS if each.lower() == self.config.optimizer))
+        self._optimizer: optim.Optimizer = kind([self._numbers], lr=self.config.learning_rate)
 
     def _judged(self, pixels: Images) -> float:
         """Adds the gradient of the prompts' loss to that of the pixels; gives its mean over the pictures.
@@ -241,15 +239,8 @@ class Imagining:
         )
         count, similarity, total = config.cut_outs.count, 0.0, 0.0
         for first in range(0, count, self._chunk):
-            cuts = cut_outs(
-                pixels,
-                config.cut_outs,
-                size=self._judge.side,
-                seed=request.seed,
-                step=self.done,
-                first=first,
-                count=min(self._chunk, count - first),
-            )
+            part = {"step": self.done, "first": first, "count": min(self._chunk, count - first)}
+            cuts = cut_outs(pixels, config.cut_outs, size=self._judge.side, seed=request.seed, **part)
             seen = self._judge.embed_images(cuts.flatten(0, 1)).unflatten(0, cuts.shape[:2])
             chords = (seen[:, :, None] - targets[:, None]).square().sum(dim=-1)
             angles = 2 * (chords.clamp(min=1e-12).sqrt() / 2).clamp(max=1).arcsin().square()

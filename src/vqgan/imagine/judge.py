@@ -141,19 +141,28 @@ class TextImageJudge:
         if self._crop:
             side = min(height, width)
             images = images[:, :, (height - side) // 2 :, (width - side) // 2 :][:, :, :side, :side]
-        grid = None if self._side else patch_grid((height, width), self._patches)
-        size = (grid[0] * self._patch, grid[1] * self._patch) if grid else (self._side, self._side)
+        size = (self._side, self._side) if self._side else self._fitting(height, width)
         if images.shape[2:] != size:
             images = F.interpolate(images, size=size, mode=self._mode, antialias=True)
         pixels = ((images + 1) / 2 - self._mean.to(images)) / self._std.to(images)
         inputs = {"pixel_values": pixels}
-        if grid:
+        if not self._side:
+            grid = tuple(side // self._patch for side in size)
             patches = pixels.unflatten(2, (grid[0], self._patch)).unflatten(4, (grid[1], self._patch))
             patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
             shapes = torch.tensor([grid] * len(images), device=images.device)
             mask = torch.ones(patches.shape[:2], dtype=torch.int32, device=images.device)
             inputs = {"pixel_values": patches, "spatial_shapes": shapes, "pixel_attention_mask": mask}
         return F.normalize(self.model.get_image_features(**inputs).pooler_output, dim=-1)
+
+    def _fitting(self, height: int, width: int) -> tuple[int, int]:
+        """The size of the patches that keep the proportions of an image (SigLIP 2, "NaFlex")."""
+        from transformers.models.siglip2 import image_processing_pil_siglip2 as naflex
+
+        found: tuple[int, int] = naflex.get_image_size_for_max_num_patches(
+            height, width, self._patch, self._patches
+        )
+        return found
 
 
 def open_judge(name: str | Path, device: str = "auto", batch_size: int = 64) -> TextImageJudge:
@@ -177,16 +186,3 @@ def open_judge(name: str | Path, device: str = "auto", batch_size: int = 64) -> 
         what = f"the tokenizer of `{printable(name)}` has {size} tokens, the model {codes}; padding: {pad}"
         raise CheckpointError(what, hint="give the model's own tokenizer")
     return TextImageJudge(model.to(target), processor, tokenizer=tokenizer, batch_size=batch_size)
-
-
-def patch_grid(size: tuple[int, int], most: int) -> tuple[int, int]:
-    """Rows and columns of patches, at most so many, that keep the proportions of an image (SigLIP 2, "NaFlex").
-
-    Example:
-        >>> patch_grid((100, 100), 16), patch_grid((100, 300), 16)
-        ((4, 4), (2, 6))
-    """
-    height, width = size
-    grids = [(rows, -(-rows * width // height)) for rows in range(1, most + 1)]
-    grids += [(-(-columns * height // width), columns) for columns in range(1, most + 1)]
-    return max((grid for grid in grids if math.prod(grid) <= most), key=math.prod)

@@ -7,7 +7,7 @@ from pathlib import Path
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import printable, require
 from vqgan.evaluation.growth_page import GrowthPage
-from vqgan.evaluation.report import Chart, charts_of, render_report
+from vqgan.evaluation.report import Chart, render_report
 from vqgan.images import save_film, save_png
 from vqgan.imagine.imagining import Imagining
 from vqgan.output_files import write_text
@@ -125,26 +125,24 @@ def _show(images: Images, done: int, steps: int, pages: Sequence[GrowthPage]) ->
 
 
 def _report(imagining: Imagining, results: Results, files: Sequence[Path], rows: Sequence[Row]) -> str:
-    stories = imagining.request.stories
+    stories, lines = imagining.request.stories, dict[str, list[tuple[float, float]]]()
     weights = {each.text: each.weight for story in stories for chapter in story for each in chapter}
-    similar, losses = [_SIMILAR + text for text in weights], ("loss", "prompts", "keep_start", "prior")
-    charts = {
-        title: Chart(unit, {name.removeprefix(_SIMILAR): line for name, line in lines.items()}, "step")
-        for title, (unit, lines, *_) in charts_of(
-            rows, {"Similarity": ("cosine", similar), "Loss": ("", losses)}
-        ).items()
-    }
+    for row in rows:
+        for name, value in row.items():
+            lines.setdefault(name, []).append((row["step"], value))
+    alike = {text: lines[_SIMILAR + text] for text in weights if _SIMILAR + text in lines}
+    losses = {name: line for name, line in lines.items() if name != "step" and not name.startswith(_SIMILAR)}
     return render_report(
         "Pictures from words",
         paragraphs=[
             "The similarity of a picture and a prompt is the cosine of the angle between their embeddings, the mean "
-            f"over the cut-outs of a step and over {len(files)} pictures.",
+            f"over the cut-outs of a step and over {len(files)} pictures."
         ],
         rows=[
             (text, f"{line[-1][1]:.3f}", f"{line[0][1]:.3f} at its first step; weight {weights[text]:g}")
-            for text, line in charts["Similarity"].lines.items()
+            for text, line in alike.items()
         ],
         tables={"Settings": [("setting", "value"), *results.text.items()]},
         pictures={file: file.name for file in files},
-        charts=charts,
+        charts={"Similarity": Chart("cosine", alike, "step"), "Loss": Chart("", losses, "step")},
     )

@@ -26,7 +26,7 @@ from vqgan.imagine import (
     random_codes,
 )
 from vqgan.imagine.run import Results, draw
-from vqgan.imagine.variables import build_variables
+from vqgan.imagine.variables import Variables
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import SynthesizerConfig
 
@@ -392,7 +392,7 @@ def test_half_precision_keeps_gradients_however_small(tokenizer, judge):
 def test_neighbouring_codes_are_as_far_apart_as_they_are(tokenizer):
     model = tiny.tokenizer(channels=3).eval()
     model.quantizer.codebook.weight.data = 100 + torch.arange(64.0)[:, None].expand(64, 4) / 64
-    variables = build_variables(LatentsConfig(), model, 1 << 30)
+    variables = Variables(LatentsConfig(), model, 1 << 30)
     torch.testing.assert_close(variables._apart, torch.tensor(4 / 64**2), rtol=1e-3, atol=0)
 
 
