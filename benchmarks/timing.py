@@ -7,7 +7,10 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -106,6 +109,54 @@ def _seconds(run: Callable[[], object]) -> float:
 def _finish_device_work() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def peak_memory_row(script: str, ours: str, reference: str, *, quick: bool) -> Row:
+    """What two steps of each side add to the memory of a separate process.
+
+    Args:
+        script: Called with ``--peak SIDE``, it must call :func:`print_peak_memory`.
+        ours: Our side, as the script names it.
+        reference: The other one.
+        quick: Passed on as ``--quick``.
+    """
+    found: list[tuple[float, float]] = []
+    for side in (ours, reference):
+        command = [sys.executable, script, "--peak", side, *(["--quick"] if quick else [])]
+        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        found.append(json.loads(result.stdout))
+    (first, first_seconds), (second, second_seconds) = found
+    return Row(
+        work="its peak memory (less is better)",
+        unit="MB",
+        ours=first,
+        reference=second,
+        ratio=first / second,
+        ours_seconds=Timing(*[first_seconds] * 3),
+        reference_seconds=Timing(*[second_seconds] * 3),
+    )
+
+
+def print_peak_memory(prepare: Callable[[], Callable[[], object]]) -> None:
+    """The work of that process: prints megabytes and seconds of two of the steps that ``prepare`` gives."""
+    step, on_cuda = prepare(), torch.cuda.is_available()
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if on_cuda else _most_resident()
+    begun = time.perf_counter()
+    for _ in range(2):
+        step()
+    seconds = time.perf_counter() - begun
+    most = torch.cuda.max_memory_allocated() if on_cuda else _most_resident()
+    print(json.dumps([(most - before) / 1e6, seconds]))
+
+
+def _most_resident() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # elsewhere the peak of a process starts at that of its parent
+        return 1024 * int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0])
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def environment() -> dict[str, str | int]:

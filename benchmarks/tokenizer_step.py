@@ -7,18 +7,13 @@ through the perceptual network and the discriminator, and then the backward pass
     python benchmarks/tokenizer_step.py [--quick] [--json PATH]
 """
 
-import json
-import resource
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from timing import Row, Timing, compare, parse_arguments, report
+from timing import compare, parse_arguments, peak_memory_row, print_peak_memory, report
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
@@ -119,42 +114,14 @@ def reference(networks: Networks) -> Callable[[], object]:
 SIDES = {"ours": ours, "reference": reference}
 
 
-def peak_memory(side: str, *, quick: bool) -> tuple[float, float]:
-    """What two steps in a separate process add to its memory, in MB, and their seconds."""
-    command = [sys.executable, __file__, "--peak", side, *(["--quick"] if quick else [])]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
-    megabytes, seconds = json.loads(result.stdout)
-    return megabytes, seconds
-
-
-def print_peak_memory(side: str, *, quick: bool) -> None:
-    """The work of that process."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    step = SIDES[side](Networks(quick=quick, device=device))
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    else:
-        before = _most_resident()
-    begun = time.perf_counter()
-    for _ in range(2):
-        step()
-    seconds = time.perf_counter() - begun
-    most = torch.cuda.max_memory_allocated() if device.type == "cuda" else _most_resident()
-    print(json.dumps([(most - before) / 1e6, seconds]))
-
-
-def _most_resident() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():  # elsewhere the peak of a process starts at that of its parent
-        return 1024 * int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0])
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
 def main() -> None:
     if "--peak" in sys.argv:
-        print_peak_memory(sys.argv[sys.argv.index("--peak") + 1], quick="--quick" in sys.argv)
+        side, quick = SIDES[sys.argv[sys.argv.index("--peak") + 1]], "--quick" in sys.argv
+        print_peak_memory(
+            lambda: side(
+                Networks(quick=quick, device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+            )
+        )
         return
     arguments = parse_arguments(__doc__.splitlines()[0])
     quick = arguments.quick
@@ -169,16 +136,7 @@ def main() -> None:
         unit="images/s",
         repeats=2 if quick else 5,
     )
-    peaks = {side: peak_memory(side, quick=quick) for side in SIDES}
-    memory_row = Row(
-        work="its peak memory (less is better)",
-        unit="MB",
-        ours=peaks["ours"][0],
-        reference=peaks["reference"][0],
-        ratio=peaks["ours"][0] / peaks["reference"][0],
-        ours_seconds=Timing(*[peaks["ours"][1]] * 3),
-        reference_seconds=Timing(*[peaks["reference"][1]] * 3),
-    )
+    memory_row = peak_memory_row(__file__, "ours", "reference", quick=quick)
     report([time_row, memory_row], quick=quick, path=arguments.json)
 
 

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqgan.nn.product import Linear
+
 NormKind = Literal["layer", "rms"]
 FeedForwardKind = Literal["gelu", "swiglu"]
 
@@ -41,9 +43,9 @@ def make_feed_forward(kind: FeedForwardKind, width: int, dropout: float) -> nn.M
     if kind == "swiglu":
         return GatedFeedForward(width, dropout)
     return nn.Sequential(
-        nn.Linear(width, 4 * width),
+        Linear(width, 4 * width),
         nn.GELU(),  # exact, by the error function
-        nn.Linear(4 * width, width),
+        Linear(4 * width, width),
         nn.Dropout(dropout),
     )
 
@@ -54,8 +56,8 @@ class GatedFeedForward(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         hidden = -(-8 * width // (3 * _MULTIPLE)) * _MULTIPLE
-        self.widen = nn.Linear(width, 2 * hidden)
-        self.narrow = nn.Linear(hidden, width)
+        self.widen = Linear(width, 2 * hidden)
+        self.narrow = Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, rows: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:

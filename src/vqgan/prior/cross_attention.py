@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqgan.nn.product import Linear
 from vqgan.prior.cache import Heads
 
 
@@ -27,7 +28,7 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, *, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
+        self.query, self.key, self.value, self.output = (Linear(width, width) for _ in range(4))
 
     def forward(self, rows: Float[Tensor, "rows d"], context: Context, layer: int) -> Float[Tensor, "rows d"]:
         """What the rows, equally many of each image, gather in the layer of this number."""

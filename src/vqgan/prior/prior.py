@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vqgan.config import Count
 from vqgan.errors import ConfigError, require
+from vqgan.nn.product import Linear
 from vqgan.prior.branches import LocalStore
 from vqgan.prior.cache import KVCache, Unkept
 from vqgan.prior.local import CellCondition, LocalCache, LocalReading, TiledReading
@@ -85,7 +86,7 @@ class Prior(nn.Module):
             raise ConfigError(f"`positions: {config.positions}` needs the places of the tokens")
         has_context = span is not None and any(length is not None and length > 1 for length in lengths)
         self.transformer = Transformer(config, known, has_context=has_context)
-        self.head = nn.Linear(config.width, config.codebook_size, bias=False)
+        self.head: nn.Linear = Linear(config.width, config.codebook_size, bias=False)
         self.apply(_initialise)
 
     def forward(
@@ -117,8 +118,8 @@ class Prior(nn.Module):
         sequence = self.entries(tokens[:, :-1], condition_tokens)  # the last token is not read
         if added is not None:
             added = F.pad(added[:, :-1], (0, 0, condition_tokens.shape[1], 0))
-        targets = slice(condition_tokens.shape[1] - 1, None)
-        return self._logits(Group(sequence, added=added), targets, between)
+        count = tokens.shape[1]
+        return self._logits(Group(sequence, added=added), slice(-count, None), between, last=count)
 
     def _forward_local(
         self, indices: Indices, condition_tokens: ConditionTokens, span: LocalSpan, between: Between
@@ -127,13 +128,27 @@ class Prior(nn.Module):
             span, (indices.shape[1], indices.shape[2]), count=len(indices), like=self.head.weight
         )
         group = self.cells(indices, condition_tokens, whole)
-        return self._logits(
-            group, whole.targets, between, count=len(indices)
-        )  # an image may have several tiles
+        return self._logits(group, whole.targets, between, count=len(indices))
 
-    def _logits(self, group: Group, targets: Any, between: Between, count: int | None = None) -> Logits:
-        """Of the entries of ``count`` images that predict tokens; what the layers between make of them too."""
-        features = self._features([group], between=between)
+    def _logits(
+        self,
+        group: Group,
+        targets: Tensor | slice,
+        between: Between,
+        *,
+        count: int | None = None,
+        last: int | None = None,
+    ) -> Logits:
+        """Of the entries that predict tokens; what the layers between make of them too.
+
+        Args:
+            group: The entries.
+            targets: Those that predict tokens.
+            between: See :meth:`forward`.
+            count: Images, where one may have several tiles.
+            last: The last layer computes only so many at the end of each sequence.
+        """
+        features = self._features([group], last=last, between=between)
         shape = (len(group.entries) if count is None else count, -1)
         if between is not None:
             between.update({n: rows.unflatten(0, shape)[:, targets] for n, rows in between.items()})
@@ -169,10 +184,10 @@ class Prior(nn.Module):
             ValueError: If it exceeds its cache.
         """
         with torch.autocast(self.head.weight.device.type, enabled=False):
-            return self.head(self._features(groups, only_last=only_last))
+            return self.head(self._features(groups, last=1 if only_last else None))
 
     def _features(
-        self, groups: Sequence[Group], *, only_last: bool = False, between: Between = None
+        self, groups: Sequence[Group], *, last: int | None = None, between: Between = None
     ) -> Float[Tensor, "asking d"]:
         embedded = []
         for group in groups:
@@ -180,7 +195,7 @@ class Prior(nn.Module):
                 self.check_length(group.entries.shape[1])
             vectors = self.token_embedding(group.entries)
             embedded.append(vectors if group.added is None else vectors + group.added)
-        return self.transformer(embedded, groups, only_last=only_last, between=between)
+        return self.transformer(embedded, groups, last=last, between=between)
 
     def new_cache(self, count: int, num_tokens: int) -> KVCache:
         """An empty cache for ``count`` sequences of at most ``num_tokens`` fed tokens, condition included.
@@ -227,7 +242,8 @@ class Prior(nn.Module):
         """
         logits = self(tokens if read is None else read, condition_tokens, grid, between=between)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return -F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+        found = -F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none")
+        return found.view_as(tokens)
 
     def entries(self, tokens: Tokens, condition_tokens: ConditionTokens) -> Int[Tensor, "b m+n"]:
         """Condition and image tokens as one sequence of rows of the embedding table.

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from vqgan.config import Config, Count, Probability
 from vqgan.errors import require
+from vqgan.nn.product import Linear
 from vqgan.nn.token_layers import (
     FeedForwardKind,
     NormKind,
@@ -156,13 +157,10 @@ class Sight(NamedTuple):
     mask: Mask | None
     offsets: Offsets | None
 
-    def of_last(self) -> "Sight":
-        """The same for the last token of each sequence."""
-        mask, offsets = self
-        return Sight(
-            mask if mask is None else mask[..., -1:, :],
-            offsets if offsets is None else offsets[..., -1:, :, :],
-        )
+    def of_last(self, count: int) -> "Sight":
+        """The same for the last ``count`` tokens of each sequence."""
+        mask = None if self.mask is None else self.mask[..., -count:, :]
+        return Sight(mask, None if self.offsets is None else self.offsets[..., -count:, :, :])
 
 
 class Span(NamedTuple):
@@ -174,6 +172,7 @@ class Span(NamedTuple):
         sights: What the tokens of each group see.
         rotation: How queries and keys of the rows are turned; None for other positions.
         asking: The rows whose results are needed; None for all.
+        last: How many of them each sequence has.
     """
 
     layer: int
@@ -181,6 +180,7 @@ class Span(NamedTuple):
     sights: Sequence[Sight]
     rotation: Rotation | None
     asking: Int[Tensor, " asking"] | None = None
+    last: int = 1
 
 
 class Attention(nn.Module):
@@ -196,10 +196,8 @@ class Attention(nn.Module):
         width = shape.width
         self.num_heads = shape.num_heads
         self.dropout = shape.dropout
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+        self.query, self.key, self.value = (Linear(width, width) for _ in range(3))
+        self.output: nn.Linear = Linear(width, width)
         norms = [make_norm(shape.norm, shape.head_width) if shape.query_key_norm else None for _ in range(2)]
         self.query_norm, self.key_norm = norms
         self.bias = (
@@ -215,7 +213,7 @@ class Attention(nn.Module):
             mixed = self._attend(queries, keys_values, span.groups[0], span.sights[0], span.layer)
         else:
             fed = [group.entries.numel() for group in span.groups]
-            asking = fed if span.asking is None else [len(group.entries) for group in span.groups]
+            asking = fed if span.asking is None else [span.last * len(each.entries) for each in span.groups]
             parts = zip(queries.split(asking), keys_values.split(fed), span.groups, span.sights, strict=True)
             mixed = torch.cat([self._attend(*part, span.layer) for part in parts])
         output = self.output(mixed)
@@ -320,7 +318,7 @@ class Transformer(nn.Module):
         embedded: Sequence[Float[Tensor, "_ _ d"]],
         groups: Sequence[Group],
         *,
-        only_last: bool = False,
+        last: int | None = None,
         between: dict[int, Tensor] | None = None,
     ) -> Asking:
         """Reads the next tokens of all groups.
@@ -328,7 +326,7 @@ class Transformer(nn.Module):
         Args:
             embedded: The vectors of each group's entries; learned positions are added here.
             groups: Whose tokens they are; their caches take them in.
-            only_last: Whether only the last token of each sequence gives a row of the result.
+            last: How many tokens at the end of each sequence give a row of the result; None for all.
             between: Numbers of layers; what comes out of each is put there.
         """
         rows, turned = self._placed(embedded, groups)
@@ -337,8 +335,9 @@ class Transformer(nn.Module):
         sights = [self._sight(group, rows) for group in groups]
         for layer, block in enumerate(self.blocks):
             span = Span(layer, groups, sights, turned)
-            if only_last and layer == len(self.blocks) - 1:
-                span = Span(layer, groups, [each.of_last() for each in sights], turned, _last_rows(groups))
+            if last is not None and layer == len(self.blocks) - 1:
+                sights = [self._sight(group, rows, last).of_last(last) for group in groups]
+                span = Span(layer, groups, sights, turned, _last_rows(groups, last), last)
             rows = block(rows, span)
             if between is not None and layer in between:
                 between[layer] = rows
@@ -364,13 +363,14 @@ class Transformer(nn.Module):
         ]
         return rows, rotation(torch.cat(places), self.shape.head_width, rows)
 
-    def _sight(self, group: Group, like: Tensor) -> Sight:
+    def _sight(self, group: Group, like: Tensor, last: int = 1) -> Sight:
+        """What the tokens see; a mask also where each sees all before it, but more than one of the last are asked."""
         count = group.entries.shape[1]
-        mask = group.cache.mask(count)
-        if self.shape.positions != "relative_bias":
-            return Sight(mask, None)
-        if mask is None:
+        mask, is_biased = group.cache.mask(count), self.shape.positions == "relative_bias"
+        if mask is None and (is_biased or 1 < last < count):
             mask = causal_mask(group.cache.length, count, like)
+        if not is_biased:
+            return Sight(mask, None)
         return Sight(mask, group.cache.offsets(self.places, count))
 
 
@@ -384,14 +384,15 @@ def _extent(
     return (-rows, -columns), (rows, columns)
 
 
-def _last_rows(groups: Sequence[Group]) -> Int[Tensor, " asking"] | None:
-    """The row of the last token of each sequence; None if those are all rows.
+def _last_rows(groups: Sequence[Group], last: int) -> Int[Tensor, " asking"] | None:
+    """The rows of the last tokens of each sequence; None if those are all rows.
 
     Example:
-        >>> _last_rows([Group(torch.zeros(2, 3).long()), Group(torch.zeros(1, 2).long())]).tolist()
+        >>> _last_rows([Group(torch.zeros(2, 3).long()), Group(torch.zeros(1, 2).long())], 1).tolist()
         [2, 5, 7]
     """
     lengths = [group.entries.shape[1] for group in groups for _ in range(len(group.entries))]
-    if max(lengths) == 1:
+    if max(lengths) == last:
         return None
-    return torch.tensor(lengths, device=groups[0].entries.device).cumsum(0) - 1
+    ends = torch.tensor(lengths, device=groups[0].entries.device).cumsum(0)
+    return (ends[:, None] + torch.arange(-last, 0, device=ends.device)).flatten()

@@ -64,3 +64,17 @@ def test_upsampling_repeats_each_value_before_it_convolves():
     up.conv.weight.data[0, 0, 1, 1] = 1.0
     result = up(torch.tensor([[[[1.0, 2.0]]]]))
     assert result.tolist() == [[[[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]]]
+
+
+def test_upsampling_in_training_is_the_same_with_fewer_multiplications():
+    up = Upsample(channels=3).double()
+    features = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    plain = up.eval()(features)
+    trained = up.train()(features)
+    torch.testing.assert_close(trained, plain)
+    inputs = (features, up.conv.weight, up.conv.bias)
+    expected, found = (
+        torch.autograd.grad(up.train(mode)(features).square().sum(), inputs) for mode in (False, True)
+    )
+    torch.testing.assert_close(found, expected)
+    assert not torch.equal(found[1], expected[1]), "another sum"

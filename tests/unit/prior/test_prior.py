@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vqgan.errors import ConfigError
-from vqgan.prior import Prior, PriorConfig
+from vqgan.prior import Group, Prior, PriorConfig
 
 SIZES = {
     "codebook_size": 11,
@@ -16,7 +16,8 @@ SIZES = {
 
 def make(**changes):
     torch.manual_seed(0)
-    prior = Prior(PriorConfig(**{**SIZES, **changes})).double().eval()
+    places = torch.cartesian_prod(torch.arange(4), torch.arange(3))
+    prior = Prior(PriorConfig(**{**SIZES, **changes}), places).double().eval()
     for parameter in prior.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return prior
@@ -37,6 +38,19 @@ def test_logits_depend_on_earlier_tokens_only():
     before, after = prior(tokens, condition), prior(changed, condition)
     torch.testing.assert_close(before[:, :5], after[:, :5])
     assert not torch.isclose(before[:, 5:], after[:, 5:]).all(dim=-1).any()
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary", "relative_bias"])
+def test_the_last_layer_computes_only_what_predicts_the_image(positions):
+    prior, (tokens, condition) = make(positions=positions), inputs(tokens=9, conditions=4)
+    rows = []
+    prior.transformer.blocks[-1].feed_forward.register_forward_hook(
+        lambda _, given, __: rows.append(given[0])
+    )
+    logits = prior(tokens, condition)
+    group = Group(prior.entries(tokens[:, :-1], condition))
+    torch.testing.assert_close(logits, prior.read([group], only_last=False).unflatten(0, (3, 12))[:, 3:])
+    assert [len(each) for each in rows] == [3 * 9, 3 * 12]
 
 
 def test_log_probability_is_the_sum_worked_out_by_hand():
