@@ -17,12 +17,12 @@ from timing import compare, parse_arguments, peak_memory_row, print_peak_memory,
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.engine import Engine
 from vqgan.training.losses import adaptive_weight, discriminator_loss
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import (
-    DiscriminatorConfig,
     PerceptualConfig,
     TokenizerTask,
     TokenizerTaskConfig,

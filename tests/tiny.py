@@ -14,12 +14,13 @@ from vqgan.data import IdxConfig
 from vqgan.prior import PriorConfig, PriorShape
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.classifier_task import ClassifierTaskConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorTaskConfig
 from vqgan.training.run import ClassifierRun, DataConfig, PriorRun, TokenizerRun
 from vqgan.training.task import LoopConfig
-from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTaskConfig
+from vqgan.training.tokenizer_task import TokenizerTaskConfig
 from vqgan.types import Batch
 
 CODES, SIDE = 16, 8

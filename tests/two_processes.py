@@ -26,6 +26,7 @@ from vqgan.errors import VqganError
 from vqgan.prior import PriorShape
 from vqgan.runs import train
 from vqgan.training import loop, observer
+from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.loop import Loop
 from vqgan.training.run import PriorRun, TokenizerRun
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
@@ -35,9 +36,16 @@ PLAIN = {"steps": 3, "batch_size": 8, "accumulate": 2, "evaluate_every": 2, "sav
 
 
 def tokenizer_run(source) -> TokenizerRun:
-    """Without what depends on the share of a process: batch statistics, the adaptive weight, re-seeding."""
+    """Without what depends on the share of a process: batch statistics, the adaptive weight, re-seeding.
+
+    The codes are running means, and a discriminator with all that steadies one learns, but is not felt.
+    """
     run = tiny.tokenizer_run(source, **PLAIN)
-    task = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, pixels="l1+l2", hard_share=0.1)
+    terms = {"loss": "relativistic", "norm": "spectral", "r1": 0.5, "r2": 0.5, "lecam": 0.1}
+    sizes = {"start": 100, "discriminator_start": 0, "base_channels": 4, "num_layers": 1}
+    discriminator = DiscriminatorConfig(**terms, **sizes)
+    how = {"pixels": "l1+l2", "hard_share": 0.1, "codebook_decay": 0.9, "discriminator": discriminator}
+    task = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, **how)
     return TokenizerRun(tokenizer=run.tokenizer, task=task, data=run.data, training=run.training)
 
 

@@ -5,10 +5,11 @@ from torch.testing import assert_close
 
 from parity import original
 from vqgan.checkpoints.key_maps import DISCRIMINATOR, TOKENIZER
+from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.engine import Engine
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.task import LoopConfig
-from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTask, TokenizerTaskConfig
+from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 from vqgan.types import Batch
 
 PREFIX = "loss.discriminator."

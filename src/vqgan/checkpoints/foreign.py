@@ -309,7 +309,7 @@ def training_networks(foreign: Foreign) -> dict[str, tuple[dict[str, Any], nn.Mo
     return networks
 
 
-def _discriminator_arguments(state: Mapping[str, Tensor], file: Path) -> dict[str, int]:
+def _discriminator_arguments(state: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
     first = state.get("main.0.weight")
     halvings = sum(tensor.ndim == 4 for tensor in state.values()) - 2
     if first is None or first.ndim != 4 or halvings < 1 or min(first.shape) < 1:

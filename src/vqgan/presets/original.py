@@ -24,11 +24,12 @@ from vqgan.conditioning import ClassLabelConfig
 from vqgan.config import Config, Count, merge, value_at
 from vqgan.errors import CheckpointError, ConfigError, closest, printable
 from vqgan.tokenizer import TokenizerConfig
+from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorTaskConfig
 from vqgan.training.run import DataConfig, PriorRun, Run, TokenizerRun
 from vqgan.training.task import LoopConfig
-from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig, TokenizerTaskConfig
+from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
 

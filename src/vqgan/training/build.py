@@ -16,36 +16,26 @@ from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.checkpoints.tensors import below
 from vqgan.classifier import Classifier, ClassifierConfig
-from vqgan.conditioning import (
-    ClassLabelConfig,
-    ConditionerConfig,
-    SingleConfig,
-    build_conditioner,
-    joined,
-    parts_of,
-)
 from vqgan.config import to_mapping
 from vqgan.data.label_names import read_label_names
 from vqgan.data.source import Source
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork, check_fits
-from vqgan.prior import PriorConfig
-from vqgan.synthesizer import Synthesizer, SynthesizerConfig
+from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, receptive_field
+from vqgan.training.adversary import RECOVERY_STEPS
 from vqgan.training.classifier_task import ClassifierTask
 from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.conditions import check_conditions, take_tokenizers
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import ClassifierRun, PriorRun, Run, TokenizerRun, differences, read_run
+from vqgan.training.started import started_synthesizer, synthesizer_config, with_classes
 from vqgan.training.task import Task
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
-
-_Names = Mapping[str, tuple[str, ...]]
-"""Names of the classes that the data has, for each condition that is a class."""
 
 
 def build_task(
@@ -90,7 +80,8 @@ def build_tokenizer_task(
     if tokenizer.config != run.tokenizer:
         logger.info("the model is that of `%s`, not that of the run's configuration", file)
     tokenizer.config = _with_names(run.task, tokenizer.config)
-    task_config = _with_perceptual_path(run.task, file)
+    stored = _stored_discriminator(file) if file is not None and run.task.discriminator is not None else {}
+    task_config = _with_perceptual_path(_with_recovery(run, file, stored), file)
     run = msgspec.structs.replace(run, tokenizer=tokenizer.config, task=task_config)
     tokenizer.grid_size(run.data.image_size)  # images that do not fit are refused before anything is written
     task = TokenizerTask(
@@ -99,7 +90,7 @@ def build_tokenizer_task(
         loop=run.training,
         engine=engine,
         seed=seed,
-        discriminator=_discriminator(run, engine, file),
+        discriminator=_discriminator(run, engine, stored, file),
         perceptual=_perceptual(run, engine),
     )
     return run, task
@@ -114,7 +105,23 @@ def _with_names(task: TokenizerTaskConfig, config: TokenizerConfig) -> Tokenizer
     return msgspec.structs.replace(config, label_names=names)
 
 
-def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> PatchDiscriminator | None:
+def _with_recovery(
+    run: TokenizerRun, file: Path | None, stored: Mapping[str, torch.Tensor]
+) -> TokenizerTaskConfig:
+    """The task, whose discriminator is trained alone first where it starts from a file without one."""
+    config = run.task.discriminator
+    if file is None or stored or config is None or config.recover_steps is not None:
+        return run.task
+    steps = min(RECOVERY_STEPS, run.training.steps // 4)
+    message = "`%s` holds no discriminator: a new one is trained alone first, for at most %d steps, then both"
+    logger.info(message, file, steps)
+    recovering = {"start": 0, "discriminator_start": None, "recover_steps": steps}
+    return msgspec.structs.replace(run.task, discriminator=msgspec.structs.replace(config, **recovering))
+
+
+def _discriminator(
+    run: TokenizerRun, engine: Engine, stored: Mapping[str, torch.Tensor], file: Path | None
+) -> PatchDiscriminator | None:
     config = run.task.discriminator
     if config is None:
         return None
@@ -123,6 +130,7 @@ def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> Patc
         image_channels=run.tokenizer.image_channels,
         base_channels=config.base_channels,
         num_layers=config.num_layers,
+        norm=config.norm,
     )
     require(
         min(height, width) >= network.min_side,
@@ -130,7 +138,6 @@ def _discriminator(run: TokenizerRun, engine: Engine, file: Path | None) -> Patc
         f"`num_layers` = {config.num_layers}",
         hint="lower `task.discriminator.num_layers`",
     )
-    stored = _stored_discriminator(file) if file is not None else {}
     if stored:
         wanted, what = shapes_of(network.state_dict()), "discriminator of `task.discriminator`"
         check_keys(wanted, shapes_of(stored), where=f"the one of `{file}`", what=what)
@@ -210,7 +217,8 @@ def build_prior_task(
     if file is not None:
         what = "a prior that starts from a file brings its tokenizer along"
         require(tokenizer is None, what, hint="omit `tokenizer=`")
-        synthesizer = _started_synthesizer(run, file, names)
+        own = condition_tokenizers or {}
+        synthesizer = started_synthesizer(run, file, names=names, images=images, seed=seed, tokenizers=own)
     elif tokenizer is None:
         raise ConfigError("a prior is trained on a tokenizer's codes", hint='give `tokenizer="FILE|RUN"`')
     else:
@@ -222,7 +230,7 @@ def build_prior_task(
         )
         _warn_of_other_size(run, find_file(Path(tokenizer)))
         found = completed(run, codes, images, seed)
-        named = msgspec.structs.replace(run, conditioner=_with_classes(found, names))
+        named = msgspec.structs.replace(run, conditioner=with_classes(found, names))
         synthesizer = Synthesizer(synthesizer_config(named, codes))
         synthesizer.tokenizer.load_state_dict(codes.state_dict(), strict=True)
         take_tokenizers(synthesizer.conditioner, condition_tokenizers or {})
@@ -298,92 +306,3 @@ def _check_context(context: int, tokenizer: Tokenizer) -> None:
         logger.info(
             "crops come with %d pixels of context; the tokenizer's convolutions see %d", context, reach
         )
-
-
-def _started_synthesizer(run: PriorRun, file: Path, names: _Names) -> Synthesizer:
-    """The model of a file with the run's dropout, which has no weights; refused if it does not fit the run."""
-    model, header = read_model(file)
-    if not isinstance(model, Synthesizer):
-        raise CheckpointError(
-            f"`{file}` holds a {header.kind}, expected a prior", hint="give a prior's file or run"
-        )
-    kind, wanted = (
-        ", ".join(str(part.__struct_config__.tag) for part in parts_of(each.conditioner))
-        for each in (model.config, run)
-    )
-    require(
-        kind == wanted,
-        f"the prior of `{file}` is steered by `{kind}`, the run's by `{wanted}`",
-        hint=f'set `conditioner.kind` to that of the file, or train a new prior with `tokenizer="{file}"`',
-    )
-    require(
-        run.task.condition_dropout == 0 or model.config.has_null_tokens,
-        f"`task.condition_dropout` is {run.task.condition_dropout}, but the prior of `{file}` has no null tokens",
-        hint=f'set it to 0, or train a new prior with `tokenizer="{file}"`',
-    )
-    config = msgspec.structs.replace(
-        model.config, prior=msgspec.structs.replace(model.config.prior, dropout=run.prior.dropout)
-    )
-    synthesizer = Synthesizer(config)
-    synthesizer.load_state_dict(model.state_dict(), strict=True)
-    grid = synthesizer.tokenizer.grid_size(run.data.image_size)
-    require(
-        grid == config.window,
-        f"images of {run.data.image_size} have a token grid of {grid}, the prior reads {config.window}",
-        hint="set `data.image_size` to the size that the prior was trained on",
-    )
-    named = _with_classes(config.conditioner, names)
-    if named.vocabulary_size != config.conditioner.vocabulary_size:
-        raise DataError(
-            f"the images have {named.vocabulary_size} classes, the prior {config.conditioner.vocabulary_size}",
-            hint="give images of the classes that it was trained on",
-        )
-    return synthesizer
-
-
-def _with_classes(config: ConditionerConfig, names: _Names) -> ConditionerConfig:
-    """The conditioner with the classes of the data, if it has any; refused if these are others than its own."""
-    return joined([_class_label(each, names) for each in parts_of(config)])
-
-
-def _class_label(config: SingleConfig, found: _Names) -> SingleConfig:
-    if not isinstance(config, ClassLabelConfig):
-        return config
-    names, name = found.get(config.name, ()), config.name
-    if not names:
-        raise DataError(
-            f"the condition is a {name}, but the images have none",
-            hint="put the images of each class into a sub-folder"
-            if name == "class"
-            else "give frames of games",
-        )
-    if config.class_names and config.class_names != names:
-        raise DataError(
-            f"the images have the classes {_shown(names)}, the prior's are {_shown(config.class_names)}",
-            hint="give images of these classes, in folders of these names",
-        )
-    return msgspec.structs.replace(config, num_classes=len(names), class_names=names)
-
-
-def _shown(names: tuple[str, ...]) -> str:
-    return ", ".join(f"`{name}`" for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
-
-
-def synthesizer_config(run: PriorRun, tokenizer: Tokenizer) -> SynthesizerConfig:
-    """The complete configuration of the model that a prior's run trains on this tokenizer."""
-    window = tokenizer.grid_size(run.data.image_size)
-    conditioner = build_conditioner(run.conditioner, tokenizer).config
-    null_tokens = len(parts_of(run.conditioner)) if run.task.condition_dropout else 0
-    prior = PriorConfig(
-        codebook_size=tokenizer.codebook_size,
-        condition_size=conditioner.vocabulary_size + null_tokens,
-        context_length=conditioner.num_tokens(window) + window[0] * window[1] - 1,
-        **msgspec.structs.asdict(run.prior),
-    )
-    return SynthesizerConfig(
-        tokenizer=tokenizer.config,
-        conditioner=run.conditioner,
-        prior=prior,
-        window=window,
-        token_order=run.token_order,
-    )

@@ -45,7 +45,8 @@ def conditioned(
         run: A prior's run; what its conditioner needs and no path is given for comes from its data set.
         tokenizers: Those of conditions that are maps, by name; others share the images' own.
         tokenizer: The images' own: a file or a run.
-        start_from: What the prior begins with, if it does not begin anew; it brings its conditioner along.
+        start_from: What the prior begins with, if it does not begin anew; it brings its conditioner along, unless there
+            are others beside the images.
 
     Raises:
         ConfigError: If a tokenizer is given for no condition, or does not fit the images' own.
@@ -62,14 +63,14 @@ def conditioned(
     if path is None:
         raise ConfigError("a prior is trained on a tokenizer's codes", hint='give `tokenizer="FILE|RUN"`')
     model = find_header(Path(path))[-1]
-    if start_from is not None:
+    own = parts_of(model.config.conditioner) if isinstance(model, Synthesizer) else ()
+    if start_from is not None and paths.keys() <= {part.name for part in own}:
         require(
             not tokenizers,
             "a prior that starts from a file brings its conditions' tokenizers along",
             hint="omit `condition_tokenizers=`",
         )
-        own = model.config.conditioner if isinstance(model, Synthesizer) else run.conditioner
-        return msgspec.structs.replace(run, conditioner=own)
+        return msgspec.structs.replace(run, conditioner=joined(own))
     first = tokenizer_of(model, path)
     parts: list[SingleConfig] = [
         each for each in parts_of(run.conditioner) if not isinstance(each, UnconditionalConfig)

@@ -18,7 +18,7 @@ PatchLogits = Float[Tensor, "b 1 i j"]
 
 PixelLoss = Literal["l1", "l2", "l1+l2"]
 LabelLoss = Literal["cross_entropy", "binary"]
-AdversarialLoss = Literal["hinge", "vanilla"]
+AdversarialLoss = Literal["hinge", "vanilla", "relativistic"]
 
 _ERRORS: dict[PixelLoss, Callable[[Tensor], Tensor]] = {
     "l1": torch.abs,
@@ -71,15 +71,29 @@ def discriminator_loss(real: PatchLogits, fake: PatchLogits, *, kind: Adversaria
     """What the discriminator minimizes, from its logits for real images and for reconstructions.
 
     ``hinge`` stops pushing once a logit is beyond 1 on the right side; ``vanilla`` is the cross-entropy
-    (Goodfellow et al. 2014).
+    (Goodfellow et al. 2014); ``relativistic`` is that of the difference of the logits for an image and for its own
+    reconstruction (RpGAN, Jolicoeur-Martineau 2019).
     """
     match kind:
         case "hinge":
             return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
         case "vanilla":
             return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+        case "relativistic":
+            return F.softplus(fake - real).mean()
         case _:
             assert_never(kind)
+
+
+def lecam_loss(real: PatchLogits, fake: PatchLogits, real_anchor: Scalar, fake_anchor: Scalar) -> Scalar:
+    """Keeps logits from running away from the other side's recent mean (LeCam, eq. 3, Tseng et al. 2021).
+
+    Example:
+        >>> logit = torch.ones(1, 1, 1, 1)
+        >>> lecam_loss(2 * logit, -logit, torch.tensor(1.0), torch.tensor(-1.0)).item()
+        13.0
+    """
+    return F.relu(real - fake_anchor).square().mean() + F.relu(real_anchor - fake).square().mean()
 
 
 def adaptive_weight(
@@ -111,15 +125,15 @@ def generator_objective(
     auxiliary: Scalar,
     last_weight: Tensor | None,
     discriminator: Callable[[Images], PatchLogits] | None = None,
+    adversarial_loss: Callable[[PatchLogits], Scalar] = lambda fake: -fake.mean(),
     scale: float = 1.0,
 ) -> tuple[Scalar, dict[str, Scalar], PatchLogits | None]:
     """The generator's loss: reconstruction + quantizer + adaptively weighted adversarial loss.
 
-    Every expensive network is passed through once. Written down directly, this loss passes back through the
-    perceptual network and the discriminator twice each: once for the norm at the last weight, once for the
-    training. But both losses depend on the tokenizer only through the reconstruction. So their gradients are
-    taken *at the image*, the norms come from pushing these through only the last convolution, and one
-    backward pass from the image does the rest.
+    Every expensive network is passed through once. Written down directly, this loss passes back through the perceptual
+    network and the discriminator twice each: once for the norm at the last weight, once for the training. But both
+    losses depend on the tokenizer only through the reconstruction. So their gradients are taken *at the image*, the
+    norms come from pushing these through only the last convolution, and one backward pass from the image does the rest.
 
     Args:
         images: The reconstruction, with its graph.
@@ -127,6 +141,7 @@ def generator_objective(
         auxiliary: The quantizer's loss, with its graph; added unweighted.
         last_weight: Weight of the convolution that gave ``images``; only a discriminator needs it.
         discriminator: None while the tokenizer is not trained against it: then no time is spent on it.
+        adversarial_loss: Of its logits.
         scale: Multiplies the adaptive weight.
 
     Returns:
@@ -147,7 +162,7 @@ def generator_objective(
     if discriminator is not None:
         assert last_weight is not None, "the two losses are balanced there"
         fake = discriminator(leaf)
-        adversarial = -fake.mean()
+        adversarial = adversarial_loss(fake)
         (pull,) = torch.autograd.grad(adversarial, leaf, retain_graph=True)
         weight = adaptive_weight(
             _at_last_weight(images, last_weight, gradient),

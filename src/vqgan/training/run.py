@@ -165,6 +165,13 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
             "without `tokenizer.autoencoder` there is nothing that a discriminator or a perceptual loss could improve",
             hint="set `task.discriminator=null` and `task.perceptual=null`",
         )
+        for name, off in (("trained", "all"), ("codebook_decay", None)):
+            require(
+                has_layers or getattr(task, name) == off,
+                f"`task.{name}` is {getattr(task, name)}, but without `tokenizer.autoencoder` the codebook "
+                "that follows its gradient is all there is",
+                hint=f"set `task.{name}={'null' if off is None else off}`",
+            )
         labels = self.tokenizer.image_channels
         have = (
             f"{labels} channels, expected one for each of 2 to {MAX_LABELS} labels"
@@ -285,7 +292,15 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
 
 
 def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[str]) -> None:
-    """Raises ConfigError, with both values, if an override sets a size that differs in the file to start from."""
+    """Raises ConfigError, with both values, if an override sets a size that differs in the file to start from.
+
+    Or if nothing is given to start from, but only a decoder is to be trained.
+    """
+    require(
+        start_from is not None or not isinstance(run, TokenizerRun) or run.task.trained == "all",
+        "`task.trained` is `decoder`, but there is no encoder whose codes it could learn",
+        hint="give a trained tokenizer with `start_from=`",
+    )
     if start_from is None or not overrides or isinstance(run, ClassifierRun):
         return
     model = find_header(Path(start_from))[-1]

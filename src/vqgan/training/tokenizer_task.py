@@ -1,47 +1,34 @@
 """Training of the first stage: reconstruct images through the codebook, against a discriminator."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from vqgan.checkpoints.run_folder import RunFolder, Stage
-from vqgan.config import Config, Count, Natural, Positive, Probability, Share, Weight
-from vqgan.errors import require
+from vqgan.config import Config, Count, Positive, Probability, Share, Weight
+from vqgan.errors import ConfigError, require
 from vqgan.evaluation.labels import LabelAgreement
-from vqgan.evaluation.psnr import psnr
+from vqgan.evaluation.psnr import detail_energy, psnr
 from vqgan.images import in_colours, one_hot, to_uint8
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
-from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizer import Reconstruction, Tokenizer
 from vqgan.tokenizer.autoencoder import Decoder
-from vqgan.tokenizer.quantizers.base import NO_RESEEDING, codebook_usage
-from vqgan.tokenizer.quantizers.vector import spread
+from vqgan.tokenizer.quantizers.base import NO_RESEEDING, Quantized, codebook_usage
+from vqgan.tokenizer.quantizers.vector import VectorQuantizer, spread
+from vqgan.training.adversary import Adversary, DiscriminatorConfig
+from vqgan.training.codebook import CODEBOOK, USAGE_STEPS, MovingCodes, count_codes
 from vqgan.training.engine import Engine
-from vqgan.training.losses import (
-    AdversarialLoss,
-    LabelLoss,
-    PatchLogits,
-    PixelLoss,
-    Scalar,
-    discriminator_loss,
-    generator_objective,
-    pixel_loss,
-)
+from vqgan.training.losses import LabelLoss, PixelLoss, Scalar, generator_objective, pixel_loss
 from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
 from vqgan.training.perturbation import PerturbationConfig, perturbation
 from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, Indices, Latents, OnProgress
-
-CODEBOOK = "quantizer.codebook.weight"
-"""The parameter whose rows are re-seeded."""
-
-USAGE_STEPS = 100
-"""The logged usage is the share of codes that occurred within this number of steps."""
 
 
 class PerceptualConfig(Config, frozen=True):
@@ -54,44 +41,6 @@ class PerceptualConfig(Config, frozen=True):
 
     weight: Positive = 1.0
     weights: str = ""
-
-
-class DiscriminatorConfig(Config, frozen=True):
-    """The discriminator and its part in the loss.
-
-    Attributes:
-        loss: ``"hinge"`` or ``"vanilla"``.
-        weight: Multiplies the adaptive weight.
-        start: Step from which the tokenizer is trained against the discriminator.
-        discriminator_start: Step from which the discriminator is trained; by default ``start``.
-        base_channels: Width of its first convolution.
-        num_layers: Its halvings of the resolution.
-        learning_rate_share: Its learning rate as a share of the tokenizer's.
-        reconstruction: ``"same"``: the discriminator sees the reconstruction of the tokenizer's forward pass.
-            ``"updated"``: it sees that of the updated tokenizer, one more forward pass, as published models were
-            trained.
-    """
-
-    loss: AdversarialLoss = "hinge"
-    weight: Positive = 0.8
-    start: Natural = 0
-    discriminator_start: int | None = None
-    base_channels: Count = 64
-    num_layers: Count = 3
-    learning_rate_share: Positive = 1.0
-    reconstruction: Literal["same", "updated"] = "same"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        first = self.discriminator_start
-        require(
-            first is None or 0 <= first <= self.start,
-            f"`discriminator_start` is {first}, expected 0 to `start` = {self.start}",
-        )
-
-    def is_trained(self, step: int) -> bool:
-        """Whether the discriminator learns in this step."""
-        return step >= (self.start if self.discriminator_start is None else self.discriminator_start)
 
 
 class TokenizerTaskConfig(Config, frozen=True):
@@ -107,6 +56,9 @@ class TokenizerTaskConfig(Config, frozen=True):
         perceptual: The perceptual loss, or none.
         discriminator: The discriminator, or none.
         perturbation: Codes that are replaced by near ones before they are decoded, or none.
+        trained: ``"decoder"`` leaves encoder and codebook as they are, so that codes keep their meaning.
+        codebook_decay: Codes are running means, with this decay in a step, of the latents that choose them (0.99), in
+            place of following the gradient; or none. For quantizers of kind ``vector``.
         reseed_after: Steps after which an unused code is replaced by a latent of the batch, or never.
         reseed_until: Share of the run after which no code is replaced any more, so that the last ones settle.
         label_names: A file that names the labels, see :func:`~vqgan.data.label_names.read_label_names`; empty: they
@@ -121,6 +73,8 @@ class TokenizerTaskConfig(Config, frozen=True):
     perceptual: PerceptualConfig | None = None
     discriminator: DiscriminatorConfig | None = None
     perturbation: PerturbationConfig | None = None
+    trained: Literal["all", "decoder"] = "all"
+    codebook_decay: Probability | None = None
     reseed_after: Count | None = None
     reseed_until: Share = 0.8
     label_names: str = ""
@@ -132,6 +86,12 @@ class TokenizerTaskConfig(Config, frozen=True):
                 not self.is_of_labels or getattr(self, name) == off,
                 f"`pixels` is `{self.pixels}`, a loss of label maps, but there is a `{name}`, which compares pictures",
                 hint=f"set `task.{name}={'null' if off is None else 0}`",
+            )
+        for name in ("reseed_after", "codebook_decay"):
+            require(
+                self.trained == "all" or getattr(self, name) is None,
+                f"`trained` is `decoder`, but `{name}` = {getattr(self, name)} changes the codebook",
+                hint=f"set `task.{name}=null`",
             )
         require(
             self.is_of_labels or not self.label_names,
@@ -178,6 +138,17 @@ class TokenizerTask:
         )
         if (discriminator is None) != (config.discriminator is None):
             raise ValueError("a discriminator is needed exactly when the configuration has one")
+        quantizer, self.moving_codes = tokenizer.quantizer, None
+        if config.codebook_decay is not None:
+            what = f"`codebook_decay` is {config.codebook_decay}, but this quantizer has no codes that could be means"
+            hint = "set `task.codebook_decay=null`"
+            if not (isinstance(quantizer, VectorQuantizer) and quantizer.can_reseed):
+                raise ConfigError(what, hint=hint)
+            self.moving_codes = MovingCodes(quantizer, decay=config.codebook_decay, engine=engine)
+        is_frozen = config.trained == "decoder"
+        self._frozen = (tokenizer.encoder, tokenizer.to_codebook, quantizer) if is_frozen else ()
+        for part in self._frozen:
+            part.requires_grad_(False)
         self.tokenizer = tokenizer.train()
         self.num_labels = tokenizer.image_channels if config.is_of_labels else 0
         self.image_channels = 1 if self.num_labels else tokenizer.image_channels
@@ -186,16 +157,20 @@ class TokenizerTask:
         self.engine = engine
         self.seed = seed
         self.perceptual = perceptual
-        modules: dict[str, torch.nn.Module] = {"tokenizer": self.tokenizer}
-        if discriminator is not None:
-            modules["discriminator"] = discriminator.train()
+        modules: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
+        self.adversary = None
+        if discriminator is not None and config.discriminator is not None:
+            modules["discriminator"] = discriminator
+            self.adversary = Adversary(discriminator, config.discriminator, engine)
+        parts = (self.adversary, self.moving_codes)
+        memory = {name: tensor for part in parts if part for name, tensor in part.memory.items()}
         unused = torch.zeros(tokenizer.codebook_size, dtype=torch.int64, device=engine.device)
         self.state = TrainingState(
             modules,
             config.optimizer,
             engine,
             ema_decay=loop.ema_decay,
-            counters={"unused": unused, "unseen": torch.full_like(unused, USAGE_STEPS)},
+            counters={"unused": unused, "unseen": torch.full_like(unused, USAGE_STEPS), **memory},
         )
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
@@ -205,27 +180,50 @@ class TokenizerTask:
             The terms of the losses, the adaptive weight, codebook usage and perplexity, gradient norms.
         """
         self.state.zero_grad()
+        rate = learning_rate(self.config.optimizer, step, self.loop.steps)
+        if self.adversary is not None and self.adversary.is_alone(step):
+            return self._discriminator_step(self.adversary, batches, step, rate)
         if step == 0 and self.tokenizer.config.autoencoder is None:
             self._choose_colours(torch.cat([batch.images for batch in batches]))
         passes = [self._generator_pass(batch, step, len(batches)) for batch in batches]
-        rate = learning_rate(self.config.optimizer, step, self.loop.steps)
         measured = {"gradient_norm": self.state.apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
-        discriminator = self.config.discriminator
-        if discriminator is not None and discriminator.is_trained(step):
-            if discriminator.reconstruction == "updated":
-                for batch, (terms, _, _) in zip(batches, passes, strict=True):
-                    with torch.no_grad(), self.engine.autocast():
-                        fake = self.tokenizer(batch.images).images
-                    terms |= self._discriminator_pass(discriminator, batch.images, fake, None, len(batches))
-            measured["discriminator_gradient_norm"] = self.state.apply(
-                "discriminator", rate * discriminator.learning_rate_share
-            )
+        judged = [terms for terms, _, _ in passes]
+        if self.adversary is not None and self.adversary.config.is_trained(step):
+            if self.adversary.config.reconstruction == "updated":
+                for batch, terms in zip(batches, judged, strict=True):
+                    terms |= self._judgement(self.adversary, batch.images, len(batches))
+            measured |= self._apply_judgement(self.adversary, judged, step, rate)
         self.state.update_averages(step)
-        all_terms, indices, latents = zip(*passes, strict=True)
+        _, indices, latents = zip(*passes, strict=True)
         measured |= self._count_codes(torch.cat(indices), torch.cat(latents), step)
-        return {
-            name: torch.stack([terms[name] for terms in all_terms]).mean() for name in all_terms[0]
-        } | measured
+        return _means(judged) | measured
+
+    def _discriminator_step(
+        self, adversary: Adversary, batches: Sequence[Batch], step: int, rate: float
+    ) -> Mapping[str, Tensor]:
+        """A step of the discriminator alone."""
+        judged = [self._judgement(adversary, batch.images, len(batches)) for batch in batches]
+        measured = self._apply_judgement(adversary, judged, step, rate)
+        return _means(judged) | measured | {"learning_rate": torch.tensor(rate)}
+
+    def _judgement(self, adversary: Adversary, images: Images, parts: int) -> dict[str, Tensor]:
+        """The discriminator's gradients of one micro-batch, from a forward pass of the tokenizer of its own."""
+        with torch.no_grad(), self.engine.autocast():
+            fake = self._reconstruct(images).images
+        return adversary.add_gradients(images, fake, None, parts)
+
+    def _apply_judgement(
+        self, adversary: Adversary, judged: list[dict[str, Tensor]], step: int, rate: float
+    ) -> dict[str, Tensor]:
+        norm = self.state.apply("discriminator", rate * adversary.config.learning_rate_share)
+        return {"discriminator_gradient_norm": norm, **adversary.settle(step, judged)}
+
+    def _reconstruct(
+        self, images: Images, added: Callable[[Quantized], Latents] | None = None
+    ) -> Reconstruction:
+        for part in self._frozen:
+            part.eval()
+        return self.tokenizer(images, added)
 
     def _seen(self, images: Images) -> Float[Tensor, "b _ H W"]:
         """The images as the tokenizer takes them: label maps with a channel for each label."""
@@ -250,8 +248,8 @@ class TokenizerTask:
         Returns:
             Scalars to log, the codes, and the latents that they stand for.
         """
-        config, decoder, images = self.config.discriminator, self.tokenizer.decoder, self._seen(batch.images)
-        added = None
+        adversary, decoder, images = self.adversary, self.tokenizer.decoder, self._seen(batch.images)
+        added, pull = None, dict[str, Any]()
         if self.config.perturbation is not None:
             vectors = self.tokenizer.quantizer.codebook_vectors()
             added = partial(
@@ -261,48 +259,24 @@ class TokenizerTask:
                 config=self.config.perturbation,
                 seed=self.seed,
             )
+        if adversary is not None and (weight := adversary.weight(step)):
+            loss = partial(adversary.generator_loss, images)
+            pull = {"discriminator": adversary.network, "adversarial_loss": loss, "scale": weight}
         with self.engine.autocast():
-            output = self.tokenizer(images, added)
+            output = self._reconstruct(images, added)
             surrogate, terms, logits = generator_objective(
                 output.images,
                 distance=lambda reconstruction: self._distance(images, reconstruction),
                 auxiliary=self.config.codebook_weight * output.quantized.loss,
                 last_weight=decoder.last_weight if isinstance(decoder, Decoder) else None,
-                discriminator=self.state.modules["discriminator"]
-                if config and step >= config.start
-                else None,
-                scale=config.weight if config else 0.0,
+                **pull,
             )
         (surrogate / parts).backward()
         terms["quantizer_loss"] = output.quantized.loss.detach()
-        if config is not None and config.reconstruction == "same" and config.is_trained(step):
+        if adversary is not None and adversary.learns_from_the_same(step):
             # The logits that the generator's pass gave serve the discriminator too.
-            terms |= self._discriminator_pass(config, images, output.images.detach(), logits, parts)
+            terms |= adversary.add_gradients(images, output.images.detach(), logits, parts)
         return terms, output.quantized.indices, output.latents.detach()
-
-    def _discriminator_pass(
-        self,
-        config: DiscriminatorConfig,
-        images: Images,
-        fake: Images,
-        logits: PatchLogits | None,
-        parts: int,
-    ) -> dict[str, Tensor]:
-        """Adds the discriminator's gradients of one micro-batch; none reach the tokenizer.
-
-        ``logits`` are those for ``fake``, with their graph, where they are known already.
-        """
-        network = self.state.modules["discriminator"]
-        with self.engine.autocast():
-            real = network(images)
-            logits = network(fake) if logits is None else logits
-            loss = discriminator_loss(real, logits, kind=config.loss)
-        (loss / parts).backward(inputs=list(network.parameters()))
-        return {
-            "discriminator_loss": loss.detach(),
-            "logits_real": real.detach().mean(),
-            "logits_fake": logits.detach().mean(),
-        }
 
     def _distance(self, images: Images, reconstruction: Images) -> Scalar:
         config = self.config
@@ -325,9 +299,11 @@ class TokenizerTask:
         """Counts which codes occur, and re-seeds those that were unused for too long."""
         counts = self.engine.sum(torch.bincount(indices.flatten(), minlength=self.tokenizer.codebook_size))
         measured = count_codes(self.state.counters, counts)
-        unused = self.state.counters["unused"]
+        unused, skipped = self.state.counters["unused"], self.state.optimizers["tokenizer"].skipped
+        if self.moving_codes is not None:
+            self.moving_codes.move(latents, indices, counts, skipped)
         ended = step >= self.config.reseed_until * self.loop.steps
-        if self.config.reseed_after is None or ended or bool(self.state.optimizers["tokenizer"].skipped):
+        if self.config.reseed_after is None or ended or bool(skipped):
             return measured  # after a skipped update the latents are NaN too
         dead = unused >= self.config.reseed_after
         if bool(dead.any()):
@@ -340,17 +316,23 @@ class TokenizerTask:
         rows = self.tokenizer.quantizer.reseed(latents, dead, generator)
         codebook = self.tokenizer.get_parameter(CODEBOOK)
         self.engine.broadcast(codebook)
-        self.state.optimizers["tokenizer"].forget_rows(CODEBOOK, rows)
+        if self.moving_codes is None:
+            self.state.optimizers["tokenizer"].forget_rows(CODEBOOK, rows)
+        else:
+            self.moving_codes.reset(rows)
         if self.state.averages:
             self.state.averages[CODEBOOK][rows] = codebook.detach()[rows]
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
-        """PSNR (dB, 8 bits, over all pixels together), usage and perplexity on held-out images.
+        """PSNR (dB, 8 bits, over all pixels together), detail, usage and perplexity on held-out images.
 
-        Of label maps mIoU and accuracy stand in the place of PSNR.
+        ``detail`` is the energy of the finest details of the reconstructions as a share of the images': below 1 where
+        they are blurred, above where a discriminator adds patterns. Of label maps, mIoU and accuracy stand in the place
+        of both.
         """
         error, values, agreement = 0.0, 0, LabelAgreement(self.num_labels)
+        energy = torch.zeros(2, dtype=torch.float64)
         counts = torch.zeros(self.tokenizer.codebook_size, dtype=torch.int64)
         with self.state.averaged(), self.engine.autocast():
             for batch in batches:
@@ -361,12 +343,15 @@ class TokenizerTask:
                 else:
                     ours, theirs = (to_uint8(each.float().cpu()).double() for each in (images, output.images))
                     error += float((ours - theirs).square().sum())
+                    energy += torch.stack([detail_energy(each.movedim(3, 1)) for each in (ours, theirs)])
                 values += images.numel()
                 counts += torch.bincount(output.quantized.indices.flatten().cpu(), minlength=len(counts))
         if not values:
             return {}
         usage, perplexity = codebook_usage(counts)
         numbers = agreement.numbers() if self.num_labels else {"psnr": psnr(error, values)}
+        if energy[0] > 0:
+            numbers["detail"] = float(energy[1] / energy[0])
         return {**numbers, "usage": float(usage), "perplexity": float(perplexity)}
 
     @torch.no_grad()
@@ -383,18 +368,6 @@ class TokenizerTask:
         self.state.export(self.tokenizer, folder.weights("tokenizer"), step)
 
 
-def count_codes(counters: Mapping[str, Tensor], counts: Int[Tensor, " K"]) -> dict[str, Tensor]:
-    """Adds a step to the counters of the codes.
-
-    Args:
-        counters: ``unseen``: steps since each code occurred; ``unused``: steps since it occurred or was
-            re-seeded. They are changed in place.
-        counts: How often each code occurred in the step.
-
-    Returns:
-        ``usage``: the share of codes that occurred within the last steps; ``perplexity``: that of this step.
-    """
-    for counter in counters.values():
-        counter.add_(1).masked_fill_(counts > 0, 0)
-    recent = (counters["unseen"] < USAGE_STEPS).long()
-    return {"usage": codebook_usage(recent)[0], "perplexity": codebook_usage(counts)[1]}
+def _means(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each scalar over the micro-batches."""
+    return {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]}

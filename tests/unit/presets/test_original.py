@@ -14,9 +14,10 @@ from vqgan.errors import ConfigError
 from vqgan.prior import Prior
 from vqgan.runs import resolve
 from vqgan.tokenizer import Tokenizer
+from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.build import synthesizer_config
 from vqgan.training.run import PriorRun, TokenizerRun, run_from_mapping
-from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig
+from vqgan.training.tokenizer_task import PerceptualConfig
 
 SIZES = """\
 double_z: False

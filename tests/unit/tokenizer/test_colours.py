@@ -24,9 +24,10 @@ from vqgan.tokenizer import (
 )
 from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
 from vqgan.tokenizer.quantizers.vector import MAX_SPREAD, nearest, spread
+from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.run import DataConfig, TokenizerRun
-from vqgan.training.tokenizer_task import DiscriminatorConfig, PerceptualConfig, TokenizerTaskConfig
+from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTaskConfig
 
 PALETTE = np.random.Generator(np.random.Philox(5)).integers(0, 256, (12, 3), np.uint8)
 

@@ -7,12 +7,13 @@ import torch
 import tiny
 from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
+from vqgan.conditioning import ClassLabelConfig, EdgesConfig, UnconditionalConfig
 from vqgan.config import to_mapping
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn import perceptual as perceptual_module
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
+from vqgan.prior import LocalSpan
 from vqgan.training.build import build_prior_task, build_tokenizer_task, load_tokenizer
 from vqgan.training.engine import Engine
 from vqgan.training.run import run_from_mapping
@@ -75,7 +76,12 @@ def test_a_run_from_a_file_takes_its_model_and_says_so(engine, file, caplog):
     assert run.tokenizer == tiny.tokenizer_config(normalize=True)
     assert_equal(task.tokenizer, tiny.tokenizer(seed=3, normalize=True).state_dict())
     assert f"the model is that of `{file}`, not that of the run's configuration" in caplog.text
-    assert run.task == tiny.tokenizer_run().task
+    planned = tiny.tokenizer_run().task
+    recovering = {"start": 0, "discriminator_start": None, "recover_steps": 1}
+    discriminator = msgspec.structs.replace(planned.discriminator, **recovering)
+    assert run.task == msgspec.structs.replace(planned, discriminator=discriminator)
+    assert f"`{file}` holds no discriminator: a new one is trained alone first" in caplog.text
+    assert [task.adversary.is_alone(0), tokenizer_task(engine, run)[1].adversary.is_alone(0)] == [True, True]
 
 
 def test_a_discriminator_in_the_file_goes_on(engine, file):
@@ -84,6 +90,7 @@ def test_a_discriminator_in_the_file_goes_on(engine, file):
         tokenizer_task(engine, start_from=file)[1].state.modules["discriminator"],
         patch_discriminator().state_dict(),
     )
+    assert tokenizer_task(engine, start_from=file)[0].task == tiny.tokenizer_run().task
 
 
 def test_a_run_from_a_run_takes_the_discriminator_of_its_newest_step(engine, file):
@@ -165,9 +172,77 @@ def test_a_prior_from_a_file_takes_the_whole_model(engine, prior_file):
     assert_equal(resumed.synthesizer, task.synthesizer.state_dict())
 
 
-def test_a_prior_from_a_file_refuses_other_classes_and_sizes(engine, prior_file):
-    with pytest.raises(DataError, match="the images have 2 classes, the prior 3"):
-        prior_task(engine, names=("a", "b"), start_from=prior_file)
+def saved(path, **changes):
+    """The file of a prior with random weights."""
+    model = tiny.random_synthesizer(replace(tiny.synthesizer_config(), **changes)).float()
+    save_model(model, path)
+    return model
+
+
+def replace(config, *, shape=None, **changes):
+    return msgspec.structs.replace(
+        config, prior=msgspec.structs.replace(config.prior, **(shape or {})), **changes
+    )
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("x", "y", "z"), tuple("abcde")])
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"positions": "rotary"}, {"positions": "rotary", "span": LocalSpan(rows=2, columns=2)}],
+)
+def test_a_class_prior_moves_to_other_classes_and_keeps_all_but_their_vectors(
+    engine, prior_file, names, shape, caplog
+):
+    model = saved(prior_file, shape=shape, conditioner=ClassLabelConfig(num_classes=3, class_names=NAMES))
+    with caplog.at_level(logging.WARNING):
+        run, task = prior_task(engine, names=names, start_from=prior_file)
+    assert (
+        f"was steered by `class_label` of 3 values, this one by `class_label` of {len(names)} values: its"
+        in caplog.text
+    )
+    assert run.conditioner == ClassLabelConfig(num_classes=len(names), class_names=names)
+    stored = model.state_dict()
+    table = "prior.cell_condition.embedding.weight" if "span" in shape else "prior.token_embedding.weight"
+    for name, tensor in task.synthesizer.state_dict().items():
+        if name != table:
+            assert torch.equal(tensor, stored[name]), name
+    vectors, codes = task.synthesizer.get_parameter(table), 0 if "span" in shape else 16
+    assert len(vectors) == codes + len(names)
+    assert torch.equal(vectors[:codes], stored[table][:codes])
+    assert vectors[codes:].std() < 0.1 < stored[table].std()
+    caplog.clear()
+    save_model(task.synthesizer, prior_file)
+    _, resumed = prior_task(engine, run, names=names, start_from=prior_file)  # as a run that goes on does
+    assert_equal(resumed.synthesizer, task.synthesizer.state_dict())
+    assert "anew" not in caplog.text
+
+
+@pytest.mark.parametrize("positions", ["learned", "relative_bias"])
+def test_a_prior_moves_to_another_condition_and_keeps_what_belongs_to_the_image(
+    engine, prior_file, positions, caplog
+):
+    model, wanted = saved(prior_file, shape={"positions": positions}), EdgesConfig()
+    run = dropping(msgspec.structs.replace(tiny.prior_run(), conditioner=wanted))
+    with caplog.at_level(logging.WARNING):
+        run, task = prior_task(engine, run, names=(), start_from=prior_file)
+    config, old = task.synthesizer.config, model.config
+    assert (run.conditioner, config.has_null_tokens) == (wanted, True)
+    assert config.prior.context_length == old.prior.context_length - 1 + wanted.num_tokens((2, 2))
+    new, stored = task.synthesizer.prior, model.prior
+    assert torch.equal(new.token_embedding.weight[:16], stored.token_embedding.weight[:16])
+    assert_equal(new.head, stored.head.state_dict())
+    if positions == "learned":
+        places = [each.transformer.positions[0, -4:] for each in (new, stored)]
+        assert torch.equal(*places)
+        assert not new.transformer.positions[0, :-4].any()
+    else:
+        tables = [each.transformer.blocks[0].attention.bias for each in (new, stored)]
+        offsets = torch.tensor([[[0, 0], [1, 0], [1, -1], [0, 1]]])
+        assert torch.equal(*(table(offsets) for table in tables))
+    task.train_step([tiny.batch(2)], 0)
+
+
+def test_a_prior_from_a_file_refuses_other_sizes(engine, prior_file):
     run = tiny.prior_run()
     large = msgspec.structs.replace(run, data=msgspec.structs.replace(run.data, image_size=(8, 16)))
     with pytest.raises(ConfigError, match=r"have a token grid of \(2, 4\), the prior reads \(2, 2\)"):
@@ -195,12 +270,6 @@ def test_a_prior_from_a_file_has_the_dropout_of_the_run_and_says_whose_sizes_it_
     assert task.prior.config.dropout == recorded.prior.dropout == 0.3
     assert recorded.prior.depth == 1
     assert f"the model is that of `{prior_file}`" in caplog.text
-
-
-def test_a_prior_from_a_file_that_is_steered_otherwise_is_refused(engine, prior_file):
-    run = msgspec.structs.replace(tiny.prior_run(), conditioner=UnconditionalConfig())
-    with pytest.raises(ConfigError, match="is steered by `class_label`, the run's by `unconditional`"):
-        prior_task(engine, run, start_from=prior_file)
 
 
 def test_the_order_of_the_tokens_is_that_of_the_run_and_from_a_file_that_of_the_file(

@@ -13,18 +13,14 @@ from vqgan.errors import ConfigError
 from vqgan.nn import perceptual as perceptual_module
 from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
+from vqgan.tokenizer import Tokenizer
+from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
 from vqgan.tokenizer.quantizers.base import codebook_usage
+from vqgan.training.adversary import DiscriminatorConfig
+from vqgan.training.codebook import CODEBOOK, USAGE_STEPS, count_codes
 from vqgan.training.engine import Engine
 from vqgan.training.losses import generator_objective, pixel_loss
-from vqgan.training.tokenizer_task import (
-    CODEBOOK,
-    USAGE_STEPS,
-    DiscriminatorConfig,
-    PerceptualConfig,
-    TokenizerTask,
-    TokenizerTaskConfig,
-    count_codes,
-)
+from vqgan.training.tokenizer_task import PerceptualConfig, TokenizerTask, TokenizerTaskConfig
 from vqgan.types import Batch
 
 PLAIN = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER)
@@ -43,7 +39,8 @@ def make(engine, config=PLAIN, *, seed=0, precision=torch.float64, perceptual=No
     discriminator = None
     if config.discriminator is not None:
         torch.manual_seed(1)
-        discriminator = PatchDiscriminator(image_channels=1, base_channels=4, num_layers=1).to(precision)
+        sizes = {"image_channels": 1, "base_channels": 4, "num_layers": 1}
+        discriminator = PatchDiscriminator(**sizes, norm=config.discriminator.norm).to(precision)
     return TokenizerTask(
         tokenizer,
         config,
@@ -151,11 +148,11 @@ def test_the_discriminator_sees_the_reconstruction_of_the_tokenizer_before_or_af
 ):
     task, data = make(engine, with_discriminator(reconstruction=reconstruction)), batch()
     seen = []
-    real = task._discriminator_pass
+    real = task.adversary.add_gradients
     monkeypatch.setattr(
-        task,
-        "_discriminator_pass",
-        lambda config, images, fake, *rest: seen.append(fake) or real(config, images, fake, *rest),
+        task.adversary,
+        "add_gradients",
+        lambda images, fake, *rest: seen.append(fake) or real(images, fake, *rest),
     )
     forwards = []
     task.tokenizer.register_forward_hook(lambda *arguments: forwards.append(1))
@@ -196,6 +193,60 @@ def test_the_perceptual_distance_is_added_with_its_weight(engine, monkeypatch):
     distance = network(data.images, copy.deepcopy(task.tokenizer)(data.images).images).mean().detach()
     assert distance > 0
     assert_close(task.train_step([data], 0)["reconstruction_loss"], plain + 0.25 * distance, **EXACT)
+
+
+def test_detail_is_the_share_of_the_finest_energy_that_is_left(engine):
+    task, data = make(engine), batch(2)
+    levels = [
+        ((images.clamp(-1, 1) + 1) * 127.5).round()
+        for images in (data.images, task.tokenizer(data.images).images.detach())
+    ]
+    energies = [
+        sum(((a[..., 2:] - 2 * a[..., 1:-1] + a[..., :-2]) ** 2).sum() for a in (each, each.mT))
+        for each in levels
+    ]
+    assert task.evaluate([data])["detail"] == pytest.approx(float(energies[1] / energies[0]), rel=1e-3)
+    flat = Batch(torch.zeros_like(data.images), data.condition, data.sample)
+    assert "detail" not in task.evaluate([flat])
+
+
+@pytest.mark.parametrize("quantizer", [{}, {"gradient": "rotation"}, {"kind": "gumbel"}])
+def test_where_only_the_decoder_is_trained_codes_stay_bit_for_bit(engine, quantizer):
+    data = batch()
+    config = msgspec.structs.replace(with_discriminator(), trained="decoder")
+    tokenizer = tiny.tokenizer_config()
+    if quantizer.pop("kind", None):
+        tokenizer = msgspec.structs.replace(
+            tokenizer, quantizer=GumbelQuantizerConfig(codebook_size=16, codebook_dim=4)
+        )
+    else:
+        tokenizer = tiny.tokenizer_config(**quantizer)
+    torch.manual_seed(0)
+    network = PatchDiscriminator(image_channels=1, base_channels=4, num_layers=1).double()
+    task = TokenizerTask(
+        Tokenizer(tokenizer).double(),
+        config,
+        loop=tiny.loop(ema_decay=0.9),
+        engine=engine,
+        seed=0,
+        discriminator=network,
+    )
+    before = weights(task.tokenizer)
+    codes = copy.deepcopy(task.tokenizer).eval().encode(data.images)
+    for step in range(3):
+        assert task.train_step([data], step)["adaptive_weight"] > 0
+    moved = changed(task.tokenizer, before)
+    assert moved == {name for name in before if name.startswith(("decoder.", "from_codebook."))}
+    for name, average in task.state.averages.items():
+        assert torch.equal(average, before[name]) == (name not in moved)
+    assert torch.equal(task.tokenizer.eval().encode(data.images), codes)
+
+
+def test_what_changes_a_codebook_is_refused_where_only_the_decoder_is_trained():
+    for name, value in (("reseed_after", 5), ("codebook_decay", 0.9)):
+        with pytest.raises(ConfigError, match=f"but `{name}` = {value} changes the codebook") as caught:
+            TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, trained="decoder", **{name: value})
+        assert caught.value.hint == f"set `task.{name}=null`"
 
 
 def make_one_code_dead(task):
