@@ -188,17 +188,14 @@ def test_what_people_write_by_mistake_is_explained(messages, line):
         assert part in messages[line]
 
 
-def test_what_people_write_works(tmp_path):
-    run(RIGHT, tmp_path)
-
-
 def test_both_directions_are_traced_whole(tmp_path):
     run(TRACED, tmp_path)
 
 
-def test_using_a_model_imports_no_compiler(tmp_path):
+def test_what_people_write_works_and_imports_no_compiler(tmp_path):
     run(
-        """
+        RIGHT
+        + """
 model = tiny.synthesizer()
 vqgan.save_model(model, "model.safetensors")
 vqgan.save_model(tiny.tokenizer(normalize=True), "normal.safetensors")

@@ -76,7 +76,7 @@ def test_the_finest_level_is_the_picture_and_each_other_one_the_mean_of_2x2(
             assert coarse[row, column].tolist() == np.rint(square.mean(axis=(0, 1))).tolist()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), cuts=st.lists(st.integers(0, 40), max_size=6))
 def test_the_files_do_not_depend_on_the_bands(height, width, cuts, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(tile_pyramid, "TILE", 8)

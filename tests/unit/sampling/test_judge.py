@@ -1,15 +1,11 @@
 """Of many images, those that a judge likes best are kept."""
 
-import numpy as np
 import pytest
 import torch
 
 import tiny
 import vqgan
-from vqgan.data import open_source, parse_source
 from vqgan.errors import ConfigError
-from vqgan.images import to_float
-from vqgan.runs import train
 from vqgan.sampling.judge import best_of
 
 
@@ -55,18 +51,3 @@ def test_a_judge_that_gives_no_number_for_each_image_is_refused(judge):
         ConfigError, match=r"for 2 images, expected a number for each\nhint: of a classifier's"
     ):
         vqgan.keep_best(tiny.images(2), judge, 0.5)
-
-
-def test_a_trained_judge_finds_the_asked_digit_among_others(tmp_path):
-    out = train("digits-classifier", out=tmp_path / "run", overrides=["training.steps=100"], device="cpu")
-    judge = vqgan.load(out, device="cpu")
-    heldout = open_source(parse_source("digits")).part("heldout")
-    items = [heldout.read(number) for number in range(len(heldout))]
-    images = to_float(np.stack([item.pixels for item in items]))
-    is_three = torch.tensor([item.class_index == 3 for item in items])
-    kept, scores = vqgan.keep_best(images, lambda part: judge(part)[:, 3], 0.05)
-    chosen = [next(n for n, image in enumerate(images) if torch.equal(image, each)) for each in kept]
-    assert len(kept) == 5
-    assert is_three[chosen].all()
-    assert is_three.float().mean() < 0.2
-    assert torch.equal(scores, judge.scores(images, [3] * len(images)).sort(descending=True).values[:5])

@@ -106,13 +106,13 @@ ARCHITECTURES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(
     architecture=ARCHITECTURES,
     attention=st.sets(st.integers(0, 2)),
-    rows=st.integers(1, 5),
-    columns=st.integers(1, 5),
-    band=st.integers(1, 40_000),
+    rows=st.integers(1, 4),
+    columns=st.integers(1, 3),
+    band=st.integers(1, 20_000),
     in_files=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )

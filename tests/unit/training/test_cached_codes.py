@@ -1,3 +1,4 @@
+import functools
 import itertools
 import re
 from dataclasses import dataclass, field
@@ -67,21 +68,24 @@ def test_crops_are_cells_of_the_whole_shifted_picture_and_know_their_class_and_p
     assert batch.indices.dtype == torch.int64
     assert batch.images.shape == (300, 1, 0, 0)
     seen, mirrored = set(), []
+
+    @functools.cache
+    def grid(label, down, right, mirror):
+        whole = to_float(source.images[label])[None]
+        shifted = (whole.flip(-1) if mirror else whole)[:, :, down:, right:]
+        height, width = (side // FACTOR * FACTOR for side in shifted.shape[2:])
+        return tokenizer.encode(shifted[:, :, :height, :width])[0]
+
     for indices, label, place in zip(
         batch.indices, batch.condition["class"].tolist(), batch.condition["coordinates"], strict=True
     ):
         row, column = divmod(round(place[0, 0, 0].item() * 21 * 30), 30)
         rows, columns = torch.arange(row, row + 8), torch.arange(column, column + 12)
         assert torch.allclose(place[0] * 21 * 30, (rows[:, None] * 30 + columns).float(), atol=1e-3)
-        picture = to_float(source.images[label])[None]
         equal = []
-        for whole in (picture, picture.flip(-1)):
-            shifted = whole[:, :, row % FACTOR :, column % FACTOR :]
-            shifted = shifted[
-                :, :, : shifted.shape[2] // FACTOR * FACTOR, : shifted.shape[3] // FACTOR * FACTOR
-            ]
-            grid = tokenizer.encode(shifted)[0, row // FACTOR :, column // FACTOR :]
-            equal.append(torch.equal(indices, grid[:2, :3]))
+        for mirror in (False, True):
+            cells = grid(label, row % FACTOR, column % FACTOR, mirror)[row // FACTOR :, column // FACTOR :]
+            equal.append(torch.equal(indices, cells[:2, :3]))
         assert equal[0] or (equal[1] and flip)
         seen.add((row % FACTOR, column % FACTOR))
         mirrored.append(not equal[0])

@@ -2,14 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 import tiny
 import vqgan
+from vqgan.data import open_source, parse_source
 from vqgan.errors import CheckpointError, ConfigError, DataError
-from vqgan.images import save_png
+from vqgan.images import save_png, to_float
 from vqgan.runs import resolve, train
 from vqgan.training.classifier_task import ClassifierTask
 from vqgan.training.engine import Engine
@@ -21,16 +23,35 @@ def task(seed=0):
     return ClassifierTask(tiny.classifier(seed), run.task, loop=run.training, engine=Engine("cpu"))
 
 
-def test_it_recognises_held_out_digits_after_seconds(tmp_path):
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
     changes = ["training.steps=100", "training.pictures=4"]
-    out = train("digits-classifier", out=tmp_path / "run", overrides=changes, device="cpu")
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    out = tmp_path_factory.mktemp("digits") / "run"
+    return train("digits-classifier", out=out, overrides=changes, device="cpu")
+
+
+def test_it_recognises_held_out_digits_after_seconds(digits):
+    rows = [json.loads(line) for line in (digits / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["heldout_accuracy"] > 0.9
     assert rows[-1]["heldout_loss"] < 0.5 < rows[0]["loss"]
-    assert vqgan.load(out, device="cpu").config.class_names == tuple("0123456789")
-    report = (out / "report.html").read_text()
+    assert vqgan.load(digits, device="cpu").config.class_names == tuple("0123456789")
+    report = (digits / "report.html").read_text()
     assert "held-out images whose class is found" in report
     assert "from the class that is recognised most certainly to the least" in report
+
+
+def test_as_a_judge_it_finds_the_asked_digit_among_others(digits):
+    judge = vqgan.load(digits, device="cpu")
+    heldout = open_source(parse_source("digits")).part("heldout")
+    items = [heldout.read(number) for number in range(len(heldout))]
+    images = to_float(np.stack([item.pixels for item in items]))
+    is_three = torch.tensor([item.class_index == 3 for item in items])
+    kept, scores = vqgan.keep_best(images, lambda part: judge(part)[:, 3], 0.05)
+    chosen = [next(n for n, image in enumerate(images) if torch.equal(image, each)) for each in kept]
+    assert len(kept) == 5
+    assert is_three[chosen].all()
+    assert is_three.float().mean() < 0.2
+    assert torch.equal(scores, judge.scores(images, [3] * len(images)).sort(descending=True).values[:5])
 
 
 def test_micro_batches_together_are_the_whole_batch():
