@@ -61,7 +61,7 @@ FEW = ("training.evaluate_every=500", "training.pictures=0")
 
 SMALL = (
     *("training.steps=10", "training.pictures=0", "training.evaluate_images=8"),
-    "data.image_size=[48, 80]",
+    "data.image_size=[32, 80]",
 )
 SMALLER = {"games-tokenizer": ["tokenizer.autoencoder.base_channels=32"], "games-prior": ["prior.depth=1"]}
 """What makes each stage small, and what else those of a preset."""
@@ -109,7 +109,7 @@ def run_conditions_demo(demo: Demo) -> dict[str, Any]:
 def config_of(*, quick: bool, max_frames: int = 1_500) -> AtariConfig:
     """The source of the demo's frames; quickly, few frames without what is above and below."""
     if quick:
-        return AtariConfig(games=GAMES, frames=1_000, max_frames=60, rows=(35, 83))
+        return AtariConfig(games=GAMES, frames=1_000, max_frames=60, rows=(43, 75))
     return AtariConfig(games=GAMES, frames=60_000, max_frames=max_frames)
 
 

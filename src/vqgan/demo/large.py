@@ -27,12 +27,15 @@ from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import DrawnTokens, OnProgress, Progress
 
-SIDE, QUICK_SIDE = 2048, 512
+SIDE, QUICK_SIDE = 2048, 384
 """Pixels of the picture's sides."""
 
 QUICK_STAGES = {
-    "tokenizer": ["training.steps=12", "tokenizer.autoencoder.base_channels=32"],
-    "prior": ["training.steps=12", "prior.depth=1", "prior.width=64", "data.cached_codes=1"],
+    "tokenizer": ["training.steps=12", "training.pictures=0", "tokenizer.autoencoder.base_channels=32"],
+    "prior": [
+        *("training.steps=12", "training.pictures=0", "data.cached_codes=1"),
+        *("prior.depth=1", "prior.width=64"),
+    ],
 }
 """What else makes each stage of the demo small."""
 
