@@ -107,6 +107,14 @@ def work(rank: int, folder: Path, notes: dict[str, object]) -> None:
             train(tiny.tokenizer_run(source), out=folder / "stopped", device="cpu")
     except VqganError as error:
         notes["stopped"] = [error.exit_code, error.message]
+
+    def spoiled(batch, device, _real=loop.to_device):
+        batch = _real(batch, device)
+        batch.images[(batch.sample >= 6) & (batch.sample < 20)] = torch.nan
+        return batch
+
+    with mock.patch.object(loop, "to_device", spoiled):
+        train(tiny.tokenizer_run(source, steps=6, save_every=1), out=folder / "diverged", device="cpu")
     try:
         train(tiny.tokenizer_run(source, batch_size=3), out=folder / "odd", device="cpu")
     except VqganError as error:

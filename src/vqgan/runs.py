@@ -18,7 +18,7 @@ from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mappin
 from vqgan.data import Data, source_of
 from vqgan.data.conditions import Classes, ConditionKind
 from vqgan.data.given import MemoryConfig
-from vqgan.data.loader import check_maps, check_source, evaluation_batches, training_batches
+from vqgan.data.loader import candidates, check_maps, check_source, evaluation_batches, training_batches
 from vqgan.data.source import Source
 from vqgan.errors import ConfigError, require
 from vqgan.output_files import write_json, write_text
@@ -29,7 +29,7 @@ from vqgan.training.build import build_task, load_tokenizer
 from vqgan.training.cached_codes import CachedCodes, check_pictures
 from vqgan.training.conditions import conditioned, kinds_of, previous_frames
 from vqgan.training.engine import Engine
-from vqgan.training.loop import UNFINISHED, Loop
+from vqgan.training.loop import COURSE, UNFINISHED, Loop, samples_before
 from vqgan.training.observer import Observer
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import (
@@ -157,7 +157,7 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
     with ExitStack() as stack:
         numbers = {
             "batch_size": training.batch_size // training.accumulate,
-            "start": session.start * training.batch_size,
+            "start": samples_before(session.start, training.batch_size, values),
             "rank": engine.rank,
             "world": engine.world,
         }
@@ -174,10 +174,16 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
         observer = None
         if engine.is_main:
             held_out = partial(evaluation_batches, heldout, transform)
-            observer = Observer(session, held_out, measured=measured, on_progress=on_progress)
+            label = partial(_label, images, values["seed"])
+            observer = Observer(session, held_out, measured=measured, on_progress=on_progress, label=label)
             stack.enter_context(closing(observer))
         Loop(session, observer).run(batches)
     return session.folder.path
+
+
+def _label(images: Source, seed: int, sample: int) -> str:
+    """The image of a sample, unless it could not be read."""
+    return images.label(next(candidates(sample, len(images), seed)))
 
 
 def _begin(
@@ -246,7 +252,7 @@ def _continue(
     settings.training.share(engine.world)
     sources = _sources(settings, given, folder.weights("prior"))
     prints = _fingerprints(sources)
-    values = {name: step.values[name] for name in ("seed", *prints)}
+    values = {name: step.values[name] for name in ("seed", *prints)} | {COURSE: step.values.get(COURSE, {})}
     for (name, found), which in zip(prints.items(), ("data has", "held-out images have"), strict=True):
         require(
             found == values[name],
@@ -260,7 +266,8 @@ def _continue(
     unfinished = step.values.get(UNFINISHED)
     if engine.is_main:
         # The row of an unfinished step is written when that is finished.
-        folder.clean(step.number if unfinished is None else step.number - 1)
+        samples = samples_before(step.number, settings.training.batch_size, values)
+        folder.clean(step.number if unfinished is None else step.number - 1, samples)
         write_text(folder.config, dump_yaml(settings))
     engine.barrier()
     logger.info("continuing from step %d of %d", step.number, settings.training.steps)

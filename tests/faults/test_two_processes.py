@@ -59,7 +59,7 @@ def test_the_same_batches_give_the_same_model(together, tmp_path):
 
 def test_both_processes_have_the_same_weights_at_the_end_also_with_discriminator_and_re_seeding(together):
     _, (first, second) = together
-    assert len(first["digests"]) == 4
+    assert len(first["digests"]) == 5
     assert first["digests"] == second["digests"]
 
 
@@ -78,6 +78,16 @@ def test_a_signal_to_one_stops_both_at_the_same_step_and_one_alone_can_go_on(tog
     train(None, resume=folder / "stopped", device="cpu")
     assert [row["step"] for row in rows(folder / "stopped")] == [1, 2, 3, 4]
     assert all(torch.isfinite(torch.tensor(row["loss"])) for row in rows(folder / "stopped"))
+
+
+def test_a_batch_that_is_bad_in_one_process_is_skipped_in_both_and_both_go_back_alike(together):
+    folder, _ = together
+    events = [json.loads(line) for line in (folder / "diverged" / "diverged.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events] == [2, 3, 4, 5]
+    assert [event.get("back_to") for event in events] == [None, None, None, 1]
+    newest = RunFolder(folder / "diverged").newest()
+    assert newest.values["course"] == {"good": 6, "rewinds": 0, "passed_over": 16}
+    assert all(tensor.isfinite().all() for file in newest.tensors.values() for tensor in file.values())
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(together):

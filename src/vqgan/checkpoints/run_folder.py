@@ -2,7 +2,7 @@
 
 ::
 
-    config.yaml  env.json  metrics.jsonl  skipped.jsonl  images/  report.html
+    config.yaml  env.json  metrics.jsonl  skipped.jsonl  diverged.jsonl  images/  report.html
     {tokenizer,prior,classifier}.safetensors            the model, ready for use
     state/latest.json                                   names the newest step
     state/step-00001234/{model,ema,optimizer}.safetensors, state.json, manifest.json
@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -64,6 +65,9 @@ class RunFolder:
 
     Args:
         path: The folder; it need not exist yet.
+
+    Attributes:
+        kept: A step that is not removed, however old it is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,6 +76,7 @@ class RunFolder:
         self.environment = path / "env.json"
         self.metrics = path / "metrics.jsonl"
         self.skipped = path / "skipped.jsonl"
+        self.diverged = path / "diverged.jsonl"
         self.images = path / "images"
         self.report = path / "report.html"
         self.state = path / "state"
@@ -79,6 +84,7 @@ class RunFolder:
         self._damaged: set[int] = set()
         self._locks = ExitStack()
         self.close = self._locks.close
+        self.kept: int | None = None
 
     def weights(self, stage: Stage) -> Path:
         """The model's file of a stage."""
@@ -150,14 +156,16 @@ class RunFolder:
         self._prune(number)
         return final
 
-    def newest(self) -> Step:
-        """Reads the newest step whose files match their manifest.
+    def newest(self, limit: int = sys.maxsize) -> Step:
+        """Reads the newest step, up to number ``limit`` if there is one, whose files match their manifest.
 
         Raises:
             CheckpointError: If there is no undamaged step.
         """
         problems: list[str] = []
         for number in reversed(self.numbers()):
+            if number > limit:
+                continue
             folder = self._step(number)
             problem = verify(folder)
             if problem is not None:
@@ -179,8 +187,12 @@ class RunFolder:
         names = [path.name for path in self.state.iterdir()] if self.state.is_dir() else []
         return sorted(int(found.group(1)) for name in names if (found := _STEP.match(name)))
 
-    def clean(self, last_row: int) -> None:
-        """Removes what a killed process left behind: temporary files, half lines, and metrics after ``last_row``.
+    def clean(self, last_row: int, samples: int = sys.maxsize) -> None:
+        """Removes what a killed process left behind: temporary files, half lines, and what will be written again.
+
+        Args:
+            last_row: Step of the last row of metrics that stays.
+            samples: Skipped updates with later samples than so many are removed.
 
         Raises:
             OutputError: If the disk refuses.
@@ -192,6 +204,7 @@ class RunFolder:
                 file.unlink()
         _keep_rows(self.metrics, lambda row: row["step"] <= last_row)
         _keep_rows(self.skipped, lambda row: True)
+        _keep_rows(self.diverged, lambda row: row["samples"][1] <= samples)
 
     def _step(self, number: int) -> Path:
         return self.state / f"step-{number:08d}"
@@ -200,8 +213,8 @@ class RunFolder:
         """Removes all but the newest good steps; steps with a higher number were found damaged."""
         self._damaged.discard(newest)
         good = [number for number in self.numbers() if number <= newest and number not in self._damaged]
-        kept = good[-KEPT_STEPS:]
-        for number in set(self.numbers()) - set(kept):
+        kept = {*good[-KEPT_STEPS:], self.kept}
+        for number in set(self.numbers()) - kept:
             try:
                 shutil.rmtree(self._step(number))
             except OSError as error:

@@ -24,13 +24,13 @@ def count_codes(counters: Mapping[str, Tensor], counts: Int[Tensor, " K"]) -> di
     Args:
         counters: ``unseen``: steps since each code occurred; ``unused``: steps since it occurred or was
             re-seeded. They are changed in place.
-        counts: How often each code occurred in the step.
+        counts: How often each code occurred in the step; all zero if it was skipped, which changes no counter.
 
     Returns:
         ``usage``: the share of codes that occurred within the last steps; ``perplexity``: that of this step.
     """
     for name in ("unused", "unseen"):
-        counters[name].add_(1).masked_fill_(counts > 0, 0)
+        counters[name].add_(counts.any()).masked_fill_(counts > 0, 0)
     recent = (counters["unseen"] < USAGE_STEPS).long()
     return {"usage": codebook_usage(recent)[0], "perplexity": codebook_usage(counts)[1]}
 

@@ -1,6 +1,7 @@
 """The training loop: one visible loop for both stages, which stops on request."""
 
 import logging
+import math
 import signal
 import statistics
 import threading
@@ -8,9 +9,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from vqgan.errors import DivergedError, Preempted
 from vqgan.training.observer import Observer, to_device
@@ -25,6 +27,16 @@ ESTIMATED_AFTER = 10.0
 
 UNFINISHED = "unfinished_row"
 """Key in a saved step's plain values of the step's row, if the run was stopped before the row was complete."""
+
+MAX_SKIPPED = 3
+"""More updates in a row that are skipped, because their gradients are not finite, send the run back."""
+
+MAX_REWINDS = 3
+"""How often a run goes back to the same step before it gives up."""
+
+COURSE = "course"
+"""Key in a saved step's plain values of the step that the run goes back to, how often it has already done so, and how
+many samples it has passed over by that."""
 
 
 class Interrupted(Exception):  # noqa: N818  (an event, not a failure)
@@ -72,8 +84,17 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank * 0x94D049BB133111EB) % (1 << 63)
 
 
+def samples_before(step: int, batch_size: int, values: Mapping[str, Any]) -> int:
+    """How many samples a run with these plain values has taken in so many steps, or passed over."""
+    passed_over: int = values.get(COURSE, {}).get("passed_over", 0)
+    return step * batch_size + passed_over
+
+
 class Loop:
     """Trains a task up to its last step and keeps its run folder.
+
+    A step whose gradients are not finite changes nothing. When too many in a row are skipped, the run goes back to its
+    last regular save, and on with the samples after those that it has seen by then.
 
     Args:
         session: The run.
@@ -82,6 +103,10 @@ class Loop:
 
     def __init__(self, session: Session, observer: Observer | None) -> None:
         self.session = session
+        start: dict[str, int] = {"good": session.start, "rewinds": 0, "passed_over": 0}
+        self._course = start | session.values.get(COURSE, {})
+        self._seen: list[tuple[Tensor, dict[str, Tensor]]] = []
+        self._in_row = 0
         self.task, self.folder, self.engine = session.task, session.folder, session.engine
         self.observer = observer
         self._saved = session.start
@@ -96,15 +121,21 @@ class Loop:
 
         Raises:
             Preempted: After a signal, once everything is saved.
-            DivergedError: When a gradient is no longer finite; the last saved step stands.
+            DivergedError: When gradients are not finite wherever the run goes on; the last saved step stands.
             OutputError: When the disk refuses; the last saved step stands.
         """
         start, unfinished = self.session.start, self.session.unfinished
         with stop_on_signals() as stop:
             if unfinished is not None:
                 self._complete(start, unfinished, stop)
-            for step in range(start, self.task.loop.steps):
-                self._complete(step + 1, self._step(step, train), stop)
+            done = start
+            while done < self.task.loop.steps:
+                row = self._step(done, train)
+                done += 1
+                if self._is_lost(done, row):
+                    done = self._rewind(done, row)
+                else:
+                    self._complete(done, row, stop)
             self._finish()
 
     def _step(self, step: int, train: Iterator[Batch]) -> dict[str, float]:
@@ -114,11 +145,13 @@ class Loop:
         torch.manual_seed(step_seed(int(self.session.values["seed"]), step, self.engine.rank))
         batches = [to_device(next(train), self.engine.device) for _ in range(config.accumulate)]
         measured = self.task.train_step(batches, step)
+        numbers = {name: value.detach() for name, value in measured.items()}
+        self._seen.append((self.task.state.skipped, numbers))
         if self.observer is not None:
             for batch in batches:
                 self.observer.skipped(batch)
         due = done % config.log_every == 0 or done == config.steps
-        row = self.engine.mean(dict(measured)) if due else {}
+        row = self.engine.mean(numbers) if due else {}
         seconds = time.perf_counter() - started
         self._estimate(done, seconds)
         self._seconds += seconds
@@ -126,7 +159,6 @@ class Loop:
         if due:
             row["images_per_second"] = self._steps * config.batch_size / self._seconds
             self._seconds, self._steps = 0.0, 0
-            self._check(done, row)
         return row
 
     def _estimate(self, done: int, seconds: float) -> None:
@@ -149,11 +181,12 @@ class Loop:
                 finished = False
         stopping = self.engine.any(stop.requested)
         last = done == self.task.loop.steps
-        if (last or stopping or done % self.task.loop.save_every == 0) and done != self._saved:
+        if (stopping or self._saves(done)) and done != self._saved:
             self._save(done, {} if finished else {UNFINISHED: dict(row)})
         if stopping and not (last and finished):
+            what = "everything" if done == self._saved else f"everything up to step {self._saved}"
             raise Preempted(
-                f"stopped at step {done} of {self.task.loop.steps}; everything is saved in `{self.folder.path}`",
+                f"stopped at step {done} of {self.task.loop.steps}; {what} is saved in `{self.folder.path}`",
                 hint=f"continue with `vqgan train {self.task.stage} --resume {self.folder.path}`",
             )
 
@@ -173,23 +206,83 @@ class Loop:
                     "the run is complete, but not its %s: %s: %s", what, type(error).__name__, reason
                 )
 
-    def _check(self, done: int, row: Mapping[str, float]) -> None:
-        if not self.task.state.diverged():
+    def _saves(self, done: int) -> bool:
+        """Whether a save is due after a step, wherever the run was stopped before."""
+        return done == self.task.loop.steps or done % self.task.loop.save_every == 0
+
+    def _samples(self, step: int) -> range:
+        """The samples of a step, over all processes."""
+        size = self.task.loop.batch_size
+        return range(first := samples_before(step, size, {COURSE: self._course}), first + size)
+
+    def _look(self, done: int) -> None:
+        """Counts and notes the updates that were skipped since the last look; this waits for the device."""
+        if not self._seen:
             return
+        flags, first = torch.stack([flag for flag, _ in self._seen]).tolist(), done - len(self._seen)
+        for step, (flag, (_, measured)) in enumerate(zip(flags, self._seen, strict=True), start=first):
+            self._in_row = self._in_row + 1 if flag else 0
+            if flag and self._in_row <= MAX_SKIPPED and self.observer is not None:
+                self.observer.skipped_update(step + 1, self._samples(step), measured)
+        if any(flags) and self.observer is not None:
+            what = "%d of the updates of the last %d steps up to %d were skipped: their gradients were not finite"
+            logger.warning(what, sum(flags), len(flags), done)
+        self._seen = []
+
+    def _is_lost(self, done: int, row: Mapping[str, float]) -> bool:
+        """Whether the weights may be of no use; judged where a row or a save is due, in all processes alike."""
+        saves = self._saves(done)
+        if not row and not saves:
+            return False
+        self._look(done)
+        if self._in_row > MAX_SKIPPED or (saves and not self.task.state.is_finite()):
+            return True
+        # After the last step no other tells bad weights from a bad batch.
+        values = (value for name, value in row.items() if not name.endswith("gradient_norm"))
+        return done == self.task.loop.steps and self._in_row > 0 and not all(map(math.isfinite, values))
+
+    def _rewind(self, done: int, row: Mapping[str, float]) -> int:
+        """Goes back to the weights of the last regular save, but not to its samples; returns its step."""
+        course = self._course
+        if course["rewinds"] == MAX_REWINDS:
+            self._give_up(done, row)
+        self.engine.barrier()
+        saved = self.folder.newest(course["good"])
+        self.task.state.load(saved.tensors, where=f"step {saved.number} of `{self.folder.path}`")
+        samples = range(self._samples(saved.number).start, self._samples(done).start)
+        course |= {"good": saved.number, "rewinds": course["rewinds"] + 1}
+        course["passed_over"] += len(samples)
+        self._saved, self._in_row = saved.number, 0
+        if self.observer is not None:
+            self.observer.rewind(saved.number, done, samples)
+            what = "training diverged by step %d: back to step %d, and on with the images after those seen (%d of %d)"
+            logger.warning(what, done, saved.number, course["rewinds"], MAX_REWINDS)
+        return saved.number
+
+    def _give_up(self, done: int, row: Mapping[str, float]) -> NoReturn:
         if self.observer is not None:
             self.observer.write(done, row)
         saved = self.folder.weights(self.task.stage).is_file()
         raise DivergedError(
-            f"a gradient of the {self.task.stage} was not finite before step {done}; it was not applied",
+            f"a gradient of the {self.task.stage} was not finite before step {done}; it was not applied, and going "
+            f"back to step {self._course['good']} and on with other images did not help {MAX_REWINDS} times",
             hint=f"begin a new run {f'with `--from {self.folder.path}` and' if saved else 'with'} "
-            "a lower `task.optimizer.learning_rate`",
+            f"a lower `task.optimizer.learning_rate`; `{self.folder.diverged}` names the images",
         )
 
     def _save(self, done: int, values: Mapping[str, Any]) -> None:
-        self._check(done, {})
+        """Saves a step, but none that was skipped unless it is the last: the next ones tell if its weights are good."""
+        self._look(done)
+        regular = self._saves(done)
+        if (self._in_row and done < self.task.loop.steps) or not (regular or self.task.state.is_finite()):
+            return
+        if regular:
+            self._course |= {"good": done, "rewinds": 0}
+        self.folder.kept = self._course["good"]
         if self.engine.is_main:
             # The model first: a run that is killed in between writes it again from the step before.
             self.task.export(self.folder, done)
-            self.folder.commit(done, self.task.state.tensors(), {**self.session.values, **values})
+            plain = {**self.session.values, COURSE: self._course, **values}
+            self.folder.commit(done, self.task.state.tensors(), plain)
         self._saved = done
         self.engine.barrier()

@@ -39,15 +39,23 @@ class Observer:
         heldout: Images that are never trained on.
         measured: Whether they are measured; if not, they are only pictured and may be images that are trained on.
         on_progress: Called after every step.
+        label: What messages call the image of a sample.
     """
 
     def __init__(
-        self, session: Session, heldout: Heldout, *, measured: bool, on_progress: OnProgress | None
+        self,
+        session: Session,
+        heldout: Heldout,
+        *,
+        measured: bool,
+        on_progress: OnProgress | None,
+        label: Callable[[int], str] = str,
     ) -> None:
         self.task, self.folder, self.engine = session.task, session.folder, session.engine
         self.heldout = heldout
         self.measured = measured
         self.on_progress = on_progress
+        self.label = label
         folder = session.folder
         rows = folder.skipped.read_text(encoding="utf-8").splitlines() if folder.skipped.exists() else []
         self._skipped = {json.loads(row)["path"] for row in rows}
@@ -96,6 +104,28 @@ class Observer:
             _append(self.folder.skipped, {"path": path, "reason": reason})
             self._skipped.add(path)
         return new
+
+    def skipped_update(self, step: int, samples: range, numbers: Mapping[str, Tensor]) -> None:
+        """Writes down an update that was skipped: its samples, counted from the run's first, their images, its numbers.
+
+        Raises:
+            OutputError: If the disk refuses.
+        """
+        row = {"step": step, "samples": [samples.start, samples.stop], "images": [*map(self.label, samples)]}
+        values = _as_words({name: float(value) for name, value in numbers.items()})
+        _append(self.folder.diverged, {**row, **values})
+
+    def rewind(self, start: int, done: int, samples: range) -> None:
+        """Forgets the rows of the steps after ``start``, to which training goes back from step ``done``.
+
+        Raises:
+            OutputError: If the disk refuses.
+        """
+        row = {"step": done, "samples": [samples.start, samples.stop], "back_to": start}
+        _append(self.folder.diverged, row)
+        self._log.close()
+        self.folder.clean(start)
+        self._log = MetricsLog(self.folder, start)
 
     def finish(self) -> None:
         """Joins the pictures of the run to an animation."""
@@ -165,8 +195,7 @@ class MetricsLog:
         Raises:
             OutputError: If the disk refuses.
         """
-        clean = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
-        _append(self._path, {"step": step, **clean})
+        _append(self._path, {"step": step, **_as_words(values)})
         if self._board is not None:
             with self._mirroring():
                 for name, value in values.items():
@@ -193,6 +222,10 @@ class MetricsLog:
         except Exception as error:
             logger.warning("no more TensorBoard events: %s", error)
             self._board = None
+
+
+def _as_words(values: Mapping[str, float]) -> dict[str, float | str]:
+    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
 
 
 def _append(path: Path, row: Mapping[str, Any]) -> None:

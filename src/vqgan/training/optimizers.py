@@ -80,8 +80,7 @@ class NamedOptimizer:
         config: Settings.
 
     Attributes:
-        skipped: 1.0 if the last update was skipped, else 0.0.
-        diverged: How many updates have been skipped.
+        skipped: 1.0 if the last update was skipped, else 0.0; on the device.
     """
 
     def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
@@ -96,12 +95,12 @@ class NamedOptimizer:
             for decays, rate in ((True, config.weight_decay), (False, 0.0))
         ]
         self._adam = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-        self.skipped = torch.zeros(())
-        self.diverged = torch.zeros(())
+        self.zero_grad()
 
     def zero_grad(self) -> None:
         """Forgets all gradients."""
         self._adam.zero_grad(set_to_none=True)
+        self.skipped = torch.zeros((), device=next(iter(self.parameters.values())).device)
 
     def step(self, rate: float) -> Tensor:
         """Clips and applies the gradients with learning rate ``rate``; returns their norm before clipping."""
@@ -112,7 +111,6 @@ class NamedOptimizer:
         for group in self._adam.param_groups:
             group["lr"] = rate
         self.skipped = (~torch.isfinite(norm)).float()
-        self.diverged = self.diverged + self.skipped
         self._adam.found_inf = self.skipped  # type: ignore[attr-defined]  # fused Adam skips on it
         self._adam.step()
         return norm
@@ -160,6 +158,9 @@ class NamedOptimizer:
 class TrainingState:
     """All that training changes: modules, their optimizers, averaged weights and counters.
 
+    A step whose gradients are not finite changes nothing of it, which is decided on the device. The task begins each
+    step with :meth:`zero_grad`.
+
     The averages are exponential moving ones: ``average += (1 - decay) * (weight - average)`` after every step.
     The decay rises as ``(1 + step) / (10 + step)`` at first, so that the random initial weights are forgotten.
     Random states are not part of it: every draw is a function of the seed and a step or sample number.
@@ -188,16 +189,23 @@ class TrainingState:
         self.ema_decay = ema_decay
         self.averages = _copies(self.model) if ema_decay else {}
         self.counters = counters or {}
+        self._before: dict[str, list[Tensor]] = {}
 
     def zero_grad(self) -> None:
-        """Forgets all gradients."""
-        for optimizer in self.optimizers.values():
+        """Begins a step: forgets all gradients, and remembers the statistics of normalisation layers."""
+        for name, optimizer in self.optimizers.items():
             optimizer.zero_grad()
+            self._before[name] = [buffer.clone() for buffer in self.modules[name].buffers()]
 
+    @torch.no_grad()
     def apply(self, name: str, rate: float) -> Tensor:
         """One step of a module with its gradients averaged over the processes; returns their norm."""
         self.engine.average_gradients(self.modules[name].parameters())
-        return self.optimizers[name].step(rate)
+        norm = self.optimizers[name].step(rate)
+        was_skipped = self.optimizers[name].skipped.bool()
+        for buffer, before in zip(self.modules[name].buffers(), self._before.get(name, ()), strict=False):
+            buffer.copy_(torch.where(was_skipped, before, buffer))
+        return norm
 
     def descend(
         self, parts: Iterable[Mapping[str, Tensor]], count: int, step: int, total: int
@@ -226,10 +234,13 @@ class TrainingState:
         """
         if not self.ema_decay:
             return
-        weight = 1 - min(self.ema_decay, (1 + step) / (10 + step))
+        kept = 1 - next(iter(self.optimizers.values())).skipped
+        share = 1 - min(self.ema_decay, (1 + step) / (10 + step))
         weights = self.model.state_dict()
         moving = [name for name, tensor in self.averages.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.averages[n] for n in moving], [weights[n] for n in moving], weight)
+        shares = {dtype: kept.to(dtype) * share for dtype in {self.averages[n].dtype for n in moving}}
+        averages = [self.averages[n] for n in moving]
+        torch._foreach_lerp_(averages, [weights[n] for n in moving], [shares[a.dtype] for a in averages])
         for name in self.averages.keys() - set(moving):
             self.averages[name].copy_(weights[name])
 
@@ -290,9 +301,15 @@ class TrainingState:
         tensors = {f"{prefix}{name}": tensor for name, tensor in self.averages.items()}
         save_model(model, path, tensors=tensors, weights="ema" if tensors else "raw", step=step)
 
-    def diverged(self) -> bool:
-        """Whether any update was skipped because a gradient was not finite (waits for the device)."""
-        return any(bool(optimizer.diverged) for optimizer in self.optimizers.values())
+    @property
+    def skipped(self) -> Tensor:
+        """1.0 if an update of the last step was skipped because a gradient was not finite, else 0.0; on the device."""
+        return torch.stack([optimizer.skipped for optimizer in self.optimizers.values()]).amax()
+
+    def is_finite(self) -> bool:
+        """Whether everything that a saved step holds is finite (waits for the device)."""
+        tensors = [t for file in self.tensors().values() for t in file.values() if t.is_floating_point()]
+        return bool(torch.nn.utils.get_total_norm(tensors, norm_type=1.0).isfinite())
 
 
 def _copies(model: nn.Module) -> dict[str, Tensor]:

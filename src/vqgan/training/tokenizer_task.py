@@ -298,14 +298,16 @@ class TokenizerTask:
     def _count_codes(self, indices: Indices, latents: Latents, step: int) -> dict[str, Tensor]:
         """Counts which codes occur, and re-seeds those that were unused for too long."""
         counts = self.engine.sum(torch.bincount(indices.flatten(), minlength=self.tokenizer.codebook_size))
-        measured = count_codes(self.state.counters, counts)
         unused, skipped = self.state.counters["unused"], self.state.optimizers["tokenizer"].skipped
+        counts = counts * (1 - skipped.long())
+        measured = count_codes(self.state.counters, counts)
         if self.moving_codes is not None:
             self.moving_codes.move(latents, indices, counts, skipped)
         ended = step >= self.config.reseed_until * self.loop.steps
-        if self.config.reseed_after is None or ended or bool(skipped):
-            return measured  # after a skipped update the latents are NaN too
-        dead = unused >= self.config.reseed_after
+        if self.config.reseed_after is None or ended:
+            return measured
+        # After a skipped update the latents are NaN too.
+        dead = (unused >= self.config.reseed_after) & ~skipped.bool()
         if bool(dead.any()):
             self._reseed(dead, latents, step)
             unused.masked_fill_(dead, 0)

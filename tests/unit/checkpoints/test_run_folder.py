@@ -147,6 +147,19 @@ def test_only_the_newest_steps_stay(folder):
     assert folder.numbers() == [8, 13][-KEPT_STEPS:]
 
 
+def test_a_step_that_is_kept_stays_however_old_it_is_and_can_be_asked_for(folder):
+    commit(folder, 1)
+    folder.kept = 1
+    commit(folder, 2, 3, 4)
+    assert folder.numbers() == [1, 3, 4]
+    assert [folder.newest(limit).number for limit in (4, 3, 2, 1)] == [4, 3, 1, 1]
+    folder.kept = 4
+    commit(folder, 5)
+    assert folder.numbers() == [4, 5]
+    with pytest.raises(CheckpointError, match="has no step to resume from"):
+        folder.newest(3)
+
+
 def test_a_failure_to_remove_an_old_step_is_only_a_warning(folder, monkeypatch, caplog):
     commit(folder, 1, 2)
 
@@ -332,7 +345,12 @@ def test_metrics_after_the_resumed_step_and_half_lines_are_cut(folder):
     rows = [f'{{"step": {number}, "loss": NaN}}\n' for number in range(1, 6)]
     folder.metrics.write_text("".join(rows) + '{"step": 2, "lo')
     folder.skipped.write_text('{"path": "a}", "reason": "b"}\n{"path": "c}')
+    updates = [f'{{"step": {number}, "samples": [{number}, {number + 4}]}}\n' for number in range(3)]
+    folder.diverged.write_text("".join(updates))
     folder.clean(3)
+    assert folder.diverged.read_text() == "".join(updates)
+    folder.clean(3, samples=5)
+    assert folder.diverged.read_text() == "".join(updates[:2])
     assert folder.metrics.read_text() == "".join(rows[:3])
     assert folder.skipped.read_text() == '{"path": "a}", "reason": "b"}\n'
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,15 @@ import tiny
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import DivergedError, OutputError, Preempted
 from vqgan.training.engine import Engine
-from vqgan.training.loop import UNFINISHED, Interrupted, Loop, step_seed, stop_on_signals
+from vqgan.training.loop import (
+    COURSE,
+    UNFINISHED,
+    Interrupted,
+    Loop,
+    samples_before,
+    step_seed,
+    stop_on_signals,
+)
 from vqgan.training.observer import Observer
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
 from vqgan.training.task import Session
@@ -35,6 +44,7 @@ class Counting:
         self.state = TrainingState({"one": self.module}, config, Engine("cpu"), ema_decay=None)
         self.calls = []
         self.during = {}
+        self.bad = lambda step, sample: False
 
     def note(self, what):
         self.calls.append(what)
@@ -43,10 +53,12 @@ class Counting:
     def train_step(self, batches, step):
         self.note(f"train {step}")
         assert len(batches) == self.loop.accumulate
-        bad = f"bad {step}" in self.during
+        sample = int(batches[0].sample[0])
+        bad = self.bad(step, sample)
         self.module.weight.grad = torch.full((1, 1), torch.nan if bad else -1.0)
         self.state.optimizers["one"].step(1.0)
-        return {"loss": torch.tensor(float(step)), "chance": torch.rand(())}
+        loss = torch.tensor(torch.nan if bad == "loss" else float(step))
+        return {"loss": loss, "chance": torch.rand(()), "first": torch.tensor(float(sample))}
 
     def evaluate(self, batches):
         self.note("evaluate")
@@ -75,9 +87,9 @@ def folder(tmp_path):
     return folder
 
 
-def batches(skipped=()):
-    while True:
-        whole = tiny.batch(2)
+def batches(skipped=(), start=0):
+    for first in itertools.count(2 * start, 2):
+        whole = tiny.batch(2, first=first)
         yield Batch(whole.images, whole.condition, whole.sample, skipped)
 
 
@@ -86,20 +98,27 @@ def held_out(size, limit):
         yield tiny.batch(min(size, limit - first), first=first)
 
 
-def run(task, folder, start=0, unfinished=None, progress=None, train=None):
-    session = Session(task, folder, Engine("cpu"), {"seed": 5, "fingerprint": "f"}, start, unfinished)
+def run(task, folder, start=0, unfinished=None, progress=None, train=None, values=()):
+    plain = {"seed": 5, "fingerprint": "f", **dict(values)}
+    session = Session(task, folder, Engine("cpu"), plain, start, unfinished)
     if not folder.numbers():
         folder.commit(start, task.state.tensors(), session.values)
     on_progress = None if progress is None else progress.append
-    observer = Observer(session, held_out, measured=True, on_progress=on_progress)
+    observer = Observer(
+        session, held_out, measured=True, on_progress=on_progress, label=lambda sample: f"image {sample}"
+    )
     try:
-        Loop(session, observer).run(train or batches())
+        Loop(session, observer).run(train or batches(start=start))
     finally:
         observer.close()
 
 
 def rows(folder):
     return [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+
+
+def diverged(folder):
+    return [json.loads(line) for line in folder.diverged.read_text().splitlines()]
 
 
 def test_numbers_pictures_evaluations_and_checkpoints_come_when_they_are_due(folder):
@@ -245,26 +264,144 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_step(folder):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_gradient_that_is_not_finite_ends_the_run_at_the_next_row_and_nothing_of_it_is_saved(folder):
-    task = Counting(log_every=4, save_every=2)
-    task.during["bad 2"] = None
+@pytest.mark.parametrize("step", [0, 3, STEPS - 1])
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_gradient_that_is_not_finite_costs_one_update_wherever_it_comes(folder, caplog, step, every):
+    task = Counting(log_every=every, save_every=2)
+    task.bad = lambda now, sample: now == step
+    run(task, folder)
+    assert task.module.weight == STEPS - 1
+    assert folder.newest().number == STEPS
+    (row,) = diverged(folder)
+    assert 0 <= row.pop("chance") < 1
+    samples = [2 * step, 2 * step + 2]
+    images = [f"image {number}" for number in range(*samples)]
+    assert row == {"step": step + 1, "samples": samples, "images": images, "loss": step, "first": samples[0]}
+    assert caplog.text.count("were skipped: their gradients were not finite") == 1
+
+
+def test_a_step_that_was_skipped_is_not_saved_before_the_next_ones_tell_what_it_was(folder):
+    task = Counting(save_every=2)
+    task.bad = lambda step, sample: step in (3, 4)
+    task.during["train 3"] = interrupt
+    with pytest.raises(Preempted, match="stopped at step 4 of 6; everything up to step 2 is saved in"):
+        run(task, folder)
+    assert folder.numbers() == [0, 2]
+
+
+def test_a_run_that_diverged_goes_back_to_the_last_save_and_on_with_the_samples_after(folder):
+    task = Counting()
+    task.loop = tiny.loop(steps=8, batch_size=2, save_every=2)
+    task.bad = lambda step, sample: 6 <= sample < 14
+    run(task, folder)
+    # Steps 4 to 7 are bad: the fourth and the sixth are not saved, and one more than three in a row is too many.
+    assert task.calls == [
+        *("train 0", "train 1", "export 2", "train 2", "train 3", "train 4", "train 5", "train 6"),
+        *("train 2", "train 3", "export 4", "train 4", "train 5", "export 6", "train 6", "train 7"),
+        *("evaluate", "export 8"),
+    ]
+    assert task.module.weight == 8
+    assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [row["first"] for row in rows(folder)] == [0, 2, 14, 16, 18, 20, 22, 24]
+    assert folder.newest().values[COURSE] == {"good": 8, "rewinds": 0, "passed_over": 10}
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_run_that_diverges_wherever_it_goes_on_ends_and_nothing_of_it_is_saved(folder, every):
+    task = Counting(log_every=every, save_every=4)
+    task.loop = tiny.loop(steps=10, batch_size=2, log_every=every, save_every=2)
+    task.bad = lambda step, sample: step >= 2
     folder.weights("tokenizer").touch()
     with pytest.raises(DivergedError) as caught:
         run(task, folder)
+    step = {1: 6, 4: 6}[every]
     assert caught.value.exit_code == 4
-    assert "was not finite before step 4" in caught.value.message
+    assert f"was not finite before step {step}" in caught.value.message
+    assert "going back to step 2 and on with other images did not help 3 times" in caught.value.message
     assert f"--from {folder.path}" in caught.value.hint
-    assert [row["step"] for row in rows(folder)] == [4]
+    assert f"`{folder.diverged}` names the images" in caught.value.hint
     assert folder.numbers() == [0, 2]
-    assert task.module.weight == 3
+    assert task.module.weight == 2
+    assert task.calls.count("train 2") == 4
+    events = diverged(folder)
+    assert [event["back_to"] for event in events if "back_to" in event] == [2, 2, 2]
+    assert [event["samples"] for event in events[:4]] == [[4, 6], [6, 8], [8, 10], [4, 12]]
 
 
 def test_a_run_that_diverged_before_it_saved_is_no_place_to_start_from(folder):
     task = Counting(log_every=4, save_every=8)
-    task.during["bad 2"] = None
+    task.bad = lambda step, sample: True
     with pytest.raises(DivergedError) as caught:
         run(task, folder)
-    assert caught.value.hint == "begin a new run with a lower `task.optimizer.learning_rate`"
+    assert caught.value.hint.startswith("begin a new run with a lower `task.optimizer.learning_rate`; ")
+
+
+@pytest.mark.parametrize("save_every", [2, 3])
+def test_weights_that_are_not_finite_are_never_saved(folder, save_every):
+    task = Counting(save_every=save_every)
+    task.during["train 2"] = lambda: task.module.weight.data.fill_(torch.inf)
+    run(task, folder)
+    assert task.module.weight == STEPS
+    assert task.calls.count("train 2") == 2
+    assert folder.newest().tensors["model"]["one.weight"] == STEPS
+
+
+def test_a_signal_does_not_save_weights_that_are_not_finite_either(folder):
+    task = Counting(save_every=4)
+    task.during["train 2"] = lambda: (task.module.weight.data.fill_(torch.inf), interrupt())
+    with pytest.raises(Preempted, match="stopped at step 3 of 6; everything up to step 0 is saved in"):
+        run(task, folder)
+
+
+def test_a_loss_that_is_not_finite_in_the_last_step_is_a_reason_to_go_back(folder):
+    task = Counting(save_every=4)
+    task.bad = lambda step, sample: "loss" * (sample == 2 * STEPS - 2)
+    run(task, folder)
+    assert task.calls.count(f"train {STEPS - 1}") == 2
+    assert task.module.weight == STEPS
+
+
+def divergent(**settings):
+    """Two series of bad samples, and a signal on request: the second comes after a save that no plan asked for."""
+    task = Counting(save_every=4, **settings)
+    task.loop = tiny.loop(steps=14, batch_size=2, save_every=4)
+    task.bad = lambda step, sample: 10 <= sample < 18 or 36 <= sample < 44
+    return task
+
+
+@pytest.mark.parametrize("stops", [(3,), (7,), (13,), (13, 14, 15), (18, 21), range(1, 25)])
+def test_a_run_that_went_back_is_the_same_wherever_it_was_stopped(folder, tmp_path, stops):
+    whole = RunFolder(tmp_path / "whole")
+    whole.create()
+    run(divergent(), whole)
+    start, steps = 0, 0
+    while start < 14:
+        task = divergent()
+        saved = folder.newest() if folder.numbers() else None
+        if saved is not None:
+            task.state.load(saved.tensors, where="here")
+
+        def count(step, sample, bad=task.bad):
+            nonlocal steps
+            steps += 1
+            if steps in stops:
+                interrupt()
+            return bad(step, sample)
+
+        task.bad = count
+        values = {COURSE: saved.values[COURSE]} if saved is not None and COURSE in saved.values else {}
+        first = samples_before(start, 2, values)
+        folder.clean(start, first)
+        try:
+            run(task, folder, start, values=values, train=batches(start=first // 2))
+        except Preempted:
+            assert steps < 100
+        start = folder.newest().number
+    timeless = [[{**row, "images_per_second": 0} for row in rows(each)] for each in (folder, whole)]
+    assert timeless[0] == timeless[1]
+    assert diverged(folder) == diverged(whole)
+    assert folder.newest().values == whole.newest().values
+    assert folder.newest().tensors["model"]["one.weight"] == whole.newest().tensors["model"]["one.weight"]
 
 
 def test_a_full_disk_ends_the_run_and_the_last_step_stands(folder, monkeypatch):
