@@ -131,7 +131,8 @@ def _report(imagining: Imagining, results: Results, files: Sequence[Path], rows:
         for name, value in row.items():
             lines.setdefault(name, []).append((row["step"], value))
     alike = {text: lines[_SIMILAR + text] for text in weights if _SIMILAR + text in lines}
-    losses = {name: line for name, line in lines.items() if name != "step" and not name.startswith(_SIMILAR)}
+    others = sorted(name for name in lines if name != "step" and not name.startswith(_SIMILAR))
+    losses = {name: lines[name] for name in others}
     return render_report(
         "Pictures from words",
         paragraphs=[
