@@ -275,7 +275,10 @@ def begun_numbers(stage: str, start: Path, out: Path) -> list[dict[str, float]]:
 def _rows(run: Path) -> list[dict[str, float]]:
     """What ``metrics.jsonl`` holds, but for the speed."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
+    return [
+        {name: value for name, value in row.items() if name not in ("images_per_second", "data_wait")}
+        for row in rows
+    ]
 
 
 def decoded(codes: Path, model: Path, out: Path) -> dict[str, Any]:

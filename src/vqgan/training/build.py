@@ -30,6 +30,7 @@ from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.conditions import check_conditions, take_tokenizers
 from vqgan.training.engine import Engine
 from vqgan.training.prior_task import PriorTask
+from vqgan.training.recompute import recompute
 from vqgan.training.run import ClassifierRun, PriorRun, Run, TokenizerRun, differences, read_run
 from vqgan.training.started import started_synthesizer, synthesizer_config, with_classes
 from vqgan.training.task import Task
@@ -50,16 +51,20 @@ def build_task(
 ) -> tuple[Run, Task]:
     """The task of a run, and the run with what files and images tell about it; the errors are those of its kind."""
     how: dict[str, Any] = {"seed": seed, "start_from": start_from}
+    task: Task
     match run:
         case TokenizerRun():
-            return build_tokenizer_task(run, engine, **how)
+            run, task = build_tokenizer_task(run, engine, **how)
         case ClassifierRun():
-            return run, build_classifier_task(run, engine, **how, class_names=images.class_names)
+            task = build_classifier_task(run, engine, **how, class_names=images.class_names)
         case PriorRun():
             how |= {"tokenizer": tokenizer, "condition_tokenizers": condition_tokenizers}
-            return build_prior_task(run, engine, **how, class_names=images.class_names, images=images)
+            run, task = build_prior_task(run, engine, **how, class_names=images.class_names, images=images)
         case _:
             assert_never(run)
+    if run.training.recompute:
+        recompute(task.state.model)
+    return run, task
 
 
 def build_tokenizer_task(

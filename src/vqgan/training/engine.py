@@ -21,14 +21,15 @@ class Engine:
     Args:
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; with several processes each takes its own.
         precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 on devices and processors that compute in it,
-            else fp32 (emulated, bf16 is an order of magnitude slower).
+            else fp32 (emulated, bf16 is an order of magnitude slower). ``"tf32"``: products of fp32 numbers on the
+            tensor cores of NVIDIA's cards, which read 10 of 23 bits of each factor.
 
     Attributes:
         rank: Number of this process.
         world: How many processes train together.
         is_main: Whether this process writes the files.
         device: Where this process computes.
-        precision: ``"fp32"`` or ``"bf16"``.
+        precision: ``"fp32"``, ``"tf32"`` or ``"bf16"``.
 
     Raises:
         ConfigError: If the device is absent or the precision cannot be trained with.
@@ -36,8 +37,12 @@ class Engine:
 
     def __init__(self, device: str = "auto", precision: str = "fp32") -> None:
         target = pick_device(device)
-        if precision not in PRECISIONS:
-            raise ConfigError(f"unknown precision `{precision}`", hint=closest(precision, PRECISIONS))
+        if precision not in (names := (*PRECISIONS, "tf32")):
+            raise ConfigError(f"unknown precision `{precision}`", hint=closest(precision, names))
+        if precision == "tf32" and target.type != "cuda":
+            raise ConfigError(
+                f"`{target.type}` does not compute in `tf32`, a CUDA card would", hint="use `fp32` or `bf16`"
+            )
         if precision == "fp16":
             raise ConfigError(
                 "training in `fp16` is not supported: its range is too small", hint="use `bf16`"
@@ -50,10 +55,12 @@ class Engine:
         self.is_main = self._state.is_main_process
         self.device = self._state.device if self.world > 1 else target
         self.precision = precision
+        if target.type == "cuda":  # for convolutions it is PyTorch's default
+            torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
     def autocast(self) -> AbstractContextManager[object]:
         """Computes in the run's precision inside the block; weights stay fp32."""
-        if self.precision == "fp32":
+        if self.precision in ("fp32", "tf32"):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 

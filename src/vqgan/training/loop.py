@@ -110,7 +110,7 @@ class Loop:
         self.task, self.folder, self.engine = session.task, session.folder, session.engine
         self.observer = observer
         self._saved = session.start
-        self._seconds, self._steps = 0.0, 0
+        self._seconds, self._waited, self._steps = 0.0, 0.0, 0
         self._times: list[float] | None = []
 
     def run(self, train: Iterator[Batch]) -> None:
@@ -144,6 +144,7 @@ class Loop:
         config, done = self.task.loop, step + 1
         torch.manual_seed(step_seed(int(self.session.values["seed"]), step, self.engine.rank))
         batches = [to_device(next(train), self.engine.device) for _ in range(config.accumulate)]
+        self._waited += time.perf_counter() - started
         measured = self.task.train_step(batches, step)
         numbers = {name: value.detach() for name, value in measured.items()}
         self._seen.append((self.task.state.skipped, numbers))
@@ -158,7 +159,8 @@ class Loop:
         self._steps += 1
         if due:
             row["images_per_second"] = self._steps * config.batch_size / self._seconds
-            self._seconds, self._steps = 0.0, 0
+            row["data_wait"] = self._waited / self._seconds
+            self._seconds, self._waited, self._steps = 0.0, 0.0, 0
         return row
 
     def _estimate(self, done: int, seconds: float) -> None:

@@ -157,13 +157,21 @@ class Observer:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with images, codes and condition on a device; numbers and corners stay where they are read."""
+    """The batch with images, codes and condition on a device; numbers and corners stay where they are read.
+
+    A CUDA card is not waited for: it copies from pinned memory while the next batch is read.
+    """
+
+    def moved(values: Tensor) -> Tensor:
+        is_read_later = device.type == "cuda" and not values.is_cuda
+        return (values.pin_memory() if is_read_later else values).to(device, non_blocking=is_read_later)
+
     condition = {
-        name: values.to(device) if isinstance(values, Tensor) else values
+        name: moved(values) if isinstance(values, Tensor) else values
         for name, values in batch.condition.items()
     }
-    indices = None if batch.indices is None else batch.indices.to(device)
-    return replace(batch, images=batch.images.to(device), condition=condition, indices=indices)
+    indices = None if batch.indices is None else moved(batch.indices)
+    return replace(batch, images=moved(batch.images), condition=condition, indices=indices)
 
 
 class MetricsLog:

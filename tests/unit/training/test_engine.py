@@ -52,5 +52,7 @@ def test_precisions_that_cannot_be_trained_with_are_refused():
         Engine("cpu", "fp16")
     with pytest.raises(ConfigError, match=r"unknown precision `bf17`\nhint: did you mean `bf16`\?"):
         Engine("cpu", "bf17")
+    with pytest.raises(ConfigError, match=r"`cpu` does not compute in `tf32`.*\nhint: use `fp32` or `bf16`"):
+        Engine("cpu", "tf32")
     with pytest.raises(ConfigError, match="unknown device `gpu`"):
         Engine("gpu")

@@ -141,7 +141,7 @@ def test_numbers_pictures_evaluations_and_checkpoints_come_when_they_are_due(fol
     assert [row["step"] for row in rows(folder)] == [2, 4, 6]
     assert [row["loss"] for row in rows(folder)] == [1.0, 3.0, 5.0]
     assert [row.get("heldout_count") for row in rows(folder)] == [None, 3.0, 3.0]
-    assert all(row["images_per_second"] > 0 for row in rows(folder))
+    assert all(row["images_per_second"] > 0 and 0 < row["data_wait"] < 1 for row in rows(folder))
     assert folder.numbers() == [3, 6]
     assert [(report.step, report.total, report.phase) for report in progress] == [
         (step, STEPS, "tokenizer") for step in range(1, 7)
@@ -231,7 +231,9 @@ def test_an_evaluation_that_was_broken_off_is_made_up_for_on_resuming(folder, tm
     again = Counting(**settings)
     again.state.load(step.tensors, where="here")
     run(again, folder, step.number, step.values[UNFINISHED])
-    timeless = [[{**row, "images_per_second": 0} for row in rows(each)] for each in (folder, whole)]
+    timeless = [
+        [{**row, "images_per_second": 0, "data_wait": 0} for row in rows(each)] for each in (folder, whole)
+    ]
     assert timeless[0] == timeless[1]
     assert {p.name for p in folder.images.rglob("*.png")} == {p.name for p in whole.images.rglob("*.png")}
     assert again.module.weight == STEPS
@@ -397,7 +399,9 @@ def test_a_run_that_went_back_is_the_same_wherever_it_was_stopped(folder, tmp_pa
         except Preempted:
             assert steps < 100
         start = folder.newest().number
-    timeless = [[{**row, "images_per_second": 0} for row in rows(each)] for each in (folder, whole)]
+    timeless = [
+        [{**row, "images_per_second": 0, "data_wait": 0} for row in rows(each)] for each in (folder, whole)
+    ]
     assert timeless[0] == timeless[1]
     assert diverged(folder) == diverged(whole)
     assert folder.newest().values == whole.newest().values
@@ -433,8 +437,11 @@ def test_skipped_files_of_training_and_evaluation_are_recorded_once(folder):
 
 
 def test_the_time_that_a_run_takes_is_told_once_without_the_step_that_warms_up(folder, monkeypatch, caplog):
-    seconds = iter(map(float, [0, 50, 100, 106, 106, 112, 112, 118, 118, 124, 124, 130]))
-    monkeypatch.setattr("vqgan.training.loop.time.perf_counter", lambda: next(seconds))
+    times = (
+        [begun, begun + 1, end] for begun, end in ((0, 50), *((100 + 6 * n, 106 + 6 * n) for n in range(5)))
+    )
+    seconds = itertools.chain.from_iterable(times)
+    monkeypatch.setattr("vqgan.training.loop.time.perf_counter", lambda: float(next(seconds)))
     with caplog.at_level("INFO", logger="vqgan"):
         run(Counting(pictures=0, log_every=100), folder)
     assert [message for message in caplog.messages if "a step" in message] == [
