@@ -227,3 +227,19 @@ def save_judge(name: str, folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     getattr(networks, f"{prefix}ImageProcessorPil")(**settings).save_pretrained(folder)
     return folder
+
+
+def save_text_encoder(name: str, folder: Path) -> Path:
+    """CLIP as a judge is saved, or T5 with a tokenizer of words and letters."""
+    if name == "CLIPModel":
+        return save_judge(name, folder)
+    save_judge("SiglipModel", folder)  # for its tokenizer
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"d_model": 24, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2}
+    network = getattr(transformers, name)(transformers.T5Config(vocab_size=64, **sizes))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    network.save_pretrained(folder)
+    return folder

@@ -116,7 +116,8 @@ class Synthesizer(nn.Module):
             hint="omit `prior.span`",
         )
         places = sequence_places(config.token_order, config.window, lengths)
-        self.prior = Prior(config.prior, places, lengths=lengths)
+        width = self.conditioner.vector_width
+        self.prior = Prior(config.prior, places, lengths=lengths, vector_width=width)
 
     @torch.no_grad()
     def reconstruct(
@@ -270,6 +271,7 @@ class Synthesizer(nn.Module):
         indices = self._draw(images, known.to(self._device), condition, settings, memory, on_progress)
         return decode_within(self.tokenizer, indices, self._budget(memory), on_progress)
 
+    @torch.no_grad()
     def _draw(
         self,
         images: Images | None,
@@ -294,15 +296,15 @@ class Synthesizer(nn.Module):
             beam.check(self.prior, settings, order, is_seen=window == grid)
             beam = replace(beam, decode=partial(decode_within, self.tokenizer, memory=budget))
         null_tokens = self._null_tokens(count, grid) if settings.branches == 2 else None
-        condition_tokens = self.condition_tokens(condition, count, grid, budget)
+        prior, condition_tokens = self.steered(condition, count, grid, budget)
         indices = known.long()  # nothing is known, or all is about to be encoded
         if images is not None:
             indices = encode_within(self.tokenizer, images, budget, on_progress)
         how: dict[str, Any] = {"settings": settings, "token_order": order, "memory": budget}
         how["on_progress"], seen = on_progress, {"window": window, "lengths": self.conditioner.lengths}
         more: dict[str, Any] = {**how, **seen, "null_tokens": null_tokens, "beam": beam}
-        drawn = fill_grids(self.prior, condition_tokens, indices, known, **more)
-        return refine_grids(self.prior, condition_tokens, drawn, known, **how)
+        drawn = fill_grids(prior, condition_tokens, indices, known, **more)
+        return refine_grids(prior, condition_tokens, drawn, known, **how)
 
     def __repr__(self) -> str:
         """One line; ``tree()`` has every layer."""
@@ -335,9 +337,9 @@ class Synthesizer(nn.Module):
         budget = self._budget(memory)
         indices = encode_within(self.tokenizer, images, budget)
         grid = (indices.shape[1], indices.shape[2])
-        condition_tokens = self.condition_tokens(condition, indices.shape[0], grid, budget)
+        prior, condition_tokens = self.steered(condition, indices.shape[0], grid, budget)
         scores = score_grids(
-            self.prior,
+            prior,
             condition_tokens,
             indices,
             window=self.usable_window(grid),
@@ -363,12 +365,13 @@ class Synthesizer(nn.Module):
             factor=self.tokenizer.downsample_factor,
         )
 
-    def condition_tokens(
+    def steered(
         self, condition: Condition | None, count: int, grid: tuple[int, int], memory: int
-    ) -> ConditionTokens:
-        """What steers ``count`` images of the token grid ``grid``, as the prior reads it."""
+    ) -> tuple[Prior, ConditionTokens]:
+        """The prior for this condition, and the tokens of it for ``count`` images of the token grid ``grid``."""
         asked = partial(self.conditioner.asked, memory=memory, has_null=self.config.has_null_tokens)
-        return asked(condition, count, grid, window=self.usable_window(grid)).to(self._device)
+        tokens = asked(condition, count, grid, window=self.usable_window(grid)).to(self._device)
+        return self.prior.with_vectors(self.conditioner.vectors(condition)), tokens
 
     def _null_tokens(self, count: int, grid: tuple[int, int]) -> ConditionTokens:
         is_steered = not isinstance(self.config.conditioner, UnconditionalConfig)

@@ -36,7 +36,7 @@ Tokens = Int[Tensor, "b n"]
 """Codebook indices in the order in which the prior reads them."""
 
 ConditionTokens = Int[Tensor, "b m"]
-"""What steers the prior, as the tokens in front of the image's tokens."""
+"""What steers the prior, as the tokens in front of the image's tokens; those below 0 are vectors, -1 the last."""
 
 Logits = Float[Tensor, "b n K"]
 """Unnormalised log-probabilities of the next token."""
@@ -54,6 +54,11 @@ grid, in raster order."""
 
 class PerWindow(int):
     """Tokens of a part that tells where a window lies: so many for each place of the window in the grid."""
+
+
+def behind(tokens: Int[Tensor, "*shape"], count: int) -> Int[Tensor, "*shape"]:
+    """Numbers of a vocabulary that follows one of so many; those below 0 stand for vectors, which belong to none."""
+    return tokens.where(tokens < 0, tokens + count)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,9 @@ def _sizes(model: Model) -> Iterator[tuple[str, str]]:
         null = ", or none; takes `--guidance`" if model.config.has_null_tokens else ""
         yield "condition", model.conditioner.name + null
         for text in (part.config for part in model.conditioner.parts if isinstance(part, Text)):
-            yield "text", f"vocabulary of {text.vocabulary_size} tokens, {text.max_tokens} for each text"
+            reader = text.encoder and f"read by `{printable(text.encoder)}`"
+            words = reader or f"vocabulary of {text.vocabulary_size} tokens"
+            yield "text", f"{words}, {text.max_tokens} for each text"
 
 
 def _shown(names: Sequence[str]) -> str:

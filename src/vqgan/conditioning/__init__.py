@@ -7,6 +7,7 @@ from vqgan.conditioning.base import Conditioner
 from vqgan.conditioning.class_label import ClassLabel, ClassLabelConfig
 from vqgan.conditioning.coordinates import Coordinates, CoordinatesConfig
 from vqgan.conditioning.edges import Edges, EdgesConfig
+from vqgan.conditioning.encoded_text import EncodedText
 from vqgan.conditioning.low_resolution import LowResolution, LowResolutionConfig
 from vqgan.conditioning.palette import Palette, PaletteConfig
 from vqgan.conditioning.scene_layout import SceneLayout, SceneLayoutConfig
@@ -58,7 +59,7 @@ def build_conditioner(config: ConditionerConfig, tokenizer: Tokenizer | None = N
         case SceneLayoutConfig():
             return SceneLayout(config)
         case TextConfig():
-            return Text(config)
+            return EncodedText(config) if config.encoder else Text(config)
         case SeveralConfig():
             return Several(config, [build_conditioner(each, tokenizer) for each in config.conditioners])
         case _:

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from vqgan.config import Config
 from vqgan.errors import ConfigError, require
-from vqgan.types import Condition, ConditionTokens, Images, PartLengths, PerWindow, lengths_on
+from vqgan.types import Condition, ConditionTokens, Images, PartLengths, PerWindow, behind, lengths_on
 
 Grid = tuple[int, int]
 """Rows and columns of the token grid."""
@@ -52,12 +53,14 @@ class Conditioner(nn.Module, ABC):
             are cut out together with the grid where a window slides over a large image.
         follows_window: Whether a window on a large image has tokens of its own, for each place where it may lie.
         needs_value: Whether a condition must name a value; others have their tokens without one.
+        vector_width: Of the vectors that tokens below 0 stand for; 0 if there are none.
         config: What it is, and how many tokens it has.
     """
 
     is_spatial: bool
     follows_window: bool = False
     needs_value: bool = True
+    vector_width: int = 0
     config: ConditionSizes
 
     def __init__(self, config: ConditionSizes) -> None:
@@ -100,6 +103,11 @@ class Conditioner(nn.Module, ABC):
         Raises:
             ConfigError: If the value is missing or does not fit; the message names what would.
         """
+
+    def vectors(self, condition: Condition | None) -> Float[Tensor, "rows width"] | None:
+        """What the tokens below 0 of this condition stand for, -1 for the last; at most one part has such, a text."""
+        found = (part.vectors(condition) for part in self.parts if part is not self)
+        return next((each for each in found if each is not None), None)
 
     def in_windows(
         self, condition: Condition | None, count: int, grid: Grid, window: Grid, *, memory: int | None = None
@@ -175,7 +183,8 @@ class Conditioner(nn.Module, ABC):
             if has_null and part.needs_value and (condition or {}).get(part.name) is None:
                 found.append(null)
             else:
-                found.append(part.in_windows(condition, count, grid, window or grid, memory=memory) + first)
+                tokens = part.in_windows(condition, count, grid, window or grid, memory=memory)
+                found.append(behind(tokens, first))
             first += part.config.vocabulary_size
         device = next((each.device for each in found if each.device.type != "cpu"), found[0].device)
         return torch.cat([each.to(device) for each in found], dim=1)

@@ -85,6 +85,7 @@ class Several(Conditioner):
     def __init__(self, config: SeveralConfig, members: Sequence[Conditioner]) -> None:
         super().__init__(config)
         self.members = nn.ModuleList(members)
+        self.vector_width = max(each.vector_width for each in members)
 
     @property
     def parts(self) -> Sequence[Conditioner]:

@@ -44,6 +44,10 @@ class TextConfig(Config, frozen=True, tag_field="kind", tag="text"):
             caption has, at most 64; it cannot be built.
         num_merges: Merges that are learned from the training captions at most, where ``merges`` is empty.
         merges: Pairs of words that become one, in the order of merging, with spaces between all words.
+        encoder: A text encoder of transformers (CLIP's or T5's), a folder or a name on huggingface.co, that reads texts
+            in place of merges. It stays as it is; its weights are no part of the model.
+        vector_width: Of its hidden states; 0 means that training asks it. Then it cannot be built.
+        digest: Tells this encoder from others; empty means any.
     """
 
     max_tokens: Natural = 0
@@ -51,6 +55,9 @@ class TextConfig(Config, frozen=True, tag_field="kind", tag="text"):
     merges: Annotated[
         str, Bounds("pairs of bytes and merged words", lambda value: {*value.split()} <= {*words_of(value)})
     ] = ""
+    encoder: str = ""
+    vector_width: Natural = 0
+    digest: str = ""
 
     @property
     def name(self) -> str:
@@ -59,8 +66,8 @@ class TextConfig(Config, frozen=True, tag_field="kind", tag="text"):
 
     @property
     def vocabulary_size(self) -> int:
-        """All words and, last, the padding."""
-        return len(words_of(self.merges)) + 1
+        """All words and, last, the padding; beside an encoder, that alone."""
+        return 1 if self.encoder else len(words_of(self.merges)) + 1
 
     def num_tokens(self, grid: Grid) -> int:
         """The same for every text and grid."""
@@ -94,16 +101,24 @@ class Text(Conditioner):
             ConfigError: If the value is no text, or empty, their number is neither 1 nor ``count``, or tokenizers is
                 not installed.
         """
-        value, most = self.required(condition, hint=_HINT), self.config.max_tokens
+        texts, most = self._texts(condition), self.config.max_tokens
+        require(len(texts) in (1, count), f"`text` holds {len(texts)} texts for {count} images", hint=_HINT)
+        numbers, padding = self._numbers(texts), [self.config.vocabulary_size - 1] * most
+        return torch.tensor([(numbers[text] + padding)[:most] for text in texts]).expand(count, -1)
+
+    def _texts(self, condition: Condition | None) -> list[str]:
+        value = self.required(condition, hint=_HINT)
         texts = list(value) if isinstance(value, list | tuple) else [value]
         wrong = [text for text in texts if not (isinstance(text, str) and text.strip())]
         require(not wrong, f"`text` holds {wrong[:1]}, expected words", hint=_HINT)
-        require(len(texts) in (1, count), f"`text` holds {len(texts)} texts for {count} images", hint=_HINT)
-        padding = [self.config.vocabulary_size - 1] * most
-        return torch.tensor([(self._cut(text) + padding)[:most] for text in texts]).expand(count, -1)
+        return texts
 
-    def _cut(self, text: str) -> list[int]:
-        found, most = self.read(text), self.config.max_tokens
+    def _numbers(self, texts: list[str]) -> dict[str, list[int]]:
+        """The tokens of each text, without padding."""
+        return {text: self._cut(text, self.config.max_tokens) for text in texts}
+
+    def _cut(self, text: str, most: int) -> list[int]:
+        found = self.read(text)
         if len(found) > most and text not in self._warned and len(self._warned) < MAX_WARNINGS:
             self._warned.add(text)
             what = "of `%s` the prior reads %d of %d tokens, this is cut: `%s`"
@@ -113,7 +128,7 @@ class Text(Conditioner):
 
     def read(self, text: str) -> list[int]:
         """The tokens of a text of any length."""
-        return self._encoder.encode(_utf8(text)).ids
+        return self._encoder.encode(utf8(text)).ids
 
 
 def byte_pairs(merges: str = "") -> Any:
@@ -144,10 +159,10 @@ def find_merges(texts: Iterable[str], count: int) -> str:
     from tokenizers.trainers import BpeTrainer
 
     trainer = BpeTrainer(vocab_size=size, min_frequency=2, show_progress=False, initial_alphabet=BYTES)
-    encoder.train_from_iterator(map(_utf8, texts), trainer)
+    encoder.train_from_iterator(map(utf8, texts), trainer)
     return " ".join(word for pair in json.loads(encoder.to_str())["model"]["merges"] for word in pair)
 
 
-def _utf8(text: str) -> str:
+def utf8(text: str) -> str:
     """The text with question marks in place of what is no character."""
     return text.encode(errors="replace").decode()

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqgan.checkpoints.pretrained import open_pretrained, refusal
 from vqgan.images import to_uint8
+from vqgan.pretrained import open_pretrained, refusal
 from vqgan.types import Images
 
 ENLARGED = 1 << 26

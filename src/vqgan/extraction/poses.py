@@ -8,9 +8,9 @@ from jaxtyping import Float64
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqgan.checkpoints.pretrained import refusal
 from vqgan.extraction.networks import Network, open_network
 from vqgan.images import KEY_POINTS, Pose
+from vqgan.pretrained import refusal
 from vqgan.types import Images
 
 LIKELY = 0.3

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vqgan.checkpoints.load import pick_device
-from vqgan.checkpoints.pretrained import open_pretrained
-from vqgan.errors import CheckpointError, printable, require
+from vqgan.errors import printable, require
+from vqgan.pretrained import open_pretrained
 from vqgan.sampling.judge import Judge
 from vqgan.types import Images, check_images, describe
 
@@ -178,11 +178,6 @@ def open_judge(name: str | Path, device: str = "auto", batch_size: int = 64) -> 
         CheckpointError: If there is no such model, it is of another kind, or its tokenizer does not fit.
     """
     target = pick_device(device)  # before the weights are read
-    opened = open_pretrained(str(name), "judging by texts", "clip", lambda *_: KINDS, texts=True)
-    model, processor, tokenizer = opened
-    size, codes, pad = len(tokenizer), model.config.text_config.vocab_size, tokenizer.pad_token
-    # One without words is made up where its file is missing.
-    if not len(set(tokenizer.all_special_ids)) < size <= codes or pad is None:
-        what = f"the tokenizer of `{printable(name)}` has {size} tokens, the model {codes}; padding: {pad}"
-        raise CheckpointError(what, hint="give the model's own tokenizer")
+    purpose = "judging by texts"
+    model, processor, tokenizer = open_pretrained(str(name), purpose, "clip", lambda *_: KINDS, texts=True)
     return TextImageJudge(model.to(target), processor, tokenizer=tokenizer, batch_size=batch_size)

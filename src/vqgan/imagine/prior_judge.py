@@ -11,7 +11,7 @@ from vqgan.errors import ConfigError, require
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
-from vqgan.types import Condition, ConditionTokens, Indices
+from vqgan.types import Condition, Indices
 
 _KEPT = 24
 """Numbers of the width that a layer keeps of a token for the backward pass."""
@@ -50,7 +50,7 @@ class PriorJudge:
         )
         self._model, self._grid = model, grid
         with torch.no_grad():
-            self._condition: ConditionTokens = model.condition_tokens(condition, shape[0], grid, memory)
+            self._prior, self._condition = model.steered(condition, shape[0], grid, memory)
 
     @property
     def bytes(self) -> int:
@@ -64,7 +64,7 @@ class PriorJudge:
 
         They get one as what the prior is to predict, and, unless its span is local, as what it reads before the others.
         """
-        prior, order = self._model.prior, self._model.config.token_order
+        prior, order = self._prior, self._model.config.token_order
         tokens = to_tokens(indices, order)
         change = to_tokens(shares - shares.detach(), order).to(prior.head.weight)
         rows = prior.token_embedding.weight[: change.shape[-1]]

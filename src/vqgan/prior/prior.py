@@ -1,5 +1,6 @@
 """The second stage: how probable is each next token, given the condition and the tokens before it."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from vqgan.prior.branches import LocalStore
 from vqgan.prior.cache import KVCache, Unkept
 from vqgan.prior.local import CellCondition, LocalCache, LocalReading, TiledReading
 from vqgan.prior.transformer import Group, LocalSpan, PriorShape, Transformer
-from vqgan.types import ConditionTokens, Indices, Logits, PartLengths, Tokens
+from vqgan.types import ConditionTokens, Indices, Logits, PartLengths, Tokens, behind
 
 Between = dict[int, Tensor] | None
 """Numbers of layers whose outputs are wanted, with what they are."""
@@ -62,6 +63,7 @@ class Prior(nn.Module):
         places: Row and column of every token that is fed, in the order of the sequence; needed for positions in the
             image, unless the span is local.
         lengths: Condition tokens of each part; needed for a local span only.
+        vector_width: Of the vectors that condition tokens below 0 stand for; 0 if there are none.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Prior(nn.Module):
         places: Int[Tensor, "context 2"] | None = None,
         *,
         lengths: PartLengths = (1,),
+        vector_width: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
@@ -87,7 +90,25 @@ class Prior(nn.Module):
         has_context = span is not None and any(length is not None and length > 1 for length in lengths)
         self.transformer = Transformer(config, known, has_context=has_context)
         self.head: nn.Linear = Linear(config.width, config.codebook_size, bias=False)
+        if vector_width:
+            self.vector_projection = Linear(vector_width, config.width)
         self.apply(_initialise)
+
+    def with_vectors(self, vectors: Float[Tensor, "rows width"] | None) -> "Prior":
+        """Itself for one call, in which condition tokens below 0 stand for these vectors, -1 for the last.
+
+        Weights are shared and keep their gradients; later changes of them are not reflected.
+        """
+        if vectors is None:
+            return self
+        found: Prior = _copy(self)
+        rows = self.vector_projection(vectors.to(self.head.weight))
+        if self.config.span is None:
+            found.token_embedding = _Extended(self.token_embedding, rows)
+        else:
+            found.cell_condition = _copy(self.cell_condition)
+            found.cell_condition.embedding = _Extended(self.cell_condition.embedding, rows)
+        return found
 
     def forward(
         self,
@@ -253,7 +274,7 @@ class Prior(nn.Module):
         """
         if condition_tokens.shape[1] == 0:
             raise ConfigError("there is no condition token, expected at least a start token")
-        return torch.cat([condition_tokens + self.condition_offset, tokens], dim=1)
+        return torch.cat([behind(condition_tokens, self.condition_offset), tokens], dim=1)
 
     def check_length(self, num_tokens: int) -> None:
         """Raises ConfigError if ``num_tokens`` tokens, condition included, exceed the context length."""
@@ -263,6 +284,24 @@ class Prior(nn.Module):
                 f"expected at most `context_length` = {self.config.context_length}",
                 hint="use a smaller grid, or a prior with a larger `context_length`",
             )
+
+
+class _Extended(nn.Embedding):
+    """The vectors of an embedding and more behind them, which numbers below 0 count from the end; no parameters."""
+
+    def __init__(self, embedding: nn.Embedding, rows: Float[Tensor, "rows d"]) -> None:
+        nn.Module.__init__(self)
+        self.weight, self.embedding_dim = torch.cat([embedding.weight, rows]), rows.shape[1]
+
+    def forward(self, input: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape d"]:
+        return F.embedding(input % len(self.weight), self.weight)
+
+
+def _copy(module: Any) -> Any:
+    """A module of the same parts, some of which may be replaced."""
+    found = copy.copy(module)
+    found._modules = dict(module._modules)
+    return found
 
 
 def _initialise(module: nn.Module) -> None:

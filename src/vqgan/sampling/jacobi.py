@@ -15,7 +15,7 @@ from vqgan.prior import Group, KVCache, Prior, TokenOrder, make_reader, to_token
 from vqgan.sampling.random import GridNoise, check_seed
 from vqgan.sampling.sampler import grid_noise, undrawn, whole_grid
 from vqgan.sampling.settings import SamplingSettings, choose_tokens
-from vqgan.types import ConditionTokens, Indices, Known, OnProgress
+from vqgan.types import ConditionTokens, Indices, Known, OnProgress, behind
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def sample_grid_jacobi(  # noqa: D417 (the other arguments are explained where t
             tokens=sequences[i],
             fixed=fixed[i].tolist(),
             above=above,
-            condition=condition_tokens[i::count] + prior.condition_offset,
+            condition=behind(condition_tokens[i::count], prior.condition_offset),
             block=settings.jacobi or 1,
             place=start,
             cache=reader.new_cache(settings.branches, before + end),

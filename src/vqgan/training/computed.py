@@ -15,9 +15,11 @@ from vqgan.conditioning import (
     Text,
     TextConfig,
     TokenizedImageConfig,
+    build_conditioner,
     joined,
     parts_of,
 )
+from vqgan.conditioning.encoded_text import open_text_encoder
 from vqgan.conditioning.palette import find_colours, mean_colours
 from vqgan.conditioning.text import find_merges
 from vqgan.data.loader import training_batches
@@ -85,15 +87,20 @@ def _colours(
 
 
 def _with_words(config: TextConfig, images: Source) -> TextConfig:
-    """A text's condition with the vocabulary and the length of the training captions; logs how many are longer."""
-    texts = [text for each in images.captions for text in each]
-    merges = config.merges or find_merges(texts, config.num_merges)
-    reader = Text(msgspec.structs.replace(config, merges=merges, max_tokens=config.max_tokens or MAX_TOKENS))
+    """A text's condition with vocabulary or encoder, and the length of training captions; logs how many are longer."""
+    texts, most = [text for each in images.captions for text in each], config.max_tokens or MAX_TOKENS
+    if config.encoder:
+        found = open_text_encoder(config)[-1]
+    else:
+        merges = config.merges or find_merges(texts, config.num_merges)
+        found = msgspec.structs.replace(config, merges=merges)
+    reader = build_conditioner(msgspec.structs.replace(found, max_tokens=most))
+    assert isinstance(reader, Text)
     lengths = [len(reader.read(text)) for text in texts]
-    most = config.max_tokens or min(max(lengths, default=1), MAX_TOKENS)
+    most = config.max_tokens or min(max(lengths, default=1), most)
     longer = sum(length > most for length in lengths)
     logger.info("%d captions of at most %d tokens; %d are longer and will be cut", len(texts), most, longer)
-    return msgspec.structs.replace(reader.config, max_tokens=most)
+    return msgspec.structs.replace(found, max_tokens=most)
 
 
 def refuse_cached(synthesizer: Synthesizer, data: DataConfig) -> None:

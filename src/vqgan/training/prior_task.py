@@ -124,10 +124,9 @@ class PriorTask:
             grid = (indices.shape[1], indices.shape[2])
             tokens = to_tokens(indices, self.synthesizer.config.token_order)
             conditioner, count = self.synthesizer.conditioner, len(tokens)
-            if is_hidden:
-                condition = conditioner.null_tokens(count, grid)
-            else:
-                condition = conditioner.tokens(self._condition(batch), count, grid)
+            asked, null = None if is_hidden else self._condition(batch), conditioner.null_tokens(count, grid)
+            condition = null if is_hidden else conditioner.tokens(asked, count, grid)
+            given = conditioner.vectors(asked)
         read, between = tokens, None
         if step is not None:
             read = self._corrupted(tokens, batch.sample, step)
@@ -135,7 +134,8 @@ class PriorTask:
             between = None if self.alignment is None else self.alignment.new_layers()
         condition = condition.to(tokens.device)
         with self.engine.autocast():
-            scores = self.prior.log_probability(tokens, condition, grid, read=read, between=between)
+            prior = self.prior.with_vectors(given)
+            scores = prior.log_probability(tokens, condition, grid, read=read, between=between)
             if between is None or self.alignment is None:
                 return {"loss": -scores.mean()}
             vectors = self.synthesizer.tokenizer.quantizer.codebook_vectors()

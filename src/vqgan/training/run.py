@@ -271,6 +271,7 @@ _MAY_DIFFER = (
     "data.eval_source",
     "data.conditions",
     "data.eval_conditions",
+    "conditioner.encoder",
     "task.perceptual.weights",
 )
 """What may change on resuming, besides the device: paths and processes. The data's fingerprint must stay."""
