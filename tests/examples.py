@@ -30,9 +30,11 @@ from vqgan.data import (
     DigitsConfig,
     FolderConfig,
     GrandChallengeConfig,
+    HubConfig,
     IdxConfig,
     ListConfig,
     SampleConfig,
+    ShardsConfig,
 )
 from vqgan.images import save_png, to_float
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig, VectorQuantizerConfig
@@ -84,6 +86,23 @@ def _list(folder: Path) -> ListConfig:
     return ListConfig(path=str(folder / "list.txt"))
 
 
+def _shards(folder: Path) -> ShardsConfig:
+    """Two shards of four noise images, of two classes."""
+    for shard in range(2):
+        samples = {
+            f"{shard}/{number}": {"png": miniatures.encoded(image), "cls": f"class {number % 2}".encode()}
+            for number, image in enumerate(_noise(8, 10, 12, 3)[4 * shard : 4 * shard + 4])
+        }
+        miniatures.shard(folder / f"noise-{shard:03}.tar", samples)
+    return ShardsConfig(path=f"{folder}/noise-{{000..001}}.tar")
+
+
+def _hub(folder: Path) -> HubConfig:
+    """Nine noise images of three classes, and three held out."""
+    miniatures.hub(folder / "hub", {"train": _noise(9, 6, 7, 3), "test": _noise(3, 6, 7, 3)})
+    return HubConfig(path=str(folder / "hub"))
+
+
 def _noise(*shape: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(0)).integers(0, 256, shape, np.uint8)
 
@@ -118,6 +137,8 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     FolderConfig: _folder,
     ListConfig: _list,
     DatasetConfig: lambda folder: DatasetConfig(name="faceshq", path=str(miniatures.faceshq(folder))),
+    ShardsConfig: _shards,
+    HubConfig: _hub,
     DigitsConfig: lambda folder: DigitsConfig(),
     SampleConfig: lambda folder: SampleConfig(names=("grass", "flower")),
     GrandChallengeConfig: lambda folder: GrandChallengeConfig(

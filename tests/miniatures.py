@@ -1,10 +1,15 @@
 """Miniatures of published data sets, in the folders and under the names that their archives unpack to."""
 
 import csv
+import io
 import json
+import tarfile
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SIDE = 16
@@ -25,6 +30,49 @@ def save(path: Path, values: np.ndarray) -> None:
 def images(folder: Path, names: list[str]) -> None:
     for number, name in enumerate(names):
         save(folder / name, noise(number, SIDE, SIDE, 3))
+
+
+def encoded(values: np.ndarray, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def shard(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> Path:
+    """A tar file of samples: key to ending to contents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for key, files in samples.items():
+            for ending, data in files.items():
+                member = tarfile.TarInfo(f"{key}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def hub(folder: Path, splits: Mapping[str, np.ndarray]) -> Path:
+    """A data set of Hugging Face on disk: images, three classes in an order of their own, captions."""
+    datasets = pytest.importorskip("datasets")
+    kinds = {
+        "image": datasets.Image(),
+        "label": datasets.ClassLabel(names=["dog", "cat", "ant"]),
+        "text": datasets.Value("string"),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # dill cannot name a class of pyarrow's
+        parts = {
+            name: datasets.Dataset.from_dict(
+                {
+                    "image": [{"bytes": encoded(each), "path": None} for each in images],
+                    "label": [number % 3 for number in range(len(images))],
+                    "text": [f"{name} {number}" for number in range(len(images))],
+                },
+                datasets.Features(kinds),
+            )
+            for name, images in splits.items()
+        }
+        datasets.DatasetDict(parts).save_to_disk(str(folder))
+    return folder
 
 
 COCO = {"train2017": ["000000000009", "000000000025", "000000000030"], "val2017": ["000000000139"]}

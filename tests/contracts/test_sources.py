@@ -121,7 +121,8 @@ def test_batches_come_in_the_wanted_size_and_channels(opened: Opener, channels: 
     for batch in islice(training_batches(source, transform, batch_size=4, seed=0), 3):
         assert batch.images.shape == (4, channels, 8, 8)
         assert batch.skipped == ()
-        assert set(batch.condition) == ({"class"} if source.class_names else set())
+        own = {"class": source.class_names, "text": source.captions}
+        assert set(batch.condition) == {name for name, values in own.items() if values}
     held_out = opened("heldout")
     batches = list(evaluation_batches(held_out, transform, 4, limit=6))
     assert sum(len(batch.images) for batch in batches) == min(6, len(held_out))

@@ -14,7 +14,7 @@ class TrainTokenizer(Compute):
     Attributes:
         preset: A preset (`vqgan presets` lists them) or a YAML file, also one of the original; omit it with `--resume`.
         data: A folder (class = sub-folder), a text file of paths, `idx:FOLDER`, a data set (`coco:FOLDER`), `digits`,
-            `sample:NAME,NAME`, `atari:GAME,GAME`, or `agc:FOLDER`.
+            `sample:NAME,NAME`, `atari:GAME,GAME`, `agc:FOLDER`, `shards:data-{000..127}.tar`, or `hf:NAME`.
         eval_data: Held-out images; by default a fixed 5 % of the data.
         out: The run's folder; new or empty.
         resume: A run folder to continue, in place of `--out`; the run keeps its configuration.

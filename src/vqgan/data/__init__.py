@@ -9,29 +9,25 @@ from vqgan.data.datasets import DATASETS, DatasetConfig, open_dataset
 from vqgan.data.digits import DigitsConfig, open_digits
 from vqgan.data.given import Items, MemoryConfig, given_source
 from vqgan.data.grand_challenge import GrandChallengeConfig, open_grand_challenge
+from vqgan.data.hub import HubConfig, open_hub
 from vqgan.data.idx import IdxConfig, open_idx
 from vqgan.data.image_files import FolderConfig, ListConfig, WhichFrames, open_folder, open_list
 from vqgan.data.sample import SampleConfig, open_sample
+from vqgan.data.shards import ShardsConfig, open_shards
 from vqgan.data.source import Source
 from vqgan.errors import ConfigError, closest
 from vqgan.types import OnProgress
 
-PATH_KINDS: dict[str, type[FolderConfig | ListConfig | IdxConfig | GrandChallengeConfig]] = {
+PathConfig = FolderConfig | GrandChallengeConfig | HubConfig | IdxConfig | ListConfig | ShardsConfig
+PATH_KINDS: dict[str, type[PathConfig]] = {
     "agc": GrandChallengeConfig,
     "folder": FolderConfig,
+    "hf": HubConfig,
     "list": ListConfig,
     "idx": IdxConfig,
+    "shards": ShardsConfig,
 }
-SourceConfig = (
-    FolderConfig
-    | ListConfig
-    | AtariConfig
-    | DatasetConfig
-    | DigitsConfig
-    | GrandChallengeConfig
-    | IdxConfig
-    | SampleConfig
-)
+SourceConfig = PathConfig | AtariConfig | DatasetConfig | DigitsConfig | SampleConfig
 Data = str | Path | SourceConfig | Source | Items | None
 """What says where images come from: a source's name or configuration, or the images themselves."""
 
@@ -40,10 +36,10 @@ def parse_source(text: str) -> SourceConfig:
     """The source that ``--data`` names.
 
     ``atari:GAME`` and ``sample:NAME`` (several with commas), ``digits``, ``folder:PATH``, ``list:PATH``,
-    ``idx:PATH`` and ``agc:PATH`` (Atari Grand Challenge) say what they are, as does the name of a data set:
-    ``coco:PATH``, or ``coco.segmentation:PATH`` for its maps. ``atari:GAME@UP,1`` are frames after these actions.
-    Any other text is a path: of IDX files if its name says so, of a list if it is a file or ends in ``.txt``, else of
-    a folder.
+    ``idx:PATH``, ``shards:PATTERN`` (tar files), ``hf:NAME`` (Hugging Face) and ``agc:PATH`` (Atari Grand Challenge)
+    say what they are, as does the name of a data set: ``coco:PATH``, or ``coco.segmentation:PATH`` for its maps.
+    ``atari:GAME@UP,1`` are frames after these actions. Any other text is a path: of IDX files or shards if its name
+    says so, of a list if it is a file or ends in ``.txt``, else of a folder.
 
     Raises:
         ConfigError: If the text begins with an unknown kind, names an unknown picture, or is empty.
@@ -75,6 +71,8 @@ def parse_source(text: str) -> SourceConfig:
         )
     if re.search(r"idx[13]-ubyte(\.gz)?$", path.name):
         return IdxConfig(path=text)
+    if path.suffix.lower() == ".tar":
+        return ShardsConfig(path=text)
     if path.is_file() or path.suffix.lower() in (".txt", ".tsv", ".lst"):
         return ListConfig(path=text)
     return FolderConfig(path=text)
@@ -128,10 +126,14 @@ def open_source(
             return open_digits()
         case GrandChallengeConfig():
             return open_grand_challenge(config)
+        case HubConfig():
+            return open_hub(config)
         case IdxConfig():
             return open_idx(config)
         case SampleConfig():
             return open_sample(config)
+        case ShardsConfig():
+            return open_shards(config)
         case Source():
             return config
         case MemoryConfig():

@@ -3,7 +3,9 @@
 import hashlib
 import logging
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -16,6 +18,7 @@ from vqgan.data.source import Item, Source
 from vqgan.errors import DataError, printable, reason_of
 from vqgan.images import check_image, list_images, map_pixels, picture_size, read_map, read_pixels
 from vqgan.images.paths import natural
+from vqgan.images.reading import File
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ class FileSource(Source):
         name: What the source is.
         root: The folder that relative paths refer to.
         paths: The files, with ``/`` between folders.
-        classes: The class name of each file; empty when there are none.
+        classes: The class name of each file; empty when there are none, an empty name where one is unknown.
         frames: Which frames of an animation are images.
         heldout_folder: The folder of the held-out images, if there is one.
     """
@@ -52,7 +55,7 @@ class FileSource(Source):
         heldout_folder: str = "",
     ) -> None:
         self.name = name
-        self.class_names = tuple(sorted(set(classes), key=natural))
+        self.class_names = tuple(sorted(set(classes) - {""}, key=natural))
         self._root, self._first_only = root, frames == "first"
         numbers = {class_name: number for number, class_name in enumerate(self.class_names)}
         images = (
@@ -73,8 +76,8 @@ class FileSource(Source):
         Raises:
             DataError: If the file cannot be read.
         """
-        path = self._root / self._paths[index]
-        pixels = read_pixels(path, channels, frame=self._frames[index], smallest_side=smallest_side)
+        file, frame = self._file(index), self._frames[index]
+        pixels = read_pixels(file, channels, frame=frame, smallest_side=smallest_side)
         return Item(pixels, self._classes[index])
 
     def read_map(self, index: int, labels: int = 0) -> Item:
@@ -83,17 +86,21 @@ class FileSource(Source):
         Raises:
             DataError: If the file cannot be read as such.
         """
-        values = read_map(self._root / self._paths[index], 1, labels, shift=self.shift)
+        values = read_map(self._file(index), 1, labels, shift=self.shift)
         return Item(map_pixels(values, labels), self._classes[index])
 
     def check(self, index: int, channels: int) -> int:
         """Checks the header of a file."""
-        frames = check_image(self._root / self._paths[index], channels)
+        frames = check_image(self._file(index), channels)
         return frames if self._first_only else 1
 
     def size(self, index: int) -> tuple[int, int]:
         """Rows and columns by the header of a file."""
-        return picture_size(self._root / self._paths[index])
+        return picture_size(self._file(index))
+
+    def _file(self, index: int) -> File:
+        """Where the file of an image is, or what it holds."""
+        return self._root / self._paths[index]
 
     def label(self, index: int) -> str:
         """The path of the file, and the number of a later frame."""
@@ -115,6 +122,51 @@ class FileSource(Source):
                 size = -1
             number = -1 if class_index is None else class_index
             digest.update(b"%s\0%d\0%d\n" % (os.fsencode(path), size, number))
+        return digest.hexdigest()
+
+
+class PackedSource(FileSource):
+    """Images inside other files. What lacks a class or a caption that others have cannot be read.
+
+    Args:
+        name: What the source is.
+        keys: What identifies each image; ``classes`` and ``captions`` are empty where an image has none.
+    """
+
+    def __init__(
+        self, *, name: str, keys: Sequence[str], classes: Sequence[str], captions: Sequence[tuple[str, ...]]
+    ) -> None:
+        super().__init__(name=name, root=Path(), paths=keys, classes=classes if any(classes) else ())
+        self.captions = captions if any(captions) else ()
+
+    @abstractmethod
+    def _open(self, index: int) -> File: ...
+
+    def _file(self, index: int) -> File:
+        label = self.label(index)
+        try:
+            if self.class_names and self._classes[index] is None:
+                raise ValueError("it has no class")
+            if self.captions and not self.captions[index]:
+                raise ValueError("it has no caption")
+            return self._open(index)
+        except MemoryError:  # says nothing about the image
+            raise
+        except Exception as error:
+            raise DataError(f"cannot read `{label}`: {printable(error)}") from None
+
+    def label(self, index: int) -> str:
+        """The source's name and the number."""
+        return f"{self.name}[{index}]"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of keys, classes and captions, and of 64 images."""
+        digest = hashlib.sha256(repr((self.class_names, self._paths, self._classes, self.captions)).encode())
+        count = min(64, len(self))
+        for index in (number * len(self) // count for number in range(count)):
+            with suppress(DataError):
+                digest.update(getattr(self._file(index), "data", b""))
         return digest.hexdigest()
 
 

@@ -1,7 +1,5 @@
 """Pictures that are not looked at but say something of each pixel: labels and depth."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from jaxtyping import Int64
@@ -11,7 +9,7 @@ from torch import Tensor
 from vqgan.errors import DataError
 from vqgan.images.labels import shift_hint
 from vqgan.images.pixels import Pixels, to_float
-from vqgan.images.reading import opened, read_pixels
+from vqgan.images.reading import File, opened, read_pixels
 
 Map = Pixels | np.ndarray
 """Labels: int64 (H W). A picture: uint8 (H W c). One of more than 8 bits: float32 (H W 1) in [-1, 1]."""
@@ -20,9 +18,7 @@ _ONE_NUMBER = ("1", "L", "P", "I", "F")
 """How the modes of pictures begin that hold one number for each pixel."""
 
 
-def read_map(
-    path: str | Path, channels: int, labels: int = 0, *, stretch: bool = False, shift: int = 0
-) -> Map:
+def read_map(path: File, channels: int, labels: int = 0, *, stretch: bool = False, shift: int = 0) -> Map:
     """Reads a map: a picture file, or an array (``.npy``).
 
     Args:

@@ -1,5 +1,6 @@
 """The one reader of picture files: training, evaluation and the command line all see a file the same way."""
 
+import io
 import logging
 import math
 import os
@@ -8,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -41,6 +42,20 @@ MAX_FILE_BYTES = 1 << 29
 
 Picture = str | Path | Image.Image | np.ndarray
 """What ``read_images`` reads."""
+
+
+class Embedded(NamedTuple):
+    """A file that lies inside another, such as an archive: what messages call it, and all its bytes."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+File = str | Path | Embedded
+"""A picture file: where it is, or what it holds."""
 
 _ARRAY = b"\x93NUMPY"
 _UPRIGHT = {
@@ -121,7 +136,7 @@ def pixels_of(
 
 
 def read_pixels(
-    path: str | Path, channels: int, smallest_side: int | None = None, frame: int | None = None
+    path: File, channels: int, smallest_side: int | None = None, frame: int | None = None
 ) -> Pixels:
     """Reads one image file as a person would see it, or an array (``.npy``) as ``from_array`` does.
 
@@ -166,7 +181,7 @@ def from_picture(image: Image.Image, channels: int) -> Pixels:
     return with_channels(to_array(upright), channels, "the picture")
 
 
-def check_image(path: Path, channels: int) -> int:
+def check_image(path: File, channels: int) -> int:
     """Looks at the header of a file, without decoding it, and counts its frames.
 
     Raises:
@@ -181,7 +196,7 @@ def check_image(path: Path, channels: int) -> int:
         return _num_frames(image)
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: File) -> tuple[int, int]:
     """Height and width of the upright picture, or of the array, by its header.
 
     Raises:
@@ -203,17 +218,19 @@ def _num_frames(image: Image.Image) -> int:
 
 
 @contextmanager
-def opened(path: str | Path, lazily: bool = False) -> Iterator[Image.Image | np.ndarray]:
+def opened(path: File, lazily: bool = False) -> Iterator[Image.Image | np.ndarray]:
     """A file's picture, not decoded yet, or array; whatever goes wrong with it becomes a DataError that names it."""
     try:
         _check_file(path)
         # The decoders warn about odd metadata, which does not matter for pixels.
-        with warnings.catch_warnings(), open(path, "rb") as file:
+        with warnings.catch_warnings(), _stream(path) as file:
             warnings.simplefilter("ignore")
             is_array = file.read(len(_ARRAY)) == _ARRAY
             file.seek(0)
             if is_array:
-                found = np.load(path if lazily else file, "r" if lazily else None, allow_pickle=False)
+                _check_array(file)
+                mapped = None if isinstance(path, Embedded) or not lazily else path
+                found = np.load(mapped or file, "r" if mapped else None, allow_pickle=False)
                 # CelebA-HQ's files hold a batch of one, channels first.
                 yield np.moveaxis(found[0], 0, -1) if found.ndim == 4 and len(found) == 1 else found
             else:
@@ -231,15 +248,34 @@ def opened(path: str | Path, lazily: bool = False) -> Iterator[Image.Image | np.
         raise DataError(f"cannot read `{printable(path)}`: {_reason(error)}", hint=hint) from error
 
 
-def _check_file(path: str | Path) -> None:
-    status = os.stat(path)
-    # Checked before opening: opening a pipe waits for its writer, possibly forever.
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError("not a regular file")
-    if status.st_size == 0:
+def _check_file(path: File) -> None:
+    if isinstance(path, Embedded):
+        size = len(path.data)
+    else:
+        status = os.stat(path)
+        # Checked before opening: opening a pipe waits for its writer, possibly forever.
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("not a regular file")
+        size = status.st_size
+    if size == 0:
         raise DataError("the file is empty")
-    if status.st_size > MAX_FILE_BYTES:
-        raise DataError(f"the file has {status.st_size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+    if size > MAX_FILE_BYTES:
+        raise DataError(f"the file has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+
+
+def _stream(path: File) -> io.BytesIO | io.BufferedReader:
+    return io.BytesIO(path.data) if isinstance(path, Embedded) else open(path, "rb")
+
+
+def _check_array(file: io.BytesIO | io.BufferedReader) -> None:
+    """Refuses an array whose header says that it holds more than the file: memory for it would be taken first."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(file)
+    needed, found = math.prod(shape) * kind.itemsize, file.seek(0, os.SEEK_END)
+    if needed > found and not kind.hasobject:
+        raise DataError(f"the array should hold {needed:,} bytes, the file has {found:,}")
+    file.seek(0)
 
 
 def _reason(error: Exception) -> str:
