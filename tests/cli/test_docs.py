@@ -58,15 +58,16 @@ def tiny(run: dict[str, Any]) -> dict[str, Any]:
     changes: dict[str, object] = {"training": few, "data": {"workers": 0}}
     if run["kind"] == "tokenizer" and run["tokenizer"]["autoencoder"] is not None:
         side = min(run["data"]["image_size"])
+        levels = 1 if side % 16 else 3  # of wide patches with many channels the convolutions would be huge
         changes["tokenizer"] = {
             "autoencoder": {
                 "base_channels": 32,
-                "channel_multipliers": [1],
+                "channel_multipliers": [1] * levels,
                 "num_residual_blocks": 1,
                 "latent_channels": 32,
                 "resolution": side,
                 "attention_resolutions": [],
-                "patch_size": side // 4,
+                "patch_size": side // 2 ** (levels + 1),
             }
         }
         changes["task"] = {"discriminator": None, "perceptual": None}
@@ -139,7 +140,7 @@ def commands(block: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=name)
 def test_the_blocks_of_a_page_run(page, workplace, tmp_path, monkeypatch, capsys):
-    text = re.sub(r"(steps(?:-each)?[ =])\d{3,}", r"\g<1>3", page.read_text(encoding="utf-8"))
+    text = re.sub(r"(steps(?:-each)?[ =])\d{2,}", r"\g<1>3", page.read_text(encoding="utf-8"))
     if "segformer/" in text or "clip/" in text:
         pytest.importorskip(
             "transformers", reason="transformers is not installed: pip install vqgan[extract]"
