@@ -34,7 +34,7 @@ class DiscriminatorConfig(Config, frozen=True):
         ramp_steps: Steps over which its weight then rises to the whole.
         recover_steps: From ``start`` only the discriminator is trained, until 75 % of its logits over 50 steps are on
             the right side, or for so many steps; both count from there. None: 0, but where training starts from a file
-            without a discriminator 1,000 (at most a quarter of the run) from step 0.
+            without a discriminator 1,000 (at most a quarter of the run) from step 0, with as many ``ramp_steps``.
         base_channels: Width of its first convolution.
         num_layers: Its halvings of the resolution.
         norm: ``"batch"``, ``"spectral"`` (each convolution divided by its largest singular value), or ``"none"``.

@@ -113,15 +113,16 @@ def _with_names(task: TokenizerTaskConfig, config: TokenizerConfig) -> Tokenizer
 def _with_recovery(
     run: TokenizerRun, file: Path | None, stored: Mapping[str, torch.Tensor]
 ) -> TokenizerTaskConfig:
-    """The task, whose discriminator is trained alone first where it starts from a file without one."""
+    """The task, whose discriminator is trained alone, then joins slowly, where it starts from a file without one."""
     config = run.task.discriminator
     if file is None or stored or config is None or config.recover_steps is not None:
         return run.task
     steps = min(RECOVERY_STEPS, run.training.steps // 4)
     message = "`%s` holds no discriminator: a new one is trained alone first, for at most %d steps, then both"
     logger.info(message, file, steps)
-    recovering = {"start": 0, "discriminator_start": None, "recover_steps": steps}
-    return msgspec.structs.replace(run.task, discriminator=msgspec.structs.replace(config, **recovering))
+    recovering = {"recover_steps": steps, "ramp_steps": config.ramp_steps or steps}
+    config = msgspec.structs.replace(config, start=0, discriminator_start=None, **recovering)
+    return msgspec.structs.replace(run.task, discriminator=config)
 
 
 def _discriminator(

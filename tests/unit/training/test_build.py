@@ -77,7 +77,7 @@ def test_a_run_from_a_file_takes_its_model_and_says_so(engine, file, caplog):
     assert_equal(task.tokenizer, tiny.tokenizer(seed=3, normalize=True).state_dict())
     assert f"the model is that of `{file}`, not that of the run's configuration" in caplog.text
     planned = tiny.tokenizer_run().task
-    recovering = {"start": 0, "discriminator_start": None, "recover_steps": 1}
+    recovering = {"start": 0, "discriminator_start": None, "recover_steps": 1, "ramp_steps": 1}
     discriminator = msgspec.structs.replace(planned.discriminator, **recovering)
     assert run.task == msgspec.structs.replace(planned, discriminator=discriminator)
     assert f"`{file}` holds no discriminator: a new one is trained alone first" in caplog.text
