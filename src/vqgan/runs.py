@@ -101,7 +101,7 @@ def train(
         resume: A run folder to continue; everything but ``data`` given as images is taken from it.
         overrides: Changes of the run's configuration, ``"training.steps=100"``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
-        precision: ``"fp32"`` (the default of a new run), ``"bf16"``, ``"auto"``, or ``"tf32"`` on NVIDIA cards.
+        precision: ``"fp32"`` (the default of a new run), ``"bf16"``, ``"fp16"``, ``"auto"``, or ``"tf32"`` (NVIDIA).
         seed: Of initial weights, data order, augmentation and corruption; 0 by default.
         on_progress: Called after every step, and for every variant of a picture that ``data.cached_codes`` encodes.
         stage: ``"tokenizer"``, ``"prior"`` or ``"classifier"``, to refuse a run of another stage.

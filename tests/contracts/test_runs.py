@@ -193,7 +193,6 @@ def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
         ({"out": "OUT"}, 'no images were given\nhint: give `data="FOLDER"`'),
         ({"out": "OUT", "data": "DATA", "seed": -1}, "`seed` is -1, expected 0 to 2^63 - 1"),
         ({"out": "OUT", "data": "DATA", "tokenizer": "x"}, "a tokenizer is not trained on a tokenizer"),
-        ({"out": "OUT", "data": "DATA", "precision": "fp16"}, "training in `fp16` is not supported"),
         (
             {"out": "OUT", "data": "DATA", "overrides": ["data.image_size=[6, 8]"]},
             "images of 6x8 pixels do not fit the tokenizer",

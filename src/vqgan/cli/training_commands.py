@@ -24,7 +24,7 @@ class TrainTokenizer(Compute):
         image_size: Short for `--set data.image_size=[HEIGHT,WIDTH]`.
         workers: Processes that read images; short for `--set data.workers=N`.
         set: Any value of the run's configuration: `--set task.optimizer.learning_rate=1e-4`.
-        precision: `fp32`, `bf16`, `auto`, or `tf32` on NVIDIA cards. (default: fp32)
+        precision: `fp32`, `bf16`, `fp16`, `auto`, or `tf32` on NVIDIA cards. (default: fp32)
         seed: The same seed gives the same result. (default: 0)
     """
 

@@ -123,7 +123,7 @@ class Adversary:
         return F.softplus(real - fake).mean()
 
     def add_gradients(
-        self, images: Images, fake: Images, logits: PatchLogits | None, parts: int
+        self, images: Images, fake: Images, logits: PatchLogits | None, parts: Scalar | float
     ) -> dict[str, Tensor]:
         """Adds the discriminator's gradients of one of ``parts`` micro-batches; none reach the tokenizer.
 
@@ -131,7 +131,7 @@ class Adversary:
             images: What is real.
             fake: Their reconstructions.
             logits: Those for ``fake``, with their graph, where they are known already.
-            parts: Micro-batches of the step.
+            parts: Micro-batches of the step, by the loss scale.
 
         Returns:
             Scalars to log; of the logits also how many are on the right side: of 0, or of that for the same patch

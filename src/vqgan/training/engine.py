@@ -9,7 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
 
-from vqgan.checkpoints.load import PRECISIONS, best_precision, pick_device
+from vqgan.checkpoints.load import DTYPES, PRECISIONS, best_precision, pick_device
 from vqgan.errors import ConfigError, closest
 
 logger = logging.getLogger(__name__)
@@ -20,16 +20,17 @@ class Engine:
 
     Args:
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``; with several processes each takes its own.
-        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 on devices and processors that compute in it,
-            else fp32 (emulated, bf16 is an order of magnitude slower). ``"tf32"``: products of fp32 numbers on the
-            tensor cores of NVIDIA's cards, which read 10 of 23 bits of each factor.
+        precision: ``"fp32"``; ``"bf16"``; ``"fp16"``, whose losses are scaled (see :class:`TrainingState`); ``"tf32"``:
+            products of fp32 numbers on the tensor cores of NVIDIA's cards, which read 11 bits of each factor; or
+            ``"auto"``: bf16 on devices and processors that compute in it, fp16 on other CUDA cards, else fp32
+            (emulated, bf16 is an order of magnitude slower).
 
     Attributes:
         rank: Number of this process.
         world: How many processes train together.
         is_main: Whether this process writes the files.
         device: Where this process computes.
-        precision: ``"fp32"``, ``"tf32"`` or ``"bf16"``.
+        precision: ``"fp32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``.
 
     Raises:
         ConfigError: If the device is absent or the precision cannot be trained with.
@@ -43,12 +44,9 @@ class Engine:
             raise ConfigError(
                 f"`{target.type}` does not compute in `tf32`, a CUDA card would", hint="use `fp32` or `bf16`"
             )
-        if precision == "fp16":
-            raise ConfigError(
-                "training in `fp16` is not supported: its range is too small", hint="use `bf16`"
-            )
         if precision == "auto":
-            precision = "bf16" if best_precision(target) == "bf16" else "fp32"
+            best = best_precision(target)
+            precision = best if best == "bf16" or target.type == "cuda" else "fp32"
             logger.info("precision `auto` is `%s` here", precision)
         self._state = PartialState(cpu=target.type == "cpu")
         self.rank, self.world = self._state.process_index, self._state.num_processes
@@ -62,7 +60,7 @@ class Engine:
         """Computes in the run's precision inside the block; weights stay fp32."""
         if self.precision in ("fp32", "tf32"):
             return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replaces every gradient by its mean over the processes; one exchange for all of them."""

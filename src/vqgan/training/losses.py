@@ -127,6 +127,7 @@ def generator_objective(
     discriminator: Callable[[Images], PatchLogits] | None = None,
     adversarial_loss: Callable[[PatchLogits], Scalar] = lambda fake: -fake.mean(),
     scale: float = 1.0,
+    loss_scale: Scalar | float = 1.0,
 ) -> tuple[Scalar, dict[str, Scalar], PatchLogits | None]:
     """The generator's loss: reconstruction + quantizer + adaptively weighted adversarial loss.
 
@@ -143,10 +144,11 @@ def generator_objective(
         discriminator: None while the tokenizer is not trained against it: then no time is spent on it.
         adversarial_loss: Of its logits.
         scale: Multiplies the adaptive weight.
+        loss_scale: Multiplies all gradients, so that half precision holds them; no value depends on it.
 
     Returns:
-        A surrogate loss: its ``backward()`` adds the gradient of the whole loss to the tokenizer's parameters, and
-        to nothing else; its value means nothing. The values to log, without gradient: ``loss``,
+        A surrogate loss: its ``backward()`` adds the gradient of the whole loss to the tokenizer's parameters, times
+        ``loss_scale``, and to nothing else; its value means nothing. The values to log, without gradient: ``loss``,
         ``reconstruction_loss``, ``adversarial_loss`` and ``adaptive_weight`` (both 0 without discriminator). And
         the discriminator's logits for the reconstruction, if there is one: their graph leads to its parameters
         and not to the tokenizer, so that its loss can use them:
@@ -155,7 +157,7 @@ def generator_objective(
     # At least fp32: under autocast the image may come in half precision, too coarse for its gradients.
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
     reconstruction = distance(leaf)
-    (gradient,) = torch.autograd.grad(reconstruction, leaf)
+    (gradient,) = torch.autograd.grad(reconstruction * loss_scale, leaf)
     adversarial = weight = reconstruction.new_zeros(())
     total = reconstruction.detach() + auxiliary.detach()
     fake = None
@@ -163,10 +165,10 @@ def generator_objective(
         assert last_weight is not None, "the two losses are balanced there"
         fake = discriminator(leaf)
         adversarial = adversarial_loss(fake)
-        (pull,) = torch.autograd.grad(adversarial, leaf, retain_graph=True)
+        (pull,) = torch.autograd.grad(adversarial * loss_scale, leaf, retain_graph=True)
         weight = adaptive_weight(
-            _at_last_weight(images, last_weight, gradient),
-            _at_last_weight(images, last_weight, pull),
+            _at_last_weight(images, last_weight, gradient) / loss_scale,
+            _at_last_weight(images, last_weight, pull) / loss_scale,
             scale=scale,
         )
         gradient = gradient + weight * pull
@@ -177,7 +179,7 @@ def generator_objective(
         "adversarial_loss": adversarial.detach(),
         "adaptive_weight": weight,
     }
-    return (images * gradient).sum() + auxiliary, values, fake
+    return (images * gradient).sum() + auxiliary * loss_scale, values, fake
 
 
 def _at_last_weight(images: Tensor, last_weight: Tensor, gradient: Tensor) -> Tensor:

@@ -70,6 +70,11 @@ def decaying(module: nn.Module) -> set[str]:
     return {f"{name}.weight".lstrip(".") for name, part in module.named_modules() if isinstance(part, kinds)}
 
 
+FIRST_LOSS_SCALE, GROWS_AFTER = 2.0**15, 2000
+"""In fp16 gradients are computed times a power of two, which halves when they overflow, and doubles after so many steps
+without (Micikevicius et al. 2018)."""
+
+
 class NamedOptimizer:
     """AdamW over a module's parameters; its state is a flat mapping of tensors, so that no pickle is needed.
 
@@ -102,9 +107,14 @@ class NamedOptimizer:
         self._adam.zero_grad(set_to_none=True)
         self.skipped = torch.zeros((), device=next(iter(self.parameters.values())).device)
 
-    def step(self, rate: float) -> Tensor:
-        """Clips and applies the gradients with learning rate ``rate``; returns their norm before clipping."""
+    def step(self, rate: float, loss_scale: Tensor | float = 1.0) -> Tensor:
+        """Clips and applies the gradients with learning rate ``rate``; returns their norm before clipping.
+
+        They are divided by ``loss_scale`` first.
+        """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        if isinstance(loss_scale, Tensor):
+            torch._foreach_mul_(gradients, 1 / loss_scale)
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip_norm, norm)
@@ -189,6 +199,9 @@ class TrainingState:
         self.ema_decay = ema_decay
         self.averages = _copies(self.model) if ema_decay else {}
         self.counters = counters or {}
+        if engine.precision == "fp16":
+            numbers = {"loss_scale": FIRST_LOSS_SCALE, "fitting_steps": 0.0}
+            self.counters |= {name: torch.tensor(n, device=engine.device) for name, n in numbers.items()}
         self._before: dict[str, list[Tensor]] = {}
 
     def zero_grad(self) -> None:
@@ -201,7 +214,7 @@ class TrainingState:
     def apply(self, name: str, rate: float) -> Tensor:
         """One step of a module with its gradients averaged over the processes; returns their norm."""
         self.engine.average_gradients(self.modules[name].parameters())
-        norm = self.optimizers[name].step(rate)
+        norm = self.optimizers[name].step(rate, self.loss_scale)
         was_skipped = self.optimizers[name].skipped.bool()
         for buffer, before in zip(self.modules[name].buffers(), self._before.get(name, ()), strict=False):
             buffer.copy_(torch.where(was_skipped, before, buffer))
@@ -218,7 +231,7 @@ class TrainingState:
         self.zero_grad()
         seen = []
         for scalars in parts:
-            (scalars["loss"] / count).backward()
+            (scalars["loss"] * self.loss_scale / count).backward()
             seen.append({name: scalar.detach() for name, scalar in scalars.items()})
         rate = learning_rate(self.config, step, total)
         norm, *_ = [self.apply(name, rate) for name in self.modules]
@@ -232,6 +245,7 @@ class TrainingState:
 
         Everything in the state dict that is not floating point is copied.
         """
+        self.adjust_loss_scale()
         if not self.ema_decay:
             return
         kept = 1 - next(iter(self.optimizers.values())).skipped
@@ -243,6 +257,18 @@ class TrainingState:
         torch._foreach_lerp_(averages, [weights[n] for n in moving], [shares[a.dtype] for a in averages])
         for name in self.averages.keys() - set(moving):
             self.averages[name].copy_(weights[name])
+
+    @torch.no_grad()
+    def adjust_loss_scale(self) -> None:
+        """Ends a step: the loss scale, if there is one, halves after an overflow, and doubles after long without."""
+        if "loss_scale" not in self.counters:
+            return
+        scale, fitting = self.counters["loss_scale"], self.counters["fitting_steps"]
+        overflowed = self._any_skipped().bool()
+        fitting.add_(1).masked_fill_(overflowed, 0)
+        grows = fitting >= GROWS_AFTER
+        scale.mul_(torch.where(overflowed, 0.5, torch.where(grows, 2.0, 1.0))).clamp_(min=1.0)
+        fitting.masked_fill_(grows, 0)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -303,7 +329,18 @@ class TrainingState:
 
     @property
     def skipped(self) -> Tensor:
-        """1.0 if an update of the last step was skipped because a gradient was not finite, else 0.0; on the device."""
+        """1.0 if an update of the last step was skipped because a gradient was not finite, else 0.0; on the device.
+
+        In fp16 only if a smaller loss scale would not help.
+        """
+        return self._any_skipped() * (torch.as_tensor(self.loss_scale) <= 1)
+
+    @property
+    def loss_scale(self) -> Tensor | float:
+        """What losses are to be multiplied by before their backward pass."""
+        return self.counters.get("loss_scale", 1.0)
+
+    def _any_skipped(self) -> Tensor:
         return torch.stack([optimizer.skipped for optimizer in self.optimizers.values()]).amax()
 
     def is_finite(self) -> bool:

@@ -204,13 +204,14 @@ class TokenizerTask:
         """A step of the discriminator alone."""
         judged = [self._judgement(adversary, batch.images, len(batches)) for batch in batches]
         measured = self._apply_judgement(adversary, judged, step, rate)
+        self.state.adjust_loss_scale()
         return _means(judged) | measured | {"learning_rate": torch.tensor(rate)}
 
     def _judgement(self, adversary: Adversary, images: Images, parts: int) -> dict[str, Tensor]:
         """The discriminator's gradients of one micro-batch, from a forward pass of the tokenizer of its own."""
         with torch.no_grad(), self.engine.autocast():
             fake = self._reconstruct(images).images
-        return adversary.add_gradients(images, fake, None, parts)
+        return adversary.add_gradients(images, fake, None, parts / self.state.loss_scale)
 
     def _apply_judgement(
         self, adversary: Adversary, judged: list[dict[str, Tensor]], step: int, rate: float
@@ -269,13 +270,16 @@ class TokenizerTask:
                 distance=lambda reconstruction: self._distance(images, reconstruction),
                 auxiliary=self.config.codebook_weight * output.quantized.loss,
                 last_weight=decoder.last_weight if isinstance(decoder, Decoder) else None,
+                loss_scale=self.state.loss_scale,
                 **pull,
             )
         (surrogate / parts).backward()
         terms["quantizer_loss"] = output.quantized.loss.detach()
         if adversary is not None and adversary.learns_from_the_same(step):
             # The logits that the generator's pass gave serve the discriminator too.
-            terms |= adversary.add_gradients(images, output.images.detach(), logits, parts)
+            terms |= adversary.add_gradients(
+                images, output.images.detach(), logits, parts / self.state.loss_scale
+            )
         return terms, output.quantized.indices, output.latents.detach()
 
     def _distance(self, images: Images, reconstruction: Images) -> Scalar:
