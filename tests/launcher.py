@@ -2,12 +2,20 @@
 
 Standard input: JSON, name to arguments. Each process has a session of its own and writes to ``NAME.log`` in
 the working folder. Output: a line with the ids of the processes by name; at the end one with their exit codes.
+
+Where the arguments are an object, ``{"arguments": ..., "signal": "SIGTERM", "during": "module:function", "call": 2}``, the
+process sends itself the signal as that call of the function begins; such processes run one after the other.
 """
 
+import functools
+import importlib
+import itertools
 import json
 import os
+import signal
 import sys
 import traceback
+from typing import Any
 
 # What takes long to import is paid for once, before the processes part.
 import torch._dynamo
@@ -17,7 +25,22 @@ import vqgan.runs  # noqa: F401
 from vqgan.cli.main import main
 
 
-def begin(name: str, arguments: list[str]) -> int:
+def signalled(during: str, call: int, number: int) -> None:
+    """Has this process send itself a signal as a function or method is called for the ``call``-th time."""
+    module, _, path = during.partition(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    real, calls = getattr(owner, name), itertools.count(1)
+
+    def calling(*arguments: object, **keywords: object) -> object:
+        if next(calls) == call:
+            os.kill(os.getpid(), number)
+        return real(*arguments, **keywords)
+
+    setattr(owner, name, calling)
+
+
+def begin(name: str, arguments: list[str] | dict[str, Any]) -> int:
     """Starts one process; returns its id."""
     number = os.fork()
     if number:
@@ -28,6 +51,9 @@ def begin(name: str, arguments: list[str]) -> int:
         os.dup2(log, stream)
     code = 1
     try:
+        if isinstance(arguments, dict):
+            signalled(arguments["during"], arguments["call"], getattr(signal, arguments["signal"]))
+            arguments = arguments["arguments"]
         code = main(arguments)
     except BaseException:
         traceback.print_exc()
@@ -37,7 +63,11 @@ def begin(name: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    started = {name: begin(name, arguments) for name, arguments in json.load(sys.stdin).items()}
+    started = {}
+    for name, arguments in json.load(sys.stdin).items():
+        started[name] = begin(name, arguments)
+        if isinstance(arguments, dict):
+            os.waitid(os.P_PID, started[name], os.WEXITED | os.WNOWAIT)
     sys.stdout.write(json.dumps(started) + "\n")
     sys.stdout.flush()
     codes = {name: os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) for name, number in started.items()}

@@ -8,7 +8,7 @@
     ├── DivergedError    4   training produced a number that is not finite
     ├── CheckpointError  5   a weights file or a run folder that cannot be used
     ├── OutputError      6   the disk is full, read-only or not ours
-    └── Preempted       75   stopped on request after saving; the run can be resumed
+    └── Preempted       75   stopped by SIGINT, SIGTERM or SIGUSR1 after saving; the run can be resumed
 """
 
 import difflib

@@ -3,7 +3,7 @@
 import logging
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from vqgan.errors import ConfigError, require
 from vqgan.output_files import write_json, write_text
 from vqgan.presets import find_preset, shortened
 from vqgan.presets.original import original_run
+from vqgan.stopping import Interrupted, stop_on_signals
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.build import build_task, load_tokenizer
 from vqgan.training.cached_codes import CachedCodes, check_pictures
@@ -44,7 +45,7 @@ from vqgan.training.run import (
     run_from_mapping,
 )
 from vqgan.training.task import Session
-from vqgan.types import OnProgress
+from vqgan.types import OnProgress, Progress
 from vqgan.version import __version__
 
 __all__ = ["Data", "read_run", "resolve", "train"]
@@ -116,7 +117,7 @@ def train(
     given, compute = (source_of(data), source_of(eval_data)), (device, precision, seed)
     first = _First(tokenizer, start_from, conditions, condition_tokenizers)
     require((out is None) != (resume is None), "expected exactly one of `out=` and `resume=`", hint=_BEGIN)
-    with closing(RunFolder(Path(resume or out or ""))) as folder:
+    with stop_on_signals(), closing(RunFolder(Path(resume or out or ""))) as folder:
         if resume is not None:
             for name, value in {"run": run, **first._asdict()}.items():
                 what = f"`{name}=` is `{value}`, but a resumed run takes everything from its folder"
@@ -163,8 +164,16 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
         }
         if data.cached_codes and isinstance(session.task, PriorTask):
             codes = CachedCodes(images, session.task.synthesizer.tokenizer, data=data, seed=values["seed"])
+            stop = stack.enter_context(stop_on_signals())
+
+            def encoded(progress: Progress) -> None:
+                if on_progress is not None and engine.is_main:
+                    on_progress(progress)
+                stop.poll()
+
             if session.start < training.steps:
-                codes.encode(on_progress if engine.is_main else None)
+                with suppress(Interrupted):  # then the loop stops before its first step
+                    codes.encode(encoded)
             batches = codes.batches(coordinates=by_place, **numbers)
         else:
             seed, workers = values["seed"], data.workers

@@ -16,8 +16,9 @@ import tiny
 from unit.test_resume import assert_equal_runs, one_thread, rows, source, stopped  # noqa: F401
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import dump_yaml
+from vqgan.runs import train
 
-SIGNALS = {"SIGINT": 75, "SIGTERM": 75, "SIGKILL": -9}
+SIGNALS = {"SIGINT": 75, "SIGTERM": 75, "SIGUSR1": 75, "SIGKILL": -9}
 """Signal and exit code of the command line."""
 
 ENDLESS = {"steps": 100_000, "save_every": 3, "evaluate_every": 7, "pictures": 2}
@@ -29,7 +30,7 @@ def processes(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     (folder / "run.yaml").write_text(dump_yaml(tiny.tokenizer_run(source, **ENDLESS)))
     command = ["train", "tokenizer", "run.yaml", "--device", "cpu"]
-    workers = {"SIGINT": ["--workers", "1"]}
+    workers = {name: ["--workers", "1"] for name in SIGNALS if name != "SIGKILL"}
     requests = {name: [*command, *workers.get(name, []), "--out", str(folder / name)] for name in SIGNALS}
     launcher = subprocess.Popen(
         [sys.executable, str(Path(tiny.__file__).with_name("launcher.py"))],
@@ -45,8 +46,11 @@ def processes(source, tmp_path_factory):
         started = json.loads(launcher.stdout.readline())
         try:
             for name in trained(folder, set(started)):
-                # Ctrl-C goes to the whole group, with the processes that read.
-                (os.killpg if name == "SIGINT" else os.kill)(started[name], getattr(signal, name))
+                # Ctrl-C goes to the whole group, and what a batch system sends to all processes of a job.
+                own, number = started[name], getattr(signal, name)
+                for reader in map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split()):
+                    os.kill(reader, number)
+                os.kill(own, number)
             codes = json.loads(launcher.stdout.readline())
         except BaseException:
             for number in started.values():
@@ -93,3 +97,64 @@ def test_the_command_line_can_be_stopped_by_any_signal_and_goes_on_exactly(proce
     stopped(None, folder, step, resume=folder)
     assert not list(folder.rglob("*tmp*"))
     assert_equal_runs(folder, expected)
+
+
+BRIEF = {"steps": 5, "save_every": 3, "evaluate_every": 2, "pictures": 1}
+
+PHASES = {
+    "start-up": ("vqgan.runs:build_task", 1, "0 of 5"),
+    "first batch": ("vqgan.training.loop:to_device", 1, "1 of 5"),
+    "training": ("vqgan.training.tokenizer_task:TokenizerTask.train_step", 3, "3 of 5"),
+    "evaluation": ("vqgan.training.tokenizer_task:TokenizerTask.evaluate", 1, "2 of 5"),
+    "pictures": ("vqgan.training.tokenizer_task:TokenizerTask.pictures", 1, "1 of 5"),
+    "save": ("vqgan.checkpoints.run_folder:RunFolder.commit", 2, "4 of 5"),
+    "report": ("vqgan.training.loop:write_run_report", 1, None),
+    "end": ("vqgan.training.observer:Observer.close", 1, None),
+}
+"""For each phase a function, the call of it during which the signal comes, and the step at which the run stops, if so."""
+
+
+@pytest.fixture(scope="module")
+def cases(source, tmp_path_factory):
+    """A run for each signal and phase, and one without any: exit codes and messages."""
+    folder = tmp_path_factory.mktemp("phases")
+    (folder / "run.yaml").write_text(dump_yaml(tiny.tokenizer_run(source, **BRIEF)))
+    requests = {"whole": {"signal": "SIGTERM", "during": PHASES["end"][0], "call": 2}}
+    for phase, (during, call, _) in PHASES.items():
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+            requests[f"{phase} {name}"] = {"signal": name, "during": during, "call": call}
+    for name, request in requests.items():
+        out = str(folder / name)
+        request["arguments"] = ["train", "tokenizer", "run.yaml", "--device", "cpu", "--out", out]
+    result = subprocess.run(
+        [sys.executable, str(Path(tiny.__file__).with_name("launcher.py"))],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        input=json.dumps(requests),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    codes = json.loads(result.stdout.splitlines()[-1])
+    assert codes.pop("whole") == 0
+    return folder, codes
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_in_any_phase_ends_in_a_run_that_is_complete_or_can_go_on(cases, phase, name):
+    folder, codes = cases
+    run, errors = folder / f"{phase} {name}", (folder / f"{phase} {name}.log").read_text()
+    step = PHASES[phase][-1]
+    assert codes[f"{phase} {name}"] == (0 if step is None else 75), errors
+    assert "Traceback" not in errors
+    assert not list(run.rglob("*tmp*"))
+    if step is None:
+        assert errors.endswith(f"{run}\n")
+    else:
+        assert f"vqgan: stopped at step {step}; everything is saved in `{run}`\n" in errors
+        assert f"hint: continue with `vqgan train tokenizer --resume {run}`\n" in errors
+        train(None, resume=run, device="cpu")
+    assert_equal_runs(run, folder / "whole")
+    assert (run / "report.html").is_file()

@@ -162,6 +162,22 @@ def test_a_prior_on_cached_codes_sees_the_same_crops_wherever_it_is_stopped(cach
     assert_equal_runs(folder, whole)
 
 
+def test_a_signal_while_a_run_encodes_stops_it_before_its_first_step(cached, tmp_path):
+    request, whole = cached
+    reports = []
+
+    def stop(progress):
+        reports.append(progress.step)
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted, match="stopped at step 0 of 5; everything is saved in"):
+        train(**request, out=tmp_path / "run", device="cpu", on_progress=stop)
+    assert reports == [*range(1, 8)]
+    train(None, resume=tmp_path / "run", device="cpu")
+    assert_equal_runs(tmp_path / "run", whole)
+
+
 def test_a_run_that_ends_while_it_encodes_can_be_resumed(cached, tmp_path):
     request, whole = cached
     reports = []

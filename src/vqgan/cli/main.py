@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from vqgan.errors import ConfigError, OutputError, VqganError, closest, reason_of
@@ -137,11 +137,13 @@ def _dispatch(words: list[str]) -> None:
             raise ConfigError(f"unknown command `{name}`", hint=closest(name, COMMANDS))
         from vqgan.cli.flags import read_flags
         from vqgan.output_files import no_empty_folders
+        from vqgan.stopping import stop_on_signals
 
         flags: Any = read_flags(flags_of(name), rest[1:], program=f"vqgan {name}")
-        work = function_of(name)  # imported only now: help needs no torch
-        with _log_to_stderr(), no_empty_folders(getattr(flags, "out", None)):
-            work(flags)
+        # A run that is asked to stop while it starts shall be one that can go on.
+        stopping = stop_on_signals() if group else nullcontext()
+        with stopping, _log_to_stderr(), no_empty_folders(getattr(flags, "out", None)):
+            function_of(name)(flags)  # imported only now: help needs no torch
 
 
 def _completion() -> str:

@@ -26,6 +26,7 @@ from vqgan.data.source import Item, Source
 from vqgan.data.transforms import Cut, TransformConfig, cut_layout, cut_map, cut_out, draw_cut
 from vqgan.errors import DataError, VqganError
 from vqgan.layout import Layout
+from vqgan.stopping import SIGNALS
 from vqgan.types import Batch, previous
 
 logger = logging.getLogger(__name__)
@@ -280,8 +281,11 @@ def _read(reader: _Reader, samples: Iterable[Sequence[int]], workers: int) -> It
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C and `timeout` signal a whole process group: workers must live until the parent has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals may come to all processes of a group or job: workers must live until the parent has saved."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    # The parent may end a worker that hangs by a second one.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL) and None)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
 

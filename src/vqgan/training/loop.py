@@ -2,19 +2,16 @@
 
 import logging
 import math
-import signal
 import statistics
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from vqgan.errors import DivergedError, Preempted
+from vqgan.stopping import Interrupted, StopRequest, stop_on_signals
 from vqgan.training.observer import Observer, to_device
 from vqgan.training.report import write_run_report
 from vqgan.training.task import Session
@@ -37,46 +34,6 @@ MAX_REWINDS = 3
 COURSE = "course"
 """Key in a saved step's plain values of the step that the run goes back to, how often it has already done so, and how
 many samples it has passed over by that."""
-
-
-class Interrupted(Exception):  # noqa: N818  (an event, not a failure)
-    """Work that changes nothing, such as an evaluation, was interrupted because the run shall stop."""
-
-
-class StopRequest:
-    """Whether the run was asked to stop; long work polls it."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._interrupts = 0
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        self.requested = True
-        # A launcher passes a Ctrl-C on as SIGTERM too: only a second Ctrl-C is impatience.
-        self._interrupts += number == signal.SIGINT
-        if self._interrupts > 1:
-            raise KeyboardInterrupt
-
-    def poll(self) -> None:
-        """Raises Interrupted if a stop was requested."""
-        if self.requested:
-            raise Interrupted
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
-    """Inside the block SIGINT and SIGTERM only set the flag; outside the main thread nothing changes."""
-    stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -128,6 +85,8 @@ class Loop:
         with stop_on_signals() as stop:
             if unfinished is not None:
                 self._complete(start, unfinished, stop)
+            elif start < self.task.loop.steps:
+                self._stop(start, self.engine.any(stop.requested))
             done = start
             while done < self.task.loop.steps:
                 row = self._step(done, train)
@@ -185,7 +144,10 @@ class Loop:
         last = done == self.task.loop.steps
         if (stopping or self._saves(done)) and done != self._saved:
             self._save(done, {} if finished else {UNFINISHED: dict(row)})
-        if stopping and not (last and finished):
+        self._stop(done, stopping and not (last and finished))
+
+    def _stop(self, done: int, stopping: bool) -> None:
+        if stopping:
             what = "everything" if done == self._saved else f"everything up to step {self._saved}"
             raise Preempted(
                 f"stopped at step {done} of {self.task.loop.steps}; {what} is saved in `{self.folder.path}`",

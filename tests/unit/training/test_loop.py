@@ -11,15 +11,14 @@ import torch
 import tiny
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import DivergedError, OutputError, Preempted
+from vqgan.stopping import SIGNALS, Interrupted, stop_on_signals
 from vqgan.training.engine import Engine
 from vqgan.training.loop import (
     COURSE,
     UNFINISHED,
-    Interrupted,
     Loop,
     samples_before,
     step_seed,
-    stop_on_signals,
 )
 from vqgan.training.observer import Observer
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
@@ -486,7 +485,7 @@ def send(number):
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_only_sets_a_flag(number):
     with stop_on_signals() as stop:
         stop.poll()
@@ -511,11 +510,31 @@ def test_a_launcher_that_passes_one_ctrl_c_on_as_sigterm_is_not_impatient():
         assert stop.requested
 
 
+def test_a_block_in_a_block_has_the_same_request_and_leaves_the_handlers_to_the_outer_one():
+    with stop_on_signals() as outer:
+        with stop_on_signals() as inner:
+            send(signal.SIGTERM)
+        assert inner is outer
+        assert signal.getsignal(signal.SIGTERM) is outer
+        assert outer.requested
+    assert signal.getsignal(signal.SIGTERM) is not outer
+
+
+def test_a_run_that_was_asked_to_stop_before_its_first_step_takes_none_and_a_complete_one_needs_none(folder):
+    task = Counting()
+    with stop_on_signals():
+        interrupt()
+        with pytest.raises(Preempted, match="stopped at step 0 of 6; everything is saved in"):
+            run(task, folder)
+        run(task, folder, start=STEPS)
+    assert task.calls == []
+
+
 def test_the_handlers_of_before_come_back():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(RuntimeError), stop_on_signals():
         raise RuntimeError
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_outside_the_main_thread_nothing_changes():
