@@ -49,10 +49,10 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports > .lint-imports.log || (cat .lint-imports.log && false)
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(BY_FILE)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(BY_FILE) $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-fail-under=90)
 
-coverage: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(BY_FILE) --cov --cov-report=term:skip-covered --cov-fail-under=90
+coverage:
+	$(MAKE) test COVERAGE=yes
 
 test-faults: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults -n 2
