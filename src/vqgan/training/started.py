@@ -79,7 +79,10 @@ def started_synthesizer(
         return synthesizer
     changed = msgspec.structs.replace(run, conditioner=named, prior=shape, token_order=old.token_order)
     synthesizer = Synthesizer(synthesizer_config(changed, tokenizer))
-    take_tokenizers(synthesizer.conditioner, tokenizers)
+    if same:
+        synthesizer.conditioner.load_state_dict(model.conditioner.state_dict(), strict=True)
+    else:
+        take_tokenizers(synthesizer.conditioner, tokenizers)
     _take_all_but_the_condition(synthesizer, model)
     logger.warning(
         "the prior of `%s` was steered by %s, this one by %s: its condition's vectors are made anew, the rest goes on",

@@ -5,9 +5,16 @@ import pytest
 import torch
 
 import tiny
+from examples import DEPTH_TOKENIZER
 from vqgan.checkpoints.format import save_model
 from vqgan.checkpoints.run_folder import RunFolder
-from vqgan.conditioning import ClassLabelConfig, EdgesConfig, UnconditionalConfig
+from vqgan.conditioning import (
+    ClassLabelConfig,
+    EdgesConfig,
+    SeveralConfig,
+    TokenizedImageConfig,
+    UnconditionalConfig,
+)
 from vqgan.config import to_mapping
 from vqgan.errors import CheckpointError, ConfigError, DataError
 from vqgan.nn import perceptual as perceptual_module
@@ -15,8 +22,10 @@ from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.prior import LocalSpan
 from vqgan.training.build import build_prior_task, build_tokenizer_task, load_tokenizer
+from vqgan.training.conditions import conditioned
 from vqgan.training.engine import Engine
 from vqgan.training.run import run_from_mapping
+from vqgan.training.started import started_synthesizer
 from vqgan.training.tokenizer_task import PerceptualConfig
 
 NAMES = ("cat", "dog", "fox")
@@ -215,6 +224,33 @@ def test_a_class_prior_moves_to_other_classes_and_keeps_all_but_their_vectors(
     _, resumed = prior_task(engine, run, names=names, start_from=prior_file)  # as a run that goes on does
     assert_equal(resumed.synthesizer, task.synthesizer.state_dict())
     assert "anew" not in caplog.text
+
+
+def test_files_beside_the_images_bring_a_condition_that_the_prior_did_not_have(prior_file):
+    run = msgspec.structs.replace(tiny.prior_run(), conditioner=UnconditionalConfig())
+    run = msgspec.structs.replace(
+        run, data=msgspec.structs.replace(run.data, conditions={"class": "labels.csv"})
+    )
+    saved(prior_file, conditioner=UnconditionalConfig(), shape={"condition_size": 1})
+    assert conditioned(run, {}, tokenizer=None, start_from=prior_file).conditioner == ClassLabelConfig()
+    saved(prior_file)
+    own = ClassLabelConfig(num_classes=3)
+    assert conditioned(run, {}, tokenizer=None, start_from=prior_file).conditioner == own
+
+
+def test_where_only_the_classes_change_other_conditions_keep_their_tokenizers(prior_file):
+    maps = TokenizedImageConfig(codebook_size=8, tokenizer=DEPTH_TOKENIZER)
+    config = SeveralConfig(conditioners=(ClassLabelConfig(num_classes=3, class_names=NAMES), maps))
+    shape = {"condition_size": 11, "context_length": 3 + config.num_tokens((2, 2))}
+    model = saved(prior_file, conditioner=config, shape=shape)
+    run, names = msgspec.structs.replace(tiny.prior_run(), conditioner=config), {"class": ("a", "b")}
+    moved = started_synthesizer(run, prior_file, names=names, images=None, seed=0, tokenizers={})
+    assert moved.config.conditioner.conditioners == (
+        ClassLabelConfig(num_classes=2, class_names=("a", "b")),
+        maps,
+    )
+    assert model.conditioner.state_dict()
+    assert_equal(moved.conditioner, model.conditioner.state_dict())
 
 
 @pytest.mark.parametrize("positions", ["learned", "relative_bias"])
