@@ -17,9 +17,6 @@ from vqgan.runs import train
 from vqgan.training import loop
 from vqgan.training.optimizers import TrainingState
 
-SAMPLES = 4
-"""Of a step."""
-
 
 @pytest.fixture
 def spoil(monkeypatch):
@@ -28,18 +25,18 @@ def spoil(monkeypatch):
 
     seen = []
 
-    def apply(numbers, value=torch.nan):
+    def apply(values):
         def spoiled(batch, device):
             batch = real(batch, device)
             seen[:] = batch.sample.tolist()
             for place, number in enumerate(seen):
-                if number in numbers:
-                    batch.images[place, 0, 0, 0] = value
+                if number in values:
+                    batch.images[place, 0, 0, 0] = values[number]
             return batch
 
         def updated(self, name, rate):
-            if name == "prior" and {*seen} & {*numbers}:
-                next(self.modules[name].parameters()).grad.view(-1)[0] = value
+            if name == "prior" and {*seen} & {*values}:
+                next(self.modules[name].parameters()).grad.view(-1)[0] = torch.nan
             return update(self, name, rate)
 
         monkeypatch.setattr(loop, "to_device", spoiled)
@@ -61,22 +58,22 @@ def prior_of(source, folder):
     return {"tokenizer": folder / "tokenizer"}
 
 
-@pytest.mark.parametrize(("step", "value"), [(1, torch.nan), (5, torch.inf), (7, torch.nan)])
-def test_one_bad_image_costs_one_update_and_the_run_ends_well(source, tmp_path, spoil, caplog, step, value):
-    spoil({SAMPLES * step - 2}, value)
+def test_bad_images_cost_their_updates_and_the_run_ends_well(source, tmp_path, spoil):
+    """In the first step, in the fifth and in the last, which is taken again with other images."""
+    spoil({2: torch.nan, 18: torch.inf, 26: torch.nan})
     train(tiny.tokenizer_run(source, steps=7, save_every=3), out=tmp_path / "run", device="cpu")
     assert_finite(tmp_path / "run")
     events = [json.loads(line) for line in RunFolder(tmp_path / "run").diverged.read_text().splitlines()]
-    assert events[0]["samples"] == [SAMPLES * step - SAMPLES, SAMPLES * step]
-    assert all(".idx" not in image and "images" in image for image in events[0]["images"])
-    assert events[0]["loss"] == "nan"
-    assert [event.get("back_to") for event in events] == ([None, 6] if step == 7 else [None])
+    assert [event["samples"] for event in events] == [[0, 4], [16, 20], [24, 28], [24, 28]]
+    assert [event.get("back_to") for event in events] == [None, None, None, 6]
+    assert [event.get("loss") for event in events] == ["nan", "nan", "nan", None]
+    assert all("images" in image for image in events[0]["images"])
     assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "prior"])
 def test_a_run_that_went_back_resumes_exactly(source, tmp_path, spoil, stage):
-    spoil(range(15, 28))  # steps 4 to 7
+    spoil(dict.fromkeys(range(15, 28), torch.nan))  # steps 4 to 7
     request = prior_of(source, tmp_path) if stage == "prior" else {}
     run = getattr(tiny, f"{stage}_run")(source, steps=9, save_every=2)
     train(run, **request, out=tmp_path / "whole", device="cpu")
@@ -96,13 +93,12 @@ def command(run, folder):
     return main([*words, "--device", "cpu"])
 
 
-@pytest.mark.parametrize("rate", [1e4, 1e30])
 def test_an_absurd_learning_rate_ends_with_its_exit_code_and_the_images_and_saves_nothing(
-    source, tmp_path, capsys, rate
+    source, tmp_path, capsys
 ):
     run = tiny.tokenizer_run(source, steps=12, save_every=8)
     task = msgspec.structs.replace(
-        run.task, optimizer=msgspec.structs.replace(tiny.OPTIMIZER, learning_rate=rate)
+        run.task, optimizer=msgspec.structs.replace(tiny.OPTIMIZER, learning_rate=1e4)
     )
     assert command(msgspec.structs.replace(run, task=task), tmp_path) == 4
     message = capsys.readouterr().err
@@ -116,8 +112,7 @@ def test_an_absurd_learning_rate_ends_with_its_exit_code_and_the_images_and_save
     assert "nan" in RunFolder(tmp_path / "run").metrics.read_text()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_batches_of_constants_do_no_harm(source, tmp_path, monkeypatch, precision):
+def test_batches_of_constants_do_no_harm(source, tmp_path, monkeypatch):
     """Black, white and grey images: normalisation and the discriminator see no variance at all."""
     real = loop.to_device
 
@@ -127,7 +122,7 @@ def test_batches_of_constants_do_no_harm(source, tmp_path, monkeypatch, precisio
         return batch
 
     monkeypatch.setattr(loop, "to_device", constant)
-    train(tiny.tokenizer_run(source, steps=8), out=tmp_path / "run", device="cpu", precision=precision)
+    train(tiny.tokenizer_run(source, steps=8), out=tmp_path / "run", device="cpu")
     assert not RunFolder(tmp_path / "run").diverged.exists()
     assert_finite(tmp_path / "run")
 
