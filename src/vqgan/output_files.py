@@ -105,14 +105,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _lock(handle: int) -> None:
-    """Locks an open file for this process. Raises OSError, with EACCES or EAGAIN if another has it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        os.lseek(handle, 1 << 20, os.SEEK_SET)  # others cannot read bytes that are locked
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        os.lseek(handle, 0, os.SEEK_SET)
-    else:
+    """Locks an open file for this process; not on Windows. Raises OSError, with EACCES or EAGAIN if another has it."""
+    if sys.platform != "win32":
         import fcntl
 
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # `flock` would be inherited, and is not for NFS

@@ -120,7 +120,7 @@ def test_a_damaged_step_costs_only_the_steps_since_the_one_before(runs, first_st
     train(None, resume=folder, device="cpu")
     assert "step-00000003/optimizer.safetensors` is damaged" in caplog.text
     assert_equal_runs(folder, runs[0] / "tokenizer")
-    assert RunFolder(folder).numbers() == [1, STEPS]
+    assert RunFolder(folder).numbers() == [0, 1, STEPS]
 
 
 def test_a_run_that_never_took_a_step_can_be_resumed(runs, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@
 
     config.yaml  env.json  metrics.jsonl  skipped.jsonl  diverged.jsonl  images/  report.html
     {tokenizer,prior,classifier}.safetensors            the model, ready for use
+    {tokenizer,prior,classifier}-best.safetensors       the same, when its held-out number was best
     state/latest.json                                   names the newest step
     state/step-00001234/{model,ema,optimizer}.safetensors, state.json, manifest.json
 
@@ -33,8 +34,8 @@ from vqgan.output_files import locked, output_errors, sync, write_json, write_te
 
 logger = logging.getLogger(__name__)
 
-KEPT_STEPS = 2
-"""Committed steps that are kept: the newest, and one to fall back on if it is damaged."""
+KEPT_STEPS = 3
+"""Committed steps that are kept: the newest, and some to fall back on if it is damaged."""
 
 _STEP = re.compile(r"^step-(\d{8,})$")
 
@@ -49,6 +50,9 @@ _BEGUN = re.compile(
 """What a run writes before it saves its first step, temporary files included."""
 
 Stage = Literal["tokenizer", "prior", "classifier"]
+
+Files = Mapping[str, Mapping[str, Tensor]]
+"""The tensors of a step by file and name, for example ``{"model": {...}, "optimizer": {...}}``."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,14 @@ class RunFolder:
         self.state = path / "state"
         self._beginning = self.state / "beginning.txt"
         self._damaged: set[int] = set()
+        self._source: int | None = None
         self._locks = ExitStack()
         self.close = self._locks.close
         self.kept: int | None = None
 
-    def weights(self, stage: Stage) -> Path:
-        """The model's file of a stage."""
-        return self.path / f"{stage}.safetensors"
+    def weights(self, stage: Stage, which: Literal["", "-best"] = "") -> Path:
+        """The model's file of a stage; or that of the model whose held-out number was best."""
+        return self.path / f"{stage}{which}.safetensors"
 
     def lock(self) -> None:
         """Keeps other processes from training in the folder. Raises ConfigError if one does."""
@@ -123,14 +128,20 @@ class RunFolder:
         return all(begun and _BEGUN.match(name) for name in files) and (begun or not any(self.path.iterdir()))
 
     def commit(
-        self, number: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
+        self,
+        number: int,
+        tensors: Files,
+        values: Mapping[str, Any],
+        *,
+        keep: tuple[int, int | None] = (KEPT_STEPS, None),
     ) -> Path:
         """Writes step ``number`` and makes it the newest, then removes the steps that it replaces.
 
         Args:
             number: Optimizer steps done.
-            tensors: File name without ending to tensors, for example ``{"model": {...}, "optimizer": {...}}``.
+            tensors: By file name without ending, and name.
             values: Plain values for ``state.json``.
+            keep: How many of the newest steps stay, and of which number all multiples; the one that was read stays too.
 
         Raises:
             OutputError: If the disk refuses; the steps before are untouched.
@@ -153,7 +164,7 @@ class RunFolder:
                 self._beginning.unlink(missing_ok=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self._prune(number)
+        self._prune(number, *keep)
         return final
 
     def newest(self, limit: int = sys.maxsize) -> Step:
@@ -175,6 +186,7 @@ class RunFolder:
             if problems:
                 logger.warning("%s; continuing from step %d", "; ".join(problems), number)
             values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            self._source = number
             files = {path.stem: read_tensors(path) for path in sorted(folder.glob("*.safetensors"))}
             return Step(number, files, values)
         raise CheckpointError(
@@ -209,11 +221,11 @@ class RunFolder:
     def _step(self, number: int) -> Path:
         return self.state / f"step-{number:08d}"
 
-    def _prune(self, newest: int) -> None:
-        """Removes all but the newest good steps; steps with a higher number were found damaged."""
+    def _prune(self, newest: int, last: int, every: int | None) -> None:
+        """Removes steps that need not stay, and damaged ones, as those with a higher number than the newest are."""
         self._damaged.discard(newest)
         good = [number for number in self.numbers() if number <= newest and number not in self._damaged]
-        kept = {*good[-KEPT_STEPS:], self.kept}
+        kept = {*good[-last:], self.kept, self._source, *(n for n in good if every and n and n % every == 0)}
         for number in set(self.numbers()) - kept:
             try:
                 shutil.rmtree(self._step(number))

@@ -5,6 +5,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import torch
@@ -14,6 +15,7 @@ from vqgan.errors import DivergedError, Preempted
 from vqgan.stopping import Interrupted, StopRequest, stop_on_signals
 from vqgan.training.observer import Observer, to_device
 from vqgan.training.report import write_run_report
+from vqgan.training.saving import Saver
 from vqgan.training.task import Session
 from vqgan.types import Batch, duration
 
@@ -66,6 +68,7 @@ class Loop:
         self._in_row = 0
         self.task, self.folder, self.engine = session.task, session.folder, session.engine
         self.observer = observer
+        self.saver = None if observer is None else Saver(session, observer.flush)
         self._saved = session.start
         self._seconds, self._waited, self._steps = 0.0, 0.0, 0
         self._times: list[float] | None = []
@@ -79,10 +82,10 @@ class Loop:
         Raises:
             Preempted: After a signal, once everything is saved.
             DivergedError: When gradients are not finite wherever the run goes on; the last saved step stands.
-            OutputError: When the disk refuses; the last saved step stands.
+            OutputError: When the disk refuses the last save; the saved step before stands.
         """
         start, unfinished = self.session.start, self.session.unfinished
-        with stop_on_signals() as stop:
+        with stop_on_signals() as stop, self.saver or nullcontext():
             if unfinished is not None:
                 self._complete(start, unfinished, stop)
             elif start < self.task.loop.steps:
@@ -134,16 +137,23 @@ class Loop:
 
     def _complete(self, done: int, row: Mapping[str, float], stop: StopRequest) -> None:
         """Observes, saves and stops after an optimizer step."""
-        finished = True
+        finished, is_best = True, False
         if self.observer is not None:
             try:
-                self.observer.observe(done, row, stop.poll)
+                is_best = self.observer.observe(done, row, stop.poll)
             except Interrupted:
                 finished = False
         stopping = self.engine.any(stop.requested)
         last = done == self.task.loop.steps
+        values = None
         if (stopping or self._saves(done)) and done != self._saved:
-            self._save(done, {} if finished else {UNFINISHED: dict(row)})
+            values = self._values(done, {} if finished else {UNFINISHED: dict(row)})
+        if self.saver is not None:
+            self.saver.save(done, values, is_best=is_best, is_last=last or stopping)
+        if values is not None:
+            self._saved = done
+            if last or stopping:
+                self.engine.barrier()
         self._stop(done, stopping and not (last and finished))
 
     def _stop(self, done: int, stopping: bool) -> None:
@@ -210,6 +220,8 @@ class Loop:
         course = self._course
         if course["rewinds"] == MAX_REWINDS:
             self._give_up(done, row)
+        if self.saver is not None:
+            self.saver.wait()
         self.engine.barrier()
         saved = self.folder.newest(course["good"])
         self.task.state.load(saved.tensors, where=f"step {saved.number} of `{self.folder.path}`")
@@ -234,19 +246,16 @@ class Loop:
             f"a lower `task.optimizer.learning_rate`; `{self.folder.diverged}` names the images",
         )
 
-    def _save(self, done: int, values: Mapping[str, Any]) -> None:
-        """Saves a step, but none that was skipped unless it is the last: the next ones tell if its weights are good."""
+    def _values(self, done: int, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What a saved step holds beside its tensors; None if it shall not be saved.
+
+        That is one that was skipped, unless it is the last: the next ones tell if its weights are good.
+        """
         self._look(done)
         regular = self._saves(done)
         if (self._in_row and done < self.task.loop.steps) or not (regular or self.task.state.is_finite()):
-            return
+            return None
         if regular:
             self._course |= {"good": done, "rewinds": 0}
         self.folder.kept = self._course["good"]
-        if self.engine.is_main:
-            # The model first: a run that is killed in between writes it again from the step before.
-            self.task.export(self.folder, done)
-            plain = {**self.session.values, COURSE: self._course, **values}
-            self.folder.commit(done, self.task.state.tensors(), plain)
-        self._saved = done
-        self.engine.barrier()
+        return {**self.session.values, COURSE: dict(self._course), **values}

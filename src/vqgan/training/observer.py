@@ -3,8 +3,9 @@
 import json
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 Heldout = Callable[[int, int], Iterable[Batch]]
 """Held-out images, anew at every call: the batch size and the maximal number of images. A batch may be empty."""
+
+_BETTER = {"heldout_psnr": 1, "heldout_miou": 1, "heldout_loss": -1}
+"""The held-out number by which one model is better than another; 1 if more of it is better, else -1."""
 
 MAX_COLUMNS = 8
 """Images in a row of a picture."""
@@ -56,12 +60,16 @@ class Observer:
         self.measured = measured
         self.on_progress = on_progress
         self.label = label
-        folder = session.folder
-        rows = folder.skipped.read_text(encoding="utf-8").splitlines() if folder.skipped.exists() else []
-        self._skipped = {json.loads(row)["path"] for row in rows}
-        self._log = MetricsLog(folder, session.start)
+        self._list, self._diverged = JsonLines(session.folder.skipped), JsonLines(session.folder.diverged)
+        self._skipped = {row["path"] for row in self._list.read()}
+        self._begin_log(session.start)
 
-    def observe(self, done: int, row: Mapping[str, float], poll: Callable[[], None]) -> None:
+    def _begin_log(self, start: int) -> None:
+        self._log, self._best = MetricsLog(self.folder, start), -math.inf
+        for row in self._log.lines.read():
+            self._is_best(row)
+
+    def observe(self, done: int, row: Mapping[str, float], poll: Callable[[], None]) -> bool:
         """Adds what is due after ``done`` steps to the row, writes it, and reports progress.
 
         Args:
@@ -69,8 +77,8 @@ class Observer:
             row: Numbers of the training; empty when they are not due.
             poll: Called often; an exception it raises ends the work before the row is written.
 
-        Raises:
-            OutputError: If the disk refuses.
+        Returns:
+            Whether the model shall be kept, since no held-out number before was as good.
         """
         config = self.task.loop
         if config.pictures and is_picture_step(done, config.steps):
@@ -84,6 +92,19 @@ class Observer:
         self.write(done, row)
         if self.on_progress is not None:
             self.on_progress(Progress(self.task.stage, done, config.steps, row))
+        return self._is_best(row) and config.keep_best
+
+    def _is_best(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row's held-out number, if it has one and that is a number, is better than all before."""
+        scores = (sign * row[name] for name, sign in _BETTER.items() if isinstance(row.get(name), float))
+        score, before = next(scores, -math.inf), self._best
+        self._best = score if score > before else before
+        return self._best > before
+
+    def flush(self) -> None:
+        """Writes what a full disk refused before. Raises OutputError if it still does."""
+        for lines in (self._list, self._diverged, self._log.lines):
+            lines.flush()
 
     def write(self, done: int, row: Mapping[str, float]) -> None:
         """Writes a row, if there is anything in it."""
@@ -95,25 +116,18 @@ class Observer:
 
         Returns:
             What is new in the list, as (path, reason).
-
-        Raises:
-            OutputError: If the disk refuses.
         """
         new = [row for row in dict(batch.skipped).items() if row[0] not in self._skipped]
         for path, reason in new:
-            _append(self.folder.skipped, {"path": path, "reason": reason})
+            self._list.add({"path": path, "reason": reason})
             self._skipped.add(path)
         return new
 
     def skipped_update(self, step: int, samples: range, numbers: Mapping[str, Tensor]) -> None:
-        """Writes down an update that was skipped: its samples, counted from the run's first, their images, its numbers.
-
-        Raises:
-            OutputError: If the disk refuses.
-        """
+        """Writes down an update that was skipped: its samples, counted from the run's first, their images, numbers."""
         row = {"step": step, "samples": [samples.start, samples.stop], "images": [*map(self.label, samples)]}
         values = _as_words({name: float(value) for name, value in numbers.items()})
-        _append(self.folder.diverged, {**row, **values})
+        self._diverged.add({**row, **values})
 
     def rewind(self, start: int, done: int, samples: range) -> None:
         """Forgets the rows of the steps after ``start``, to which training goes back from step ``done``.
@@ -122,10 +136,10 @@ class Observer:
             OutputError: If the disk refuses.
         """
         row = {"step": done, "samples": [samples.start, samples.stop], "back_to": start}
-        _append(self.folder.diverged, row)
+        self._diverged.add(row)
         self._log.close()
         self.folder.clean(start)
-        self._log = MetricsLog(self.folder, start)
+        self._begin_log(start)
 
     def finish(self) -> None:
         """Joins the pictures of the run to an animation."""
@@ -174,10 +188,50 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return replace(batch, images=moved(batch.images), condition=condition, indices=indices)
 
 
-class MetricsLog:
-    """Appends rows to ``metrics.jsonl`` and mirrors them to TensorBoard.
+class JsonLines:
+    """A file with an object in each line. What a full disk refuses is kept, and written before the next line.
 
-    A run stops when rows cannot be written; a TensorBoard that fails is given up.
+    Args:
+        path: It need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting = ""
+
+    def read(self) -> list[dict[str, Any]]:
+        """The objects that are on the disk."""
+        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Appends a line, as soon as the disk takes it."""
+        waited = bool(self._waiting)
+        self._waiting += json.dumps(row) + "\n"
+        try:
+            self.flush()
+        except OutputError as error:
+            if not waited:
+                logger.warning("%s; the next line tries again", error.message)
+
+    def flush(self) -> None:
+        """Writes what waits, or nothing of it. Raises OutputError if the disk refuses."""
+        if not self._waiting:
+            return
+        with output_errors(self._path):
+            size = self._path.stat().st_size if self._path.exists() else 0
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(self._waiting)
+            except OSError:
+                with suppress(OSError):
+                    os.truncate(self._path, size)  # half a line
+                raise
+        self._waiting = ""
+
+
+class MetricsLog:
+    """Appends rows to ``metrics.jsonl`` and mirrors them to TensorBoard, which is given up when it fails.
 
     Args:
         folder: The run's folder.
@@ -185,7 +239,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: RunFolder, start: int) -> None:
-        self._path = folder.metrics
+        self.lines = JsonLines(folder.metrics)
         self._board: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -198,12 +252,8 @@ class MetricsLog:
             )
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one row; a number that is not finite is written as the word, never as 0.
-
-        Raises:
-            OutputError: If the disk refuses.
-        """
-        _append(self._path, {"step": step, **_as_words(values)})
+        """Writes one row; a number that is not finite is written as the word, never as 0."""
+        self.lines.add({"step": step, **_as_words(values)})
         if self._board is not None:
             with self._mirroring():
                 for name, value in values.items():
@@ -234,11 +284,6 @@ class MetricsLog:
 
 def _as_words(values: Mapping[str, float]) -> dict[str, float | str]:
     return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
-
-
-def _append(path: Path, row: Mapping[str, Any]) -> None:
-    with output_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 def is_picture_step(step: int, total: int) -> bool:

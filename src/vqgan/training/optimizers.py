@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vqgan.checkpoints.format import Model, check_keys, save_model, shapes_of
+from vqgan.checkpoints.run_folder import Files
 from vqgan.checkpoints.tensors import below
 from vqgan.config import Config, Natural, Positive, Share, Weight
 from vqgan.errors import CheckpointError, require
@@ -322,10 +323,11 @@ class TrainingState:
             for name, tensor in ours.items():
                 tensor.copy_(theirs[name])
 
-    def export(self, model: Model, path: Path, step: int, *, prefix: str = "") -> None:
-        """Writes a model's file, with the averages of its part below ``prefix`` if there are any."""
-        tensors = {f"{prefix}{name}": tensor for name, tensor in self.averages.items()}
-        save_model(model, path, tensors=tensors, weights="ema" if tensors else "raw", step=step)
+    def export(self, model: Model, path: Path, step: int, files: Files, *, prefix: str = "") -> None:
+        """Writes a model's file; what is below ``prefix`` from what :meth:`tensors` gave, averages if there are any."""
+        weights = files.get("ema") or below(f"{next(iter(self.modules))}.", files["model"])
+        tensors = {f"{prefix}{name}": tensor for name, tensor in weights.items()}
+        save_model(model, path, tensors=tensors, weights="ema" if "ema" in files else "raw", step=step)
 
     @property
     def skipped(self) -> Tensor:

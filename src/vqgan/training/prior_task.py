@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqgan.checkpoints.run_folder import RunFolder, Stage
+from vqgan.checkpoints.run_folder import Files, Stage
 from vqgan.config import Bounds, Config, Probability, Weight
 from vqgan.errors import require
 from vqgan.prior import to_tokens
@@ -241,9 +242,9 @@ class PriorTask:
             completed = self.synthesizer.complete(images, known, condition, on_progress=on_progress)
         return {"samples": sampled, "greedy": greedy, "completed": torch.cat([images, completed])}
 
-    def export(self, folder: RunFolder, step: int) -> None:
+    def export(self, path: Path, step: int, tensors: Files) -> None:
         """Writes the whole synthesizer to ``prior.safetensors``, with the averaged weights if there are any."""
-        self.state.export(self.synthesizer, folder.weights("prior"), step, prefix="prior.")
+        self.state.export(self.synthesizer, path, step, tensors, prefix="prior.")
 
 
 def _first(condition: Condition | None) -> Condition | None:

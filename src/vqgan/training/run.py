@@ -273,8 +273,9 @@ _MAY_DIFFER = (
     "data.eval_conditions",
     "conditioner.encoder",
     "task.perceptual.weights",
+    "training.keep_",
 )
-"""What may change on resuming, besides the device: paths and processes. The data's fingerprint must stay."""
+"""What may change on resuming, besides the device: paths, processes, what is kept. The data's fingerprint must stay."""
 
 
 def refuse_changes(recorded: Run, settings: Run) -> None:

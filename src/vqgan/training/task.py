@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from vqgan.checkpoints.run_folder import RunFolder, Stage
+from vqgan.checkpoints.run_folder import KEPT_STEPS, Files, RunFolder, Stage
 from vqgan.config import Bounds, Config, Count, Natural
 from vqgan.errors import require
 from vqgan.training.engine import Engine
@@ -28,6 +29,9 @@ class LoopConfig(Config, frozen=True):
         evaluate_every: Steps between two evaluations on held-out images.
         evaluate_images: Held-out images of one evaluation.
         save_every: Steps between two saved steps.
+        keep_last: Saved steps that are kept: to go on from the newest, or one before if it is damaged.
+        keep_every: Of the steps saved, the multiples of this number are kept for good, or none.
+        keep_best: Whether the model stays in a file of its own when its held-out number (PSNR, mIoU or loss) was best.
         pictures: Images on each picture; 0 writes none.
     """
 
@@ -40,6 +44,9 @@ class LoopConfig(Config, frozen=True):
     evaluate_every: Count = 500
     evaluate_images: Count = 256
     save_every: Count = 500
+    keep_last: Count = KEPT_STEPS
+    keep_every: Count | None = None
+    keep_best: bool = True
     pictures: Natural = 8
 
     def __post_init__(self) -> None:
@@ -92,8 +99,8 @@ class Task(Protocol):
         """Groups of images that show what the model can do by now."""
         ...
 
-    def export(self, folder: RunFolder, step: int) -> None:
-        """Writes the model's file."""
+    def export(self, path: Path, step: int, tensors: Files) -> None:
+        """Writes the model's file from the tensors of a saved step; another thread may call it."""
         ...
 
 

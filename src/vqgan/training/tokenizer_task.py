@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vqgan.checkpoints.run_folder import RunFolder, Stage
+from vqgan.checkpoints.run_folder import Files, Stage
 from vqgan.config import Config, Count, Positive, Probability, Share, Weight
 from vqgan.errors import ConfigError, require
 from vqgan.evaluation.labels import LabelAgreement
@@ -153,9 +154,7 @@ class TokenizerTask:
         self.num_labels = tokenizer.image_channels if config.is_of_labels else 0
         self.image_channels = 1 if self.num_labels else tokenizer.image_channels
         self.config = config
-        self.loop = loop
-        self.engine = engine
-        self.seed = seed
+        self.loop, self.engine, self.seed = loop, engine, seed
         self.perceptual = perceptual
         modules: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
         self.adversary = None
@@ -369,9 +368,9 @@ class TokenizerTask:
         both = torch.cat([images, reconstruction.to(images.dtype)])
         return {"reconstructions": in_colours(both.argmax(dim=1)) if self.num_labels else both}
 
-    def export(self, folder: RunFolder, step: int) -> None:
+    def export(self, path: Path, step: int, tensors: Files) -> None:
         """Writes ``tokenizer.safetensors``, with the averaged weights if there are any."""
-        self.state.export(self.tokenizer, folder.weights("tokenizer"), step)
+        self.state.export(self.tokenizer, path, step, tensors)
 
 
 def _means(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:

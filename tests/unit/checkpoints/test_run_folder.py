@@ -10,7 +10,7 @@ import torch
 
 from vqgan import output_files
 from vqgan.checkpoints import run_folder, tensors
-from vqgan.checkpoints.run_folder import KEPT_STEPS, RunFolder, find_weights, verify
+from vqgan.checkpoints.run_folder import RunFolder, find_weights, verify
 from vqgan.errors import CheckpointError, ConfigError, OutputError
 
 
@@ -144,24 +144,32 @@ def test_the_newest_step_comes_back_bit_by_bit(folder):
 
 def test_only_the_newest_steps_stay(folder):
     commit(folder, 3, 5, 8, 13)
-    assert folder.numbers() == [8, 13][-KEPT_STEPS:]
+    assert folder.numbers() == [5, 8, 13]
+
+
+def test_the_newest_ones_stay_with_the_multiples_and_the_one_that_was_read(folder):
+    for number in range(8):
+        folder.commit(number, state(number), {}, keep=(2, 3))
+        if number == 1:
+            assert folder.newest().number == 1
+    assert folder.numbers() == [1, 3, 6, 7]
 
 
 def test_a_step_that_is_kept_stays_however_old_it_is_and_can_be_asked_for(folder):
     commit(folder, 1)
     folder.kept = 1
-    commit(folder, 2, 3, 4)
-    assert folder.numbers() == [1, 3, 4]
+    commit(folder, 2, 3, 4, 5)
+    assert folder.numbers() == [1, 3, 4, 5]
     assert [folder.newest(limit).number for limit in (4, 3, 2, 1)] == [4, 3, 1, 1]
     folder.kept = 4
-    commit(folder, 5)
-    assert folder.numbers() == [4, 5]
+    commit(folder, 6, 7, 8)
+    assert folder.numbers() == [1, 4, 6, 7, 8]  # the first was read
     with pytest.raises(CheckpointError, match="has no step to resume from"):
-        folder.newest(3)
+        folder.newest(0)
 
 
 def test_a_failure_to_remove_an_old_step_is_only_a_warning(folder, monkeypatch, caplog):
-    commit(folder, 1, 2)
+    commit(folder, 0, 1, 2)
 
     def refuse(path, ignore_errors=False):
         if not ignore_errors:
@@ -315,8 +323,9 @@ def test_a_damaged_step_stays_until_a_newer_one_is_committed_and_never_ousts_goo
     assert folder.numbers() == [1, 3]
     commit(folder, 2)
     assert folder.numbers() == [1, 2]
-    commit(folder, 4)
-    assert folder.numbers() == [2, 4]
+    assert_newest(folder, 2)
+    commit(folder, 4, 5, 6)
+    assert folder.numbers() == [2, 4, 5, 6]
 
 
 def test_a_step_found_damaged_can_be_written_again(folder):

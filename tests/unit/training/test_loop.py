@@ -1,17 +1,21 @@
+import errno
 import itertools
 import json
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 import tiny
 from vqgan.checkpoints.run_folder import RunFolder
+from vqgan.checkpoints.tensors import read_tensors
 from vqgan.errors import DivergedError, OutputError, Preempted
 from vqgan.stopping import SIGNALS, Interrupted, stop_on_signals
+from vqgan.training import saving
 from vqgan.training.engine import Engine
 from vqgan.training.loop import (
     COURSE,
@@ -61,15 +65,15 @@ class Counting:
 
     def evaluate(self, batches):
         self.note("evaluate")
-        return {"count": float(sum(len(batch.images) for batch in batches))}
+        return {"psnr": float(sum(len(batch.images) for batch in batches))}
 
     def pictures(self, batch, on_progress):
         self.note("pictures")
         on_progress(None)
         return {"shown": batch.images}
 
-    def export(self, folder, step):
-        self.note(f"export {step}")
+    def export(self, path, step, tensors):
+        self.note(f"{'best' if 'best' in path.name else 'export'} {step}")
 
 
 @pytest.fixture(autouse=True)
@@ -123,25 +127,25 @@ def diverged(folder):
 def test_numbers_pictures_evaluations_and_checkpoints_come_when_they_are_due(folder):
     task, progress = Counting(log_every=2, evaluate_every=4, evaluate_images=3, save_every=3, pictures=2), []
     run(task, folder, progress=progress)
-    assert task.calls == [
+    written = [call for call in task.calls if call.startswith(("best", "export"))]
+    assert written == ["export 3", "best 4", "export 6"]
+    assert [call for call in task.calls if call not in written] == [
         "train 0",
         "pictures",
         "train 1",
         "train 2",
-        "export 3",
         "train 3",
         "evaluate",
         "train 4",
         "train 5",
         "pictures",
         "evaluate",
-        "export 6",
     ]
     assert [row["step"] for row in rows(folder)] == [2, 4, 6]
     assert [row["loss"] for row in rows(folder)] == [1.0, 3.0, 5.0]
-    assert [row.get("heldout_count") for row in rows(folder)] == [None, 3.0, 3.0]
+    assert [row.get("heldout_psnr") for row in rows(folder)] == [None, 3.0, 3.0]
     assert all(row["images_per_second"] > 0 and 0 < row["data_wait"] < 1 for row in rows(folder))
-    assert folder.numbers() == [3, 6]
+    assert folder.numbers() == [0, 3, 6]
     assert [(report.step, report.total, report.phase) for report in progress] == [
         (step, STEPS, "tokenizer") for step in range(1, 7)
     ]
@@ -154,10 +158,10 @@ def test_numbers_pictures_evaluations_and_checkpoints_come_when_they_are_due(fol
 
 
 def test_the_model_is_written_before_the_step_that_says_so(folder):
-    task = Counting(save_every=3)
-    task.during["export 3"] = lambda: task.calls.append(list(folder.numbers()))
+    task, found = Counting(save_every=3), []
+    task.during["export 3"] = lambda: found.append(folder.numbers())
     run(task, folder)
-    assert task.calls[task.calls.index("export 3") + 1] == [0]
+    assert found == [[0]]
 
 
 def test_a_step_takes_as_many_micro_batches_as_it_is_cut_into(folder):
@@ -199,7 +203,9 @@ def interrupt():
 )
 def test_a_signal_at_any_moment_leads_to_a_committed_step_and_a_hint(folder, moment, step, unfinished):
     task = Counting(evaluate_every=5, save_every=3, pictures=2)
-    task.during[moment] = interrupt
+    sent = threading.Event()
+    task.during["train 3"] = lambda: moment != "export 3" or sent.wait(60)  # which may be written meanwhile
+    task.during[moment] = lambda: (interrupt(), sent.set())
     with pytest.raises(Preempted) as caught:
         run(task, folder)
     assert caught.value.exit_code == 75
@@ -296,11 +302,11 @@ def test_a_run_that_diverged_goes_back_to_the_last_save_and_on_with_the_samples_
     task.bad = lambda step, sample: 6 <= sample < 14
     run(task, folder)
     # Steps 4 to 7 are bad: the fourth and the sixth are not saved, and one more than three in a row is too many.
-    assert task.calls == [
-        *("train 0", "train 1", "export 2", "train 2", "train 3", "train 4", "train 5", "train 6"),
-        *("train 2", "train 3", "export 4", "train 4", "train 5", "export 6", "train 6", "train 7"),
-        *("evaluate", "export 8"),
+    assert [call for call in task.calls if "train" in call] == [
+        *("train 0", "train 1", "train 2", "train 3", "train 4", "train 5", "train 6"),
+        *("train 2", "train 3", "train 4", "train 5", "train 6", "train 7"),
     ]
+    assert [call for call in task.calls if "export" in call] == [f"export {step}" for step in (2, 4, 6, 8)]
     assert task.module.weight == 8
     assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert [row["first"] for row in rows(folder)] == [0, 2, 14, 16, 18, 20, 22, 24]
@@ -407,16 +413,128 @@ def test_a_run_that_went_back_is_the_same_wherever_it_was_stopped(folder, tmp_pa
     assert folder.newest().tensors["model"]["one.weight"] == whole.newest().tensors["model"]["one.weight"]
 
 
-def test_a_full_disk_ends_the_run_and_the_last_step_stands(folder, monkeypatch):
-    task = Counting(save_every=2)
+def files(folder):
+    return {path: path.read_bytes() for path in folder.state.rglob("*.*") if path.is_file()}
 
-    def full(*arguments):
-        raise OutputError("the disk is full")
 
-    task.during["train 3"] = lambda: monkeypatch.setattr(folder, "commit", full)
-    with pytest.raises(OutputError):
+def join_saving():
+    [thread.join() for thread in threading.enumerate() if thread.name == "save"]
+
+
+def full(*arguments, **keywords):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_full_disk_costs_a_warning_and_only_at_the_end_the_run(folder, monkeypatch, caplog, again):
+    task, before = Counting(save_every=2, log_every=1), {}
+
+    def disk_fills_up():
+        before.update(files(folder))
+        monkeypatch.setattr(os, "replace", full)
+        monkeypatch.setattr(os, "rename", full)
+
+    def there_is_room():
+        join_saving()
+        assert files(folder) == before
+        if again:
+            monkeypatch.undo()
+
+    task.during["train 0"] = disk_fills_up
+    task.during["train 5"] = there_is_room
+    if again:
         run(task, folder)
+        assert folder.numbers() == [0, STEPS]
+    else:
+        with pytest.raises(OutputError, match=r"cannot write .* no space left on device"):
+            run(task, folder)
+        assert files(folder) == before
+    told = [message for message in caplog.messages if "nothing was saved: cannot write" in message]
+    assert len(told) == 2
+    assert told[0].endswith("no space left on device; the next save tries again")
+    assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
+
+
+def test_a_step_is_not_saved_without_its_rows_which_are_written_when_there_is_room(
+    folder, monkeypatch, caplog
+):
+    task = Counting(save_every=2, log_every=1)
+    real = Path.open
+
+    def refusing(path, mode="r", *arguments, **keywords):
+        if path != folder.metrics or mode != "a":
+            return real(path, mode, *arguments, **keywords)
+        with real(path, mode) as file:
+            file.write('{"half a')
+        full()
+
+    def there_is_room():
+        assert folder.metrics.read_text() == ""
+        monkeypatch.undo()
+
+    task.during["train 0"] = lambda: monkeypatch.setattr(Path, "open", refusing)
+    task.during["train 4"] = there_is_room
+    run(task, folder)
+    assert [row["step"] for row in rows(folder)] == list(range(1, STEPS + 1))
+    assert folder.numbers() == [0, 6]
+    assert [message.rsplit(";")[1] for message in caplog.messages] == [
+        " the next line tries again",
+        " the next save tries again",
+        " the next save tries again",
+    ]
+
+
+def test_what_is_saved_is_the_state_of_one_step_whatever_happens_meanwhile(folder):
+    task, later = Counting(save_every=2), threading.Event()
+    task.during["export 2"] = lambda: later.wait(60)
+    task.during["train 3"] = later.set
+    saved = []
+    task.during["train 5"] = lambda: saved.append(folder.newest())
+    run(task, folder)
+    assert task.calls.index("train 3") < task.calls.index("export 4")
+    assert (saved[0].number, saved[0].tensors["model"]["one.weight"].item()) in ((2, 2.0), (4, 4.0))
+    steps = [read_tensors(folder.state / f"step-0000000{n}" / "model.safetensors") for n in (2, 4, 6)]
+    assert [step["one.weight"].item() for step in steps] == [2.0, 4.0, 6.0]
+
+
+def test_what_goes_wrong_while_it_is_written_ends_the_run_in_the_next_step(folder):
+    task = Counting(save_every=2)
+    task.during["export 2"] = lambda: 1 / 0
+    task.during["train 2"] = join_saving
+    with pytest.raises(ZeroDivisionError):
+        run(task, folder)
+    assert task.calls[-1] == "train 2"
+    assert folder.newest().number == 0
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_is_being_written(folder, monkeypatch):
+    monkeypatch.setattr(saving, "PATIENCE", 0.01)
+    task, ended = Counting(save_every=2), threading.Event()
+    task.during["export 2"] = lambda: ended.wait(60)
+    task.during["train 2"] = lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder)
+    assert folder.newest().number == 0
+    ended.set()
+    join_saving()
     assert folder.newest().number == 2
+
+
+def test_the_best_model_stays_also_over_a_resumption(folder):
+    scores = [2.0, 3.0, float("nan"), 1.0, 3.0, 4.0]
+    task = Counting(evaluate_every=1, save_every=100)
+    task.evaluate = lambda batches: {"psnr": scores[len(rows(folder)) if folder.metrics.exists() else 0]}
+    task.during["train 4"] = interrupt
+    with pytest.raises(Preempted):
+        run(task, folder)
+    again = Counting(evaluate_every=1, save_every=100)
+    again.evaluate = task.evaluate
+    run(again, folder, start=5)
+    calls = [*task.calls, *again.calls]
+    assert [call for call in calls if "best" in call] == ["best 1", "best 2", "best 6"]
+    without = Counting(evaluate_every=1, save_every=100, keep_best=False)
+    run(without, folder, start=0)
+    assert not any("best" in call for call in without.calls)
 
 
 def test_skipped_files_of_training_and_evaluation_are_recorded_once(folder):

@@ -148,12 +148,6 @@ def test_numbers_that_are_not_finite_are_written_as_words(folder, board):
     assert rows(folder) == [{"step": 1, "loss": "nan", "psnr": "inf"}]
 
 
-def test_a_full_disk_stops_the_run(folder, board):
-    folder.metrics.mkdir()
-    with pytest.raises(OutputError, match=r"cannot write `.*metrics\.jsonl`: is a directory"):
-        MetricsLog(folder, 0).row(1, {"loss": 1.0})
-
-
 def test_tensorboard_that_cannot_write_is_given_up_with_one_warning(folder, board, caplog):
     log = MetricsLog(folder, 0)
     board[0].full = True
@@ -249,8 +243,18 @@ def test_without_skipped_files_there_is_no_list(tmp_path):
     assert not (tmp_path / "skipped.jsonl").exists()
 
 
-def test_a_disk_that_refuses_is_an_output_error(tmp_path):
+def test_what_a_disk_refuses_is_written_later(tmp_path, caplog):
     files = observer(tmp_path)
     (tmp_path / "skipped.jsonl").mkdir()
+    for name in ("a", "b"):
+        files.skipped(batch((name, "c")))
+    assert [message.partition("skipped")[2] for message in caplog.messages] == [
+        ".jsonl`: is a directory; the next line tries again"
+    ]
     with pytest.raises(OutputError, match=r"cannot write `.*skipped\.jsonl`: is a directory"):
-        files.skipped(batch(("a", "b")))
+        files.flush()
+    (tmp_path / "skipped.jsonl").rmdir()
+    files.flush()
+    files.flush()
+    rows = [json.loads(line)["path"] for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert rows == ["a", "b"]

@@ -8,7 +8,6 @@ from torch.testing import assert_close
 
 import tiny
 from vqgan.checkpoints.format import load_model
-from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.demo.measures import prior_numbers
 from vqgan.errors import ConfigError
 from vqgan.prior import to_tokens
@@ -159,7 +158,7 @@ def test_conditions_that_the_model_does_not_read_are_left_aside(engine):
 def test_the_file_holds_the_whole_synthesizer_with_the_averaged_prior(engine, tmp_path):
     task = make(engine, ema_decay=0.9)
     task.train_step([tiny.batch(4)], 0)
-    task.export(RunFolder(tmp_path), 1)
+    task.export(tmp_path / "prior.safetensors", 1, task.state.tensors())
     model, header = load_model(tmp_path / "prior.safetensors")
     assert (header.kind, header.weights, header.step) == ("synthesizer", "ema", 1)
     for name, tensor in model.state_dict().items():
