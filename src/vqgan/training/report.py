@@ -15,6 +15,8 @@ CHARTS = {
     "Classes and labels, held out": ("share", ("heldout_miou", "heldout_accuracy")),
     "Share of the codebook in use": ("share", ("usage", "heldout_usage")),
     "Adaptive weight of the discriminator": ("weight", ("adaptive_weight",)),
+    "Logits of the discriminator on the right side": ("share", ("right_real", "right_fake")),
+    "Detail of held-out reconstructions": ("share of the images'", ("heldout_detail",)),
     "Learning rate": ("rate", ("learning_rate",)),
 }
 
@@ -27,6 +29,8 @@ _MEANINGS = {
     "heldout_unconditional_loss": "the same without any condition: by what it is higher, the condition tells",
     "heldout_usage": "share of the codes that occur; far below 1 the codebook is too large, or has collapsed",
     "heldout_perplexity": "the number of equally frequent codes that would be as varied; higher is better",
+    "heldout_detail": "energy of the finest details as a share of the images': below 1 blurred, above 1 false patterns",
+    "right_real": "share of the discriminator's logits for images on the right side: both near 1, it has won",
     "adaptive_weight": "weight of the adversarial loss; 0 before the discriminator's start",
 }
 """How to read a number, and whether it is good."""
