@@ -164,16 +164,8 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
         }
         if data.cached_codes and isinstance(session.task, PriorTask):
             codes = CachedCodes(images, session.task.synthesizer.tokenizer, data=data, seed=values["seed"])
-            stop = stack.enter_context(stop_on_signals())
-
-            def encoded(progress: Progress) -> None:
-                if on_progress is not None and engine.is_main:
-                    on_progress(progress)
-                stop.poll()
-
             if session.start < training.steps:
-                with suppress(Interrupted):  # then the loop stops before its first step
-                    codes.encode(encoded)
+                _encode(codes, on_progress if engine.is_main else None)
             batches = codes.batches(coordinates=by_place, **numbers)
         else:
             seed, workers = values["seed"], data.workers
@@ -188,6 +180,18 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
             stack.enter_context(closing(observer))
         Loop(session, observer).run(batches)
     return session.folder.path
+
+
+def _encode(codes: CachedCodes, on_progress: OnProgress | None) -> None:
+    """Encodes all pictures, unless the run is asked to stop: then the loop does so before its first step."""
+    with stop_on_signals() as stop, suppress(Interrupted):
+
+        def encoded(progress: Progress) -> None:
+            if on_progress is not None:
+                on_progress(progress)
+            stop.poll()
+
+        codes.encode(encoded)
 
 
 def _label(images: Source, seed: int, sample: int) -> str:
