@@ -149,18 +149,16 @@ def generator_objective(
     Returns:
         A surrogate loss: its ``backward()`` adds the gradient of the whole loss to the tokenizer's parameters, times
         ``loss_scale``, and to nothing else; its value means nothing. The values to log, without gradient: ``loss``,
-        ``reconstruction_loss``, ``adversarial_loss`` and ``adaptive_weight`` (both 0 without discriminator). And
-        the discriminator's logits for the reconstruction, if there is one: their graph leads to its parameters
-        and not to the tokenizer, so that its loss can use them:
-        ``loss.backward(inputs=list(discriminator.parameters()))``.
+        ``reconstruction_loss``, ``adversarial_loss`` and ``adaptive_weight`` (both 0 without discriminator). And the
+        discriminator's logits, if there is one: their graph leads to its parameters and not to the tokenizer, so that
+        its loss can use them.
     """
     # At least fp32: under autocast the image may come in half precision, too coarse for its gradients.
     leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
     reconstruction = distance(leaf)
     (gradient,) = torch.autograd.grad(reconstruction * loss_scale, leaf)
     adversarial = weight = reconstruction.new_zeros(())
-    total = reconstruction.detach() + auxiliary.detach()
-    fake = None
+    total, fake = reconstruction.detach() + auxiliary.detach(), None
     if discriminator is not None:
         assert last_weight is not None, "the two losses are balanced there"
         fake = discriminator(leaf)
