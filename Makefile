@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The slow files are in the first folders: at the end no process waits long for the other.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo demo-large demo-conditions demo-words test test-faults coverage check bench gpu help
+.PHONY: demo demo-large demo-conditions demo-words test test-faults soak coverage check bench gpu help
 
 help:
 	@echo "make demo    environment, install, train both stages on real frames, report in runs/demo"
@@ -14,6 +14,7 @@ help:
 	@echo "make demo-words  a judge of texts guides pictures, a prior reads captions, report in runs/words: at most 20 minutes"
 	@echo "make test    environment, install, style, types, layers, all tests"
 	@echo "make test-faults   malicious and damaged files, signals, two processes; some minutes"
+	@echo "make soak    two hundred kills and a long run: half an hour"
 	@echo "make coverage   the same tests as \`make test\`, and which lines they run (half as slow again)"
 	@echo "make check   style, types and layers alone"
 	@echo "make gpu     what needs a CUDA card: tests and benchmarks, at most 8 minutes"
@@ -56,6 +57,9 @@ coverage:
 
 test-faults: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults -n 2
+
+soak: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/soak
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/[a-z]*.py; do \
