@@ -30,6 +30,7 @@ def make_task(width: int) -> TokenizerTask:
     """A tokenizer's training with averaged weights: its state is four times as large as the weights."""
     config = TokenizerConfig(
         autoencoder=AutoencoderConfig(
+            image_channels=3,
             base_channels=width,
             channel_multipliers=(1, 2, 4),
             num_residual_blocks=2,
