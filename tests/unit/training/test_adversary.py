@@ -61,7 +61,7 @@ def test_the_relativistic_game_compares_each_patch_with_that_of_its_own_image(en
     network = adversary.network
     ours, theirs = network(real), network(fake)
     assert_close(adversary.generator_loss(real, theirs), F.softplus(ours - theirs).mean())
-    terms = adversary.add_gradients(real, fake, None, 2)
+    terms = adversary.add_gradients(real, fake, None, 2.0)
     found = gradients(network)
     network.zero_grad()
     loss = torch.log1p(torch.exp(theirs - ours)).mean()
@@ -75,7 +75,7 @@ def test_the_relativistic_game_compares_each_patch_with_that_of_its_own_image(en
 def test_slopes_are_those_of_finite_differences(engine, which):
     adversary, (real, fake) = make(engine, norm="none", **{which: 3.0}), pair()
     plain = make(engine, norm="none")
-    penalty = [each.add_gradients(real, fake, None, 1)["discriminator_loss"] for each in (adversary, plain)]
+    penalty = [each.add_gradients(real, fake, None, 1.0)["discriminator_loss"] for each in (adversary, plain)]
     images, network = real if which == "r1" else fake, adversary.network
     slopes = torch.zeros(images.numel()).double()
     with torch.no_grad():
@@ -94,19 +94,19 @@ def test_the_penalty_of_a_linear_judge_is_its_squared_weight_and_is_learned_from
     weight = adversary.network.layers[0].weight
     weight.data.fill_(0.5)
     adversary.config = DiscriminatorConfig(loss="vanilla", r1=2.0, r2=4.0)
-    adversary.add_gradients(real, fake, None, 1)
+    adversary.add_gradients(real, fake, None, 1.0)
     found = weight.grad.clone()
     adversary.network.zero_grad()
     adversary.config = DiscriminatorConfig(loss="vanilla")
-    adversary.add_gradients(real, fake, None, 1)
+    adversary.add_gradients(real, fake, None, 1.0)
     assert_close(found - weight.grad, torch.full_like(weight, (2.0 + 4.0) * 0.5))
 
 
 def test_lecam_holds_on_to_running_means_of_the_logits(engine):
     adversary, plain, (real, fake) = make(engine, lecam=0.5), make(engine), pair()
     adversary.memory["anchors"].copy_(torch.tensor([0.3, -0.2]))
-    terms = adversary.add_gradients(real, fake, None, 1)
-    expected = plain.add_gradients(real, fake, None, 1)["discriminator_loss"]
+    terms = adversary.add_gradients(real, fake, None, 1.0)
+    expected = plain.add_gradients(real, fake, None, 1.0)["discriminator_loss"]
     term = lecam_loss(plain.network(real), plain.network(fake), torch.tensor(0.3), torch.tensor(-0.2))
     assert_close(terms["discriminator_loss"], (expected + 0.5 * term).detach())
     adversary.settle(0, [terms])
@@ -124,7 +124,7 @@ def test_logits_are_counted_on_the_right_side(engine):
         adversary.network.layers = nn.Sequential(nn.Conv2d(1, 1, 1))
         nn.init.ones_(adversary.network.layers[0].weight)
         nn.init.zeros_(adversary.network.layers[0].bias)
-        terms = adversary.add_gradients(real, fake, None, 1)
+        terms = adversary.add_gradients(real, fake, None, 1.0)
         assert (float(terms["right_real"]), float(terms["right_fake"])) == shares
 
 
