@@ -64,6 +64,7 @@ def compare(
     reference_amount: float | None = None,
     limit_seconds: float | None = None,
     warm: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Row:
     """Warms both sides up, then runs them alternately.
 
@@ -77,14 +78,15 @@ def compare(
         reference_amount: Units of work in one run of the other side, where it is stopped before the end.
         limit_seconds: What our run would take at the machine's limit.
         warm: Whether both sides run once before the timing.
+        clock: Gives seconds; ``time.process_time`` counts those of this process alone, on a busy machine.
     """
     if warm:
         ours()
         reference()
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
-        seconds[0].append(_seconds(ours))
-        seconds[1].append(_seconds(reference))
+        seconds[0].append(_seconds(ours, clock))
+        seconds[1].append(_seconds(reference, clock))
     first, second = (Timing(statistics.median(times), min(times), max(times)) for times in seconds)
     return Row(
         work=work,
@@ -98,12 +100,12 @@ def compare(
     )
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
     _finish_device_work()
-    start = time.perf_counter()
+    start = clock()
     run()
     _finish_device_work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _finish_device_work() -> None:
@@ -111,7 +113,9 @@ def _finish_device_work() -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory_row(script: str, ours: str, reference: str, *, quick: bool) -> Row:
+def peak_memory_row(
+    script: str, ours: str, reference: str, *, quick: bool, work: str = "its peak memory (less is better)"
+) -> Row:
     """What two steps of each side add to the memory of a separate process.
 
     Args:
@@ -119,6 +123,7 @@ def peak_memory_row(script: str, ours: str, reference: str, *, quick: bool) -> R
         ours: Our side, as the script names it.
         reference: The other one.
         quick: Passed on as ``--quick``.
+        work: Name of the row.
     """
     found: list[tuple[float, float]] = []
     for side in (ours, reference):
@@ -127,7 +132,7 @@ def peak_memory_row(script: str, ours: str, reference: str, *, quick: bool) -> R
         found.append(json.loads(result.stdout))
     (first, first_seconds), (second, second_seconds) = found
     return Row(
-        work="its peak memory (less is better)",
+        work=work,
         unit="MB",
         ours=first,
         reference=second,

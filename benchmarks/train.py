@@ -12,11 +12,14 @@ reference has ``nn.Linear`` layers, attention as two products around a masked so
 
     python benchmarks/train.py [--quick] [--json PATH]
 
-Where the processor or the card computes in bf16, two more rows compare our step in bf16 with the reference in fp32.
+On CPUs seconds are those of the processor, so that other programs count little; run it on one thread then
+(``OMP_NUM_THREADS=1``). Where the processor or the card computes in bf16, two more rows compare our step in bf16 with
+the reference in fp32.
 """
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from types import MethodType
 
@@ -44,6 +47,7 @@ Step = Callable[[], object]
 
 RATE, BETAS, WEIGHT = 1e-4, (0.5, 0.9), 0.8
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CLOCK = time.perf_counter if DEVICE.type == "cuda" else time.process_time
 
 
 def networks(*, quick: bool) -> tuple[Tokenizer, PatchDiscriminator, Tensor]:
@@ -273,23 +277,26 @@ def main() -> None:
         return
     arguments = parse_arguments(__doc__.splitlines()[0])
     quick, rows = arguments.quick, list[Row]()
-    busy = [*os.getloadavg()]
-    for stage, (ours, theirs) in SIDES.items():
-        for precision in precisions():
-            work, amount = f"{stage} step, {precision}", 1 if quick else {"tokenizer": 16, "prior": 4}[stage]
-            rows.append(
-                compare(
-                    work,
-                    ours=ours(quick=quick, precision=precision),
-                    reference=theirs(quick=quick),
-                    amount=amount,
-                    unit="images/s",
-                    repeats=2 if quick else 7,
-                )
-            )
-            sides = (f"{stage},{precision},{side}" for side in ("ours", "reference"))
-            rows.append(peak_memory_row(__file__, *sides, quick=quick))
-    report(rows, quick=quick, path=arguments.json, more={"load_before": busy})
+    kinds = [(stage, precision) for stage in SIDES for precision in precisions()]
+    more = {"clock": CLOCK.__name__, "load_before": [*os.getloadavg()]}
+    for stage, precision in kinds:
+        ours, theirs = SIDES[stage]
+        row = compare(
+            f"{stage} step, {precision}",
+            ours=ours(quick=quick, precision=precision),
+            reference=theirs(quick=quick),
+            amount=1 if quick else {"tokenizer": 16, "prior": 4}[stage],
+            unit="images/s",
+            repeats=2 if quick else 5,
+            clock=CLOCK,
+        )
+        rows.append(row)
+        report(rows, quick=quick, path=arguments.json, more=more)
+    for stage, precision in kinds:
+        sides = (f"{stage},{precision},{side}" for side in ("ours", "reference"))
+        work = f"{stage} step, {precision}: peak memory (less is better)"
+        rows.append(peak_memory_row(__file__, *sides, quick=quick, work=work))
+    report(rows, quick=quick, path=arguments.json, more=more)
 
 
 if __name__ == "__main__":
