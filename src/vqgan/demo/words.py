@@ -42,7 +42,7 @@ CUTS = CutOutConfig(
 )
 """How the judge looks at pictures: whole, because a part of a scene says nothing about left and right."""
 
-GUIDED = ImagineConfig(steps=150, cut_outs=CUTS)
+GUIDED = ImagineConfig(steps=100, cut_outs=CUTS, learning_rate=2.0, average=0.9)
 PRIOR_WEIGHT = 0.1
 """How pictures are guided, and how much the prior has to say where it judges too."""
 
