@@ -16,6 +16,7 @@ from vqgan.checkpoints.run_folder import RunFolder, Stage
 from vqgan.conditioning import CoordinatesConfig, parts_of
 from vqgan.config import dump_yaml, merge, parse_overrides, read_yaml, to_mapping, value_at
 from vqgan.data import Data, source_of
+from vqgan.data.codes import CodesSource
 from vqgan.data.conditions import Classes, ConditionKind
 from vqgan.data.given import MemoryConfig
 from vqgan.data.loader import candidates, check_maps, check_source, evaluation_batches, training_batches
@@ -29,9 +30,10 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.training.build import build_task, load_tokenizer
 from vqgan.training.cached_codes import CachedCodes, check_pictures
 from vqgan.training.conditions import conditioned, kinds_of, previous_frames
+from vqgan.training.encoding import check_codes
 from vqgan.training.engine import Engine
 from vqgan.training.loop import COURSE, UNFINISHED, Loop, samples_before
-from vqgan.training.observer import Observer
+from vqgan.training.observer import Heldout, Observer
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import (
     ClassifierRun,
@@ -89,7 +91,7 @@ def train(
 
     Args:
         run: A preset's name, a YAML file, ours or the original's, or a run itself; None when resuming.
-        data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"sample:NAME"``, ...; or a
+        data: Where the images come from: a folder, a text file of paths, ``"digits"``, ``"codes:FOLDER"``, ...; or a
             list of paths, a uint8 array (n H W c), or a list or ``Dataset`` of images or (image, class): PIL
             pictures, arrays (H W c) or tensors (c H W) of uint8, uint16 or floats in [0, 1]; (image, caption) likewise.
         eval_data: Held-out images, as ``data``; by default a fixed part of it.
@@ -167,6 +169,8 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
             if session.start < training.steps:
                 _encode(codes, on_progress if engine.is_main else None)
             batches = codes.batches(coordinates=by_place, **numbers)
+        elif isinstance(images, CodesSource):
+            batches = images.training_batches(values["seed"], **numbers)
         else:
             seed, workers = values["seed"], data.workers
             batches = training_batches(images, transform, seed=seed, workers=workers, **numbers)
@@ -174,7 +178,9 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
         stack.enter_context(closing(batches))
         observer = None
         if engine.is_main:
-            held_out = partial(evaluation_batches, heldout, transform)
+            held_out: Heldout = partial(evaluation_batches, heldout, transform)
+            if isinstance(heldout, CodesSource):
+                held_out = heldout.evaluation_batches
             label = partial(_label, images, values["seed"])
             observer = Observer(session, held_out, measured=measured, on_progress=on_progress, label=label)
             stack.enter_context(closing(observer))
@@ -219,6 +225,7 @@ def _begin(
         require(not paths, what, hint="omit `condition_tokenizers`")
     sources = _sources(settings, given, first.tokenizer or first.start_from)
     settings, task = build_task(settings, engine, sources[0], seed=seed, **files, condition_tokenizers=own)
+    check_codes(sources, settings.data, task)
     # Images that cannot be made leave no folder.
     settings.data.transform(task.image_channels, labels=task.num_labels)
     if task.num_labels or settings.data.stretch:

@@ -14,7 +14,7 @@ import torch
 
 from examples import example
 from vqgan.config import Config, from_mapping, to_mapping
-from vqgan.data import DigitsConfig, Source, SourceConfig, open_source
+from vqgan.data import CodesConfig, DigitsConfig, Source, SourceConfig, open_source
 from vqgan.data.loader import evaluation_batches, training_batches
 from vqgan.data.transforms import TransformConfig
 from vqgan.training.run import DataConfig, open_sources
@@ -26,7 +26,8 @@ class Holder(Config, frozen=True):
     source: SourceConfig
 
 
-MEMBERS = typing.get_args(SourceConfig)
+MEMBERS = [each for each in typing.get_args(SourceConfig) if each is not CodesConfig]
+"""All that hold images; those of codes promise other things."""
 Opener = Callable[[str], Source]
 
 

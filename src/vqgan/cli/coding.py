@@ -8,15 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vqgan import runs
 from vqgan.checkpoints.codes import load_codes, save_codes
-from vqgan.cli import commands
+from vqgan.cli import commands, training_commands
+from vqgan.cli.flags import named_values
 from vqgan.cli.inputs import different, find_images, load_tokenizer, read_named
 from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side
 from vqgan.cli.progress import ProgressBar
-from vqgan.errors import DataError
+from vqgan.errors import ConfigError, DataError
 from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.images import Pixels, in_colours, printable, save_labels, save_png, smaller, to_uint8
 from vqgan.tokenizer import Tokenizer, check_decoding, decode_within, encode_within
+from vqgan.training.encoding import encode_samples
+from vqgan.training.run import PriorRun
 from vqgan.types import Progress
 
 logger = logging.getLogger(__name__)
@@ -25,8 +29,10 @@ MAX_SHEET_IMAGES, MAX_SHEET_SIDE = 32, 256
 """The comparison sheet shows at most this many images, with a longer side of at most this many pixels."""
 
 
-def encode(flags: commands.Encode) -> None:
-    """Encodes; prints the paths of the two files."""
+def encode(flags: training_commands.Encode) -> None:
+    """Encodes; prints the paths of the two files, or the folder of a prior's samples."""
+    if flags.for_ is not None:
+        return _encode_samples(flags, flags.for_)
     found, out = find_images(flags.images), Path(flags.out)
     inputs = [path for _, path in found]
     check_targets(out, ["codes.npy", "codes.json"], inputs, overwrite=flags.overwrite)
@@ -50,6 +56,24 @@ def encode(flags: commands.Encode) -> None:
     array = np.stack(list(codes.values()))
     path = save_codes(out, array, list(codes), tokenizer, digest=digest, sizes=sizes)
     print_paths([path, path.with_suffix(".json")])
+
+
+def _encode_samples(flags: training_commands.Encode, run: str) -> None:
+    """Encodes the samples of a prior's training."""
+    overrides = [each for each in flags.set if each.startswith("data.")]
+    flags.set = [each for each in flags.set if each not in overrides]
+    overrides += [f"data.image_size={list(flags.size)}"] if flags.size else []
+    beside = named_values("--condition", flags.condition, is_needed=False)
+    settings = runs.resolve(run, overrides, data=flags.data, conditions=beside)
+    if not isinstance(settings, PriorRun):
+        raise ConfigError(f"`{run}` trains no prior", hint="give `--for` the preset or file of a prior")
+    tokenizer, _, digest, _ = load_tokenizer(flags)
+    out, copies = Path(flags.out), flags.copies
+    with ProgressBar() as bar:
+        encode_samples(
+            settings, tokenizer, out, copies=copies, seed=flags.seed, digest=digest, on_progress=bar
+        )
+    print_paths([out])
 
 
 def decode(flags: commands.Decode) -> None:

@@ -271,15 +271,11 @@ class Extract(Compute):
 
 
 @command
-class Encode(Use):
-    """Writes the codes of images as one array `codes.npy` (images, rows, columns) with `codes.json` beside it.
+class Coded(Use):
+    """Which images become codes.
 
     Attributes:
         images: Image files, or folders of them (read with their sub-folders).
-        out: Where the two files go.
-        size: Resize and crop to this size first; without it all images must give grids of one size.
-        fit: What to do with a size that the tokenizer's factor does not divide: pad (`decode` cuts back), crop, or
-            refuse.
     """
 
     images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
@@ -288,7 +284,7 @@ class Encode(Use):
 
 
 @command
-class Reconstruct(Encode):
+class Reconstruct(Coded):
     """Encodes images and decodes their codes, and writes the results as PNGs of the same names.
 
     The PSNR of each goes to stderr.

@@ -44,7 +44,7 @@ def flags_of(name: str) -> type[Any]:
     """The flags of a command: ``train prior`` has those of ``training_commands.TrainPrior``."""
     from vqgan.cli import commands, imagine_flags, training_commands
 
-    modules = {"train": training_commands, "demo": training_commands, "imagine": imagine_flags}
+    modules = {**dict.fromkeys(("train", "demo", "encode"), training_commands), "imagine": imagine_flags}
     module = modules.get(name.partition(" ")[0], commands)
     return getattr(module, name.title().replace(" ", ""))
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from vqgan.cli.commands import Compute
+from vqgan.cli.commands import Coded, Compute
 from vqgan.cli.flags import argument, command, flag
+from vqgan.errors import require
 
 
 @command
@@ -14,7 +15,8 @@ class TrainTokenizer(Compute):
     Attributes:
         preset: A preset (`vqgan presets` lists them) or a YAML file, also one of the original; omit it with `--resume`.
         data: A folder (class = sub-folder), a text file of paths, `idx:FOLDER`, a data set (`coco:FOLDER`), `digits`,
-            `sample:NAME,NAME`, `atari:GAME,GAME`, `agc:FOLDER`, `shards:data-{000..127}.tar`, or `hf:NAME`.
+            `sample:NAME,NAME`, `atari:GAME,GAME`, `agc:FOLDER`, `shards:data-{000..127}.tar`, or `hf:NAME`; for
+            a prior also `codes:FOLDER`, which `vqgan encode` writes.
         eval_data: Held-out images; by default a fixed 5 % of the data.
         out: The run's folder; new or empty.
         resume: A run folder to continue, in place of `--out`; the run keeps its configuration.
@@ -77,6 +79,43 @@ class TrainClassifier(TrainTokenizer):
 
     stage = "classifier"
     condition: Sequence[str] = flag("class=TABLE", ())
+
+
+@command
+class Encode(Coded):
+    """Writes the codes of images as one array `codes.npy` (images, rows, columns) with `codes.json` beside it.
+
+    With `--data`, the samples that a prior's training would encode: `vqgan train prior PRESET --data codes:FOLDER`
+    needs no encoder. After an interruption, the same command encodes what is missing.
+
+    Attributes:
+        out: Where the files go.
+        size: Resize and crop to this size first; without it all images must give grids of one size. With `--data`,
+            short for `--set data.image_size=[HEIGHT,WIDTH]`.
+        fit: What to do with a size that the tokenizer's factor does not divide: pad (`decode` cuts back), crop, or
+            refuse.
+        data: In place of IMAGES, the source that a prior will be trained on; its held-out images are encoded too.
+        for_: The run of that prior, a preset or a YAML file: its `data` and `training.batch_size` count.
+        copies: So many samples of each image, one for each epoch; later epochs repeat them.
+        condition: What else the prior is given: `class=TABLE.csv`, `text=CAPTIONS`, or just the name of what a data set
+            brings.
+        set: What a checkpoint's own configuration does not say; with `--data` also values of the run:
+            `--set data.flip=true`.
+        seed: Of order, crops and mirroring, as that of the prior's run.
+    """
+
+    data: str | None = flag("SOURCE", None)
+    for_: str | None = flag("PRESET|FILE.yaml", None)
+    copies: int = flag("K", 1, minimum=1)
+    condition: Sequence[str] = flag("NAME[=PATH]", ())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            (self.data is None) == (self.for_ is None) and not (self.data and self.images),
+            "expected either IMAGES, or a source and the run of the prior that will be trained on it",
+            hint="give IMAGES, or `--data SOURCE --for PRESET`",
+        )
 
 
 @command

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import assert_never
 
 from vqgan.data.atari import AtariConfig, open_atari
+from vqgan.data.codes import CodesConfig, CodesSource
 from vqgan.data.datasets import DATASETS, DatasetConfig, open_dataset
 from vqgan.data.digits import DigitsConfig, open_digits
 from vqgan.data.given import Items, MemoryConfig, given_source
@@ -18,9 +19,12 @@ from vqgan.data.source import Source
 from vqgan.errors import ConfigError, closest
 from vqgan.types import OnProgress
 
-PathConfig = FolderConfig | GrandChallengeConfig | HubConfig | IdxConfig | ListConfig | ShardsConfig
+PathConfig = (
+    FolderConfig | GrandChallengeConfig | HubConfig | IdxConfig | ListConfig | ShardsConfig | CodesConfig
+)
 PATH_KINDS: dict[str, type[PathConfig]] = {
     "agc": GrandChallengeConfig,
+    "codes": CodesConfig,
     "folder": FolderConfig,
     "hf": HubConfig,
     "list": ListConfig,
@@ -36,10 +40,10 @@ def parse_source(text: str) -> SourceConfig:
     """The source that ``--data`` names.
 
     ``atari:GAME`` and ``sample:NAME`` (several with commas), ``digits``, ``folder:PATH``, ``list:PATH``,
-    ``idx:PATH``, ``shards:PATTERN`` (tar files), ``hf:NAME`` (Hugging Face) and ``agc:PATH`` (Atari Grand Challenge)
-    say what they are, as does the name of a data set: ``coco:PATH``, or ``coco.segmentation:PATH`` for its maps.
-    ``atari:GAME@UP,1`` are frames after these actions. Any other text is a path: of IDX files or shards if its name
-    says so, of a list if it is a file or ends in ``.txt``, else of a folder.
+    ``idx:PATH``, ``shards:PATTERN`` (tar files), ``hf:NAME`` (Hugging Face), ``agc:PATH`` (Atari Grand Challenge) and
+    ``codes:PATH`` say what they are, as does the name of a data set: ``coco:PATH``, or ``coco.segmentation:PATH`` for
+    its maps. ``atari:GAME@UP,1`` are frames after these actions. Any other text is a path: of IDX files or shards if
+    its name says so, of a list if it is a file or ends in ``.txt``, else of a folder.
 
     Raises:
         ConfigError: If the text begins with an unknown kind, names an unknown picture, or is empty.
@@ -120,6 +124,8 @@ def open_source(
             return open_list(config, frames)
         case AtariConfig():
             return open_atari(config, on_progress, consecutive=consecutive)
+        case CodesConfig():
+            return CodesSource(Path(config.path).expanduser())
         case DatasetConfig():
             return open_dataset(config)
         case DigitsConfig():

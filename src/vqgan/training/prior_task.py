@@ -15,6 +15,7 @@ from vqgan.config import Bounds, Config, Probability, Weight
 from vqgan.errors import require
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer import Tokenizer
 from vqgan.training.alignment import Alignment
 from vqgan.training.engine import Engine
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
@@ -98,6 +99,8 @@ class PriorTask:
         self.synthesizer = synthesizer
         self.prior = synthesizer.prior.requires_grad_(True).train()
         self.image_channels = synthesizer.tokenizer.image_channels
+        rows, columns = synthesizer.config.window
+        self.size = rows * (factor := synthesizer.tokenizer.downsample_factor), columns * factor
         self.config = config
         self.loop = loop
         self.engine = engine
@@ -121,7 +124,7 @@ class PriorTask:
     def _losses(self, batch: Batch, step: int | None = None, *, is_hidden: bool = False) -> dict[str, Tensor]:
         """Those of a batch; of one in a training step, corrupted and without some conditions."""
         with torch.no_grad():
-            indices = self._encoded(batch) if batch.indices is None else batch.indices
+            indices = encoded(self.synthesizer.tokenizer, batch, self.size)
             grid = (indices.shape[1], indices.shape[2])
             tokens = to_tokens(indices, self.synthesizer.config.token_order)
             conditioner, count = self.synthesizer.conditioner, len(tokens)
@@ -144,24 +147,6 @@ class PriorTask:
         total = self.config.alignment * aligned - scores.mean()
         return {"loss": total, "likelihood_loss": -scores.mean(), "alignment_loss": aligned}
 
-    def _encoded(self, batch: Batch) -> Indices:
-        """The samples' codes, in the precision of the weights, as when the model is used: bf16 changes a few."""
-        tokenizer = self.synthesizer.tokenizer
-        # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
-        return self._without_context(tokenizer.quantizer.encode(tokenizer.latents(batch.images)), batch)
-
-    def _without_context(self, maps: Tensor, batch: Batch) -> Tensor:
-        """The samples' part of the batch's images or codes."""
-        if batch.corner is None:
-            return maps
-        tokenizer, side = self.synthesizer.tokenizer, batch.images.shape[-1] // maps.shape[-1]
-        rows, columns = (
-            tokenizer.downsample_factor * each // side for each in self.synthesizer.config.window
-        )
-        corners = (batch.corner // side).tolist()
-        parts = zip(maps, corners, strict=True)
-        return torch.stack([each[..., y : y + rows, x : x + columns] for each, (y, x) in parts])
-
     def _condition(self, batch: Batch) -> Condition | None:
         """What of the batch's conditions this conditioner reads, or else what the images themselves give."""
         found: dict[str, Any] = {}
@@ -170,7 +155,7 @@ class PriorTask:
                 found[part.name] = batch.condition[part.name]
             else:
                 given = part.from_images(batch.images)
-                found |= {name: self._without_context(value, batch) for name, value in given.items()}
+                found |= {name: without_context(value, batch, self.size) for name, value in given.items()}
         return found or None
 
     def _corrupted(self, tokens: Tokens, sample: Tensor, step: int) -> Tokens:
@@ -217,7 +202,7 @@ class PriorTask:
         totals, count = dict.fromkeys(names, 0.0), 0
         with self.state.averaged():
             for batch in batches:
-                coded = batch if batch.indices is not None else replace(batch, indices=self._encoded(batch))
+                coded = replace(batch, indices=encoded(self.synthesizer.tokenizer, batch, self.size))
                 for name in names:
                     loss = self._losses(coded, is_hidden=name != "loss")["loss"]
                     totals[name] += float(loss) * len(batch.images)
@@ -227,7 +212,10 @@ class PriorTask:
     @torch.no_grad()
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
         """Free samples, a greedy one, and images completed from their upper half; always the same seeds."""
-        images = self._without_context(batch.images, batch)
+        if batch.indices is None:
+            images = without_context(batch.images, batch, self.size)
+        else:
+            images = self.synthesizer.tokenizer.decode(batch.indices).clamp(-1, 1)
         count, _, height, width = images.shape
         condition = self._condition(batch)
         with self.state.averaged(), self.engine.autocast():
@@ -245,6 +233,25 @@ class PriorTask:
     def export(self, path: Path, step: int, tensors: Files) -> None:
         """Writes the whole synthesizer to ``prior.safetensors``, with the averaged weights if there are any."""
         self.state.export(self.synthesizer, path, step, tensors, prefix="prior.")
+
+
+def encoded(tokenizer: Tokenizer, batch: Batch, size: tuple[int, int]) -> Indices:
+    """The codes of samples of this size, if not known, in the precision of the weights: bf16 changes a few."""
+    if batch.indices is not None:
+        return batch.indices
+    # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
+    return without_context(tokenizer.quantizer.encode(tokenizer.latents(batch.images)), batch, size)
+
+
+def without_context(maps: Tensor, batch: Batch, size: tuple[int, int]) -> Tensor:
+    """The samples' part of the batch's images or codes; ``size`` is that of samples in pixels."""
+    if batch.corner is None:
+        return maps
+    side = batch.images.shape[-1] // maps.shape[-1]
+    rows, columns = (each // side for each in size)
+    corners = (batch.corner // side).tolist()
+    parts = zip(maps, corners, strict=True)
+    return torch.stack([each[..., y : y + rows, x : x + columns] for each, (y, x) in parts])
 
 
 def _first(condition: Condition | None) -> Condition | None:
