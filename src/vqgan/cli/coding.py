@@ -15,7 +15,7 @@ from vqgan.cli.flags import named_values
 from vqgan.cli.inputs import different, find_images, load_tokenizer, read_named
 from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side
 from vqgan.cli.progress import ProgressBar
-from vqgan.errors import ConfigError, DataError
+from vqgan.errors import ConfigError, DataError, require
 from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.images import Pixels, in_colours, printable, save_labels, save_png, smaller, to_uint8
 from vqgan.tokenizer import Tokenizer, check_decoding, decode_within, encode_within
@@ -67,12 +67,11 @@ def _encode_samples(flags: training_commands.Encode, run: str) -> None:
     settings = runs.resolve(run, overrides, data=flags.data, conditions=beside)
     if not isinstance(settings, PriorRun):
         raise ConfigError(f"`{run}` trains no prior", hint="give `--for` the preset or file of a prior")
-    tokenizer, _, digest, _ = load_tokenizer(flags)
-    out, copies = Path(flags.out), flags.copies
+    what = f"`--precision` is {flags.precision}, but training encodes in fp32"
+    require(flags.precision == "fp32", what, hint="omit it: other codes would be learned")
+    tokenizer, out = load_tokenizer(flags)[0], Path(flags.out)
     with ProgressBar() as bar:
-        encode_samples(
-            settings, tokenizer, out, copies=copies, seed=flags.seed, digest=digest, on_progress=bar
-        )
+        encode_samples(settings, tokenizer, out, copies=flags.copies, seed=flags.seed, on_progress=bar)
     print_paths([out])
 
 

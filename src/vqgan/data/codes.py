@@ -96,11 +96,12 @@ class CodesSource(Source):
         for name, digest in (record.files[part] or {INDEX: ""}).items():
             try:
                 if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-                    raise OSError("it is not as it was written, or not all was written")
+                    raise ValueError("it is not as it was written, or not all was written")
                 self._shards.append(np.load(folder / name, mmap_mode="r"))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 hint = "repeat the `vqgan encode` that wrote it: it encodes what is missing or damaged"
-                raise DataError(f"cannot read `{folder / name}`: {reason_of(error)}", hint=hint) from None
+                reason = reason_of(error) if isinstance(error, OSError) else str(error)
+                raise DataError(f"cannot read `{folder / name}`: {reason}", hint=hint) from None
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -44,32 +44,31 @@ def encode_samples(
     *,
     copies: int = 1,
     seed: int = 0,
-    digest: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> None:
     """Encodes the samples of a prior's run to a folder, or those that are missing from it since it was interrupted.
 
     Args:
         run: Its data counts, and the size of its batches: they are encoded as in training.
-        tokenizer: In evaluation mode; its weights decide about device and precision.
+        tokenizer: In evaluation mode and in fp32, as training has it.
         out: The folder.
         copies: Samples of each image that is trained on; those held out have one.
         seed: Of order and augmentation.
-        digest: The tokenizer's, if its weights are not as they are stored.
         on_progress: Told after each batch.
 
     Raises:
-        ConfigError: If the folder holds other samples, or a condition is named that codes do not come with.
+        ConfigError: If the size does not fit, the folder holds other samples, or codes lack a condition that is named.
         DataError: If too many images cannot be read, or they do not fit their conditions.
         OutputError: If the disk refuses.
     """
     data, share = run.data, run.training.share(1)
+    tokenizer.grid_size(data.image_size)  # what does not fit leaves no folder
     kinds: dict[str, ConditionKind] = {"class": Classes()}
     sources = open_sources(data, kinds=kinds | ({"text": Texts()} if "text" in data.conditions else {}))
     check_source(sources[0], tokenizer.image_channels)
     totals = len(sources[0]) * copies, len(sources[1])
     record = CodesRecord(
-        tokenizer=digest or tokenizer_digest(tokenizer),
+        tokenizer=tokenizer_digest(tokenizer),
         framing=Framing(**{name: getattr(data, name) for name in Framing.__struct_fields__}),
         seed=seed,
         copies=copies,

@@ -63,7 +63,7 @@ def model(tmp_path_factory):
 def run(tmp_path_factory):
     """Ten images to train on and four held out; random crops, some mirrored."""
     source = tiny.data(tmp_path_factory.mktemp("images"))
-    return tiny.prior_run(source, steps=STEPS, batch_size=BATCH, save_every=2, evaluate_every=5, pictures=1)
+    return tiny.prior_run(source, steps=STEPS, batch_size=BATCH, save_every=2, evaluate_every=5)
 
 
 def encode(run, out, report=None, *, tokenizer=None, **changes):
@@ -91,8 +91,9 @@ def contents(folder):
 def test_losses_are_those_of_encoding_on_the_fly_also_after_a_resume(run, codes, model, tmp_path):
     how = {"device": "cpu", "tokenizer": model, "seed": SEED}
     train(run, out=tmp_path / "fly", **how)
+    how |= {"data": f"codes:{codes}", "overrides": ["training.pictures=1"], "on_progress": after(3)}
     with pytest.raises(Stopped):
-        train(run, data=f"codes:{codes}", out=tmp_path / "disk", **how, on_progress=after(3))
+        train(run, out=tmp_path / "disk", **how)
     train(None, resume=tmp_path / "disk", device="cpu")
     whole = COPIES * 10 // BATCH
     assert len(rows(tmp_path / "fly", whole)) == whole
@@ -259,5 +260,13 @@ def test_the_command_writes_what_a_run_reads(run, codes, model, tmp_path, capsys
     assert main([*map(str, words)]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     assert contents(out) == contents(codes)
-    assert main([*map(str, words[:4]), "--out", str(out)]) == 2
-    assert "give IMAGES, or `--data SOURCE --for PRESET`" in capsys.readouterr().err
+    refused = {
+        "give IMAGES, or `--data SOURCE --for PRESET`": words[:4],
+        "`--precision` is bf16, but training encodes in fp32": [*words, "--precision", "bf16"],
+        "images of 9x9 pixels do not fit": [each for each in words if each not in ("--size", "8x8")],
+        "the condition `edges` takes no files": [*words, "--condition", "edges=edges/"],
+    }
+    for message, given in refused.items():
+        assert main([*map(str, given), "--out", str(tmp_path / "new")]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
