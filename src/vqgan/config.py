@@ -174,6 +174,20 @@ def value_at(mapping: Any, key: str) -> Any:
     return mapping
 
 
+def flattened(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted paths.
+
+    Example:
+        >>> flattened({"a": {"b": 1, "c": {}}, "d": None})
+        {'a.b': 1, 'a.c': {}, 'd': None}
+    """
+    found: dict[str, Any] = {}
+    for name, value in mapping.items():
+        key = f"{prefix}{name}"
+        found |= flattened(value, f"{key}.") if value and isinstance(value, Mapping) else {key: value}
+    return found
+
+
 def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
     """Turns ``["a.b=1e-4", "c=on"]`` into nested mappings; values are read as YAML.
 

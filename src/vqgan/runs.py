@@ -33,6 +33,7 @@ from vqgan.training.conditions import conditioned, kinds_of, previous_frames
 from vqgan.training.encoding import check_codes
 from vqgan.training.engine import Engine
 from vqgan.training.loop import COURSE, UNFINISHED, Loop, samples_before
+from vqgan.training.metrics_log import trackers_of
 from vqgan.training.observer import Heldout, Observer
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.run import (
@@ -86,6 +87,7 @@ def train(
     seed: int | None = None,
     on_progress: OnProgress | None = None,
     stage: Stage | None = None,
+    log: Sequence[str] = (),
 ) -> Path:
     """Trains a tokenizer, a prior or a classifier, or continues a run.
 
@@ -108,27 +110,33 @@ def train(
         seed: Of initial weights, data order, augmentation and corruption; 0 by default.
         on_progress: Called after every step, and for every variant of a picture that ``data.cached_codes`` encodes.
         stage: ``"tokenizer"``, ``"prior"`` or ``"classifier"``, to refuse a run of another stage.
+        log: Trackers beside TensorBoard: ``"wandb"``, ``"mlflow"``, ``"aim"``; a resumed run keeps its own.
 
     Returns:
         The run's folder; it holds ``tokenizer.safetensors``, ``prior.safetensors`` or ``classifier.safetensors``.
 
     Raises:
-        VqganError: ConfigError, DataError or CheckpointError if the request cannot be carried out, Preempted
-            after a signal (everything is saved), DivergedError, or OutputError if the disk refuses.
+        VqganError: ConfigError, DataError, CheckpointError of the request; DivergedError; OutputError; Preempted.
     """
     given, compute = (source_of(data), source_of(eval_data)), (device, precision, seed)
     first = _First(tokenizer, start_from, conditions, condition_tokenizers)
-    require((out is None) != (resume is None), "expected exactly one of `out=` and `resume=`", hint=_BEGIN)
-    with stop_on_signals(), closing(RunFolder(Path(resume or out or ""))) as folder:
+    with stop_on_signals(), closing(_folder(out, resume, log)) as folder:
         if resume is not None:
             for name, value in {"run": run, **first._asdict()}.items():
                 what = f"`{name}=` is `{value}`, but a resumed run takes everything from its folder"
                 require(not value, what, hint=_BEGIN_ANEW)
-            return _train(_continue(folder, given, overrides, compute, stage), on_progress)
+            return _train(_continue(folder, given, overrides, compute, stage), on_progress, log)
         settings = resolve(run, overrides, data=given[0], eval_data=given[1], conditions=conditions)
         _require_stage(settings, stage, run)
         refuse_other(settings, start_from, overrides)
-        return _train(_begin(folder, settings, given, first, compute, run), on_progress)
+        return _train(_begin(folder, settings, given, first, compute, run), on_progress, log)
+
+
+def _folder(out: str | Path | None, resume: str | Path | None, log: Sequence[str]) -> RunFolder:
+    require((out is None) != (resume is None), "expected exactly one of `out=` and `resume=`", hint=_BEGIN)
+    folder = RunFolder(Path(resume or out or ""))
+    trackers_of(folder, log)
+    return folder
 
 
 def _require_stage(run: Run, stage: Stage | None, name: object) -> None:
@@ -140,7 +148,7 @@ _BEGIN = 'begin a run with `out="RUN"`, or continue one with `resume="RUN"`'
 _BEGIN_ANEW = 'omit it, or begin a new run with `out="NEW"` and `start_from="RUN"`'
 
 
-def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
+def _train(prepared: _Prepared, on_progress: OnProgress | None, log: Sequence[str]) -> Path:
     """Trains to the last step; gives the folder."""
     settings, (images, heldout), session = prepared
     data, training, engine, values = settings.data, settings.training, session.engine, session.values
@@ -182,7 +190,8 @@ def _train(prepared: _Prepared, on_progress: OnProgress | None) -> Path:
             if isinstance(heldout, CodesSource):
                 held_out = heldout.evaluation_batches
             label = partial(_label, images, values["seed"])
-            observer = Observer(session, held_out, measured=measured, on_progress=on_progress, label=label)
+            rest: dict[str, Any] = {"on_progress": on_progress, "label": label, "log": log}
+            observer = Observer(session, held_out, measured=measured, **rest)
             stack.enter_context(closing(observer))
         Loop(session, observer).run(batches)
     return session.folder.path

@@ -80,7 +80,7 @@ def test_without_a_command_the_overview_goes_to_stderr(words, usage, run):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["co"], {"complete", "convert"}),
+        (["co"], {"compare", "complete", "convert"}),
         (["train", ""], {"tokenizer", "prior", "classifier", "--help"}),
         (["sample", "runs/a", "--top"], {"--top-k", "--top-p"}),
         (["train", "prior", "--tok"], {"--tokenizer"}),

@@ -2,7 +2,7 @@
 
 ::
 
-    config.yaml  env.json  metrics.jsonl  skipped.jsonl  diverged.jsonl  images/  report.html
+    config.yaml  env.json  metrics.jsonl  skipped.jsonl  diverged.jsonl  images/  report.html  trackers.json
     {tokenizer,prior,classifier}.safetensors            the model, ready for use
     {tokenizer,prior,classifier}-best.safetensors       the same, when its held-out number was best
     state/latest.json                                   names the newest step
@@ -83,6 +83,7 @@ class RunFolder:
         self.diverged = path / "diverged.jsonl"
         self.images = path / "images"
         self.report = path / "report.html"
+        self.trackers = path / "trackers.json"
         self.state = path / "state"
         self._beginning = self.state / "beginning.txt"
         self._damaged: set[int] = set()

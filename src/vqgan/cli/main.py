@@ -21,6 +21,7 @@ COMMANDS = {
     "train tokenizer": ("vqgan.cli.train", "train the first stage on your images"),
     "train prior": ("vqgan.cli.train", "train the second stage on a tokenizer's codes"),
     "train classifier": ("vqgan.cli.train", "train a judge of drawn images on your images' classes"),
+    "compare": ("vqgan.cli.comparing", "runs beside each other: curves, settings, numbers, pictures"),
     "reconstruct": ("vqgan.cli.coding", "images -> images, through the codes"),
     "encode": ("vqgan.cli.coding", "images -> codes"),
     "decode": ("vqgan.cli.coding", "codes -> images"),
@@ -44,7 +45,8 @@ def flags_of(name: str) -> type[Any]:
     """The flags of a command: ``train prior`` has those of ``training_commands.TrainPrior``."""
     from vqgan.cli import commands, imagine_flags, training_commands
 
-    modules = {**dict.fromkeys(("train", "demo", "encode"), training_commands), "imagine": imagine_flags}
+    trained = ("train", "demo", "encode", "compare")
+    modules = {**dict.fromkeys(trained, training_commands), "imagine": imagine_flags}
     module = modules.get(name.partition(" ")[0], commands)
     return getattr(module, name.title().replace(" ", ""))
 

@@ -38,6 +38,7 @@ def train(flags: training_commands.TrainTokenizer) -> None:
                 seed=flags.seed,
                 on_progress=bar,
                 stage=flags.stage,
+                log=flags.log,
             )
     except KeyboardInterrupt:  # the second Ctrl-C, which stops before anything is said
         place = RunFolder(Path(flags.resume or flags.out or ""))

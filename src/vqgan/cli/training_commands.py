@@ -28,6 +28,7 @@ class TrainTokenizer(Compute):
         set: Any value of the run's configuration: `--set task.optimizer.learning_rate=1e-4`.
         precision: `fp32`, `bf16`, `fp16`, `auto`, or `tf32` on NVIDIA cards. (default: fp32)
         seed: The same seed gives the same result. (default: 0)
+        log: Also send numbers and pictures to a tracker: `wandb`, `mlflow` or `aim`; may be repeated.
     """
 
     preset: str | None = argument("[PRESET|FILE.yaml]", None)
@@ -43,6 +44,7 @@ class TrainTokenizer(Compute):
     set: Sequence[str] = flag("KEY=VALUE", ())
     precision: str | None = flag("PRECISION", None)
     seed: int | None = flag("N", None)
+    log: Sequence[str] = flag("TRACKER", ())
 
     stage: ClassVar[Literal["tokenizer", "prior", "classifier"]] = "tokenizer"
 
@@ -116,6 +118,19 @@ class Encode(Coded):
             "expected either IMAGES, or a source and the run of the prior that will be trained on it",
             hint="give IMAGES, or `--data SOURCE --for PRESET`",
         )
+
+
+@command
+class Compare:
+    """Compares runs: one page with their curves over each other, what differs in their settings, numbers and pictures.
+
+    Attributes:
+        runs: Their folders, two to eight; they may still be training.
+        out: The page, which needs no other files.
+    """
+
+    runs: Sequence[str] = argument("RUN", ())
+    out: str = flag("FILE.html")
 
 
 @command

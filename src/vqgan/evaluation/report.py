@@ -3,26 +3,31 @@
 import base64
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import starmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from vqgan.errors import CheckpointError
 
 Points = Sequence[tuple[float, float]]
 
 _STYLE = """
-:root { color-scheme: light dark; --0: #3366cc; --1: #dc3912; --2: #109618; --3: #990099; }
-@media (prefers-color-scheme: dark) { :root { --0: #8ab0ff; --1: #ff8a70; --2: #6fdc78; --3: #e58ae5; } }
+:root { color-scheme: light dark; --0: #3366cc; --1: #dc3912; --2: #109618; --3: #990099;
+  --4: #0088a8; --5: #b8860b; --6: #c2185b; --7: #666666; }
+@media (prefers-color-scheme: dark) { :root { --0: #8ab0ff; --1: #ff8a70; --2: #6fdc78; --3: #e58ae5;
+  --4: #5cd3ee; --5: #e6c14d; --6: #ff80ab; --7: #bbbbbb; } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } table { border-collapse: collapse; margin: 1rem 0; }
 td, th { padding: .3rem .8rem; border-bottom: 1px solid #8886; text-align: left; overflow-wrap: anywhere; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1.5rem 0; } figcaption { opacity: .8; } figcaption span { margin-left: 1rem; }
+.beside { display: flex; gap: 1rem; } .beside figure { flex: 1; min-width: 0; }
 img { max-width: 100%; } img.small { image-rendering: pixelated; }
 svg { max-width: 100%; height: auto; } svg text { fill: currentColor; }
 """
 
-_NUM_COLOURS = 4
+NUM_COLOURS = 8
 _WIDTH, _HEIGHT, _LEFT, _TOP = 640.0, 240.0, 60.0, 28.0
 _MAX_WIDTH, _MAX_FACTOR = 640, 8
 """Smaller pictures are enlarged by the largest whole factor that keeps within this many pixels, and this factor."""
@@ -41,16 +46,25 @@ class Chart(NamedTuple):
     low: float | None = None
 
 
+def read_rows(metrics: Path) -> list[dict[str, Any]]:
+    """The complete rows of a run's ``metrics.jsonl``, none where there is no file; CheckpointError if it is damaged."""
+    lines = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() else []
+    try:  # the last one may be in the making
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+    except ValueError as error:
+        raise CheckpointError(f"`{metrics}` is damaged: {error}") from None
+
+
+def line_of(rows: Iterable[Mapping[str, Any]], name: str) -> Points:
+    """A number over the steps; what is not finite is a word, and left out."""
+    return [(float(row["step"]), row[name]) for row in rows if isinstance(row.get(name), float)]
+
+
 def read_charts(metrics: Path, charts: Mapping[str, tuple[str, Sequence[str]]]) -> dict[str, Chart]:
     """Charts from a run's ``metrics.jsonl``: for each title the unit and the names of the numbers."""
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, float):  # what is not finite is a word
-                lines.setdefault(name, []).append((float(row["step"]), value))
+    rows = read_rows(metrics)
     return {
-        title: Chart(unit, {name: lines[name] for name in names if name in lines})
+        title: Chart(unit, {name: line for name in names if (line := line_of(rows, name))})
         for title, (unit, names) in charts.items()
     }
 
@@ -63,6 +77,7 @@ def render_report(
     tables: Mapping[str, Sequence[Sequence[str]]] | None = None,
     links: Mapping[str, str] | None = None,
     pictures: Mapping[Path, str],
+    beside: Sequence[Mapping[Path, str]] = (),
     charts: Mapping[str, Chart],
 ) -> str:
     """The report as one HTML text; pictures (PNG files and what they show) are embedded, charts drawn as SVG.
@@ -70,21 +85,22 @@ def render_report(
     Args:
         title: Of the page.
         paragraphs: Below it.
-        rows: The numbers.
+        rows: The numbers; without any, there is no table of them.
         tables: Further ones by heading; the first row is the header, the last column explains.
         links: What other files show, by their paths from the report's folder.
         pictures: In order.
+        beside: Further ones, those of each group side by side.
         charts: By title; those without points are omitted.
     """
     body = [
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p>{html.escape(text)}</p>" for text in paragraphs),
         *starmap(_link, (links or {}).items()),
-        "<h2>Numbers</h2>",
-        _table([("what", "value", "how to read it"), *rows]),
+        *(["<h2>Numbers</h2>", _table([("what", "value", "how to read it"), *rows])] if rows else []),
         *(f"<h2>{html.escape(heading)}</h2>\n{_table(lines)}" for heading, lines in (tables or {}).items()),
         "<h2>Pictures</h2>",
         *starmap(_figure, pictures.items()),
+        *(f'<div class="beside">{"".join(starmap(_figure, group.items()))}</div>' for group in beside),
         "<h2>Curves</h2>",
         *(_chart(title, *chart) for title, chart in charts.items() if any(chart.lines.values())),
     ]
@@ -141,7 +157,7 @@ def _chart(title: str, unit: str, named: Mapping[str, Points], across: str, low:
     ]
     lines, legend = [], []
     for number, (name, line) in enumerate(named.items()):
-        colour = f"var(--{number % _NUM_COLOURS})"
+        colour = f"var(--{number % NUM_COLOURS})"
         path = " ".join(
             f"{_LEFT + (x - low_x) * scale_x:.1f},{bottom - (y - low_y) * scale_y:.1f}" for x, y in line
         )

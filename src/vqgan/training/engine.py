@@ -1,4 +1,4 @@
-"""Device, precision and processes; the only place that knows accelerate."""
+"""Device, precision and processes; the only place that computes with accelerate."""
 
 import logging
 from collections.abc import Iterable

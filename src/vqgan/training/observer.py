@@ -1,25 +1,20 @@
 """What a run shows while it trains: rows of numbers, held-out metrics, pictures, skipped files."""
 
-import json
 import logging
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.errors import OutputError, printable
 from vqgan.images import grid, read_pixels, save_apng, save_png
-from vqgan.images.pixels import to_picture, to_uint8
-from vqgan.output_files import output_errors, write_text
+from vqgan.output_files import write_text
+from vqgan.training.metrics_log import JsonLines, MetricsLog, as_words
 from vqgan.training.task import Session
 from vqgan.types import Batch, Images, OnProgress, Progress
 
@@ -44,6 +39,7 @@ class Observer:
         measured: Whether they are measured; if not, they are only pictured and may be images that are trained on.
         on_progress: Called after every step.
         label: What messages call the image of a sample.
+        log: Trackers that get numbers and pictures too, beside TensorBoard.
     """
 
     def __init__(
@@ -54,18 +50,19 @@ class Observer:
         measured: bool,
         on_progress: OnProgress | None,
         label: Callable[[int], str] = str,
+        log: Sequence[str] = (),
     ) -> None:
         self.task, self.folder, self.engine = session.task, session.folder, session.engine
         self.heldout = heldout
         self.measured = measured
         self.on_progress = on_progress
-        self.label = label
+        self.label, self.log = label, log
         self._list, self._diverged = JsonLines(session.folder.skipped), JsonLines(session.folder.diverged)
         self._skipped = {row["path"] for row in self._list.read()}
         self._begin_log(session.start)
 
     def _begin_log(self, start: int) -> None:
-        self._log, self._best = MetricsLog(self.folder, start), -math.inf
+        self._log, self._best = MetricsLog(self.folder, start, names=self.log), -math.inf
         for row in self._log.lines.read():
             self._is_best(row)
 
@@ -126,7 +123,7 @@ class Observer:
     def skipped_update(self, step: int, samples: range, numbers: Mapping[str, Tensor]) -> None:
         """Writes down an update that was skipped: its samples, counted from the run's first, their images, numbers."""
         row = {"step": step, "samples": [samples.start, samples.stop], "images": [*map(self.label, samples)]}
-        values = _as_words({name: float(value) for name, value in numbers.items()})
+        values = as_words({name: float(value) for name, value in numbers.items()})
         self._diverged.add({**row, **values})
 
     def rewind(self, start: int, done: int, samples: range) -> None:
@@ -155,7 +152,9 @@ class Observer:
         for batch in self._batches(count, count, poll):
             groups = self.task.pictures(batch, lambda _: poll())
             columns = min(MAX_COLUMNS, len(batch.images))
-            for name, picture in write_pictures(self.folder.images, done, groups, columns=columns).items():
+            grids = write_pictures(self.folder.images, done, groups, columns=columns)
+            frame = next(iter(groups.values()))[-1]
+            for name, picture in {**grids, "growing": frame}.items():
                 self._log.picture(done, name, picture)
             if texts := batch.condition.get("text"):
                 write_text(self.folder.images / "captions.txt", " | ".join(map(printable, texts)))
@@ -186,104 +185,6 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     }
     indices = None if batch.indices is None else moved(batch.indices)
     return replace(batch, images=moved(batch.images), condition=condition, indices=indices)
-
-
-class JsonLines:
-    """A file with an object in each line. What a full disk refuses is kept, and written before the next line.
-
-    Args:
-        path: It need not exist yet.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._waiting = ""
-
-    def read(self) -> list[dict[str, Any]]:
-        """The objects that are on the disk."""
-        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Appends a line, as soon as the disk takes it."""
-        waited = bool(self._waiting)
-        self._waiting += json.dumps(row) + "\n"
-        try:
-            self.flush()
-        except OutputError as error:
-            if not waited:
-                logger.warning("%s; the next line tries again", error.message)
-
-    def flush(self) -> None:
-        """Writes what waits, or nothing of it. Raises OutputError if the disk refuses."""
-        if not self._waiting:
-            return
-        with output_errors(self._path):
-            size = self._path.stat().st_size if self._path.exists() else 0
-            try:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(self._waiting)
-            except OSError:
-                with suppress(OSError):
-                    os.truncate(self._path, size)  # half a line
-                raise
-        self._waiting = ""
-
-
-class MetricsLog:
-    """Appends rows to ``metrics.jsonl`` and mirrors them to TensorBoard, which is given up when it fails.
-
-    Args:
-        folder: The run's folder.
-        start: Steps already done; events after it are superseded.
-    """
-
-    def __init__(self, folder: RunFolder, start: int) -> None:
-        self.lines = JsonLines(folder.metrics)
-        self._board: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            logger.info("no TensorBoard events: install them with `pip install vqgan[log]`")
-            return
-        with self._mirroring():
-            self._board = SummaryWriter(
-                str(folder.path / "tensorboard"), purge_step=start + 1 if start else None
-            )
-
-    def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one row; a number that is not finite is written as the word, never as 0."""
-        self.lines.add({"step": step, **_as_words(values)})
-        if self._board is not None:
-            with self._mirroring():
-                for name, value in values.items():
-                    self._board.add_scalar(name, value, step)
-
-    def picture(self, step: int, name: str, image: Float[Tensor, "c rows columns"]) -> None:
-        """Mirrors a picture with values in [-1, 1] to TensorBoard."""
-        if self._board is not None:
-            with self._mirroring():
-                pixels = np.asarray(to_picture(to_uint8(image).cpu().numpy()).convert("RGB"))
-                self._board.add_image(name, pixels, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Flushes the events."""
-        if self._board is not None:
-            with self._mirroring():
-                self._board.close()
-
-    @contextmanager
-    def _mirroring(self) -> Iterator[None]:
-        """Gives TensorBoard up when it fails, whatever the reason: it must not cost a step."""
-        try:
-            yield
-        except Exception as error:
-            logger.warning("no more TensorBoard events: %s", error)
-            self._board = None
-
-
-def _as_words(values: Mapping[str, float]) -> dict[str, float | str]:
-    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
 
 
 def is_picture_step(step: int, total: int) -> bool:

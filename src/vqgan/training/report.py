@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import read_yaml
-from vqgan.evaluation.report import Row, read_charts, render_report
+from vqgan.evaluation.report import Row, read_charts, read_rows, render_report
 from vqgan.output_files import write_text
 
 CHARTS = {
@@ -20,7 +20,7 @@ CHARTS = {
     "Learning rate": ("rate", ("learning_rate",)),
 }
 
-_MEANINGS = {
+MEANINGS = {
     "heldout_psnr": "of held-out images, in dB: 20 is blurred, 25 recognisable, 30 good, above 35 hard to tell apart",
     "heldout_miou": "intersection over union of held-out label maps, the mean over labels: 1 is perfect",
     "heldout_accuracy": "share of held-out images whose class is found, or of label maps' pixels that keep their label",
@@ -53,7 +53,7 @@ def write_run_report(folder: RunFolder) -> None:
         OutputError: If the disk refuses.
     """
     captions = folder.images.glob("captions.txt")
-    rows = [json.loads(line) for line in folder.metrics.read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(folder.metrics)
     last = {name: (value, row["step"]) for row in rows for name, value in row.items() if name != "step"}
     text = render_report(
         folder.path.resolve().name,
@@ -63,7 +63,7 @@ def write_run_report(folder: RunFolder) -> None:
             *(f"Captions, in the order of the images: {each.read_text('utf-8')}" for each in captions),
         ],
         rows=[_row(name, value, step) for name, (value, step) in sorted(last.items())],
-        pictures=_newest_pictures(folder.images),
+        pictures=newest_pictures(folder.images),
         charts=read_charts(folder.metrics, CHARTS),
     )
     write_text(folder.report, text)
@@ -85,12 +85,16 @@ def _what_it_is(folder: RunFolder) -> list[str]:
     ]
 
 
+def number_text(value: int | float | str) -> str:
+    """A number of a run as a report shows it; what is not finite is a word."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _row(name: str, value: float | str, step: int) -> Row:
-    number = value if isinstance(value, str) else f"{value:.4g}"  # what is not finite is a word
-    return (name, number, "; ".join(filter(None, (f"step {step:,}", _MEANINGS.get(name)))))
+    return (name, number_text(value), "; ".join(filter(None, (f"step {step:,}", MEANINGS.get(name)))))
 
 
-def _newest_pictures(images: Path) -> dict[Path, str]:
+def newest_pictures(images: Path) -> dict[Path, str]:
     """The last picture of each kind, and the animation over the training, with what they show."""
     newest = {
         found[1]: found for path in sorted(images.glob("*.png")) if (found := _PICTURE.match(path.name))
