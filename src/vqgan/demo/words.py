@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from vqgan.checkpoints.load import load
 from vqgan.classifier import Classifier
 from vqgan.data.image_files import FolderConfig
-from vqgan.demo.agreement import RESAMPLES, mean_interval
+from vqgan.demo.agreement import mean_interval
 from vqgan.demo.phases import Demo
 from vqgan.demo.scenes import ALL, SIDE, Facts, Handwriting, captions
 from vqgan.demo.text_image import retrieval, train_text_image
@@ -149,7 +148,11 @@ def _measure(demo: Demo) -> dict[str, Any]:
         **{f"text_{scale:g}": _drawn(demo, model, words, prompts, scale) for scale in GUIDANCE},
     }
     features = {name: readers.features(each) for name, each in drawn.items()}
-    distances, nearer = _distances(features, readers.features(real))
+    known = readers.features(real)[..., None, None]
+    distances = {
+        name: patch_frechet(each[..., None, None], known, lambda values: values.flatten(1))
+        for name, each in features.items()
+    }
     whole = _drawn(demo, model, captions(every), len(every))
     groups = zip(words, whole.split(PER_PROMPT), strict=True)
     best = [keep_best(group, judge.by([text]), 1 / PER_PROMPT)[0] for text, group in groups]
@@ -160,7 +163,7 @@ def _measure(demo: Demo) -> dict[str, Any]:
     return {
         "prompts": words[:SHOWN],
         "count": prompts,
-        "held_out": {**retrieval(judge, scenes, facts), **readers.agreement(scenes, facts), "nearer": nearer},
+        "held_out": {**retrieval(judge, scenes, facts), **readers.agreement(scenes, facts)},
         "agreement": {**agreement, "every": readers.agreement(whole, every)},
         "distance": distances,
     }
@@ -175,20 +178,6 @@ def _guided(
     return imagine(
         model, texts, judge, size=SIDE, config=config, seed=demo.seed, on_progress=demo.on_progress
     )
-
-
-def _distances(found: dict[str, Features], real: Features) -> tuple[dict[str, float], Interval]:
-    """How far the features of pictures are from those of real scenes, and how much nearer the prior brings them."""
-
-    def distance(name: str, chosen: Any = slice(None)) -> float:
-        ours, others = (each[chosen][..., None, None] for each in (found[name], real))
-        return patch_frechet(ours, others, lambda values: values.flatten(1))
-
-    rng, count = np.random.default_rng(0), len(real)
-    again = [slice(None), *(rng.integers(count, size=count) for _ in range(RESAMPLES // 10))]
-    nearer = [1 - distance("guided_prior", each) / distance("guided", each) for each in again]
-    low, high = np.quantile(nearer[1:], (0.025, 0.975)).tolist()
-    return {name: distance(name) for name in found}, (nearer[0], low, high)
 
 
 def _drawn(

@@ -16,10 +16,6 @@ HELD_OUT = {
     "all": ("classifiers: scenes read", "both digits and how they stand are right, for the same scenes"),
     "first": ("first classifier", "the digit to the left or above, and how both stand"),
     "second": ("second classifier", "the other digit"),
-    "nearer": (
-        "nearer to real scenes",
-        "how much the prior as second judge shortens the distance of guided pictures",
-    ),
 }
 """Numbers without a table: their names, and how to read them."""
 
