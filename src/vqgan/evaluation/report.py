@@ -73,7 +73,7 @@ def render_report(
     title: str,
     *,
     paragraphs: Sequence[str],
-    rows: Sequence[Row],
+    rows: Sequence[Row] = (),
     tables: Mapping[str, Sequence[Sequence[str]]] | None = None,
     links: Mapping[str, str] | None = None,
     pictures: Mapping[Path, str],

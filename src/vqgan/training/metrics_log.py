@@ -105,10 +105,10 @@ class MetricsLog:
         self._ids = trackers_of(folder, names)
         try:
             import torch.utils.tensorboard  # noqa: F401
+
+            self._ids["tensorboard"] = None
         except ImportError:
             logger.info("no TensorBoard events: install them with `pip install vqgan[log]`")
-        else:
-            self._ids["tensorboard"] = None
         self._trackers: dict[str, Any] = dict.fromkeys(self._ids)
         self._each(lambda name, _: self._begin(name))
 
