@@ -31,7 +31,7 @@ from vqgan.training.build import build_task, load_tokenizer
 from vqgan.training.cached_codes import CachedCodes, check_pictures
 from vqgan.training.conditions import conditioned, kinds_of, previous_frames
 from vqgan.training.encoding import check_codes
-from vqgan.training.engine import Engine
+from vqgan.training.engine import Engine, is_restarted
 from vqgan.training.loop import COURSE, UNFINISHED, Loop, samples_before
 from vqgan.training.metrics_log import trackers_of
 from vqgan.training.observer import Heldout, Observer
@@ -97,7 +97,7 @@ def train(
             list of paths, a uint8 array (n H W c), or a list or ``Dataset`` of images or (image, class): PIL
             pictures, arrays (H W c) or tensors (c H W) of uint8, uint16 or floats in [0, 1]; (image, caption) likewise.
         eval_data: Held-out images, as ``data``; by default a fixed part of it.
-        out: The run's folder, new or empty; or ``resume``, but not both.
+        out: The run's folder, new or empty; or ``resume``, but not both. A launcher that starts again continues it.
         tokenizer: For a prior: the trained tokenizer (a file or a run folder).
         conditions: For a prior: where conditions lie beside the images, by name: ``class`` and ``text`` in tables,
             ``layout`` and ``pose`` in JSON like COCO's, others in folders; data sets: ``""``; classifiers: ``class``.
@@ -121,8 +121,8 @@ def train(
     given, compute = (source_of(data), source_of(eval_data)), (device, precision, seed)
     first = _First(tokenizer, start_from, conditions, condition_tokenizers)
     with stop_on_signals(), closing(_folder(out, resume, log)) as folder:
-        if resume is not None:
-            for name, value in {"run": run, **first._asdict()}.items():
+        if resume is not None or (is_restarted() and folder.numbers()):
+            for name, value in ({"run": run, **first._asdict()} if resume else {}).items():
                 what = f"`{name}=` is `{value}`, but a resumed run takes everything from its folder"
                 require(not value, what, hint=_BEGIN_ANEW)
             return _train(_continue(folder, given, overrides, compute, stage), on_progress, log)

@@ -1,6 +1,8 @@
 """``vqgan reconstruct``, ``encode`` and ``decode``: images to codes and back."""
 
 import logging
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from vqgan.cli import commands, training_commands
 from vqgan.cli.flags import named_values
 from vqgan.cli.inputs import different, find_images, load_tokenizer, read_named
 from vqgan.cli.outputs import check_targets, print_paths, settings_text, side_by_side
+from vqgan.cli.processes import at_once, own, rank, require_alone, together
 from vqgan.cli.progress import ProgressBar
 from vqgan.errors import ConfigError, DataError, require
 from vqgan.evaluation.psnr import pixels_psnr
@@ -29,33 +32,44 @@ MAX_SHEET_IMAGES, MAX_SHEET_SIDE = 32, 256
 """The comparison sheet shows at most this many images, with a longer side of at most this many pixels."""
 
 
+_Encoded = tuple[Path, np.ndarray, tuple[int, int]]
+"""An image's file, its codes, its height and width."""
+
+
 def encode(flags: training_commands.Encode) -> None:
     """Encodes; prints the paths of the two files, or the folder of a prior's samples."""
     if flags.for_ is not None:
+        require_alone("encode --for")
         return _encode_samples(flags, flags.for_)
     found, out = find_images(flags.images), Path(flags.out)
     inputs = [path for _, path in found]
     check_targets(out, ["codes.npy", "codes.json"], inputs, overwrite=flags.overwrite)
     tokenizer, _, digest, memory = load_tokenizer(flags)
-    codes: dict[str, np.ndarray] = {}
-    sizes: list[tuple[int, int]] = []
+    mine, done = own(found), dict[str, _Encoded]()
     with ProgressBar() as bar, torch.no_grad():
-        for each in read_named(found, flags.size, tokenizer, flags.fit):
+        for each in read_named(mine, flags.size, tokenizer, flags.fit):
             # What padding added is not part of the image.
             height, width = map(min, each.size, each.images.shape[2:])
             grid = encode_within(tokenizer, each.images, memory, bar)[0].cpu().numpy()
-            if codes and grid.shape != next(iter(codes.values())).shape:
-                before = "x".join(map(str, sizes[-1]))
-                problem = (
-                    f"`{printable(each.path)}` has {height}x{width} pixels, the images before it {before}"
-                )
-                raise DataError(problem, hint="bring them to one size with `--size HEIGHTxWIDTH`")
-            codes[each.name] = grid
-            sizes.append((height, width))
-            bar(Progress("encode", len(codes), len(found)))
-    array = np.stack(list(codes.values()))
-    path = save_codes(out, array, list(codes), tokenizer, digest=digest, sizes=sizes)
+            done[each.name] = (each.path, grid, (height, width))
+            _require_one_size([next(iter(done.values())), done[each.name]])
+            bar(Progress("encode", len(done), len(mine)))
+    done = together(done, [name for name, _ in found])
+    _require_one_size(done.values())
+    path = out / "codes.npy"
+    if rank() == 0:
+        _, grids, sizes = zip(*done.values(), strict=True)
+        save_codes(out, np.stack(grids), list(done), tokenizer, digest=digest, sizes=sizes)
     print_paths([path, path.with_suffix(".json")])
+
+
+def _require_one_size(images: Iterable[_Encoded]) -> None:
+    for (_, first, before), (path, grid, size) in pairwise(images):
+        if grid.shape != first.shape:
+            what = "has {}x{} pixels, the images before it {}x{}".format(*size, *before)
+            raise DataError(
+                f"`{printable(path)}` {what}", hint="bring them to one size with `--size HEIGHTxWIDTH`"
+            )
 
 
 def _encode_samples(flags: training_commands.Encode, run: str) -> None:
@@ -84,15 +98,17 @@ def decode(flags: commands.Decode) -> None:
     grids = torch.from_numpy(codes.astype("int64"))
     check_decoding(tokenizer, (grids.shape[1], grids.shape[2]), memory)
     info = settings_text(flags, header, tokenizer)
-    paths: list[Path] = []
+    paths: dict[str, Path] = {}
+    parts = torch.arange(len(grids)).split(at_once(flags.batch_size, len(grids)))
     with ProgressBar() as bar, torch.no_grad():
-        for part in grids.split(flags.batch_size):
-            for image in decode_within(tokenizer, part, memory, bar):
-                height, width = sizes[len(paths)] if sizes else image.shape[1:]
-                path = out / f"{names[len(paths)]}.png"
-                paths.append(_save(image[:, :height, :width].float().cpu(), path, info, tokenizer))
-            bar(Progress("decode", len(paths), len(grids)))
-    print_paths(paths)
+        for part in own(parts):
+            images = decode_within(tokenizer, grids[part], memory, bar)
+            for number, image in zip(part.tolist(), images, strict=True):
+                height, width = sizes[number] if sizes else image.shape[1:]
+                path, image = out / f"{names[number]}.png", image[:, :height, :width].float().cpu()
+                paths[names[number]] = _save(image, path, info, tokenizer)
+            bar(Progress("decode", int(part[-1]) + 1, len(grids)))
+    print_paths(together(paths, names).values())
 
 
 def reconstruct(flags: commands.Reconstruct) -> None:
@@ -103,13 +119,13 @@ def reconstruct(flags: commands.Reconstruct) -> None:
     check_targets(out, targets, [path for _, path in found], overwrite=flags.overwrite)
     tokenizer, header, _, memory = load_tokenizer(flags)
     info = settings_text(flags, header, tokenizer)
-    paths, numbers = [], []
+    mine, done = own(found), dict[str, tuple[Path, float]]()
     name, what = (
         ("accuracy", "labels kept: %.4f") if tokenizer.config.label_names else ("psnr", "PSNR %.2f dB")
     )
-    shown: list[Pixels] = []
+    shown: dict[str, list[Pixels]] = {}
     with ProgressBar() as bar, torch.no_grad():
-        for each in read_named(found, flags.size, tokenizer, flags.fit):
+        for each in read_named(mine, flags.size, tokenizer, flags.fit):
             height, width = each.size
             rows, columns = each.images.shape[2:]
             check_decoding(tokenizer, tokenizer.grid_size((rows, columns)), memory)
@@ -117,16 +133,19 @@ def reconstruct(flags: commands.Reconstruct) -> None:
             result = decode_within(tokenizer, indices, memory, bar)[0, :, :height, :width].float().cpu()
             before, after = (_shown(x, tokenizer) for x in (each.images[0, :, :height, :width], result))
             is_same = (before == after).all(axis=2)  # labels have different colours
-            numbers.append(float(is_same.mean()) if name == "accuracy" else pixels_psnr(before, after))
-            text = {**info, name: f"{numbers[-1]:.{4 if name == 'accuracy' else 2}f}"}
-            paths.append(_save(result, out / f"{each.name}.png", text, tokenizer))
-            if flags.compare and len(shown) < 2 * MAX_SHEET_IMAGES:
-                shown += [smaller(before, MAX_SHEET_SIDE), smaller(after, MAX_SHEET_SIDE)]
-            bar(Progress("reconstruct", len(paths), len(found)))
-            logger.info(f"`%s`: {what}", printable(each.path), numbers[-1])
+            number = float(is_same.mean()) if name == "accuracy" else pixels_psnr(before, after)
+            text = {**info, name: f"{number:.{4 if name == 'accuracy' else 2}f}"}
+            done[each.name] = (_save(result, out / f"{each.name}.png", text, tokenizer), number)
+            if flags.compare and len(shown) < MAX_SHEET_IMAGES:
+                shown[each.name] = [smaller(before, MAX_SHEET_SIDE), smaller(after, MAX_SHEET_SIDE)]
+            bar(Progress("reconstruct", len(done), len(mine)))
+            logger.info(f"`%s`: {what}", printable(each.path), number)
+    paths, numbers = zip(*together(done, names).values(), strict=True)
+    shown = together(shown, names)
+    if rank() == 0 and flags.compare:
+        sheet = [picture for both in [*shown.values()][:MAX_SHEET_IMAGES] for picture in both]
+        paths = (*paths, save_png(side_by_side(sheet), out / targets[-1], info))
     logger.info(f"{what} in the mean of %d", sum(numbers) / len(numbers), len(numbers))
-    if flags.compare:
-        paths.append(save_png(side_by_side(shown), out / targets[-1], info))
     print_paths(paths)
 
 

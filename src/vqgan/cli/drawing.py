@@ -17,6 +17,7 @@ from vqgan.cli.conditions import Asked, asked_of
 from vqgan.cli.inputs import find_images, kept_pixels, load_synthesizer, memory_of, read_named
 from vqgan.cli.judging import Judging, judging_of
 from vqgan.cli.outputs import check_frames, check_targets, print_paths, settings_text, side_by_side
+from vqgan.cli.processes import at_once, own, rank, together, world
 from vqgan.cli.progress import ProgressBar
 from vqgan.evaluation.growth import Frames, write_rows
 from vqgan.images import TilePyramid, printable, read_pixels, save_png, smaller
@@ -59,10 +60,11 @@ def sample(flags: commands.Sample) -> None:
 
     def draw(part: Sequence[Condition], **settings: Any) -> Images:
         condition = {**asked.shared, **{name: [each[name] for each in part] for name in part[0]}}
-        beam = None if judging is None else judging.beam_for(len(part))
+        start = settings["seed"] - flags.seed
+        beam = None if judging is None else judging.beam_for(start, len(part))
         pictures = model.sample(len(part), asked.size, condition, beam=beam, **settings)
         if judging is not None:
-            judging.score(pictures)
+            judging.score(start, pictures)
         return pictures
 
     images = zip(names, info, wanted, strict=True)
@@ -77,19 +79,19 @@ def _draw_rows(
     wanted: Sequence[tuple[str, Condition]],
 ) -> None:
     """Draws one image after the other, each written while it is decoded; prints the paths of pictures and pages."""
-    out, memory, paths = Path(flags.out), memory_of(flags, model.tokenizer), []
+    out, memory, paths = Path(flags.out), memory_of(flags, model.tokenizer), dict[str, list[Path]]()
     make_folder(out)
     channels, size = model.tokenizer.image_channels, asked.size_for(model)
     with ProgressBar() as bar:
-        for number, (name, condition) in enumerate(wanted):
+        for number, (name, condition) in own([*enumerate(wanted)]):
             settings = SamplingSettings(seed=flags.seed + number, **_settings(flags))
             text = {**settings_text(flags, header, model), "size": f"{size[0]}x{size[1]}"}
             info = {**text, "seed": str(settings.seed), **asked.text, **_text(condition)}
             whole = {**asked.shared, **condition}
             bands = model.sample_rows(size, whole, settings, memory=memory, on_progress=bar)
             frames = None if number else flags.frames
-            paths += write_rows(bands, out / name, size, channels=channels, info=info, frames=frames)
-    print_paths(paths)
+            paths[name] = write_rows(bands, out / name, size, channels=channels, info=info, frames=frames)
+    print_paths(path for each in together(paths, [name for name, _ in wanted]).values() for path in each)
 
 
 def complete(flags: commands.Complete) -> None:
@@ -160,10 +162,13 @@ def _draw(
     out, text = Path(flags.out), settings_text(flags, header, model)
     tokenizer, memory = model.tokenizer, memory_of(flags, model.tokenizer)
     make_folder(out)  # now, not when everything is drawn
-    paths, grown, frames, rest = list[Path](), list[Path](), None, iter(images)
+    written, grown, frames, rest = dict[int, Path](), list[Path](), None, iter(images)
+    size, number = at_once(flags.batch_size, count), 0
     with ProgressBar() as bar:
-        while part := list(islice(rest, flags.batch_size)):
-            done = len(paths)
+        while part := list(islice(rest, size)):
+            done, number = number, number + len(part)
+            if done // size % world() != rank():
+                continue
             if flags.frames is not None and not done:
                 first = {**text, "seed": str(flags.seed), **part[0][1]}
                 frames = Frames(tokenizer, out / "frames", memory=memory, count=flags.frames, info=first)
@@ -174,15 +179,16 @@ def _draw(
                 memory=memory,
                 on_progress=partial(_report, bar, frames, done, len(part), count),
             )
-            for picture, (name, info, _) in zip(pictures, part, strict=True):
+            for index, (picture, (name, info, _)) in enumerate(zip(pictures, part, strict=True), done):
                 image, (height, width) = picture.float().cpu(), picture.shape[1:]
-                text |= {"size": f"{height}x{width}", "seed": str(flags.seed + len(paths))}
-                paths.append(save_png(image, out / name, {**text, **info}))
+                text |= {"size": f"{height}x{width}", "seed": str(flags.seed + index)}
+                written[index] = save_png(image, out / name, {**text, **info})
                 if frames is not None:
                     grown, frames = frames.finish(image), None
+    paths = [*together(written, range(number)).values()]
     if judging is not None:
         paths = judging.keep(paths)
-    if overview is not None:
+    if overview is not None and rank() == 0:
         text.update(overview, seed=str(flags.seed))
         paths.append(save_png(_overview(paths, tokenizer.image_channels), out / "grid.png", text))
     print_paths([*paths, *grown])

@@ -17,6 +17,7 @@ from vqgan.checkpoints.format import Header, tokenizer_of
 from vqgan.checkpoints.load import load_with_header, pick_device, place, precision_of
 from vqgan.cli.commands import Use
 from vqgan.cli.flags import Size
+from vqgan.cli.processes import rank, together, world
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.images import (
     fit,
@@ -136,7 +137,7 @@ def read_named(
 def readable(
     found: Sequence[tuple[str, Path]], read: Callable[[Path], Value]
 ) -> Iterator[tuple[str, Path, Value]]:
-    """Each file with its result's name and what is read; skips what cannot be. Raises DataError if none can be."""
+    """Each file with its result's name and what is read; skips what cannot be. Raises DataError if no process can."""
     can_read = False
     for name, path in found:
         try:
@@ -146,7 +147,7 @@ def readable(
             continue
         can_read = True
         yield name, path, value
-    if not can_read:
+    if not any(together({rank(): can_read}, range(world())).values()):
         problem = f"none of the {len(found)} images can be read"
         raise DataError(problem, hint="the reasons are in the lines above")
 

@@ -15,6 +15,7 @@ import torch
 from vqgan.checkpoints.load import load_with_header
 from vqgan.classifier import Classifier
 from vqgan.cli import commands
+from vqgan.cli.processes import rank, together
 from vqgan.conditioning import ClassLabel
 from vqgan.errors import CheckpointError, closest, printable, require
 from vqgan.imagine import open_judge
@@ -28,14 +29,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Judging:
-    """Scores images in the order in which they are drawn, and chooses among continuations of them.
+    """Scores images as they are drawn, and chooses among continuations of them.
 
     Attributes:
         judges: What scores each image; the images of one judge are compared with each other.
         share: The share of these that is kept.
         info: What each image's file says; its score is added.
         beam: What chooses among continuations; it counts the seconds of all judging.
-        scores: Those of the images so far.
+        scores: Those of the images so far, by number; in the end in their order.
         began: When drawing began.
     """
 
@@ -43,24 +44,28 @@ class Judging:
     share: float
     info: Sequence[dict[str, str]]
     beam: Beam
-    scores: list[float] = field(default_factory=list)
+    scores: dict[int, float] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
-    def beam_for(self, count: int) -> Beam:
-        """What chooses among continuations of the next images."""
-        return replace(self.beam, judge=self.judges[len(self.scores) : len(self.scores) + count])
+    def beam_for(self, start: int, count: int) -> Beam:
+        """What chooses among continuations of so many images from number ``start``."""
+        return replace(self.beam, judge=self.judges[start : start + count])
 
-    def score(self, images: Images) -> None:
-        """Scores the next images."""
-        start, began = len(self.scores), now(images)
-        self.scores += scores_by(self.judges[start : start + len(images)], images).tolist()
+    def score(self, start: int, images: Images) -> None:
+        """Scores the images from number ``start``."""
+        began = now(images)
+        found = scores_by(self.judges[start : start + len(images)], images).tolist()
         self.beam.seconds.append(now(images) - began)
-        for info, score in zip(self.info[start:], self.scores[start:], strict=False):
-            info["score"] = f"{score:.4f}"
+        for number, score in enumerate(found, start):
+            self.scores[number] = score
+            self.info[number]["score"] = f"{score:.4f}"
 
     def keep(self, paths: Sequence[Path]) -> list[Path]:
-        """Removes the files of all but the best; those that stay, judge after judge, the best first."""
-        scores, kept = torch.tensor(self.scores), []
+        """The first process removes all files but the best; those that stay, judge after judge, the best first."""
+        self.scores = together(self.scores, range(len(paths)))
+        if rank():
+            return []
+        scores, kept = torch.tensor([*self.scores.values()]), []
         for judge in dict.fromkeys(self.judges):
             own = torch.tensor([number for number, each in enumerate(self.judges) if each is judge])
             kept += own[best_of(scores[own], self.share)].tolist()
@@ -68,7 +73,7 @@ class Judging:
             paths[number].unlink()
         line = "%d of %d %s: their mean score is %.3f, that of all %.3f"
         best = [self.scores[number] for number in kept]
-        logger.info(line, len(best), len(paths), "images are kept", fmean(best), fmean(self.scores))
+        logger.info(line, len(best), len(paths), "images are kept", fmean(best), fmean(self.scores.values()))
         if every := self.beam.all:
             those = self.beam.kept
             logger.info(line, len(those), len(every), "continuations went on", fmean(those), fmean(every))

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from vqgan.errors import ConfigError, OutputError, VqganError, closest, reason_of
+from vqgan.cli.processes import for_this_process, rank, world
+from vqgan.errors import ConfigError, OutputError, Preempted, VqganError, closest, reason_of
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -92,6 +93,8 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         hint = "check the path, its rights and the disk"
         return OutputError.exit_code, f"cannot use{place}: {reason_of(error)}\nhint: {hint}"
     reason = (str(error) or type(error).__name__).splitlines()[0]
+    if "by peer" in reason and world() > 1:
+        return Preempted.exit_code, f"another process has ended: {reason}\nhint: its message says why"
     if isinstance(error, MemoryError) or "out of memory" in reason or "can't allocate memory" in reason:
         hint = "lower `--batch-size`, `--memory` or the size of the images"
         more = "`train` also knows `--set training.accumulate=2`"
@@ -142,6 +145,7 @@ def _dispatch(words: list[str]) -> None:
         from vqgan.stopping import stop_on_signals
 
         flags: Any = read_flags(flags_of(name), rest[1:], program=f"vqgan {name}")
+        flags = for_this_process(name, flags)
         # A run that is asked to stop while it starts shall be one that can go on.
         stopping = stop_on_signals() if group else nullcontext()
         with stopping, _log_to_stderr(), no_empty_folders(getattr(flags, "out", None)):
@@ -177,7 +181,7 @@ def _log_to_stderr() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.WARNING if rank() else logging.INFO)
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vqgan.checkpoints.format import Header
 from vqgan.checkpoints.load import precision_of
 from vqgan.cli.commands import Use
+from vqgan.cli.processes import rank
 from vqgan.errors import ConfigError, require
 from vqgan.evaluation.growth_page import MAX_FRAMES, earlier_files
 from vqgan.images import grid, printable, to_float
@@ -62,8 +63,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def print_paths(paths: Iterable[Path]) -> None:
-    """Prints where the results are, one path per line."""
-    for path in paths:
+    """Prints where the results of all processes are, one path per line."""
+    for path in () if rank() else paths:
         print(printable(path))
 
 

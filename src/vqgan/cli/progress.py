@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from vqgan.cli.processes import rank
 from vqgan.types import Progress
 
 _SHOWN = (
@@ -46,6 +47,7 @@ class ProgressBar(ExitStack):
                 desc=progress.phase,
                 initial=progress.step - 1,
                 file=sys.stderr,
+                disable=rank() > 0,
                 mininterval=0.5 if sys.stderr.isatty() else _SECONDS_IN_FILES,
                 dynamic_ncols=True,
             )

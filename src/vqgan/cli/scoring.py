@@ -13,6 +13,7 @@ from vqgan.cli import commands
 from vqgan.cli.conditions import asked_of
 from vqgan.cli.inputs import find_images, load_synthesizer, memory_of, read_named
 from vqgan.cli.outputs import check_targets, print_paths, settings_text
+from vqgan.cli.processes import own, together
 from vqgan.cli.progress import ProgressBar
 from vqgan.images import Pixels, printable, save_png, to_float, to_uint8
 from vqgan.output_files import make_folder, replace_file, write_json
@@ -32,9 +33,9 @@ def score(flags: commands.Score) -> None:
     memory, text = memory_of(flags, tokenizer), settings_text(flags, header, model)
     guess = math.log(tokenizer.codebook_size)
     make_folder(out)
-    paths: list[Path] = []
+    mine, paths = own(found), dict[str, Path]()
     with ProgressBar() as bar, torch.no_grad():
-        for each in read_named(found, asked.size, tokenizer, "crop"):
+        for each in read_named(mine, asked.size, tokenizer, "crop"):
             height, width = each.images.shape[2:]
             scores = -model.log_probability(each.images, condition, memory=memory)
             nats = scores.view(tokenizer.grid_size((height, width))).float().cpu().numpy()
@@ -46,15 +47,18 @@ def score(flags: commands.Score) -> None:
                 "size": [height, width],
             }
             path = out / f"{each.name}.png"
-            paths.append(path)
+            paths[each.name] = path
             replace_file(path.with_suffix(".npy"), partial(_save, nats))
             write_json(path.with_suffix(".json"), table)
             shown = heat_map(to_uint8(each.images[0]).numpy(), nats / guess)
             save_png(to_float(shown), path, {**text, "mean_nats": f"{mean:.4f}"})
             logger.info("`%s`: %.3f nats a token, a guess has %.3f", printable(each.path), mean, guess)
-            bar(Progress("score", len(paths), len(found)))
+            bar(Progress("score", len(paths), len(mine)))
+    written = together(paths, [name for name, _ in found])
     print_paths(
-        name for path in paths for name in (path, path.with_suffix(".npy"), path.with_suffix(".json"))
+        name
+        for path in written.values()
+        for name in (path, path.with_suffix(".npy"), path.with_suffix(".json"))
     )
 
 

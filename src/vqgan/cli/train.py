@@ -7,6 +7,7 @@ from vqgan import runs
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli import training_commands
 from vqgan.cli.flags import named_values
+from vqgan.cli.outputs import print_paths
 from vqgan.cli.progress import ProgressBar
 from vqgan.errors import require
 
@@ -44,7 +45,7 @@ def train(flags: training_commands.TrainTokenizer) -> None:
         place = RunFolder(Path(flags.resume or flags.out or ""))
         hint = f"\nhint: continue with `vqgan train {flags.stage} --resume {place.path}`"
         raise KeyboardInterrupt("interrupted" + hint * bool(place.numbers())) from None
-    print(folder)
+    print_paths([folder])
 
 
 def _of_stage(flags: training_commands.TrainTokenizer) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from vqgan.nn.batch_norm import BatchNorm
 from vqgan.types import Images
 
 DiscriminatorNorm = Literal["batch", "spectral", "none"]
@@ -14,7 +15,8 @@ DiscriminatorNorm = Literal["batch", "spectral", "none"]
 class PatchDiscriminator(nn.Module):
     """A stack of 4x4 convolutions whose every output judges one patch (Isola et al. 2017, "PatchGAN").
 
-    Its batch statistics are taken over one call: give it real and generated images in separate calls.
+    Its batch statistics are taken over one call, in all processes that train together: give it real and generated
+    images in separate calls.
 
     Args:
         image_channels: Channels of the images.
@@ -48,7 +50,7 @@ class PatchDiscriminator(nn.Module):
             layers.append(
                 nn.Conv2d(widths[i - 1], widths[i], 4, stride=stride, padding=1, bias=not has_statistics)
             )
-            layers += [nn.BatchNorm2d(widths[i])] if has_statistics else []
+            layers += [BatchNorm(widths[i])] if has_statistics else []
             layers.append(nn.LeakyReLU(0.2))
         layers.append(nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
         self.layers = nn.Sequential(*layers)

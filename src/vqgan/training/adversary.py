@@ -180,7 +180,7 @@ class Adversary:
         here = torch.stack([torch.stack([each[name].float() for name in names]) for each in terms]).mean(
             dim=0
         )
-        means = self.engine.sum(here) / self.engine.world
+        means = self.engine.average(here)
         if "anchors" in self.memory:
             anchors = self.memory["anchors"]
             anchors.lerp_(torch.where(means[:2].isfinite(), means[:2].to(anchors), anchors), 1 - ANCHOR_DECAY)

@@ -1,13 +1,15 @@
 """Device, precision and processes; the only place that computes with accelerate."""
 
+import atexit
 import logging
-from collections.abc import Iterable
+import os
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast, reduce
-from torch import Tensor, nn
+from accelerate.utils import broadcast, gather, reduce
+from torch import Tensor
 
 from vqgan.checkpoints.load import DTYPES, PRECISIONS, best_precision, pick_device
 from vqgan.errors import ConfigError, closest
@@ -48,11 +50,13 @@ class Engine:
             best = best_precision(target)
             precision = best if best == "bf16" or target.type == "cuda" else "fp32"
             logger.info("precision `auto` is `%s` here", precision)
-        self._state = PartialState(cpu=target.type == "cpu")
+        self._state = PartialState(cpu=target.type == "cpu", **where_to_meet())
         self.rank, self.world = self._state.process_index, self._state.num_processes
         self.is_main = self._state.is_main_process
         self.device = self._state.device if self.world > 1 else target
         self.precision = precision
+        if self.world > 1:  # a group that is left open may crash at the end
+            atexit.register(self._state.destroy_process_group)
         if target.type == "cuda":  # for convolutions it is PyTorch's default
             torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
@@ -62,19 +66,19 @@ class Engine:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=DTYPES[self.precision])
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replaces every gradient by its mean over the processes; one exchange for all of them."""
-        if self.world == 1:
-            return
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        flat = reduce(flat, reduction="mean")
-        for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(piece.view_as(gradient))
-
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over the processes."""
         return tensor if self.world == 1 else reduce(tensor, reduction="sum")
+
+    def average(self, tensor: Tensor) -> Tensor:
+        """The mean of a tensor over the processes."""
+        return tensor if self.world == 1 else reduce(tensor, reduction="mean")
+
+    def gather(self, rows: Tensor, parts: int) -> Tensor:
+        """The rows of a step of ``parts`` micro-batches of all processes, in the order in which one would have them."""
+        if self.world == 1:
+            return rows
+        return gather(rows).unflatten(0, (self.world, parts, -1)).transpose(0, 1).flatten(0, 2)
 
     @torch.no_grad()
     def broadcast(self, tensor: Tensor) -> None:
@@ -86,9 +90,9 @@ class Engine:
         """Scalars averaged over the processes, as numbers."""
         if not values:
             return {}
-        stacked = torch.stack([value.detach().float().to(self.device) for value in values.values()])
-        total = self.sum(stacked) / self.world
-        return dict(zip(values, total.tolist(), strict=True))
+        kind = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        stacked = torch.stack([value.detach().to(self.device, kind) for value in values.values()])
+        return dict(zip(values, self.average(stacked).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all of them get the same answer."""
@@ -101,3 +105,23 @@ class Engine:
     def barrier(self) -> None:
         """Waits for all processes."""
         self._state.wait_for_everyone()
+
+
+def is_restarted() -> bool:
+    """Whether a launcher (``torchrun --max-restarts``) started this process again after one of them ended."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def where_to_meet() -> dict[str, Any]:
+    """Arguments of ``init_process_group``, by which processes that were started again find each other.
+
+    The launcher's store still holds the addresses of those before them.
+    """
+    if not is_restarted():
+        return {}
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, world = next(rendezvous("env://"))
+    prefix = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    own = torch.distributed.PrefixStore(prefix, store)  # type: ignore[attr-defined]
+    return {"store": own, "rank": rank, "world_size": world}

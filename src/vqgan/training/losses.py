@@ -128,6 +128,7 @@ def generator_objective(
     adversarial_loss: Callable[[PatchLogits], Scalar] = lambda fake: -fake.mean(),
     scale: float = 1.0,
     loss_scale: Scalar | float = 1.0,
+    average: Callable[[Tensor], Tensor] = lambda gradient: gradient,
 ) -> tuple[Scalar, dict[str, Scalar], PatchLogits | None]:
     """The generator's loss: reconstruction + quantizer + adaptively weighted adversarial loss.
 
@@ -145,6 +146,7 @@ def generator_objective(
         adversarial_loss: Of its logits.
         scale: Multiplies the adaptive weight.
         loss_scale: Multiplies all gradients, so that half precision holds them; no value depends on it.
+        average: Gives the mean over all processes of a gradient at the last weight.
 
     Returns:
         A surrogate loss: its ``backward()`` adds the gradient of the whole loss to the tokenizer's parameters, times
@@ -164,11 +166,8 @@ def generator_objective(
         fake = discriminator(leaf)
         adversarial = adversarial_loss(fake)
         (pull,) = torch.autograd.grad(adversarial * loss_scale, leaf, retain_graph=True)
-        weight = adaptive_weight(
-            _at_last_weight(images, last_weight, gradient) / loss_scale,
-            _at_last_weight(images, last_weight, pull) / loss_scale,
-            scale=scale,
-        )
+        both = (average(_at_last_weight(images, last_weight, each)) / loss_scale for each in (gradient, pull))
+        weight = adaptive_weight(*both, scale=scale)
         gradient = gradient + weight * pull
         total = total + weight * adversarial.detach()
     values = {

@@ -15,6 +15,7 @@ from vqgan.checkpoints.tensors import below
 from vqgan.config import Config, Natural, Positive, Share, Weight
 from vqgan.errors import CheckpointError, require
 from vqgan.training.engine import Engine
+from vqgan.training.exchange import GradientExchange
 
 
 class OptimizerConfig(Config, frozen=True):
@@ -204,9 +205,16 @@ class TrainingState:
             numbers = {"loss_scale": FIRST_LOSS_SCALE, "fitting_steps": 0.0}
             self.counters |= {name: torch.tensor(n, device=engine.device) for name, n in numbers.items()}
         self._before: dict[str, list[Tensor]] = {}
+        trained = {name: each.parameters.values() for name, each in self.optimizers.items()}
+        self._exchanges = {name: GradientExchange(trained[name]) for name in trained if engine.world > 1}
 
-    def zero_grad(self) -> None:
-        """Begins a step: forgets all gradients, and remembers the statistics of normalisation layers."""
+    def zero_grad(self, parts: int = 1) -> None:
+        """Begins a step of so many micro-batches, a backward pass each: forgets all gradients.
+
+        It remembers the statistics of normalisation layers.
+        """
+        for exchange in self._exchanges.values():
+            exchange.begin(parts)
         for name, optimizer in self.optimizers.items():
             optimizer.zero_grad()
             self._before[name] = [buffer.clone() for buffer in self.modules[name].buffers()]
@@ -214,7 +222,8 @@ class TrainingState:
     @torch.no_grad()
     def apply(self, name: str, rate: float) -> Tensor:
         """One step of a module with its gradients averaged over the processes; returns their norm."""
-        self.engine.average_gradients(self.modules[name].parameters())
+        if name in self._exchanges:
+            self._exchanges[name].finish()
         norm = self.optimizers[name].step(rate, self.loss_scale)
         was_skipped = self.optimizers[name].skipped.bool()
         for buffer, before in zip(self.modules[name].buffers(), self._before.get(name, ()), strict=False):
@@ -229,7 +238,7 @@ class TrainingState:
         Takes the scalars of each of the ``count`` micro-batches, which are computed one after the other; returns their
         means, the model's gradient norm and the learning rate.
         """
-        self.zero_grad()
+        self.zero_grad(count)
         seen = []
         for scalars in parts:
             (scalars["loss"] * self.loss_scale / count).backward()

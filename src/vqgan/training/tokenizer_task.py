@@ -178,7 +178,7 @@ class TokenizerTask:
         Returns:
             The terms of the losses, the adaptive weight, codebook usage and perplexity, gradient norms.
         """
-        self.state.zero_grad()
+        self.state.zero_grad(len(batches))
         rate = learning_rate(self.config.optimizer, step, self.loop.steps)
         if self.adversary is not None and self.adversary.is_alone(step):
             return self._discriminator_step(self.adversary, batches, step, rate)
@@ -234,6 +234,7 @@ class TokenizerTask:
         """The first colours of a tokenizer of pixels, unless it was given some; the gradient then moves them."""
         codebook = self.tokenizer.get_parameter(CODEBOOK)
         if not codebook.any():
+            images = self.engine.gather(images, self.loop.accumulate)
             pixels = images.permute(0, 2, 3, 1).flatten(0, 2)
             codebook.copy_(spread(pixels, len(codebook), torch.Generator().manual_seed(self.seed)))
             self.engine.broadcast(codebook)
@@ -270,6 +271,7 @@ class TokenizerTask:
                 auxiliary=self.config.codebook_weight * output.quantized.loss,
                 last_weight=decoder.last_weight if isinstance(decoder, Decoder) else None,
                 loss_scale=self.state.loss_scale,
+                average=self.engine.average,
                 **pull,
             )
         (surrogate / parts).backward()
@@ -318,6 +320,7 @@ class TokenizerTask:
 
     def _reseed(self, dead: Tensor, latents: Latents, step: int) -> None:
         generator = torch.Generator().manual_seed((self.seed * 0x9E3779B97F4A7C15 + step) % (1 << 63))
+        latents = self.engine.gather(latents, self.loop.accumulate)
         rows = self.tokenizer.quantizer.reseed(latents, dead, generator)
         codebook = self.tokenizer.get_parameter(CODEBOOK)
         self.engine.broadcast(codebook)

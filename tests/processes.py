@@ -1,17 +1,18 @@
-"""Trains with two processes on this machine, as ``torchrun --nproc-per-node 2`` would.
+"""Trains with several processes on this machine, as ``torchrun --nproc-per-node N`` would.
 
-    python two_processes.py FOLDER PORT
+    python processes.py FOLDER PORT N
 
 Runs and what each process thought of them go to FOLDER.
 """
 
+import io
 import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -20,13 +21,16 @@ import torch._dynamo  # what takes long to import is paid for once, before the p
 import torch.utils.tensorboard
 
 import tiny
-from vqgan.checkpoints.format import digest_of
+from vqgan.checkpoints.format import digest_of, save_model
+from vqgan.cli.main import main as command_line
 from vqgan.conditioning import UnconditionalConfig
 from vqgan.errors import VqganError
+from vqgan.images import save_png
 from vqgan.prior import PriorShape
 from vqgan.runs import train
-from vqgan.training import loop, observer
+from vqgan.training import exchange, loop, observer
 from vqgan.training.adversary import DiscriminatorConfig
+from vqgan.training.exchange import GradientExchange
 from vqgan.training.loop import Loop
 from vqgan.training.run import PriorRun, TokenizerRun
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
@@ -36,17 +40,19 @@ PLAIN = {"steps": 3, "batch_size": 8, "accumulate": 2, "evaluate_every": 2, "sav
 
 
 def tokenizer_run(source) -> TokenizerRun:
-    """Without what depends on the share of a process: batch statistics, the adaptive weight, re-seeding.
-
-    The codes are running means, and a discriminator with all that steadies one learns, but is not felt.
-    """
-    run = tiny.tokenizer_run(source, **PLAIN)
+    """The codes are running means, and the discriminator has all that steadies one."""
+    run = tiny.tokenizer_run(source, **{**PLAIN, "accumulate": 1})
     terms = {"loss": "relativistic", "norm": "spectral", "r1": 0.5, "r2": 0.5, "lecam": 0.1}
-    sizes = {"start": 100, "discriminator_start": 0, "base_channels": 4, "num_layers": 1}
+    sizes = {"start": 1, "discriminator_start": 0, "base_channels": 4, "num_layers": 1}
     discriminator = DiscriminatorConfig(**terms, **sizes)
     how = {"pixels": "l1+l2", "hard_share": 0.1, "codebook_decay": 0.9, "discriminator": discriminator}
     task = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, **how)
     return TokenizerRun(tokenizer=run.tokenizer, task=task, data=run.data, training=run.training)
+
+
+def game_run(source) -> TokenizerRun:
+    """With batch statistics, the adaptive weight and codes that are re-seeded."""
+    return tiny.tokenizer_run(source, **{**PLAIN, "steps": 4})
 
 
 def prior_run(source) -> PriorRun:
@@ -76,8 +82,31 @@ def in_float64() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+def used(folder: Path, out: Path) -> dict[str, list[object]]:
+    """Commands that share their images; the exit code, the last printed paths and the last line on stderr of each."""
+    found = {}
+    for name, words in {
+        "sample": ["--count", "5", "--batch-size", "2", "--seed", "3"],
+        "judged": ["--count", "6", "--judge", folder / "judge.safetensors", "--keep-best", "0.5"],
+        "complete": [folder / "photos", "--batch-size", "2"],
+        "score": [folder / "photos"],
+        "reconstruct": [folder / "photos", "--compare"],
+        "encode": [folder / "photos"],
+        "decode": [out / "encode", "--batch-size", "2"],
+        "extract": [folder / "photos"],
+    }.items():
+        first = "edges" if name == "extract" else folder / "prior"
+        command = "sample" if name == "judged" else name
+        printed, said = io.StringIO(), io.StringIO()
+        with redirect_stdout(printed), redirect_stderr(said):
+            code = command_line([str(each) for each in (command, first, *words, "--out", out / name)])
+        paths = [Path(line).relative_to(out).as_posix() for line in printed.getvalue().splitlines()]
+        found[name] = [code, paths, said.getvalue().splitlines()[-1:]]
+    return found
+
+
 def work(rank: int, folder: Path, notes: dict[str, object]) -> None:
-    """What each of the two processes does."""
+    """What each of the processes does."""
     source = tiny.IdxConfig(path=str(folder / "images"))
     real = Loop.run
 
@@ -85,17 +114,28 @@ def work(rank: int, folder: Path, notes: dict[str, object]) -> None:
         try:
             real(self, *arguments, **keywords)
         finally:
-            model = self.task.state.tensors()["model"]
-            learned = {name: t for name, t in model.items() if "running_" not in name}
-            notes.setdefault("digests", []).append(digest_of(learned))
+            notes.setdefault("digests", []).append(digest_of(self.task.state.tensors()["model"]))
 
     mock.patch.object(Loop, "run", noting).start()
+
+    def counting(self, _real=GradientExchange.finish):
+        notes.setdefault("buckets", []).append([len(self._sent), len(self._buckets)])
+        _real(self)
+
+    mock.patch.object(GradientExchange, "finish", counting).start()
+    mock.patch.object(exchange, "BUCKET_BYTES", 4000).start()
     reports: list[object] = []
     with in_float64():
         train(tokenizer_run(source), out=folder / "tokenizer", device="cpu", on_progress=reports.append)
+        train(game_run(source), out=folder / "game", device="cpu")
         train(prior_run(source), out=folder / "prior", tokenizer=folder / "tokenizer", device="cpu")
     notes["reports"] = len(reports)
-    train(tiny.tokenizer_run(source), out=folder / "game", device="cpu")
+    if torch.distributed.get_world_size() > 2:
+        return
+    notes["used"] = used(folder, folder / "used")
+    said = io.StringIO()
+    with redirect_stderr(said):
+        notes["refused"] = [command_line(["info", str(folder / "prior")]), said.getvalue()]
 
     def interrupted(self, step, batches, _real=Loop._step):
         if rank == 1 and step == 1:
@@ -122,15 +162,23 @@ def work(rank: int, folder: Path, notes: dict[str, object]) -> None:
 
 
 def main() -> None:
-    """Becomes two processes and works in both."""
-    folder, port = Path(sys.argv[1]), sys.argv[2]
+    """Becomes several processes and works in all."""
+    folder, port, world = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     torch.set_num_threads(1)
-    other = os.fork()
-    rank = 0 if other else 1
+    save_model(tiny.classifier(), folder / "judge.safetensors")
+    for number, image in enumerate(tiny.images(5)):
+        save_png(image, folder / "photos" / f"{number}.png", {})
+    (folder / "photos" / "1-broken.png").write_bytes(b"no picture")
+    rank, others = 0, list[int]()
+    for number in range(1, world):
+        if rank == 0 and not (child := os.fork()):
+            rank = number
+        elif rank == 0:
+            others.append(child)
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
     }
@@ -146,7 +194,7 @@ def main() -> None:
     (folder / f"{rank}.json").write_text(json.dumps(notes))
     sys.stderr.flush()
     if rank == 0:
-        code = max(code, os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
+        code = max(code, *(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) for other in others))
     os._exit(code)
 
 
