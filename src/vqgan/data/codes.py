@@ -95,7 +95,9 @@ class CodesSource(Source):
         self._shards = []
         for name, digest in (record.files[part] or {INDEX: ""}).items():
             try:
-                if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                with (folder / name).open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                if found != digest:
                     raise ValueError("it is not as it was written, or not all was written")
                 self._shards.append(np.load(folder / name, mmap_mode="r"))
             except (OSError, ValueError) as error:
