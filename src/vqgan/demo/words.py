@@ -75,6 +75,7 @@ def run_words_demo(demo: Demo) -> dict[str, Any]:
         demo.train(
             stage,
             f"words-{stage if stage in ('tokenizer', 'prior') else 'classifier'}",
+            ("training.steps=600",) if stage == "second" else (),  # a digit without a relation is read sooner
             small=("training.pictures=0", "training.steps=4"),
             data=FolderConfig(path=(folder / "pictures").as_posix()),
             conditions={condition: folder / f"{stage}.csv"} if condition else None,
