@@ -71,7 +71,7 @@ class RunFolder:
         path: The folder; it need not exist yet.
 
     Attributes:
-        kept: A step that is not removed, however old it is.
+        kept: The newest step up to this number is not removed, however old it is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -90,7 +90,7 @@ class RunFolder:
         self._source: int | None = None
         self._locks = ExitStack()
         self.close = self._locks.close
-        self.kept: int | None = None
+        self.kept = -1
 
     def weights(self, stage: Stage, which: Literal["", "-best"] = "") -> Path:
         """The model's file of a stage; or that of the model whose held-out number was best."""
@@ -226,7 +226,8 @@ class RunFolder:
         """Removes steps that need not stay, and damaged ones, as those with a higher number than the newest are."""
         self._damaged.discard(newest)
         good = [number for number in self.numbers() if number <= newest and number not in self._damaged]
-        kept = {*good[-last:], self.kept, self._source, *(n for n in good if every and n and n % every == 0)}
+        kept = {*good[-last:], self._source, *[n for n in good if n <= self.kept][-1:]}
+        kept |= {n for n in good if every and n and n % every == 0}
         for number in set(self.numbers()) - kept:
             try:
                 shutil.rmtree(self._step(number))

@@ -4,6 +4,7 @@ import logging
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, NoReturn
@@ -63,7 +64,9 @@ class Loop:
     def __init__(self, session: Session, observer: Observer | None) -> None:
         self.session = session
         start: dict[str, int] = {"good": session.start, "rewinds": 0, "passed_over": 0}
-        self._course = start | session.values.get(COURSE, {})
+        course = start | session.values.get(COURSE, {})
+        self._good, self._passed_over = course["good"], course["passed_over"]
+        self._rewinds = Counter({self._good: course["rewinds"]})
         self._seen: list[tuple[Tensor, dict[str, Tensor]]] = []
         self._in_row = 0
         self.task, self.folder, self.engine = session.task, session.folder, session.engine
@@ -158,7 +161,8 @@ class Loop:
 
     def _stop(self, done: int, stopping: bool) -> None:
         if stopping:
-            what = "everything" if done == self._saved else f"everything up to step {self._saved}"
+            saved = self.folder.numbers()[-1]
+            what = "everything" if done == saved else f"everything up to step {saved}"
             raise Preempted(
                 f"stopped at step {done} of {self.task.loop.steps}; {what} is saved in `{self.folder.path}`",
                 hint=f"continue with `vqgan train {self.task.stage} --resume {self.folder.path}`",
@@ -187,7 +191,7 @@ class Loop:
     def _samples(self, step: int) -> range:
         """The samples of a step, over all processes."""
         size = self.task.loop.batch_size
-        return range(first := samples_before(step, size, {COURSE: self._course}), first + size)
+        return range(first := step * size + self._passed_over, first + size)
 
     def _look(self, done: int) -> None:
         """Counts and notes the updates that were skipped since the last look; this waits for the device."""
@@ -217,22 +221,22 @@ class Loop:
 
     def _rewind(self, done: int, row: Mapping[str, float]) -> int:
         """Goes back to the weights of the last regular save, but not to its samples; returns its step."""
-        course = self._course
-        if course["rewinds"] == MAX_REWINDS:
-            self._give_up(done, row)
         if self.saver is not None:
             self.saver.wait()
         self.engine.barrier()
-        saved = self.folder.newest(course["good"])
+        saved = self.folder.newest(self._good)  # older than that if the disk refused it
+        self._good = saved.number
+        if self._rewinds[self._good] == MAX_REWINDS:
+            self._give_up(done, row)
+        self._rewinds[self._good] += 1
         self.task.state.load(saved.tensors, where=f"step {saved.number} of `{self.folder.path}`")
         samples = range(self._samples(saved.number).start, self._samples(done).start)
-        course |= {"good": saved.number, "rewinds": course["rewinds"] + 1}
-        course["passed_over"] += len(samples)
+        self._passed_over += len(samples)
         self._saved, self._in_row = saved.number, 0
         if self.observer is not None:
             self.observer.rewind(saved.number, done, samples)
             what = "training diverged by step %d: back to step %d, and on with the images after those seen (%d of %d)"
-            logger.warning(what, done, saved.number, course["rewinds"], MAX_REWINDS)
+            logger.warning(what, done, self._good, self._rewinds[self._good], MAX_REWINDS)
         return saved.number
 
     def _give_up(self, done: int, row: Mapping[str, float]) -> NoReturn:
@@ -241,7 +245,7 @@ class Loop:
         saved = self.folder.weights(self.task.stage).is_file()
         raise DivergedError(
             f"a gradient of the {self.task.stage} was not finite before step {done}; it was not applied, and going "
-            f"back to step {self._course['good']} and on with other images did not help {MAX_REWINDS} times",
+            f"back to step {self._good} and on with other images did not help {MAX_REWINDS} times",
             hint=f"begin a new run {f'with `--from {self.folder.path}` and' if saved else 'with'} "
             f"a lower `task.optimizer.learning_rate`; `{self.folder.diverged}` names the images",
         )
@@ -256,6 +260,7 @@ class Loop:
         if (self._in_row and done < self.task.loop.steps) or not (regular or self.task.state.is_finite()):
             return None
         if regular:
-            self._course |= {"good": done, "rewinds": 0}
-        self.folder.kept = self._course["good"]
-        return {**self.session.values, COURSE: dict(self._course), **values}
+            self._good = done
+        self.folder.kept = self._good
+        course = {"good": self._good, "rewinds": self._rewinds[self._good], "passed_over": self._passed_over}
+        return {**self.session.values, COURSE: course, **values}

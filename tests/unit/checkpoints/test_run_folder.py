@@ -164,6 +164,9 @@ def test_a_step_that_is_kept_stays_however_old_it_is_and_can_be_asked_for(folder
     folder.kept = 4
     commit(folder, 6, 7, 8)
     assert folder.numbers() == [1, 4, 6, 7, 8]  # the first was read
+    folder.kept = 5  # which is not there: a disk may have refused it
+    commit(folder, 9, 10, 11)
+    assert folder.numbers() == [1, 4, 9, 10, 11]
     with pytest.raises(CheckpointError, match="has no step to resume from"):
         folder.newest(0)
 

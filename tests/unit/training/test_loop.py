@@ -425,6 +425,26 @@ def full(*arguments, **keywords):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_saves_that_the_disk_refuses_do_not_let_a_run_diverge_for_ever(folder, monkeypatch):
+    task = Counting()
+    task.loop = tiny.loop(steps=99, batch_size=2, save_every=2)
+    task.bad = lambda step, sample: step >= 4
+    task.during["train 0"] = lambda: monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(DivergedError, match="going back to step 0 and on with other images did not help 3 "):
+        run(task, folder)
+    assert task.calls.count("train 0") == 4
+
+
+def test_a_save_that_the_disk_refused_is_not_told_to_be_there(folder, monkeypatch):
+    task = Counting(save_every=2)
+    task.bad = lambda step, sample: step == 3
+    task.during["train 0"] = lambda: monkeypatch.setattr(os, "rename", full)
+    task.during["train 2"] = join_saving
+    task.during["train 3"] = interrupt
+    with pytest.raises(Preempted, match="stopped at step 4 of 6; everything up to step 0 is saved in"):
+        run(task, folder)
+
+
 @pytest.mark.parametrize("again", [True, False])
 def test_a_full_disk_costs_a_warning_and_only_at_the_end_the_run(folder, monkeypatch, caplog, again):
     task, before = Counting(save_every=2, log_every=1), {}
