@@ -74,14 +74,13 @@ def test_gradients_reach_the_latents_and_the_codebook(quantizer, latents):
     assert sum(p.grad.abs().sum() for p in quantizer.parameters() if p.grad is not None) > 0
 
 
-def test_reseeding_tells_which_vectors_it_replaced(quantizer, latents):
+def test_reseeding_replaces_the_dead_vectors_alone(quantizer, latents):
     if not quantizer.can_reseed:
         pytest.skip("it says so")
     before = quantizer.codebook_vectors().detach().clone()
     dead = torch.arange(quantizer.codebook_size) % 3 == 0
-    rows = quantizer.reseed(latents, dead, torch.Generator().manual_seed(0))
+    quantizer.reseed(latents, dead, torch.Generator().manual_seed(0))
     changed = (quantizer.codebook_vectors() != before).any(dim=1)
-    assert torch.equal(rows, dead.nonzero().flatten())
     assert torch.equal(changed, dead)
 
 

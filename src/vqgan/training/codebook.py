@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vqgan.tokenizer.quantizers.base import codebook_usage
@@ -73,7 +73,8 @@ class MovingCodes:
         weight.copy_(torch.where(counts[:, None] > 0, sums / many, weight))
 
     @torch.no_grad()
-    def reset(self, rows: Int[Tensor, " r"]) -> None:
+    def reset(self, rows: Bool[Tensor, " K"]) -> None:
         """Begins anew with the codes in these rows, which were replaced by hand."""
-        self.memory["code_counts"][rows] = 1
-        self.memory["code_sums"][rows] = self.quantizer.codebook.weight[rows]
+        self.memory["code_counts"].masked_fill_(rows, 1)
+        sums = self.memory["code_sums"]
+        sums.copy_(torch.where(rows[:, None], self.quantizer.codebook.weight, sums))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast, gather, reduce
+from accelerate.utils import gather, reduce
 from torch import Tensor
 
 from vqgan.checkpoints.load import DTYPES, PRECISIONS, best_precision, pick_device
@@ -79,12 +79,6 @@ class Engine:
         if self.world == 1:
             return rows
         return gather(rows).unflatten(0, (self.world, parts, -1)).transpose(0, 1).flatten(0, 2)
-
-    @torch.no_grad()
-    def broadcast(self, tensor: Tensor) -> None:
-        """Gives every process the values that the first has."""
-        if self.world > 1:
-            tensor.copy_(broadcast(tensor.detach()))
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
         """Scalars averaged over the processes, as numbers."""

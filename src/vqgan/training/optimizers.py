@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from vqgan.checkpoints.format import Model, check_keys, save_model, shapes_of
@@ -154,17 +155,11 @@ class NamedOptimizer:
             own = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device, requires_grad=False)
             self._adam.state[parameter][part] = own.copy_(tensor)
 
-    def forget_rows(self, name: str, rows: Tensor) -> None:
-        """Clears the moments of some rows of a parameter that were replaced by hand.
-
-        Args:
-            name: The parameter.
-            rows: Bool mask or indices of its first dimension.
-        """
+    def forget_rows(self, name: str, rows: Bool[Tensor, " rows"]) -> None:
+        """Clears the moments of some rows of a matrix that were replaced by hand."""
         state = self._adam.state[self.parameters[name]]
-        for key in ("exp_avg", "exp_avg_sq"):
-            if key in state:
-                state[key][rows] = 0
+        for key in state.keys() & {"exp_avg", "exp_avg_sq"}:
+            state[key].masked_fill_(rows[:, None], 0)
 
 
 class TrainingState:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vqgan.checkpoints.run_folder import Files, Stage
@@ -237,7 +237,6 @@ class TokenizerTask:
             images = self.engine.gather(images, self.loop.accumulate)
             pixels = images.permute(0, 2, 3, 1).flatten(0, 2)
             codebook.copy_(spread(pixels, len(codebook), torch.Generator().manual_seed(self.seed)))
-            self.engine.broadcast(codebook)
             if self.state.averages:
                 self.state.averages[CODEBOOK].copy_(codebook)
 
@@ -302,9 +301,10 @@ class TokenizerTask:
 
     def _count_codes(self, indices: Indices, latents: Latents, step: int) -> dict[str, Tensor]:
         """Counts which codes occur, and re-seeds those that were unused for too long."""
-        counts = self.engine.sum(torch.bincount(indices.flatten(), minlength=self.tokenizer.codebook_size))
         unused, skipped = self.state.counters["unused"], self.state.optimizers["tokenizer"].skipped
-        counts = counts * (1 - skipped.long())
+        found = indices.flatten()
+        counts = torch.zeros_like(unused).scatter_add_(0, found, torch.ones_like(found))  # `bincount` waits
+        counts = self.engine.sum(counts) * (1 - skipped.long())
         measured = count_codes(self.state.counters, counts)
         if self.moving_codes is not None:
             self.moving_codes.move(latents, indices, counts, skipped)
@@ -313,23 +313,22 @@ class TokenizerTask:
             return measured
         # After a skipped update the latents are NaN too.
         dead = (unused >= self.config.reseed_after) & ~skipped.bool()
-        if bool(dead.any()):
+        if dead.is_cuda or dead.any():  # a card is not waited for
             self._reseed(dead, latents, step)
-            unused.masked_fill_(dead, 0)
         return measured
 
-    def _reseed(self, dead: Tensor, latents: Latents, step: int) -> None:
+    def _reseed(self, dead: Bool[Tensor, " K"], latents: Latents, step: int) -> None:
         generator = torch.Generator().manual_seed((self.seed * 0x9E3779B97F4A7C15 + step) % (1 << 63))
         latents = self.engine.gather(latents, self.loop.accumulate)
-        rows = self.tokenizer.quantizer.reseed(latents, dead, generator)
-        codebook = self.tokenizer.get_parameter(CODEBOOK)
-        self.engine.broadcast(codebook)
+        self.tokenizer.quantizer.reseed(latents, dead, generator)
+        self.state.counters["unused"].masked_fill_(dead, 0)
         if self.moving_codes is None:
-            self.state.optimizers["tokenizer"].forget_rows(CODEBOOK, rows)
+            self.state.optimizers["tokenizer"].forget_rows(CODEBOOK, dead)
         else:
-            self.moving_codes.reset(rows)
+            self.moving_codes.reset(dead)
         if self.state.averages:
-            self.state.averages[CODEBOOK][rows] = codebook.detach()[rows]
+            codes, average = self.tokenizer.get_parameter(CODEBOOK).detach(), self.state.averages[CODEBOOK]
+            average.copy_(torch.where(dead[:, None], codes, average))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:

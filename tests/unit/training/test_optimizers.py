@@ -145,11 +145,12 @@ def test_a_state_of_other_parameters_is_refused(name, shape):
 def test_moments_of_replaced_rows_are_cleared_and_no_others():
     network = model()
     optimizer = NamedOptimizer(network, CONFIG)
-    optimizer.forget_rows("table.weight", torch.tensor([1]))  # before the first step there are none
+    rows = torch.tensor([False, True, False, True])
+    optimizer.forget_rows("table.weight", rows)  # before the first step there are none
     give_gradients(network)
     optimizer.step(0.1)
     before = {name: tensor.clone() for name, tensor in optimizer.tensors().items()}
-    optimizer.forget_rows("table.weight", torch.tensor([1, 3]))
+    optimizer.forget_rows("table.weight", rows)
     for name, tensor in optimizer.tensors().items():
         if name in ("table.weight|exp_avg", "table.weight|exp_avg_sq"):
             assert tensor[[1, 3]].count_nonzero() == 0

@@ -112,18 +112,13 @@ class Quantizer(nn.Module, ABC):
         """Whether rows of the codebook can be replaced by latents."""
         return False
 
-    def reseed(
-        self, latents: Latents, dead: Bool[Tensor, " K"], generator: torch.Generator
-    ) -> Int[Tensor, " r"]:
-        """Replaces the codebook rows marked ``dead`` by randomly drawn latents.
+    def reseed(self, latents: Latents, dead: Bool[Tensor, " K"], generator: torch.Generator) -> None:
+        """Replaces the codebook rows marked ``dead`` by randomly drawn latents; the device is not waited for.
 
         Args:
             latents: Latents of a batch, as :meth:`forward` gets them.
             dead: Which rows to replace, usually those that were not used for some steps.
             generator: A CPU generator; the same draws on every device.
-
-        Returns:
-            The indices of the replaced rows, ascending; moments and averages of them are to be reset.
 
         Raises:
             ConfigError: If the quantizer cannot (:attr:`can_reseed`).

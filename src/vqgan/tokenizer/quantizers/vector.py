@@ -119,20 +119,16 @@ class VectorQuantizer(NearestQuantizer):
         return self.remap is None
 
     @torch.no_grad()
-    def reseed(
-        self, latents: Latents, dead: Bool[Tensor, " K"], generator: torch.Generator
-    ) -> Int[Tensor, " r"]:
+    def reseed(self, latents: Latents, dead: Bool[Tensor, " K"], generator: torch.Generator) -> None:
         """Replaces the rows marked ``dead`` by latents of the batch, each used once if there are enough."""
         if not self.can_reseed:
-            return super().reseed(latents, dead, generator)
-        rows = dead.nonzero().flatten()
-        candidates = self.prepared(latents).permute(0, 2, 3, 1).flatten(0, 2)
-        rounds = -(-len(rows) // len(candidates))
-        order = [torch.randperm(len(candidates), generator=generator) for _ in range(rounds)]
-        if order:
-            drawn = torch.cat(order)[: len(rows)].to(candidates.device)
-            self.codebook.weight[rows] = candidates[drawn].to(self.codebook.weight.dtype)
-        return rows
+            super().reseed(latents, dead, generator)
+        weight, candidates = self.codebook.weight, self.prepared(latents).permute(0, 2, 3, 1).flatten(0, 2)
+        rounds = -(-len(dead) // len(candidates))
+        order = torch.cat([torch.randperm(len(candidates), generator=generator) for _ in range(rounds)])
+        # Each row has a candidate, by its number among the dead: how many these are, only the device knows.
+        drawn = order.to(dead.device, non_blocking=dead.is_cuda)[dead.cumsum(dim=0).sub_(1).clamp_(min=0)]
+        weight.copy_(torch.where(dead[:, None], candidates[drawn].to(weight.dtype), weight))
 
 
 def _nearest_on_grid(latents: Tensor, vectors: Tensor) -> Tensor:

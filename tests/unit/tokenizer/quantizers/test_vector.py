@@ -100,9 +100,8 @@ def test_reseeding_replaces_exactly_the_dead_rows_by_latents():
     before = model.codebook.weight.detach().clone()
     dead = torch.zeros(16, dtype=torch.bool)
     dead[[1, 5, 15]] = True
-    rows = model.reseed(latents, dead, torch.Generator().manual_seed(0))
+    model.reseed(latents, dead, torch.Generator().manual_seed(0))
     after = model.codebook.weight.detach()
-    assert rows.tolist() == [1, 5, 15]
     assert torch.equal(after[~dead], before[~dead])
     candidates = {tuple(row) for row in latents.permute(0, 2, 3, 1).flatten(0, 2).tolist()}
     assert {tuple(row) for row in after[dead].tolist()} <= candidates
@@ -136,8 +135,7 @@ def test_more_dead_rows_than_latents_use_each_latent_about_equally_often():
 def test_reseeding_nothing_changes_nothing():
     model = quantizer()
     before = model.codebook.weight.detach().clone()
-    rows = model.reseed(torch.randn(1, 4, 2, 2), torch.zeros(16, dtype=torch.bool), torch.Generator())
-    assert rows.shape == (0,)
+    model.reseed(torch.randn(1, 4, 2, 2), torch.zeros(16, dtype=torch.bool), torch.Generator())
     assert torch.equal(model.codebook.weight, before)
 
 
