@@ -3,7 +3,6 @@
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from vqgan.errors import require
@@ -64,8 +63,8 @@ def together(mine: Mapping[Key, Value], order: Iterable[Key]) -> dict[Key, Value
 
         from vqgan.training.engine import where_to_meet
 
-        if not dist.is_initialized():  # some wait long for the last to end
-            dist.init_process_group("gloo", timeout=timedelta(days=1), **where_to_meet())
+        if not dist.is_initialized():
+            dist.init_process_group("gloo", **where_to_meet())
         every = [None] * world()
         dist.all_gather_object(every, mine)
     found = {key: value for each in every for key, value in each.items()}

@@ -187,7 +187,7 @@ class Conditioner(nn.Module, ABC):
                 found.append(behind(tokens, first))
             first += part.config.vocabulary_size
         device = next((each.device for each in found if each.device.type != "cpu"), found[0].device)
-        return torch.cat([each.to(device) for each in found], dim=1)
+        return torch.cat([each.to(device, non_blocking=device.type == "cuda") for each in found], dim=1)
 
     def required(self, condition: Condition | None, *, hint: str) -> Any:
         """The value under this conditioner's name; raises ConfigError with ``hint`` if there is none."""

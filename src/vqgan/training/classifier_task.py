@@ -11,7 +11,7 @@ from torch import Tensor
 from vqgan.checkpoints.run_folder import Files, Stage
 from vqgan.classifier import Classifier
 from vqgan.config import Config
-from vqgan.training.engine import Engine
+from vqgan.training.engine import Engine, put
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
 from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, OnProgress
@@ -59,7 +59,7 @@ class ClassifierTask:
 
     def _judged(self, batch: Batch) -> Float[Tensor, "b 2"]:
         """The loss of each image, and 1 where its class is the most probable one, else 0."""
-        classes = batch.condition["class"]
+        classes = put(batch.condition["class"], self.engine.device)
         with self.engine.autocast():
             logits = self.classifier.logits(batch.images).float()
         losses = F.cross_entropy(logits, classes, reduction="none")

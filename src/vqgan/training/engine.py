@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from vqgan.checkpoints.load import DTYPES, PRECISIONS, best_precision, pick_devi
 from vqgan.errors import ConfigError, closest
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for the first, which evaluates, draws and saves alone; a launcher knows if one has died."""
 
 
 class Engine:
@@ -57,6 +61,7 @@ class Engine:
         self.precision = precision
         if self.world > 1:  # a group that is left open may crash at the end
             atexit.register(self._state.destroy_process_group)
+            self._beside = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
         if target.type == "cuda":  # for convolutions it is PyTorch's default
             torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
@@ -89,8 +94,11 @@ class Engine:
         return dict(zip(values, self.average(stacked).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process; all of them get the same answer."""
-        return flag if self.world == 1 else bool(self.sum(torch.tensor(float(flag), device=self.device)))
+        """Whether the flag is set in any process; all of them get the same answer, without waiting for the device."""
+        if self.world == 1:
+            return flag
+        torch.distributed.all_reduce(count := torch.tensor(int(flag)), group=self._beside)
+        return bool(count)
 
     def main_first(self) -> AbstractContextManager[None]:
         """The main process runs the block before the others: what it downloads they only read."""
@@ -101,21 +109,27 @@ class Engine:
         self._state.wait_for_everyone()
 
 
+def put(values: Tensor, device: torch.device) -> Tensor:
+    """The values on a device. A CUDA card is not waited for: it copies from pinned memory when it comes to it."""
+    is_read_later = device.type == "cuda" and not values.is_cuda
+    return (values.pin_memory() if is_read_later else values).to(device, non_blocking=is_read_later)
+
+
 def is_restarted() -> bool:
     """Whether a launcher (``torchrun --max-restarts``) started this process again after one of them ended."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def where_to_meet() -> dict[str, Any]:
-    """Arguments of ``init_process_group``, by which processes that were started again find each other.
+    """Arguments of ``init_process_group``, by which also processes that were started again find each other.
 
     The launcher's store still holds the addresses of those before them.
     """
     if not is_restarted():
-        return {}
+        return {"timeout": PATIENCE}
     from torch.distributed.rendezvous import rendezvous
 
     store, rank, world = next(rendezvous("env://"))
     prefix = os.environ["TORCHELASTIC_RESTART_COUNT"]
     own = torch.distributed.PrefixStore(prefix, store)  # type: ignore[attr-defined]
-    return {"store": own, "rank": rank, "world_size": world}
+    return {"timeout": PATIENCE, "store": own, "rank": rank, "world_size": world}

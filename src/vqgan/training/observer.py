@@ -14,6 +14,7 @@ from torch import Tensor
 from vqgan.errors import OutputError, printable
 from vqgan.images import grid, read_pixels, save_apng, save_png
 from vqgan.output_files import write_text
+from vqgan.training.engine import put
 from vqgan.training.metrics_log import JsonLines, MetricsLog, as_words
 from vqgan.training.task import Session
 from vqgan.types import Batch, Images, OnProgress, Progress
@@ -170,21 +171,13 @@ class Observer:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with images, codes and condition on a device; numbers and corners stay where they are read.
-
-    A CUDA card is not waited for: it copies from pinned memory while the next batch is read.
-    """
-
-    def moved(values: Tensor) -> Tensor:
-        is_read_later = device.type == "cuda" and not values.is_cuda
-        return (values.pin_memory() if is_read_later else values).to(device, non_blocking=is_read_later)
-
+    """The batch with images, codes and maps on a device; numbers, classes and corners stay where they are read."""
     condition = {
-        name: moved(values) if isinstance(values, Tensor) else values
+        name: put(values, device) if isinstance(values, Tensor) and values.ndim > 1 else values
         for name, values in batch.condition.items()
     }
-    indices = None if batch.indices is None else moved(batch.indices)
-    return replace(batch, images=moved(batch.images), condition=condition, indices=indices)
+    indices = None if batch.indices is None else put(batch.indices, device)
+    return replace(batch, images=put(batch.images, device), condition=condition, indices=indices)
 
 
 def is_picture_step(step: int, total: int) -> bool:

@@ -17,7 +17,7 @@ from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.alignment import Alignment
-from vqgan.training.engine import Engine
+from vqgan.training.engine import Engine, put
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
 from vqgan.training.task import LoopConfig
 from vqgan.types import (
@@ -130,13 +130,13 @@ class PriorTask:
             conditioner, count = self.synthesizer.conditioner, len(tokens)
             asked, null = None if is_hidden else self._condition(batch), conditioner.null_tokens(count, grid)
             condition = null if is_hidden else conditioner.tokens(asked, count, grid)
+            condition = put(condition, tokens.device)
             given = conditioner.vectors(asked)
         read, between = tokens, None
         if step is not None:
             read = self._corrupted(tokens, batch.sample, step)
             condition = self._hidden(condition, grid, batch.sample)
             between = None if self.alignment is None else self.alignment.new_layers()
-        condition = condition.to(tokens.device)
         with self.engine.autocast():
             prior = self.prior.with_vectors(given)
             scores = prior.log_probability(tokens, condition, grid, read=read, between=between)
@@ -171,7 +171,7 @@ class PriorTask:
             keep = 1 - most * draw.random() if is_annealed else keep
             replaced = draw.random(tokens.shape[1]) >= keep
             rows.append(np.where(replaced, draw.integers(0, codes, tokens.shape[1]), -1))
-        random = torch.from_numpy(np.stack(rows)).to(tokens.device)
+        random = put(torch.from_numpy(np.stack(rows)), tokens.device)
         return torch.where(random >= 0, random, tokens)
 
     def _hidden(self, condition: ConditionTokens, grid: tuple[int, int], sample: Tensor) -> ConditionTokens:
@@ -184,8 +184,8 @@ class PriorTask:
         # All parts in half of the cases, else each by itself: so often that each is hidden from the share.
         is_hidden = (draws[:, :1] < share / 2) | (draws[:, 1:] < share / (2 - share))
         hidden = torch.from_numpy(is_hidden).repeat_interleave(torch.tensor(lengths), dim=1)
-        null = conditioner.null_tokens(len(condition), grid).to(condition.device)
-        return torch.where(hidden.to(condition.device), null, condition)
+        null = conditioner.null_tokens(len(condition), grid)
+        return torch.where(put(hidden, condition.device), put(null, condition.device), condition)
 
     def _draws(self, sample: int, purpose: int) -> np.random.Generator:
         key = np.array([self.seed, sample], dtype=np.uint64)
