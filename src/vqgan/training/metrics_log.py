@@ -152,8 +152,7 @@ class MetricsLog:
         run, folder = self._ids[name], self._folder
         title = "/".join(folder.path.resolve().parts[-2:])
         if name == "tensorboard":
-            purge = self._start + 1 if self._start else None
-            tracker: Any = tracking.TensorBoardTracker(name, folder.path, purge_step=purge)
+            tracker: Any = tracking.TensorBoardTracker(name, folder.path, purge_step=self._start + 1)
         elif name == "wandb":
             import wandb
 

@@ -107,7 +107,7 @@ def test_rows_are_appended_and_mirrored(folder):
         log.row(start + 1, {"loss": 0.5, "usage": 1.0})
         log.picture(start + 1, "samples", torch.zeros(5, 3, 4))  # three of its channels can be shown
         log.close()
-        assert told[0] == ("purge", 3 if start else None)
+        assert told[0] == ("purge", start + 1)
     assert rows(folder) == [{"step": 1, "loss": 0.5, "usage": 1.0}, {"step": 3, "loss": 0.5, "usage": 1.0}]
     assert told[1:] == [("loss", 0.5, 3), ("usage", 1.0, 3), ("samples", (1, 3, 4, 3), 3, "NHWC"), ("close",)]
     assert not folder.trackers.exists()
