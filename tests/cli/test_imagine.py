@@ -1,6 +1,8 @@
 """``vqgan imagine``: pictures of what words say, with a tiny judge."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -206,6 +208,18 @@ def test_nothing_of_others_is_replaced(words, run, tmp_path):
     (tmp_path / "out/config.yaml").write_text("preset: tiny")
     assert "is the folder of a training run" in run(*words("--overwrite")).err
     assert (tmp_path / "out/report.html").read_text() == "mine"
+
+
+def test_a_folder_in_which_another_process_draws_is_refused(words, run, tmp_path):
+    (tmp_path / "out").mkdir()
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    command = [sys.executable, "-c", hold, tmp_path / "out" / ".lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        result = run(*words())
+        other.communicate(b"\n")
+    assert result.code == 2
+    assert f"`{tmp_path / 'out'}` is in use: another process works there" in result.err
 
 
 def test_mp4_needs_its_package(words, run, monkeypatch):

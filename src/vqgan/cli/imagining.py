@@ -31,6 +31,7 @@ from vqgan.imagine import (
     random_codes,
 )
 from vqgan.imagine.run import Results, draw
+from vqgan.output_files import locked, make_folder
 from vqgan.sampling import check_seed
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
@@ -72,7 +73,9 @@ def imagine(flags: Imagine) -> None:
             imagining = Imagining(model, judge, request=request, config=config, memory=flags.memory_bytes)
             text = {**settings_text(flags, header, model), **_text(flags, config, size)}
             text |= {"picture": printable(found[number][0])} if found else {}
-            written = draw(imagining, replace(results, text=text), resume=flags.resume, on_progress=bar)
+            make_folder(results.folder)
+            with locked(results.folder / ".lock"):
+                written = draw(imagining, replace(results, text=text), resume=flags.resume, on_progress=bar)
             paths, pictures = [*paths, *written], [*pictures, written[0]]
     if flags.film and len(found) > 1:
         paths.append(save_film(pictures, out / f"film.{flags.film}"))
