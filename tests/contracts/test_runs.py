@@ -199,7 +199,7 @@ def test_a_resumed_run_may_read_elsewhere_and_otherwise_and_go_on_longer():
         ),
         (
             {"out": "OUT", "data": "DATA", "overrides": ["task.discriminator.num_layers=4"]},
-            "images of 8 x 8 pixels are too small for a discriminator with `num_layers` = 4",
+            "images of 8 x 8 pixels are too small for the discriminator: it needs 48 a side",
         ),
         (
             {"out": "OUT", "data": "DATA", "overrides": ["task.perceptual={}"]},

@@ -17,7 +17,7 @@ PREFIX = "loss.discriminator."
 CONFIG = TokenizerTaskConfig(
     optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9)),
     pixels="l1",
-    discriminator=DiscriminatorConfig(weight=0.8, reconstruction="updated"),
+    discriminator=DiscriminatorConfig(weight=0.8, base_channels=16, reconstruction="updated"),
 )
 
 NAMES = {
@@ -40,8 +40,6 @@ class Run:
     def __init__(self, case, dtype):
         state = {key: value for key, value in case.state.items() if not key.startswith("loss.")}
         tokenizer = original.tokenizer(case.config["model"]["params"], state, dtype=dtype)
-        discriminator = original.discriminator(original.part(case.state, PREFIX), dtype=dtype)
-        self.networks = (tokenizer, discriminator)
         self.indices = []
         tokenizer.quantizer.register_forward_hook(
             lambda module, inputs, output: self.indices.append(output.indices.flatten())
@@ -52,8 +50,11 @@ class Run:
             loop=LoopConfig(steps=3, batch_size=len(case.tensor("image"))),
             engine=Engine("cpu"),
             seed=0,
-            discriminator=discriminator,
         )
+        discriminator = self.task.adversary.network.to(dtype)
+        recorded = original.discriminator(original.part(case.state, PREFIX), dtype=dtype)
+        discriminator.load_state_dict(recorded.state_dict())
+        self.networks = (tokenizer, discriminator)
         images = case.tensor("image").to(dtype)
         self.batch = Batch(images, {}, torch.arange(len(images)))
 

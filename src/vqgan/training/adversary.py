@@ -79,16 +79,19 @@ class Adversary:
     """A discriminator in training.
 
     Args:
-        network: The discriminator, on the engine's device.
-        config: How it is trained.
-        engine: Precision and processes.
+        config: Its sizes, and how it is trained.
+        image_channels: Those of the images that it judges.
+        engine: Device, precision and processes.
 
     Attributes:
+        network: The discriminator, with weights from PyTorch's own generator.
         memory: What it remembers from step to step, a part of the run's state.
     """
 
-    def __init__(self, network: PatchDiscriminator, config: DiscriminatorConfig, engine: Engine) -> None:
-        self.network, self.config, self.engine = network.train(), config, engine
+    def __init__(self, config: DiscriminatorConfig, image_channels: int, engine: Engine) -> None:
+        sizes = {name: getattr(config, name) for name in ("base_channels", "num_layers", "norm")}
+        self.network = PatchDiscriminator(image_channels=image_channels, **sizes).to(engine.device)
+        self.config, self.engine = config, engine
         self.memory: dict[str, Tensor] = {}
         if config.lecam:
             self.memory["anchors"] = torch.zeros(2, device=engine.device)

@@ -95,9 +95,10 @@ def build_tokenizer_task(
         loop=run.training,
         engine=engine,
         seed=seed,
-        discriminator=_discriminator(run, engine, stored, file),
         perceptual=_perceptual(run, engine),
     )
+    if task.adversary is not None:
+        _fit_discriminator(task.adversary.network, run, stored, file)
     return run, task
 
 
@@ -125,30 +126,20 @@ def _with_recovery(
     return msgspec.structs.replace(run.task, discriminator=config)
 
 
-def _discriminator(
-    run: TokenizerRun, engine: Engine, stored: Mapping[str, torch.Tensor], file: Path | None
-) -> PatchDiscriminator | None:
-    config = run.task.discriminator
-    if config is None:
-        return None
+def _fit_discriminator(
+    network: PatchDiscriminator, run: TokenizerRun, stored: Mapping[str, torch.Tensor], file: Path | None
+) -> None:
+    """Refuses images that are too small for a discriminator, and gives it the weights of ``file``, if it has some."""
     height, width = run.data.image_size
-    network = PatchDiscriminator(
-        image_channels=run.tokenizer.image_channels,
-        base_channels=config.base_channels,
-        num_layers=config.num_layers,
-        norm=config.norm,
-    )
     require(
         min(height, width) >= network.min_side,
-        f"images of {height} x {width} pixels are too small for a discriminator with "
-        f"`num_layers` = {config.num_layers}",
+        f"images of {height} x {width} pixels are too small for the discriminator: it needs {network.min_side} a side",
         hint="lower `task.discriminator.num_layers`",
     )
     if stored:
         wanted, what = shapes_of(network.state_dict()), "discriminator of `task.discriminator`"
         check_keys(wanted, shapes_of(stored), where=f"the one of `{file}`", what=what)
         network.load_state_dict(stored, strict=True)
-    return network.to(engine.device)
 
 
 def _stored_discriminator(file: Path) -> dict[str, torch.Tensor]:
@@ -184,7 +175,7 @@ def _perceptual(run: TokenizerRun, engine: Engine) -> PerceptualNetwork | None:
     if run.task.perceptual is None:
         return None
     check_fits(run.tokenizer.image_channels, *run.data.image_size)
-    with engine.main_first():
+    with engine.main_first(), torch.random.fork_rng(devices=()):  # no weight is drawn
         return load_perceptual(run.task.perceptual.weights).to(engine.device)
 
 

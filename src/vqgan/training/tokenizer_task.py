@@ -16,7 +16,6 @@ from vqgan.errors import ConfigError, require
 from vqgan.evaluation.labels import LabelAgreement
 from vqgan.evaluation.psnr import detail_energy, psnr
 from vqgan.images import in_colours, one_hot, to_uint8
-from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import Reconstruction, Tokenizer
 from vqgan.tokenizer.autoencoder import Decoder
@@ -115,7 +114,6 @@ class TokenizerTask:
         loop: Length of the run and decay of the averaged weights.
         engine: Device, precision, processes.
         seed: Of the run; re-seeding draws from it and the step.
-        discriminator: The network, if the configuration has one.
         perceptual: The network, if the configuration has one.
     """
 
@@ -129,7 +127,6 @@ class TokenizerTask:
         loop: LoopConfig,
         engine: Engine,
         seed: int,
-        discriminator: PatchDiscriminator | None = None,
         perceptual: PerceptualNetwork | None = None,
     ) -> None:
         require(
@@ -137,8 +134,6 @@ class TokenizerTask:
             f"`reseed_after` is {config.reseed_after}, but the codes of this quantizer cannot be re-seeded",
             hint=NO_RESEEDING,
         )
-        if (discriminator is None) != (config.discriminator is None):
-            raise ValueError("a discriminator is needed exactly when the configuration has one")
         quantizer, self.moving_codes = tokenizer.quantizer, None
         if config.codebook_decay is not None:
             what = f"`codebook_decay` is {config.codebook_decay}, but this quantizer has no codes that could be means"
@@ -158,9 +153,9 @@ class TokenizerTask:
         self.perceptual = perceptual
         modules: dict[str, nn.Module] = {"tokenizer": self.tokenizer}
         self.adversary = None
-        if discriminator is not None and config.discriminator is not None:
-            modules["discriminator"] = discriminator
-            self.adversary = Adversary(discriminator, config.discriminator, engine)
+        if config.discriminator is not None:
+            self.adversary = Adversary(config.discriminator, tokenizer.image_channels, engine)
+            modules["discriminator"] = self.adversary.network
         parts = (self.adversary, self.moving_codes)
         memory = {name: tensor for part in parts if part for name, tensor in part.memory.items()}
         unused = torch.zeros(tokenizer.codebook_size, dtype=torch.int64, device=engine.device)

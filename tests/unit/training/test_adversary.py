@@ -8,13 +8,10 @@ from torch.testing import assert_close
 
 import tiny
 from vqgan.errors import ConfigError
-from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.training.adversary import WINDOW, Adversary, DiscriminatorConfig
 from vqgan.training.engine import Engine
 from vqgan.training.losses import lecam_loss
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
-
-SIZES = {"image_channels": 1, "base_channels": 4, "num_layers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +22,20 @@ def engine():
 def make(engine, **changes):
     """A discriminator in training, in float64."""
     torch.manual_seed(1)
-    config = DiscriminatorConfig(base_channels=4, num_layers=1, **changes)
-    return Adversary(PatchDiscriminator(**SIZES, norm=config.norm).double(), config, engine)
+    adversary = Adversary(DiscriminatorConfig(base_channels=4, num_layers=1, **changes), 1, engine)
+    adversary.network.double()
+    return adversary
 
 
 def make_task(engine, **changes):
     """A tokenizer's training with that discriminator."""
-    discriminator = make(engine, **changes)
-    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, discriminator=discriminator.config)
-    return TokenizerTask(
-        tiny.tokenizer().double(),
-        config,
-        loop=tiny.loop(),
-        engine=engine,
-        seed=0,
-        discriminator=discriminator.network,
-    )
+    discriminator = DiscriminatorConfig(base_channels=4, num_layers=1, **changes)
+    config = TokenizerTaskConfig(optimizer=tiny.OPTIMIZER, discriminator=discriminator)
+    tokenizer = tiny.tokenizer().double()
+    torch.manual_seed(1)
+    task = TokenizerTask(tokenizer, config, loop=tiny.loop(), engine=engine, seed=0)
+    task.adversary.network.double()
+    return task
 
 
 def batch(seed=0):

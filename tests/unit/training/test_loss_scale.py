@@ -3,7 +3,6 @@ import torch
 from torch.testing import assert_close
 
 import tiny
-from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.training.engine import Engine
 from vqgan.training.observer import to_device
 from vqgan.training.optimizers import FIRST_LOSS_SCALE, OptimizerConfig
@@ -17,16 +16,10 @@ DEVICES = ["cpu", pytest.param("cuda", marks=needs_card)]
 
 def tokenizer_task(precision="fp16", device="cpu"):
     torch.manual_seed(0)
-    return TokenizerTask(
-        tiny.tokenizer().to(device),
-        TokenizerTaskConfig(
-            optimizer=OPTIMIZER, discriminator=DiscriminatorConfig(base_channels=4, num_layers=1)
-        ),
-        loop=tiny.loop(),
-        engine=Engine(device, precision),
-        seed=0,
-        discriminator=PatchDiscriminator(image_channels=1, base_channels=4, num_layers=1).to(device),
-    )
+    discriminator = DiscriminatorConfig(base_channels=4, num_layers=1)
+    config = TokenizerTaskConfig(optimizer=OPTIMIZER, discriminator=discriminator)
+    how = {"loop": tiny.loop(), "engine": Engine(device, precision), "seed": 0}
+    return TokenizerTask(tiny.tokenizer().to(device), config, **how)
 
 
 def prior_task(device="cpu"):

@@ -10,7 +10,6 @@ import tiny
 from vqgan.checkpoints.format import load_model
 from vqgan.errors import ConfigError
 from vqgan.nn import perceptual as perceptual_module
-from vqgan.nn.discriminator import PatchDiscriminator
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import Tokenizer
 from vqgan.tokenizer.quantizers import GumbelQuantizerConfig
@@ -35,20 +34,12 @@ def engine():
 def make(engine, config=PLAIN, *, seed=0, precision=torch.float64, perceptual=None, **loop):
     """A task, always with the same initial weights, in float64: then what should be equal is."""
     tokenizer = tiny.tokenizer().to(precision)
-    discriminator = None
-    if config.discriminator is not None:
-        torch.manual_seed(1)
-        sizes = {"image_channels": 1, "base_channels": 4, "num_layers": 1}
-        discriminator = PatchDiscriminator(**sizes, norm=config.discriminator.norm).to(precision)
-    return TokenizerTask(
-        tokenizer,
-        config,
-        loop=tiny.loop(**loop),
-        engine=engine,
-        seed=seed,
-        discriminator=discriminator,
-        perceptual=perceptual,
-    )
+    torch.manual_seed(1)
+    how = {"loop": tiny.loop(**loop), "engine": engine, "seed": seed, "perceptual": perceptual}
+    task = TokenizerTask(tokenizer, config, **how)
+    for module in task.state.modules.values():
+        module.to(precision)
+    return task
 
 
 def batch(count=4, precision=torch.float64, **settings):
@@ -221,15 +212,9 @@ def test_where_only_the_decoder_is_trained_codes_stay_bit_for_bit(engine, quanti
     else:
         tokenizer = tiny.tokenizer_config(**quantizer)
     torch.manual_seed(0)
-    network = PatchDiscriminator(image_channels=1, base_channels=4, num_layers=1).double()
-    task = TokenizerTask(
-        Tokenizer(tokenizer).double(),
-        config,
-        loop=tiny.loop(ema_decay=0.9),
-        engine=engine,
-        seed=0,
-        discriminator=network,
-    )
+    how = {"loop": tiny.loop(ema_decay=0.9), "engine": engine, "seed": 0}
+    task = TokenizerTask(Tokenizer(tokenizer).double(), config, **how)
+    task.adversary.network.double()
     before = weights(task.tokenizer)
     codes = copy.deepcopy(task.tokenizer).eval().encode(data.images)
     for step in range(3):
@@ -366,11 +351,6 @@ def test_half_precision_computes_and_weights_stay_fp32():
     measured = task.train_step([batch(2, precision=torch.float32)], 0)
     assert all(value.isfinite().all() for value in measured.values())
     assert {parameter.dtype for parameter in task.tokenizer.parameters()} == {torch.float32}
-
-
-def test_a_discriminator_is_given_exactly_when_the_configuration_has_one(engine):
-    with pytest.raises(ValueError, match="exactly when"):
-        TokenizerTask(tiny.tokenizer(), with_discriminator(), loop=tiny.loop(), engine=engine, seed=0)
 
 
 @pytest.mark.parametrize(
