@@ -31,7 +31,7 @@ from timing import Row, compare, parse_arguments, peak_memory_row, print_peak_me
 from vqgan.checkpoints.load import best_precision
 from vqgan.conditioning import CoordinatesConfig
 from vqgan.nn.convolution import ResidualBlock, SpatialAttention
-from vqgan.nn.discriminator import PatchDiscriminator
+from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
@@ -40,7 +40,12 @@ from vqgan.training.losses import adaptive_weight, discriminator_loss
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorTask, PriorTaskConfig
 from vqgan.training.task import LoopConfig
-from vqgan.training.tokenizer_task import DiscriminatorConfig, TokenizerTask, TokenizerTaskConfig
+from vqgan.training.tokenizer_task import (
+    DiscriminatorConfig,
+    PerceptualConfig,
+    TokenizerTask,
+    TokenizerTaskConfig,
+)
 from vqgan.types import Batch
 
 Step = Callable[[], object]
@@ -50,52 +55,59 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CLOCK = time.perf_counter if DEVICE.type == "cuda" else time.process_time
 
 
-def networks(*, quick: bool) -> tuple[Tokenizer, PatchDiscriminator, Tensor]:
-    """Tokenizer, discriminator and images, the same for both sides."""
+def tokenizer_task(
+    *, quick: bool, precision: str = "fp32", with_perceptual: bool = False
+) -> tuple[TokenizerTask, Batch]:
+    """Tokenizer, discriminator and images, the same for both sides; larger with a perceptual network."""
     torch.manual_seed(0)
-    side, batch = (32, 1) if quick else (64, 16)
+    large, (side, batch) = with_perceptual, (128, 4) if with_perceptual else (64, 16)
+    side, batch = (32, 1) if quick else (side, batch)
     autoencoder = AutoencoderConfig(
         image_channels=3,
-        base_channels=32,
-        channel_multipliers=(1, 1) if quick else (1, 2, 4),
+        base_channels=64 if large and not quick else 32,
+        channel_multipliers=(1, 1) if quick else (1, 2, 2) if large else (1, 2, 4),
         num_residual_blocks=1 if quick else 2,
         latent_channels=32 if quick else 128,
         resolution=side,
-        attention_resolutions=(16,),
+        attention_resolutions=() if large else (16,),
     )
     quantizer = VectorQuantizerConfig(codebook_size=1024, codebook_dim=64)
     tokenizer = Tokenizer(TokenizerConfig(autoencoder=autoencoder, quantizer=quantizer)).to(DEVICE)
-    discriminator = PatchDiscriminator(base_channels=32 if quick else 64, num_layers=2).to(DEVICE)
-    return tokenizer, discriminator, (torch.rand(batch, 3, side, side) * 2 - 1).to(DEVICE)
+    sizes = {"base_channels": 32 if quick else 64, "num_layers": 3 if large and not quick else 2}
+    perceptual = PerceptualNetwork().to(DEVICE) if with_perceptual else None
+    for parameter in perceptual.parameters() if perceptual else ():  # their values do not affect the time
+        nn.init.uniform_(parameter, 0, 1e-2)
+    config = TokenizerTaskConfig(
+        optimizer=OptimizerConfig(learning_rate=RATE, betas=BETAS),
+        perceptual=PerceptualConfig() if with_perceptual else None,
+        discriminator=DiscriminatorConfig(weight=WEIGHT, **sizes),
+    )
+    engine, loop = Engine(DEVICE.type, precision), LoopConfig(steps=1, batch_size=batch)
+    images = (torch.rand(batch, 3, side, side) * 2 - 1).to(DEVICE)
+    task = TokenizerTask(tokenizer, config, loop=loop, engine=engine, seed=0, perceptual=perceptual)
+    return task, Batch(images, {}, torch.arange(batch))
 
 
 def tokenizer_step(*, quick: bool, precision: str = "fp32") -> Step:
     """A step of the task, as training runs it."""
-    tokenizer, discriminator, images = networks(quick=quick)
-    config = TokenizerTaskConfig(
-        optimizer=OptimizerConfig(learning_rate=RATE, betas=BETAS),
-        discriminator=DiscriminatorConfig(weight=WEIGHT),
-    )
-    task = TokenizerTask(
-        tokenizer,
-        config,
-        loop=LoopConfig(steps=1, batch_size=len(images)),
-        engine=Engine(DEVICE.type, precision),
-        seed=0,
-        discriminator=discriminator,
-    )
-    batch = Batch(images, {}, torch.arange(len(images)))
+    task, batch = tokenizer_task(quick=quick, precision=precision)
     return lambda: task.train_step([batch], 0)
 
 
 def textbook_tokenizer_step(*, quick: bool) -> Step:
-    """The step written down loss by loss."""
-    tokenizer, discriminator, images = networks(quick=quick)
-    for part in tokenizer.modules():
+    """The step and its layers written down."""
+    task, batch = tokenizer_task(quick=quick)
+    for part in task.tokenizer.modules():
         if isinstance(part, ResidualBlock):
             part.forward = MethodType(_block, part)  # type: ignore[method-assign]
         if isinstance(part, SpatialAttention):
             part.forward = MethodType(_attention, part)  # type: ignore[method-assign]
+    return textbook_update(task, batch)
+
+
+def textbook_update(task: TokenizerTask, batch: Batch) -> Step:
+    """The step of these networks written down loss by loss."""
+    tokenizer, discriminator, images = task.tokenizer, task.adversary.network, batch.images
     adams = [torch.optim.Adam(each.parameters(), lr=RATE, betas=BETAS) for each in (tokenizer, discriminator)]
     last = tokenizer.decoder.last_weight
 
@@ -107,6 +119,8 @@ def textbook_tokenizer_step(*, quick: bool) -> Step:
             (images - result.images).abs().mean(),
             -discriminator(result.images.contiguous()).mean(),
         )
+        if task.perceptual is not None:
+            distance = distance + task.perceptual(images, result.images).mean()
         (pull,) = torch.autograd.grad(distance, last, retain_graph=True)
         (push,) = torch.autograd.grad(adversarial, last, retain_graph=True)
         weight = adaptive_weight(pull, push, scale=WEIGHT)
