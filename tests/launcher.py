@@ -13,16 +13,28 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-# What takes long to import is paid for once, before the processes part.
-import torch._dynamo
-import torch.utils.tensorboard  # noqa: F401
-
-import vqgan.runs  # noqa: F401
 from vqgan.cli.main import main
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""Of processes that compute beside others."""
+
+
+@contextmanager
+def launched(folder: Path, requests: dict[str, Any]) -> Iterator[Callable[[], dict[str, int]]]:
+    """Starts this script in a folder; gives what reads its next line."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, __file__], cwd=folder, env=ENVIRONMENT, **pipes) as launcher:
+        launcher.stdin.write(json.dumps(requests))
+        launcher.stdin.close()
+        yield lambda: json.loads(launcher.stdout.readline())
 
 
 def signalled(during: str, call: int, number: int) -> None:
@@ -63,6 +75,12 @@ def begin(name: str, arguments: list[str] | dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    # What takes long to import is paid for once, before the processes part.
+    import torch._dynamo
+    import torch.utils.tensorboard  # noqa: F401
+
+    import vqgan.runs  # noqa: F401
+
     started = {}
     for name, arguments in json.load(sys.stdin).items():
         started[name] = begin(name, arguments)

@@ -1,6 +1,5 @@
 """A run that was killed, wherever, is bit by bit the run that nobody killed."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 import killed
+from launcher import ENVIRONMENT
 from unit.test_resume import assert_equal_runs
 from vqgan.checkpoints.tensors import read_tensors
 
@@ -19,7 +19,7 @@ def run(*request):
     """The script, which does it in processes of its own."""
     result = subprocess.run(
         [sys.executable, killed.__file__, *map(str, request)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=500,

@@ -1,14 +1,11 @@
 """Two processes never train in one folder, and one that was killed is in nobody's way."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import tiny
+from launcher import launched
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import dump_yaml
 
@@ -18,19 +15,8 @@ def together(folder, *request):
     requests = {name: ["train", "tokenizer", *request, "--device", "cpu"] for name in ("one", "two")}
     (folder / "one.log").unlink(missing_ok=True)
     (folder / "two.log").unlink(missing_ok=True)
-    launcher = subprocess.Popen(
-        [sys.executable, Path(tiny.__file__).with_name("launcher.py")],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with launcher:
-        launcher.stdin.write(json.dumps(requests))
-        launcher.stdin.close()
-        started = json.loads(launcher.stdout.readline())
-        refused, deadline = None, time.monotonic() + 60
+    with launched(folder, requests) as told:
+        started, refused, deadline = told(), None, time.monotonic() + 60
         while refused is None and time.monotonic() < deadline:
             logs = {name: folder / f"{name}.log" for name in started}
             said = {name: log.read_text() if log.exists() else "" for name, log in logs.items()}
@@ -42,7 +28,7 @@ def together(folder, *request):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         os.kill(first, signal.SIGKILL)
-        codes = json.loads(launcher.stdout.readline())
+        codes = told()
     assert codes == {name: 2 if name == refused else -9 for name in codes}
     return said[refused], first
 

@@ -2,17 +2,15 @@
 
 # ruff: noqa: F811  (fixtures are imported and asked for by the same names)
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 import tiny
+from launcher import launched
 from unit.test_resume import assert_equal_runs, one_thread, rows, source, stopped  # noqa: F401
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import dump_yaml
@@ -32,18 +30,8 @@ def processes(source, tmp_path_factory):
     command = ["train", "tokenizer", "run.yaml", "--device", "cpu"]
     workers = {name: ["--workers", "1"] for name in SIGNALS if name != "SIGKILL"}
     requests = {name: [*command, *workers.get(name, []), "--out", str(folder / name)] for name in SIGNALS}
-    launcher = subprocess.Popen(
-        [sys.executable, str(Path(tiny.__file__).with_name("launcher.py"))],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with launcher:
-        launcher.stdin.write(json.dumps(requests))
-        launcher.stdin.close()
-        started = json.loads(launcher.stdout.readline())
+    with launched(folder, requests) as told:
+        started = told()
         try:
             for name in trained(folder, set(started)):
                 # Ctrl-C goes to the whole group, and what a batch system sends to all processes of a job.
@@ -51,7 +39,7 @@ def processes(source, tmp_path_factory):
                 for reader in map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split()):
                     os.kill(reader, number)
                 os.kill(own, number)
-            codes = json.loads(launcher.stdout.readline())
+            codes = told()
         except BaseException:
             for number in started.values():
                 os.kill(number, signal.SIGKILL)
@@ -126,17 +114,9 @@ def cases(source, tmp_path_factory):
     for name, request in requests.items():
         out = str(folder / name)
         request["arguments"] = ["train", "tokenizer", "run.yaml", "--device", "cpu", "--out", out]
-    result = subprocess.run(
-        [sys.executable, str(Path(tiny.__file__).with_name("launcher.py"))],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-        input=json.dumps(requests),
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    codes = json.loads(result.stdout.splitlines()[-1])
+    with launched(folder, requests) as told:
+        told()
+        codes = told()
     assert codes.pop("whole") == 0
     return folder, codes
 

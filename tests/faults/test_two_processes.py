@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 import processes
 import tiny
+from launcher import ENVIRONMENT
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import dump_yaml
 from vqgan.runs import train
@@ -28,7 +29,7 @@ def run_together(folder, world):
         port = free.getsockname()[1]
     result = subprocess.run(
         [sys.executable, Path(processes.__file__), folder, str(port), str(world)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=200,

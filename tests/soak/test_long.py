@@ -9,9 +9,8 @@ import pytest
 
 import killed
 import tiny
+from launcher import ENVIRONMENT
 from unit.test_resume import assert_equal_runs
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @pytest.mark.timeout(3600)
