@@ -1,7 +1,7 @@
 """What a step changes: optimizers, learning rates and averaged weights, gathered in one state."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -241,8 +241,7 @@ class TrainingState:
         rate = learning_rate(self.config, step, total)
         norm, *_ = [self.apply(name, rate) for name in self.modules]
         self.update_averages(step)
-        means = {name: torch.stack([each[name] for each in seen]).mean() for name in seen[0]}
-        return {**means, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
+        return {**means_of(seen), "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
 
     @torch.no_grad()
     def update_averages(self, step: int) -> None:
@@ -353,6 +352,11 @@ class TrainingState:
         """Whether everything that a saved step holds is finite (waits for the device)."""
         tensors = [t for file in self.tensors().values() for t in file.values() if t.is_floating_point()]
         return bool(torch.nn.utils.get_total_norm(tensors, norm_type=1.0).isfinite())
+
+
+def means_of(terms: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each scalar over the micro-batches of a step."""
+    return {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]}
 
 
 def _copies(model: nn.Module) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from vqgan.training.adversary import Adversary, DiscriminatorConfig
 from vqgan.training.codebook import CODEBOOK, USAGE_STEPS, MovingCodes, count_codes
 from vqgan.training.engine import Engine
 from vqgan.training.losses import LabelLoss, PixelLoss, Scalar, generator_objective, pixel_loss
-from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate
+from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate, means_of
 from vqgan.training.perturbation import PerturbationConfig, perturbation
 from vqgan.training.task import LoopConfig
 from vqgan.types import Batch, Images, Indices, Latents, OnProgress
@@ -190,7 +190,7 @@ class TokenizerTask:
         self.state.update_averages(step)
         _, indices, latents = zip(*passes, strict=True)
         measured |= self._count_codes(torch.cat(indices), torch.cat(latents), step)
-        return _means(judged) | measured
+        return means_of(judged) | measured
 
     def _discriminator_step(
         self, adversary: Adversary, batches: Sequence[Batch], step: int, rate: float
@@ -199,7 +199,7 @@ class TokenizerTask:
         judged = [self._judgement(adversary, batch.images, len(batches)) for batch in batches]
         measured = self._apply_judgement(adversary, judged, step, rate)
         self.state.adjust_loss_scale()
-        return _means(judged) | measured | {"learning_rate": torch.tensor(rate)}
+        return means_of(judged) | measured | {"learning_rate": torch.tensor(rate)}
 
     def _judgement(self, adversary: Adversary, images: Images, parts: int) -> dict[str, Tensor]:
         """The discriminator's gradients of one micro-batch, from a forward pass of the tokenizer of its own."""
@@ -368,8 +368,3 @@ class TokenizerTask:
     def export(self, path: Path, step: int, tensors: Files) -> None:
         """Writes ``tokenizer.safetensors``, with the averaged weights if there are any."""
         self.state.export(self.tokenizer, path, step, tensors)
-
-
-def _means(terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each scalar over the micro-batches."""
-    return {name: torch.stack([each[name] for each in terms]).mean() for name in terms[0]}
