@@ -1,5 +1,7 @@
 """What saving a step costs the training beside which it is written, and what checking it costs the one who goes on.
 
+What the loop waits for includes the look whether all is finite.
+
 Both sides of a row save the same state: ours copies it and has it written, the reference waits until it is on the disk.
 """
 
@@ -68,7 +70,7 @@ def measure(width: int, folder: Path, repeats: int) -> tuple[Row, str, dict[str,
     for number in range(1, 2 * repeats, 2):
         alone.append(seconds(step))
         waiting.append(seconds(lambda number=number: saver.save(number, {}, is_last=True)))
-        beside.append(seconds(lambda number=number: saver.save(number + 1, {})))
+        beside.append(seconds(lambda number=number: (task.state.is_finite(), saver.save(number + 1, {}))))
         while any(thread.name == "save" for thread in threading.enumerate()):
             slowed.append(seconds(step))
         saver.wait()

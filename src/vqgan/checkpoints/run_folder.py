@@ -256,8 +256,9 @@ def verify(folder: Path) -> str | None:
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
-    with ThreadPoolExecutor() as pool:  # hashing leaves the interpreter to others
+    files = [path for path in folder.iterdir() if path.name != "manifest.json"]
+    files.sort(key=lambda path: path.stat().st_size, reverse=True)  # the largest takes longest: it begins
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter to others
         digests = zip(files, pool.map(_sha256, files), strict=True)
         return {path.name: {"bytes": path.stat().st_size, "sha256": digest} for path, digest in digests}
 
