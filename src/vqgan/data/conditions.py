@@ -175,8 +175,7 @@ class Conditioned(Part):
             for index, key in enumerate(self._keys)
             if not reader.has(key)
         }
-        count = min(len(self), MAX_CHECKED)
-        for index in sorted({number * len(self) // count for number in range(count)} - set(bad)):
+        for index in sorted({*self.spread(MAX_CHECKED)} - set(bad)):
             if reason := self._misfit(index):
                 bad[index] = reason
         if bad:

@@ -116,9 +116,8 @@ class ItemSource(Source):
     def fingerprint(self) -> str:
         """A hash of the number of images, their classes, and of 64 images if they are equal when read again."""
         digest = hashlib.sha256(repr((len(self), self.class_names)).encode())
-        count = min(64, len(self))
         digest.update(repr(self.captions).encode() if self.captions else b"")
-        first, again = ([self._hash(i * len(self) // count) for i in range(count)] for _ in range(2))
+        first, again = ([*map(self._hash, self.spread(64))] for _ in range(2))
         if first == again:
             digest.update(b"".join(first))
         else:

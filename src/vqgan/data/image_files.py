@@ -163,8 +163,7 @@ class PackedSource(FileSource):
     def fingerprint(self) -> str:
         """A hash of keys, classes and captions, and of 64 images."""
         digest = hashlib.sha256(repr((self.class_names, self._paths, self._classes, self.captions)).encode())
-        count = min(64, len(self))
-        for index in (number * len(self) // count for number in range(count)):
+        for index in self.spread(64):
             with suppress(DataError):
                 digest.update(getattr(self._file(index), "data", b""))
         return digest.hexdigest()

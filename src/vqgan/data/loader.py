@@ -12,6 +12,7 @@ import signal
 import warnings
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -46,19 +47,25 @@ MIN_BAD = 5
 MAX_MAPS = 2000
 """Maps that are read before a training."""
 
-_ORDER, _AUGMENTATION = 0, 1
+ORDER, AUGMENTATION, CORRUPTION, VARIANTS, DROPOUT, PERTURBATION = range(6)
+"""What random numbers are for, which sets them apart from others of the same seed and number."""
 
 
-def _bits(seed: int, number: int, purpose: int) -> np.random.Philox:
+def bits(seed: int, number: int, purpose: int) -> np.random.Philox:
     """One stream for each (seed, number, purpose); streams are 2^192 draws long."""
     key = np.array([seed, number], dtype=np.uint64)
     return np.random.Philox(key=key, counter=np.array([0, 0, 0, purpose], dtype=np.uint64))
 
 
+def draws(seed: int, number: int, purpose: int) -> np.random.Generator:
+    """The random numbers of that stream."""
+    return np.random.Generator(bits(seed, number, purpose))
+
+
 @lru_cache(maxsize=2)  # the batch at the end of an epoch also needs the next one
 def permutation(size: int, seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
     """The order of one epoch, from raw random bits: these never change with the version of numpy."""
-    order = np.argsort(_bits(seed, epoch, _ORDER).random_raw(size), kind="stable").astype(np.int64)
+    order = np.argsort(bits(seed, epoch, ORDER).random_raw(size), kind="stable").astype(np.int64)
     order.flags.writeable = False
     return order
 
@@ -75,11 +82,6 @@ def candidates(sample: int, size: int, seed: int) -> Iterator[int]:
     epoch, position = divmod(sample, size)
     order = permutation(size, seed, epoch)
     return (int(order[(position + attempt) % size]) for attempt in range(min(size, MAX_TRIES)))
-
-
-def augmentation(sample: int, seed: int) -> np.random.Generator:
-    """The random numbers of one sample's augmentation, whichever image it shows in the end."""
-    return np.random.Generator(_bits(seed, sample, _AUGMENTATION))
 
 
 def sample_numbers(batch_size: int, start: int, rank: int, world: int) -> Iterator[range]:
@@ -148,9 +150,8 @@ def evaluation_batches(
         limit: At most this many images, evenly spread over the source.
         workers: Processes that read; 0 reads in this process.
     """
-    count = len(source) if limit is None else min(limit, len(source))
-    numbers = [i * len(source) // count for i in range(count)]
-    samples = (numbers[first : first + batch_size] for first in range(0, count, batch_size))
+    numbers = source.spread(limit)
+    samples = (numbers[first : first + batch_size] for first in range(0, len(numbers), batch_size))
     return _read(_Reader(source, transform.without_chance(), None), samples, workers)
 
 
@@ -176,9 +177,9 @@ class _Reader(Dataset[Batch | VqganError]):
         for sample in samples:
             one = (sample,) if self.seed is None else candidates(sample, len(self.source), self.seed)
             for index in one:
-                try:
+                with noting(bad, self.source, index):
                     item = self._item(index)
-                    shape, chance = item.pixels.shape, augmentation(sample, self.seed or 0)
+                    shape, chance = item.pixels.shape, draws(self.seed or 0, sample, AUGMENTATION)
                     cut = draw_cut((shape[0], shape[1]), wanted, chance)
                     values = self._values(item, cut, None if self.seed is None else chance)
                     if texts := self.source.captions[index : index + 1]:
@@ -188,9 +189,6 @@ class _Reader(Dataset[Batch | VqganError]):
                         _Sample(cut_out(item.pixels, wanted, cut), cut, sample, item.class_index, values)
                     )
                     break
-                except DataError as error:
-                    label = self.source.label(index)
-                    bad[label] = reason_in(error, label)
         condition: dict[str, Any] = {}
         if self.source.class_names:
             condition["class"] = torch.tensor([each.class_index for each in good], dtype=torch.int64)
@@ -296,17 +294,14 @@ def check_source(source: Source, channels: int) -> None:
     Raises:
         DataError: If too many of them cannot be read, see :func:`refuse_too_many`.
     """
-    count = min(len(source), source.max_checked)
+    numbers = source.spread(source.max_checked)
     bad: dict[str, str] = {}
     animated: list[str] = []
-    for index in (number * len(source) // count for number in range(count)):
-        label = source.label(index)
-        try:
+    for index in numbers:
+        with noting(bad, source, index):
             if source.check(index, channels) > 1:
-                animated.append(label)
-        except DataError as error:
-            bad[label] = reason_in(error, label)
-    refuse_too_many(bad, count, count)
+                animated.append(source.label(index))
+    refuse_too_many(bad, len(numbers), len(numbers))
     if animated:
         what = (
             "%d files have several frames (for example `%s`): the first is used; `data.frames: all` uses all"
@@ -324,19 +319,16 @@ def check_maps(source: Source, labels: int) -> None:
     Raises:
         DataError: If one cannot be read as such: more would be wrong. It names the first five.
     """
-    count, what = min(len(source), MAX_MAPS), "label maps" if labels else "maps"
+    numbers, what = source.spread(MAX_MAPS), "label maps" if labels else "maps"
     bad: dict[str, str] = {}
-    for index in (number * len(source) // count for number in range(count)):
-        try:
+    for index in numbers:
+        with noting(bad, source, index):
             source.read_map(index, labels)
-        except DataError as error:
-            label = source.label(index)
-            bad[label] = reason_in(error, label)
     if bad:
         rows = [f"  `{label}`: {reason}" for label, reason in [*bad.items()][:5]]
         rows += [f"  and {len(bad) - 5} more"] if len(bad) > 5 else []
         raise DataError(
-            "\n".join([f"{len(bad)} of {count} {what} cannot be used:", *rows]),
+            "\n".join([f"{len(bad)} of {len(numbers)} {what} cannot be used:", *rows]),
             hint="a map has one number for each pixel, in grey, in the indices of a palette or in an array"
             + f"; there are {labels} labels, `tokenizer.autoencoder.image_channels`" * bool(labels),
         )
@@ -374,6 +366,11 @@ def _table(bad: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def reason_in(error: DataError, label: str) -> str:
-    """Why an image is skipped, without the name, which is shown next to it."""
-    return error.message.removeprefix(f"cannot read `{label}`: ")
+@contextmanager
+def noting(bad: dict[str, str], source: Source, index: int) -> Iterator[None]:
+    """Around the reading of an image: where that fails, adds its label and the reason, without its name, to ``bad``."""
+    try:
+        yield
+    except DataError as error:
+        label = source.label(index)
+        bad[label] = error.message.removeprefix(f"cannot read `{label}`: ")

@@ -142,6 +142,11 @@ class Source(ABC):
         numbers = range(len(self)) if self.steps is None else self.steps.episodes.tolist()
         return [str(number).encode() for number in numbers]
 
+    def spread(self, most: int | None = None) -> list[int]:
+        """Numbers of at most so many images, evenly spread over the source; by default of all."""
+        count = len(self) if most is None else min(most, len(self))
+        return [number * len(self) // count for number in range(count)]
+
     def part(self, split: Split) -> "Source":
         """The images to train on, those held out, or all; which part an image is in depends only on its key.
 

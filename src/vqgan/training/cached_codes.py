@@ -9,7 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqgan.data.loader import augmentation, candidates, reason_in, refuse_too_many, sample_numbers
+from vqgan.data.loader import (
+    AUGMENTATION,
+    VARIANTS,
+    bits,
+    candidates,
+    draws,
+    noting,
+    refuse_too_many,
+    sample_numbers,
+)
 from vqgan.data.source import Item, Source
 from vqgan.data.transforms import coordinates_of
 from vqgan.errors import DataError, require
@@ -19,9 +28,6 @@ from vqgan.training.run import DataConfig
 from vqgan.types import Batch, OnProgress, Progress, duration
 
 logger = logging.getLogger(__name__)
-
-_PURPOSE = np.array([0, 0, 0, 3], dtype=np.uint64)
-"""Sets these draws apart from those of the data's order, the augmentation and the corruption."""
 
 
 class Variant(NamedTuple):
@@ -44,12 +50,11 @@ def draw_variant(number: int, picture: int, factor: int, seed: int) -> Variant:
         >>> len({each.top for each in variants[:4]}), len({each[:2] for each in variants[:16]}), len({*variants})
         (4, 16, 32)
     """
-    key = np.array([seed, picture], dtype=np.uint64)
-    draws = np.random.Philox(key=key, counter=_PURPOSE).random_raw(2 * factor + 1)
-    tops, lefts = np.argsort(draws[:factor], kind="stable"), np.argsort(draws[factor:-1], kind="stable")
+    raw = bits(seed, picture, VARIANTS).random_raw(2 * factor + 1)
+    tops, lefts = (np.argsort(part, kind="stable") for part in (raw[:factor], raw[factor:-1]))
     turn, place = divmod(number, factor * factor)
     diagonal, row = divmod(place, factor)
-    mirrored = (place.bit_count() + turn + int(draws[-1])) % 2 == 1
+    mirrored = (place.bit_count() + turn + int(raw[-1])) % 2 == 1
     return Variant(int(tops[row]), int(lefts[(row + diagonal) % factor]), mirrored)
 
 
@@ -176,7 +181,8 @@ class CachedCodes:
 
     def _crop(self, sample: int, skipped: dict[str, str]) -> tuple[np.ndarray, tuple[int, int], _Picture]:
         """A sample's codes, where its pixels begin, and its picture; notes the pictures whose place this takes."""
-        order, chance = candidates(sample, len(self._source), self._seed), augmentation(sample, self._seed)
+        order = candidates(sample, len(self._source), self._seed)
+        chance = draws(self._seed, sample, AUGMENTATION)
         while (index := next(order)) not in self._pictures:
             label = self._source.label(index)
             skipped[label] = self._bad[label]
@@ -194,11 +200,6 @@ class CachedCodes:
 def _readable(source: Source, channels: int, bad: dict[str, str]) -> Iterator[tuple[int, Item]]:
     """The pictures that can be read, with their numbers; adds label and reason of the others to ``bad``."""
     for index in range(len(source)):
-        try:
-            item = source.read(index, 3 if channels == 1 else channels)
-        except DataError as error:
-            label = source.label(index)
-            bad[label] = reason_in(error, label)
-        else:
-            yield index, item
+        with noting(bad, source, index):
+            yield index, source.read(index, 3 if channels == 1 else channels)
     refuse_too_many(bad, len(source), len(source))

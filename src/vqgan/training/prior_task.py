@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vqgan.checkpoints.run_folder import Files, Stage
 from vqgan.config import Bounds, Config, Probability, Weight
+from vqgan.data.loader import CORRUPTION, DROPOUT, draws
 from vqgan.errors import require
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
@@ -30,9 +31,6 @@ from vqgan.types import (
     Tokens,
     lengths_on,
 )
-
-_CORRUPTION, _DROPOUT = 2, 4
-"""Set these draws apart from each other and from those of the data, which have the same keys."""
 
 _ANNEALED = 0.75
 """Share of a run after which annealed noise is gone."""
@@ -167,7 +165,7 @@ class PriorTask:
         codes = self.synthesizer.tokenizer.codebook_size
         rows = []
         for number in sample.tolist():
-            draw = self._draws(number, _CORRUPTION)
+            draw = draws(self.seed, number, CORRUPTION)
             keep = 1 - most * draw.random() if is_annealed else keep
             replaced = draw.random(tokens.shape[1]) >= keep
             rows.append(np.where(replaced, draw.integers(0, codes, tokens.shape[1]), -1))
@@ -180,17 +178,13 @@ class PriorTask:
         if share == 0:
             return condition
         lengths = lengths_on(conditioner.lengths, grid)
-        draws = np.stack([self._draws(each, _DROPOUT).random(1 + len(lengths)) for each in sample.tolist()])
+        rows = [draws(self.seed, number, DROPOUT).random(1 + len(lengths)) for number in sample.tolist()]
+        shares = np.stack(rows)
         # All parts in half of the cases, else each by itself: so often that each is hidden from the share.
-        is_hidden = (draws[:, :1] < share / 2) | (draws[:, 1:] < share / (2 - share))
+        is_hidden = (shares[:, :1] < share / 2) | (shares[:, 1:] < share / (2 - share))
         hidden = torch.from_numpy(is_hidden).repeat_interleave(torch.tensor(lengths), dim=1)
         null = conditioner.null_tokens(len(condition), grid)
         return torch.where(put(hidden, condition.device), put(null, condition.device), condition)
-
-    def _draws(self, sample: int, purpose: int) -> np.random.Generator:
-        key = np.array([self.seed, sample], dtype=np.uint64)
-        counter = np.array([0, 0, 0, purpose], dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,10 @@ import torch.multiprocessing
 
 from vqgan.data import FolderConfig, ListConfig, open_source
 from vqgan.data.loader import (
+    AUGMENTATION,
     MAX_TRIES,
-    augmentation,
     candidates,
+    draws,
     evaluation_batches,
     permutation,
     training_batches,
@@ -364,15 +365,11 @@ def test_those_that_take_an_images_place_follow_in_the_epochs_order() -> None:
 
 
 def test_augmentation_follows_from_seed_and_sample_and_is_not_the_orders_chance() -> None:
-    draws = {
-        (sample, seed): augmentation(sample, seed).random() for sample in range(20) for seed in range(20)
-    }
-    assert len(set(draws.values())) == 400
-    assert augmentation(5, 9).random() == draws.get((5, 9))
-    first = permutation(1000, 3, 5)
-    assert not np.array_equal(
-        first, np.argsort(augmentation(5, 3).bit_generator.random_raw(1000), kind="stable")
-    )
+    firsts = {key: draws(*key, AUGMENTATION).random() for key in product(range(20), range(20))}
+    assert len(set(firsts.values())) == 400
+    assert draws(9, 5, AUGMENTATION).random() == firsts[9, 5]
+    other = np.argsort(draws(3, 5, AUGMENTATION).bit_generator.random_raw(1000), kind="stable")
+    assert not np.array_equal(permutation(1000, 3, 5), other)
 
 
 def test_samples_come_with_their_context_and_their_coordinates_where_these_are_asked_for() -> None:
