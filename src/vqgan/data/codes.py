@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vqgan.config import Config, Count, Natural
 from vqgan.data.loader import permutation, sample_numbers
 from vqgan.data.source import Item, Source, Split
 from vqgan.data.transforms import Framing
-from vqgan.errors import ConfigError, DataError, reason_of
+from vqgan.errors import ConfigError, DataError, printable, reason_of, require
 from vqgan.types import Batch
 
 INDEX = "samples.json"
@@ -58,6 +59,13 @@ class CodesRecord(Config, frozen=True):
     captions: list[list[list[str]]]
     files: list[dict[str, str]]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_whole = all(len(each) == 2 for each in (self.fingerprints, self.labels, self.captions, self.files))
+        for labels, texts in zip(self.labels, self.captions, strict=False):
+            is_whole = is_whole and len(labels) > 0 and len(texts) in (0, len(labels))
+        require(is_whole, "its lists are not as long as each other")
+
 
 def read_record(folder: Path) -> CodesRecord:
     """What a folder of codes records.
@@ -92,18 +100,15 @@ class CodesSource(Source):
         self.class_names, self._labels = record.class_names, record.labels[part]
         self.captions = record.captions[part]
         self._texts = [text for each in self.captions for text in each]
-        self._shards = []
-        for name, digest in (record.files[part] or {INDEX: ""}).items():
-            try:
-                with (folder / name).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != digest:
-                    raise ValueError("it is not as it was written, or not all was written")
-                self._shards.append(np.load(folder / name, mmap_mode="r"))
-            except (OSError, ValueError) as error:
-                hint = "repeat the `vqgan encode` that wrote it: it encodes what is missing or damaged"
-                reason = reason_of(error) if isinstance(error, OSError) else str(error)
-                raise DataError(f"cannot read `{folder / name}`: {reason}", hint=hint) from None
+        total = len(self._labels) * (1 if part else record.copies)
+        size = total if part else record.shard
+        counts = (min(size, total - first) for first in range(0, total, size))
+        fields = {"codes", "is_read", *["class"] * bool(self.class_names), *["text"] * bool(self._texts)}
+        files = chain(record.files[part].items(), [(INDEX, "")])  # the last one where others are missing
+        self._shards = [
+            _opened(folder / name, digest, count, fields)
+            for count, (name, digest) in zip(counts, files, strict=False)
+        ]
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -145,9 +150,8 @@ class CodesSource(Source):
 
     def evaluation_batches(self, batch_size: int, limit: int) -> Iterator[Batch]:
         """As :func:`~vqgan.data.loader.evaluation_batches`."""
-        count = min(limit, len(self))
-        numbers = [i * len(self) // count for i in range(count)]
-        parts = (numbers[first : first + batch_size] for first in range(0, count, batch_size))
+        numbers = self.spread(limit)
+        parts = (numbers[first : first + batch_size] for first in range(0, len(numbers), batch_size))
         return (self._batch(part, part) for part in parts)
 
     def _batch(self, rows: Sequence[int], numbers: Sequence[int]) -> Batch:
@@ -157,11 +161,27 @@ class CodesSource(Source):
         found, condition = found[is_read], dict[str, Any]()
         if self.class_names:
             condition["class"] = torch.from_numpy(found["class"].astype(np.int64))
-        if self.captions:
+        if self._texts:
             condition["text"] = [self._texts[number] for number in found["text"]]
         indices, samples = torch.from_numpy(found["codes"].astype(np.int64)), np.array(numbers)[is_read]
         images = torch.empty(len(found), 1, 0, 0)
         return Batch(images, condition, torch.from_numpy(samples), indices=indices)
+
+
+def _opened(path: Path, digest: str, count: int, fields: set[str]) -> np.ndarray:
+    """A file of so many samples, memory-mapped; DataError if it is not what was written."""
+    try:
+        reason = "it is not as it was written, or not all was written"
+        if path.is_file():  # to open a pipe could wait forever
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            shard = np.lib.format.open_memmap(path, "r") if found == digest else np.empty(0)
+            if shard.shape == (count,) and fields == {*(shard.dtype.names or ())}:
+                return shard
+    except Exception as error:  # a damaged header raises anything
+        reason = reason_of(error) if isinstance(error, OSError) else printable(error)
+    hint = "repeat the `vqgan encode` that wrote it: it encodes what is missing or damaged"
+    raise DataError(f"cannot read `{printable(path)}`: {reason}", hint=hint)
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import sys
 
 import msgspec
@@ -150,6 +151,29 @@ def test_damage_is_noticed_and_mended(run, codes, model, tmp_path):
     assert contents(tmp_path / "codes") == contents(codes)
     (tmp_path / "codes" / "samples.json").write_text("{")
     with pytest.raises(DataError, match=r"`.*samples.json` is damaged"):
+        CodesSource(tmp_path / "codes")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": [["a"]]},
+        {"labels": [[], []]},
+        {"captions": [[["one"]], []]},
+        {"captions": [[["one"]] * 10, []]},
+        {"copies": 10**15},
+        {"shard": 10**15},
+        {"class_names": []},
+        {"files": [{"/dev/zero": ""}, {}]},
+        {"files": [{"../pipe": ""}, {}]},
+    ],
+)
+def test_a_hostile_record_is_refused_at_once(codes, tmp_path, changes):
+    shutil.copytree(codes, tmp_path / "codes")
+    os.mkfifo(tmp_path / "pipe")
+    index = tmp_path / "codes" / "samples.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), **changes}))
+    with pytest.raises(DataError, match=r"as long as each other|or not all was written"):
         CodesSource(tmp_path / "codes")
 
 
