@@ -80,7 +80,7 @@ class ShardSource(PackedSource):
 
     def label(self, index: int) -> str:
         """The path of the shard, and the name in it."""
-        return printable(self._shards[self._places[0, index]] / self._paths[index])
+        return printable(f"{self._shards[self._places[0, index]]}/{self._paths[index]}")
 
 
 def open_shards(config: ShardsConfig) -> ShardSource:
@@ -106,9 +106,8 @@ def list_shards(pattern: str) -> list[Path]:
         matches = [each] if Path(each).exists() else sorted(glob.glob(each, recursive=True), key=natural)
         files = [file for one in matches if (file := Path(one)).is_file()]
         if not files:
-            raise DataError(
-                f"there is no shard `{printable(each)}`", hint="check the path, and the range in braces"
-            )
+            hint = "check the path, and the range in braces"
+            raise DataError(f"there is no shard `{printable(each)}`", hint=hint)
         shards += files
     return shards
 
@@ -144,12 +143,9 @@ def _cached(shard: Path) -> list[_Row]:
         with shard.open("rb") as file:
             rows = _scan(file)
     except Exception as error:  # damaged headers raise anything
-        hint = (
-            "shards are uncompressed tar files: `gunzip` those that end in `.gz`; fetch a damaged one again"
-        )
-        raise DataError(
-            f"cannot read the shard `{printable(shard)}`: {printable(error)}", hint=hint
-        ) from None
+        what = f"cannot read the shard `{printable(shard)}`: {printable(error)}"
+        hint = "shards are uncompressed tar files: `gunzip` those in `.gz`; fetch a damaged one again"
+        raise DataError(what, hint=hint) from None
     with suppress(OutputError):  # then it is read again next time
         data = msgspec.json.encode((stamp, rows))
         replace_file(path, lambda temporary: temporary.write_bytes(data), durable=False)
@@ -171,7 +167,7 @@ def _scan(file: io.BufferedIOBase) -> list[_Row]:
             is_plain = member.isreg() and not member.issparse()
             if f".{ending}" in ENDINGS:
                 images.setdefault(key, (member.name, member.offset_data, member.size if is_plain else -1))
-            elif ending in ("txt", "cls") and is_plain and member.size <= MAX_TEXT_BYTES:
+            elif ending in ("txt", "cls") and is_plain and 0 <= member.size <= MAX_TEXT_BYTES:
                 file.seek(member.offset_data)
                 text = file.read(member.size).decode("utf-8-sig", "replace")
                 texts[key, ending] = text.strip() if "\ufffd" not in text else ""
