@@ -65,7 +65,7 @@ def started_synthesizer(
     )
     same = _kinds(old.conditioner) == _kinds(run.conditioner)
     found = old.conditioner if same else completed(run, tokenizer, images, seed)
-    named = with_classes(joined([_nameless(each) for each in parts_of(found)]) if same else found, names)
+    named = with_classes(found, names, may_change=same)
     shape = msgspec.structs.replace(old.prior.shape(), dropout=run.prior.dropout)
     if same and all(map(_means_the_same, parts_of(old.conditioner), parts_of(named))):
         require(
@@ -96,7 +96,8 @@ def _take_all_but_the_condition(new: Synthesizer, old: Synthesizer) -> None:
     """Gives a synthesizer the weights of one that is steered by something else.
 
     Of tables that grow with the condition it takes what belongs to the image: vectors of codes stand before those of
-    the condition, learned positions after them, and relative ones around offset 0.
+    the condition, learned positions after them, and relative ones around offset 0. The projection of a text's vectors
+    stays if the new ones are as wide.
     """
     stored = old.state_dict()
     for name, tensor in new.state_dict().items():
@@ -112,7 +113,7 @@ def _take_all_but_the_condition(new: Synthesizer, old: Synthesizer) -> None:
         elif name.endswith("attention.bias.table"):
             sides = [min(pair) for pair in zip(tensor.shape, given.shape, strict=True)]
             _middle(tensor, sides).copy_(_middle(given, sides))
-        else:
+        elif name != "prior.vector_projection.weight" or tensor.shape == given.shape:  # else another encoder
             tensor.copy_(given)
 
 
@@ -137,17 +138,12 @@ def _means_the_same(old: SingleConfig, new: SingleConfig) -> bool:
     return old.num_classes == new.num_classes and old.class_names in ((), new.class_names)
 
 
-def _nameless(config: SingleConfig) -> SingleConfig:
-    """A class of other data may have other names."""
-    return msgspec.structs.replace(config, class_names=()) if isinstance(config, ClassLabelConfig) else config
+def with_classes(config: ConditionerConfig, names: Names, *, may_change: bool = False) -> ConditionerConfig:
+    """The conditioner with the classes of the data, if it has any; others than its own are refused by default."""
+    return joined([_class_label(each, names, may_change) for each in parts_of(config)])
 
 
-def with_classes(config: ConditionerConfig, names: Names) -> ConditionerConfig:
-    """The conditioner with the classes of the data, if it has any; refused if these are others than its own."""
-    return joined([_class_label(each, names) for each in parts_of(config)])
-
-
-def _class_label(config: SingleConfig, found: Names) -> SingleConfig:
+def _class_label(config: SingleConfig, found: Names, may_change: bool) -> SingleConfig:
     if not isinstance(config, ClassLabelConfig):
         return config
     names, name = found.get(config.name, ()), config.name
@@ -158,7 +154,7 @@ def _class_label(config: SingleConfig, found: Names) -> SingleConfig:
             if name == "class"
             else "give frames of games",
         )
-    if config.class_names and config.class_names != names:
+    if config.class_names not in ((), names) and not may_change:
         raise DataError(
             f"the images have the classes {_listed(names)}, the prior's are {_listed(config.class_names)}",
             hint="give images of these classes, in folders of these names",

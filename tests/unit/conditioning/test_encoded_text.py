@@ -18,6 +18,7 @@ from vqgan.errors import CheckpointError, ConfigError
 from vqgan.prior import LocalSpan, PriorConfig
 from vqgan.runs import train
 from vqgan.synthesizer import SynthesizerConfig
+from vqgan.training.started import started_synthesizer
 
 TEXTS = ["red car", "a b c d", "b"]
 WIDTHS = {"CLIPModel": 16, "T5ForConditionalGeneration": 24}
@@ -223,6 +224,22 @@ def test_training_moves_the_projection_and_a_model_comes_back_from_its_file(clip
     save_model(model, path)
     expected = model.sample(2, condition={"text": "red car"}, guidance=1.0)
     assert torch.equal(load_model(path)[0].sample(2, condition={"text": "red car"}, guidance=1.0), expected)
+
+
+def test_a_prior_that_moves_to_a_class_keeps_the_projection_of_the_same_encoder(
+    name, folders, clip, tmp_path
+):
+    old, path = make(clip).float(), tmp_path / "prior.safetensors"
+    save_model(old, path)
+    classes = ClassLabelConfig(num_classes=2, class_names=("a", "b"))
+    both = SeveralConfig(conditioners=(classes, config_of(folders[name])))
+    run = msgspec.structs.replace(tiny.prior_run(), conditioner=both)
+    how = {"names": {"class": ("a", "b")}, "images": None, "seed": 0, "tokenizers": {}}
+    moved, before = started_synthesizer(run, path, **how).prior, old.prior.vector_projection.weight
+    assert torch.equal(moved.head.weight, old.prior.head.weight)
+    assert moved.vector_projection.weight.shape == (16, WIDTHS[name])
+    if name == "CLIPModel":
+        assert torch.equal(moved.vector_projection.weight, before)
 
 
 def test_another_encoder_or_none_is_refused_where_a_text_is_read(folders, tmp_path):
