@@ -64,6 +64,7 @@ def test_the_first_layer_tells_the_code_before_and_the_later_one_the_next(shape)
     assert float(alignment({0: 3 * before, 2: 2 * codes}, codes, (2, 3))) == pytest.approx(0, abs=1e-6)
     assert float(alignment({0: 3 * before, 2: -codes}, codes, (2, 3))) == pytest.approx(1, abs=1e-6)
     assert float(alignment({0: codes, 2: codes}, codes, (2, 3))) > 0.1
+    assert float(alignment({0: codes[:, :1], 2: -codes[:, :1]}, codes[:, :1], (1, 1))) == pytest.approx(1)
 
 
 @SPANS
