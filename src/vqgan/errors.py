@@ -12,7 +12,8 @@
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -122,6 +123,16 @@ def require(condition: bool, message: str, *, hint: str = "") -> None:
     """Raises ConfigError with ``message`` unless ``condition`` holds."""
     if not condition:
         raise ConfigError(message, hint=hint)
+
+
+@contextmanager
+def needing(package: str, what: str, extra: str) -> Iterator[None]:
+    """Around the import of an optional package: ConfigError names the extra that installs it if it is not there."""
+    try:
+        yield
+    except ImportError:
+        hint = f'install the extra `{extra}`: pip install "vqgan[{extra}]"'
+        raise ConfigError(f"{what} needs {package}, which is not installed", hint=hint) from None
 
 
 def require_share(name: str, share: Any, *, hint: str) -> None:

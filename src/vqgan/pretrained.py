@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vqgan.errors import CheckpointError, ConfigError, printable
+from vqgan.errors import CheckpointError, needing, printable
 
 
 def open_pretrained(
@@ -33,11 +33,8 @@ def open_pretrained(
         ConfigError: If transformers is not installed.
         CheckpointError: If there is no such model, it is of another class, or lacks weights or a tokenizer of its own.
     """
-    try:
+    with needing("transformers", purpose, extra):
         import transformers
-    except ImportError:
-        hint = f'install the extra `{extra}`: pip install "vqgan[{extra}]"'
-        raise ConfigError(f"{purpose} needs transformers, which is not installed", hint=hint) from None
     processor, tokenizer, safe = None, None, {"trust_remote_code": False}
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # of weights that are not read it would print a table

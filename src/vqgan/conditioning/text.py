@@ -11,7 +11,7 @@ import torch
 
 from vqgan.conditioning.base import Conditioner, Grid
 from vqgan.config import Bounds, Config, Natural
-from vqgan.errors import ConfigError, printable, require
+from vqgan.errors import needing, printable, require
 from vqgan.types import Condition, ConditionTokens
 
 logger = logging.getLogger(__name__)
@@ -135,13 +135,9 @@ def byte_pairs(merges: str = "") -> Any:
     """The encoder of the tokenizers library. Raises ConfigError if that is not installed."""
     # With threads it would warn in every process that reads images.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
+    with needing("tokenizers", "the condition `text`", "text"):
         from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
         from tokenizers.normalizers import NFC, Lowercase, Replace, Sequence, Strip
-    except ImportError:
-        hint = 'install the extra `text`: pip install "vqgan[text]"'
-        what = "the condition `text` needs tokenizers, which is not installed"
-        raise ConfigError(what, hint=hint) from None
     found = Tokenizer(models.BPE({word: i for i, word in enumerate(words_of(merges))}, pairs_of(merges)))
     found.normalizer = Sequence([NFC(), Lowercase(), Replace(Regex(r"\s+"), " "), Strip()])
     found.pre_tokenizer, found.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()

@@ -24,7 +24,7 @@ from vqgan.config import Bounds, Config, Count, Natural
 from vqgan.data import atari_explorer
 from vqgan.data.atari_explorer import Played, Walk
 from vqgan.data.source import ArraySource, Source, Split, Steps
-from vqgan.errors import ConfigError, DataError, OutputError, closest, require
+from vqgan.errors import ConfigError, DataError, OutputError, closest, needing, require
 from vqgan.types import OnProgress, Progress
 
 ACTIONS = (
@@ -170,14 +170,9 @@ def _plain(name: str) -> str:
 
 def _ale(games: Sequence[str]) -> tuple[str, list[str]]:
     """ale-py's version and its names of the games."""
-    try:
+    with needing("ale-py", "the data source `atari`", "demo"):
         import ale_py
         from ale_py import roms
-    except ImportError:
-        raise ConfigError(
-            "the data source `atari` needs ale-py, which is not installed",
-            hint='install the extra `demo`: pip install "vqgan[demo]"',
-        ) from None
     known = {_plain(name): name for name in roms.get_all_rom_ids()}
     for game in games:
         if _plain(game) not in known:

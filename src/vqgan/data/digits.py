@@ -4,7 +4,7 @@ import numpy as np
 
 from vqgan.config import Config
 from vqgan.data.source import ArraySource
-from vqgan.errors import ConfigError
+from vqgan.errors import needing
 
 
 class DigitsConfig(Config, frozen=True, tag_field="kind", tag="digits"):
@@ -17,13 +17,8 @@ def open_digits() -> ArraySource:
     Raises:
         ConfigError: If scikit-learn is not installed.
     """
-    try:
+    with needing("scikit-learn", "the data source `digits`", "demo"):
         from sklearn.datasets import load_digits
-    except ImportError:
-        raise ConfigError(
-            "the data source `digits` needs scikit-learn, which is not installed",
-            hint='install the extra `demo`: pip install "vqgan[demo]"',
-        ) from None
     digits = load_digits()
     return ArraySource(
         name="digits",

@@ -9,7 +9,7 @@ import numpy as np
 from vqgan.config import Config
 from vqgan.data.given import Items
 from vqgan.data.image_files import HELD_OUT_FOLDERS, TRAIN_FOLDER, PackedSource
-from vqgan.errors import ConfigError, DataError, closest, printable, require
+from vqgan.errors import ConfigError, DataError, closest, needing, printable, require
 from vqgan.images.reading import Embedded, File
 
 
@@ -54,14 +54,8 @@ def open_hub(config: HubConfig) -> HubSource:
         DataError: If the data set cannot be opened.
     """
     name = f"hf:{printable(config.path)}"
-    try:
+    with needing("datasets", f"the data source `{name}`", "data"):
         import datasets
-    except ImportError:
-        what, hint = (
-            f"the data source `{name}` needs datasets",
-            'install the extra `data`: pip install "vqgan[data]"',
-        )
-        raise ConfigError(f"{what}, which is not installed", hint=hint) from None
     try:
         parts = _splits(name, config)
         features = parts[0].features

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from vqgan.demo.agreement import mean_interval
 from vqgan.demo.phases import Demo
 from vqgan.demo.scenes import ALL, NAMES, RELATIONS, SIDE, Facts, Handwriting, captions
-from vqgan.errors import ConfigError
+from vqgan.errors import needing
 from vqgan.imagine import TextImageJudge
 from vqgan.types import Images, Progress
 
@@ -30,11 +30,8 @@ def train_text_image(demo: Demo) -> None:
     folder = demo.folder / "judge"
     if (folder / "model.safetensors").exists():
         return
-    try:
+    with needing("transformers", "the demo of words", "demo"):
         from transformers import CLIPImageProcessorPil
-    except ImportError:
-        hint = 'install the extra `demo`: pip install "vqgan[demo]"'
-        raise ConfigError("the demo of words needs transformers, which is not installed", hint=hint) from None
     steps, size = (4, 8) if demo.quick else (STEPS, BATCH_SIZE)
     tokenizer, hand = _tokenizer(), Handwriting.open(held_out=False)
     generator = torch.Generator().manual_seed(demo.seed)
