@@ -1,5 +1,6 @@
 """The discriminator's side of the tokenizer's training: its loss, what steadies it, and when it counts."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -174,16 +175,13 @@ class Adversary:
             return logits, 0.5 * penalty * slope.square().sum() / logits.numel()
 
     @torch.no_grad()
-    def settle(self, step: int, terms: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Takes note of the logits of a step, those of all micro-batches and processes; returns scalars to log."""
+    def settle(self, step: int, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Takes note of the logits of a step, the means over its micro-batches; returns scalars to log."""
         self.network.refresh()
         if not self.memory:
             return {}
         names = ("logits_real", "logits_fake", "right_real", "right_fake")
-        here = torch.stack([torch.stack([each[name].float() for name in names]) for each in terms]).mean(
-            dim=0
-        )
-        means = self.engine.average(here)
+        means = self.engine.average(torch.stack([terms[name].float() for name in names]))
         if "anchors" in self.memory:
             anchors = self.memory["anchors"]
             anchors.lerp_(torch.where(means[:2].isfinite(), means[:2].to(anchors), anchors), 1 - ANCHOR_DECAY)

@@ -180,26 +180,25 @@ class TokenizerTask:
         if step == 0 and self.tokenizer.config.autoencoder is None:
             self._choose_colours(torch.cat([batch.images for batch in batches]))
         passes = [self._generator_pass(batch, step, len(batches)) for batch in batches]
+        terms, indices, latents = zip(*passes, strict=True)
         measured = {"gradient_norm": self.state.apply("tokenizer", rate), "learning_rate": torch.tensor(rate)}
-        judged = [terms for terms, _, _ in passes]
         if self.adversary is not None and self.adversary.config.is_trained(step):
             if self.adversary.config.reconstruction == "updated":
-                for batch, terms in zip(batches, judged, strict=True):
-                    terms |= self._judgement(self.adversary, batch.images, len(batches))
-            measured |= self._apply_judgement(self.adversary, judged, step, rate)
+                for batch, each in zip(batches, terms, strict=True):
+                    each |= self._judgement(self.adversary, batch.images, len(batches))
+            measured |= self._apply_judgement(self.adversary, means_of(terms), step, rate)
         self.state.update_averages(step)
-        _, indices, latents = zip(*passes, strict=True)
         measured |= self._count_codes(torch.cat(indices), torch.cat(latents), step)
-        return means_of(judged) | measured
+        return means_of(terms) | measured
 
     def _discriminator_step(
         self, adversary: Adversary, batches: Sequence[Batch], step: int, rate: float
     ) -> Mapping[str, Tensor]:
         """A step of the discriminator alone."""
-        judged = [self._judgement(adversary, batch.images, len(batches)) for batch in batches]
+        judged = means_of([self._judgement(adversary, batch.images, len(batches)) for batch in batches])
         measured = self._apply_judgement(adversary, judged, step, rate)
         self.state.adjust_loss_scale()
-        return means_of(judged) | measured | {"learning_rate": torch.tensor(rate)}
+        return judged | measured | {"learning_rate": torch.tensor(rate)}
 
     def _judgement(self, adversary: Adversary, images: Images, parts: int) -> dict[str, Tensor]:
         """The discriminator's gradients of one micro-batch, from a forward pass of the tokenizer of its own."""
@@ -208,7 +207,7 @@ class TokenizerTask:
         return adversary.add_gradients(images, fake, None, parts / self.state.loss_scale)
 
     def _apply_judgement(
-        self, adversary: Adversary, judged: list[dict[str, Tensor]], step: int, rate: float
+        self, adversary: Adversary, judged: Mapping[str, Tensor], step: int, rate: float
     ) -> dict[str, Tensor]:
         norm = self.state.apply("discriminator", rate * adversary.config.learning_rate_share)
         return {"discriminator_gradient_norm": norm, **adversary.settle(step, judged)}
@@ -245,15 +244,9 @@ class TokenizerTask:
         """
         adversary, decoder, images = self.adversary, self.tokenizer.decoder, self._seen(batch.images)
         added, pull = None, dict[str, Any]()
-        if self.config.perturbation is not None:
+        if (config := self.config.perturbation) is not None:
             vectors = self.tokenizer.quantizer.codebook_vectors()
-            added = partial(
-                perturbation,
-                vectors=vectors,
-                sample=batch.sample,
-                config=self.config.perturbation,
-                seed=self.seed,
-            )
+            added = partial(perturbation, vectors=vectors, sample=batch.sample, config=config, seed=self.seed)
         if adversary is not None and (weight := adversary.weight(step)):
             loss = partial(adversary.generator_loss, images)
             pull = {"discriminator": adversary.network, "adversarial_loss": loss, "scale": weight}

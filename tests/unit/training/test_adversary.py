@@ -104,11 +104,11 @@ def test_lecam_holds_on_to_running_means_of_the_logits(engine):
     expected = plain.add_gradients(real, fake, None, 1.0)["discriminator_loss"]
     term = lecam_loss(plain.network(real), plain.network(fake), torch.tensor(0.3), torch.tensor(-0.2))
     assert_close(terms["discriminator_loss"], (expected + 0.5 * term).detach())
-    adversary.settle(0, [terms])
+    adversary.settle(0, terms)
     means = torch.stack([terms["logits_real"], terms["logits_fake"]])
     anchors = 0.99 * torch.tensor([0.3, -0.2]) + 0.01 * means.float()
     assert_close(adversary.memory["anchors"], anchors)
-    adversary.settle(1, [{**terms, "logits_real": torch.tensor(torch.nan)}])
+    adversary.settle(1, {**terms, "logits_real": torch.tensor(torch.nan)})
     assert adversary.memory["anchors"].isfinite().all()
 
 
