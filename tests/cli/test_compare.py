@@ -66,8 +66,8 @@ def test_other_stages_and_a_run_without_numbers_are_noted(two, run):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("a",), 2, "`vqgan compare` is given 1 folders, expected those of 2 to 8 different runs"),
-        (("a", "./a"), 2, "`vqgan compare` is given 2 folders, expected those of 2 to 8 different runs"),
+        (("a",), 2, "`vqgan compare` is given 1 folders, expected 2 to 8 of different runs"),
+        (("a", "./a"), 2, "`vqgan compare` is given 2 folders, expected 2 to 8 of different runs"),
         (("a", "images"), 5, "`images` is not a run folder"),
         (("a", "c"), 5, "`c/metrics.jsonl` is damaged: "),
         (("a", "b", "--out", "page.png"), 2, "`--out` is `page.png`, expected a page"),

@@ -22,9 +22,7 @@ def compare(flags: training_commands.Compare) -> None:
     """Writes the page; prints the loss, what was measured on held-out images, and the page's path."""
     paths, out = [*map(Path, flags.runs)], Path(flags.out)
     require(out.suffix == ".html", f"`--out` is `{out}`, expected a page", hint="let it end in `.html`")
-    what = (
-        f"`vqgan compare` is given {len(paths)} folders, expected those of 2 to {NUM_COLOURS} different runs"
-    )
+    what = f"`vqgan compare` is given {len(paths)} folders, expected 2 to {NUM_COLOURS} of different runs"
     require(2 <= len({path.resolve() for path in paths}) == len(paths) <= NUM_COLOURS, what)
     folders = {str(path): RunFolder(path) for path in paths}
     runs = {name: read_run(folder) for name, folder in folders.items()}

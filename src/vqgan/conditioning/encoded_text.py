@@ -25,26 +25,23 @@ KEPT = 2**29
 def open_text_encoder(config: TextConfig) -> tuple[Any, Any, TextConfig]:
     """A text's encoder in fp32 (extra ``clip``), its tokenizer, and the configuration with all that tells of it.
 
-    The last one stays in memory, for all that read with it.
+    The encoder that was opened last stays in memory, for all that read with it.
 
     Raises:
         ConfigError: If transformers is not installed.
         CheckpointError: If there is no such model, it is of another type, or has another digest or tokenizer.
     """
-    path, back = (
-        Path(config.encoder).expanduser(),
-        "put the one there that the prior learned with, or a link to it",
-    )
+    path = Path(config.encoder).expanduser()
+    back = "put the one there that the prior learned with, or a link to it"
     name = str(path.resolve()) if path.is_dir() else config.encoder
     try:
         model, tokenizer, digest = _open(name)
     except CheckpointError as error:
         raise CheckpointError(error.message, hint=back if config.digest else error.hint) from error
     if config.digest not in ("", digest):
-        what = (
-            f"`{printable(name)}` is not the text encoder that the prior learned with: its digest is {digest}"
-        )
-        raise CheckpointError(f"{what}, expected {printable(config.digest)}", hint=back)
+        what = f"`{printable(name)}` is not the text encoder that the prior learned with"
+        digests = f"its digest is {digest}, expected {printable(config.digest)}"
+        raise CheckpointError(f"{what}: {digests}", hint=back)
     found = {"encoder": name, "vector_width": model.config.hidden_size, "digest": digest}
     return model, tokenizer, msgspec.structs.replace(config, **found)
 
@@ -100,9 +97,8 @@ class EncodedText(Text):
     def _numbers(self, texts: list[str]) -> dict[str, list[int]]:
         found = self._states(texts)
         lengths = [len(states) for states in found.values()]
-        return dict(
-            zip(found, map(Tensor.tolist, torch.arange(-sum(lengths), 0).split(lengths)), strict=True)
-        )
+        numbers = torch.arange(-sum(lengths), 0).split(lengths)
+        return {text: each.tolist() for text, each in zip(found, numbers, strict=True)}
 
     def _states(self, texts: list[str]) -> dict[str, Float[Tensor, "tokens width"]]:
         """Those of each text; of the last that fit into :data:`KEPT` they are kept."""

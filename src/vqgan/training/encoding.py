@@ -69,7 +69,7 @@ def encode_samples(
     totals = len(sources[0]) * copies, len(sources[1])
     record = CodesRecord(
         tokenizer=tokenizer_digest(tokenizer),
-        framing=Framing(**{name: getattr(data, name) for name in Framing.__struct_fields__}),
+        framing=msgspec.convert(data, Framing, from_attributes=True),
         seed=seed,
         copies=copies,
         shard=share * -(-totals[0] // (share * _FILES)),
@@ -81,20 +81,18 @@ def encode_samples(
     )
     make_folder(out)
     with locked(out / ".lock"):
-        known, files = _begin(out, record).files, record.files
+        known = _begin(out, record).files
         for part, (source, total) in enumerate(zip(sources, totals, strict=True)):
-            for first in range(0, total, total if part else record.shard):
-                path = out / f"{('train', 'heldout')[part]}-{len(files[part]):05}.npy"
+            size, tell = total if part else record.shard, partial(_tell, on_progress, total)
+            for number, first in enumerate(range(0, total, size)):
+                path = out / f"{('train', 'heldout')[part]}-{number:05}.npy"
                 content = path.read_bytes() if path.exists() else b""
                 digest = hashlib.sha256(content).hexdigest()
                 if not content or digest != known[part].get(path.name, digest):  # missing or damaged
-                    samples = range(first, total if part else min(first + record.shard, total))
-                    tell = partial(_tell, on_progress, total)
-                    content = _encoded(
-                        run, tokenizer, source, samples, seed=None if part else seed, tell=tell
-                    )
+                    samples, chance = range(first, min(first + size, total)), None if part else seed
+                    content = _encoded(run, tokenizer, source, samples, seed=chance, tell=tell)
                     replace_file(path, methodcaller("write_bytes", content))
-                files[part][path.name] = hashlib.sha256(content).hexdigest()
+                record.files[part][path.name] = hashlib.sha256(content).hexdigest()
         write_json(out / INDEX, to_mapping(record))
 
 

@@ -159,12 +159,9 @@ class MetricsLog:
             # It would ask for the key, and write it down.
             if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):
                 raise ConfigError("no login is known: run `wandb login`, or set WANDB_MODE=offline")
-            project, settings = (
-                os.environ.get("WANDB_PROJECT", "vqgan"),
-                {"console": "off", "finish_timeout": 60},
-            )
-            options = {"settings": wandb.Settings(**settings), "resume": "allow", "name": title, "id": run}
-            tracker = tracking.WandBTracker(project, **options)
+            settings = wandb.Settings(console="off", finish_timeout=60)
+            options = {"settings": settings, "resume": "allow", "name": title, "id": run}
+            tracker = tracking.WandBTracker(os.environ.get("WANDB_PROJECT", "vqgan"), **options)
         elif name == "mlflow":
             tracker = tracking.MLflowTracker("vqgan", run_id=run, run_name=title)
         else:
