@@ -177,11 +177,13 @@ def environment() -> dict[str, str | int]:
     }
 
 
-def parse_arguments(description: str) -> argparse.Namespace:
-    """``--quick`` (tiny sizes, to see that the script runs) and ``--json PATH``."""
+def parse_arguments(description: str, **switches: str) -> argparse.Namespace:
+    """``--quick`` (tiny sizes, to see that the script runs), ``--json PATH``, and switches with their help."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that the script runs")
     parser.add_argument("--json", type=Path, help="write rows and environment to this file")
+    for name, what in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=what)
     return parser.parse_args()
 
 

@@ -10,11 +10,11 @@ The prior: 6 layers of width 512, 256 tokens of condition and 256 of image (511 
 reference has ``nn.Linear`` layers, attention as two products around a masked softmax, logits of all tokens, and
 ``torch.optim.AdamW`` as it comes. Both sides are given the codes.
 
-    python benchmarks/train.py [--quick] [--json PATH]
+    python benchmarks/train.py [--quick] [--compiled] [--json PATH]
 
 On CPUs seconds are those of the processor, so that other programs count little; run it on one thread then
 (``OMP_NUM_THREADS=1``). Where the processor or the card computes in bf16, two more rows compare our step in bf16 with
-the reference in fp32.
+the reference in fp32. With ``--compiled`` our steps go through compiled code, which takes minutes to compile.
 """
 
 import os
@@ -35,6 +35,7 @@ from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
+from vqgan.training.compiled import compile_networks
 from vqgan.training.engine import Engine
 from vqgan.training.losses import adaptive_weight, discriminator_loss
 from vqgan.training.optimizers import OptimizerConfig
@@ -88,9 +89,11 @@ def tokenizer_task(
     return task, Batch(images, {}, torch.arange(batch))
 
 
-def tokenizer_step(*, quick: bool, precision: str = "fp32") -> Step:
+def tokenizer_step(*, quick: bool, precision: str = "fp32", compiled: bool = False) -> Step:
     """A step of the task, as training runs it."""
     task, batch = tokenizer_task(quick=quick, precision=precision)
+    if compiled:
+        compile_networks(task.state.modules.values())
     return lambda: task.train_step([batch], 0)
 
 
@@ -173,7 +176,7 @@ def codes(config: PriorConfig, *, quick: bool) -> Tensor:
     return torch.randint(config.codebook_size, shape, generator=generator).to(DEVICE)
 
 
-def prior_step(*, quick: bool, precision: str = "fp32") -> Step:
+def prior_step(*, quick: bool, precision: str = "fp32", compiled: bool = False) -> Step:
     """A step of the task on codes that are known, as training runs it."""
     torch.manual_seed(0)
     config = prior_config(quick=quick)
@@ -204,6 +207,8 @@ def prior_step(*, quick: bool, precision: str = "fp32") -> Step:
         engine=Engine(DEVICE.type, precision),
         seed=0,
     )
+    if compiled:
+        compile_networks(task.state.modules.values())
     images = torch.zeros(len(indices), 3, *(2 * side for side in indices.shape[1:]), device=DEVICE)
     batch = Batch(images, {}, torch.arange(len(indices)), indices=indices)
     return lambda: task.train_step([batch], 0)
@@ -289,15 +294,15 @@ def main() -> None:
             lambda: ours(quick=quick, precision=precision) if side == "ours" else theirs(quick=quick)
         )
         return
-    arguments = parse_arguments(__doc__.splitlines()[0])
+    arguments = parse_arguments(__doc__.splitlines()[0], compiled="compile our steps; memory is not measured")
     quick, rows = arguments.quick, list[Row]()
     kinds = [(stage, precision) for stage in SIDES for precision in precisions()]
     more = {"clock": CLOCK.__name__, "load_before": [*os.getloadavg()]}
     for stage, precision in kinds:
         ours, theirs = SIDES[stage]
         row = compare(
-            f"{stage} step, {precision}",
-            ours=ours(quick=quick, precision=precision),
+            f"{stage} step, {'compiled, ' if arguments.compiled else ''}{precision}",
+            ours=ours(quick=quick, precision=precision, compiled=arguments.compiled),
             reference=theirs(quick=quick),
             amount=1 if quick else {"tokenizer": 16, "prior": 4}[stage],
             unit="images/s",
@@ -306,7 +311,7 @@ def main() -> None:
         )
         rows.append(row)
         report(rows, quick=quick, path=arguments.json, more=more)
-    for stage, precision in kinds:
+    for stage, precision in () if arguments.compiled else kinds:
         sides = (f"{stage},{precision},{side}" for side in ("ours", "reference"))
         work = f"{stage} step, {precision}: peak memory (less is better)"
         rows.append(peak_memory_row(__file__, *sides, quick=quick, work=work))

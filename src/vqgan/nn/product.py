@@ -7,8 +7,6 @@ oneDNN is reached through operators that PyTorch keeps to itself: where they are
 In training, where gradients are products too, it is reached by a convolution.
 """
 
-from functools import cache
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -38,14 +36,17 @@ class Linear(nn.Linear):
 
 def prefers_convolutions(tensor: Tensor) -> bool:
     """Whether fp32 products on this device are faster as 1x1 convolutions; autocast has its own way."""
-    return tensor.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and _mkl_is_slow()
+    return tensor.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and MKL_IS_SLOW
 
 
-@cache
 def _mkl_is_slow() -> bool:
     found = torch.cpu.get_capabilities()
     is_slow = bool(found.get("avx512_f")) and "AMD" in str(found.get("cpu_name"))
     return is_slow and torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+
+
+MKL_IS_SLOW = _mkl_is_slow()
+"""On this processor; compiled code must know it from the start."""
 
 
 class FastLinear(nn.Linear):

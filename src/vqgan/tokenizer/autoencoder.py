@@ -1,6 +1,7 @@
 """The convolutional autoencoder: images to latents, and latents back to images."""
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqgan.config import Config, Count, Probability
@@ -169,8 +170,11 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Latents) -> Images:
         """From (b d h w) with ``d = latent_channels`` to images, not clamped to [-1, 1]."""
+        return F.pixel_shuffle(self.output_conv(self.features(latents)), self.patch_size)
+
+    def features(self, latents: Latents) -> Float[Tensor, "b e i j"]:
+        """What the last convolution reads."""
         hidden = self.middle(self.input_conv(latents))
         for level in reversed(self.levels):
             hidden = level(hidden)
-        hidden = self.output_conv(F.silu(self.output_norm(hidden)))
-        return F.pixel_shuffle(hidden, self.patch_size)
+        return F.silu(self.output_norm(hidden))

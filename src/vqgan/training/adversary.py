@@ -170,7 +170,8 @@ class Adversary:
             return self.network(images), torch.zeros((), device=images.device)
         with torch.autocast(images.device.type, enabled=False):
             leaf = images.detach().to(torch.promote_types(images.dtype, torch.float32)).requires_grad_()
-            logits = self.network(leaf)
+            # Not by a call: code that was compiled cannot be differentiated twice.
+            logits = PatchDiscriminator.forward(self.network, leaf)
             (slope,) = torch.autograd.grad(logits.sum(), leaf, create_graph=True)
             return logits, 0.5 * penalty * slope.square().sum() / logits.numel()
 

@@ -26,6 +26,7 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, receptive_field
 from vqgan.training.adversary import RECOVERY_STEPS
 from vqgan.training.classifier_task import ClassifierTask
+from vqgan.training.compiled import compile_networks
 from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.conditions import check_conditions, take_tokenizers
 from vqgan.training.engine import Engine
@@ -62,6 +63,8 @@ def build_task(
             run, task = build_prior_task(run, engine, **how, class_names=images.class_names, images=images)
         case _:
             assert_never(run)
+    if run.training.compile:
+        compile_networks(task.state.modules.values())
     if run.training.recompute:
         recompute(task.state.model)
     return run, task

@@ -266,6 +266,7 @@ def read_run(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
 
 _MAY_DIFFER = (
     "data.workers",
+    "training.compile",
     "training.recompute",
     "data.source",
     "data.eval_source",

@@ -23,7 +23,7 @@ def test_as_a_convolution_product_and_gradients_are_the_same(monkeypatch, shape,
     layer, rows = Linear(24, 40, bias=has_bias), torch.randn(*shape)
     exact = [each.float() for each in results(copy.deepcopy(layer).double(), rows.double())]
     plain = results(layer, rows)
-    monkeypatch.setattr(product, "_mkl_is_slow", lambda: True)
+    monkeypatch.setattr(product, "MKL_IS_SLOW", True)
     called = []
     convolve = torch.nn.functional.conv2d
     monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *all: called.append(1) or convolve(*all))
@@ -36,7 +36,7 @@ def test_as_a_convolution_product_and_gradients_are_the_same(monkeypatch, shape,
 
 @pytest.mark.parametrize(("rows", "dtype"), [(127, torch.float32), (64, torch.float32), (256, torch.float64)])
 def test_few_rows_and_double_precision_go_the_public_way(monkeypatch, rows, dtype):
-    monkeypatch.setattr(product, "_mkl_is_slow", lambda: True)
+    monkeypatch.setattr(product, "MKL_IS_SLOW", True)
     monkeypatch.setattr(torch.nn.functional, "conv2d", None)
     layer, given = Linear(3, 2).to(dtype), torch.randn(rows, 3, dtype=dtype)
     assert torch.equal(layer(given), nn.Linear.forward(layer, given))
@@ -60,4 +60,4 @@ def test_the_public_way_has_second_derivatives():
 def test_the_choice_goes_by_the_kind_of_processor(monkeypatch, found, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    assert product._mkl_is_slow.__wrapped__() is expected
+    assert product._mkl_is_slow() is expected
