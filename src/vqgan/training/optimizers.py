@@ -351,7 +351,8 @@ class TrainingState:
     def is_finite(self) -> bool:
         """Whether everything that a saved step holds is finite (waits for the device)."""
         tensors = [t for file in self.tensors().values() for t in file.values() if t.is_floating_point()]
-        return bool(torch.nn.utils.get_total_norm(tensors, norm_type=1.0).isfinite())
+        # A sum is finite only if all are, and several times as fast as a look at each.
+        return bool(torch.stack([t.sum().isfinite().to(self.engine.device) for t in tensors]).all())
 
 
 def means_of(terms: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
