@@ -3,6 +3,7 @@
 import logging
 import platform
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -277,10 +278,14 @@ def _continue(
     engine = Engine(device, environment["precision"])
     if engine.is_main:
         folder.lock()
-    step = folder.newest()
-    settings.training.share(engine.world)
-    sources = _sources(settings, given, folder.weights("prior"))
-    prints = _fingerprints(sources)
+    # A prior's file holds everything but what training changes.
+    start_from = folder.weights("prior") if isinstance(settings, PriorRun) else None
+    with ThreadPoolExecutor(1) as beside:  # the step is read and checked while the model is made
+        reading = beside.submit(folder.newest)
+        settings.training.share(engine.world)
+        sources = _sources(settings, given, folder.weights("prior"))
+        _, task = build_task(settings, engine, sources[0], seed=environment["seed"], start_from=start_from)
+    step, prints = reading.result(), _fingerprints(sources)
     values = {name: step.values[name] for name in ("seed", *prints)} | {COURSE: step.values.get(COURSE, {})}
     for (name, found), which in zip(prints.items(), ("data has", "held-out images have"), strict=True):
         require(
@@ -288,9 +293,6 @@ def _continue(
             f"the {which} fingerprint {found[:12]}, the run began with {values[name][:12]}",
             hint="resume with the same images; to train on others, begin a new run with `start_from=`",
         )
-    # A prior's file holds everything but what training changes.
-    start_from = folder.weights("prior") if isinstance(settings, PriorRun) else None
-    _, task = build_task(settings, engine, sources[0], seed=values["seed"], start_from=start_from)
     task.state.load(step.tensors, where=f"step {step.number} of `{folder.path}`")
     unfinished = step.values.get(UNFINISHED)
     if engine.is_main:
