@@ -296,7 +296,7 @@ def refuse_changes(recorded: Run, settings: Run) -> None:
 
 
 def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[str]) -> None:
-    """Raises ConfigError, with both values, if an override sets a size that differs in the file to start from.
+    """Raises ConfigError, with both values, if an override sets a size or a text encoder unlike that of the file.
 
     Or if nothing is given to start from, but only a decoder is to be trained.
     """
@@ -316,8 +316,9 @@ def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[st
     keys = tuple(f"{item.partition('=')[0].strip()}." for item in overrides)
     for key, wanted, found in differences(to_mapping(run), whole):
         is_size = key.startswith(("tokenizer.", "prior.", "token_order")) and key != "prior.dropout"
+        stays = is_size or (key == "conditioner.encoder" and found is not None)
         require(
-            not is_size or not f"{key}.".startswith(keys),
+            not stays or not f"{key}.".startswith(keys),
             f"`{key}` is set to {wanted}, but in `{start_from}` it is {found}",
             hint="omit one of the two",
         )

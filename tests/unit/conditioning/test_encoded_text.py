@@ -212,6 +212,10 @@ def test_a_run_fills_in_what_it_needs_and_goes_on_bitwise(folders, clip, tmp_pat
     assert not any(key.startswith("conditioner.") for key in state)
     assert main(["info", str(tmp_path / "whole")]) == 0
     assert f"read by `{folders['CLIPModel']}`, 6 for each text" in " ".join(capsys.readouterr().out.split())
+    begin |= {"tokenizer": None, "start_from": tmp_path / "whole"}
+    begin["overrides"] = ["conditioner.kind=text", "conditioner.encoder=elsewhere"]
+    with pytest.raises(ConfigError, match=r"`conditioner.encoder` is set to elsewhere, but in `.*` it is /"):
+        train(tiny.prior_run(), out=tmp_path / "other", device="cpu", **begin)
 
 
 def test_training_moves_the_projection_and_a_model_comes_back_from_its_file(clip, tmp_path):
