@@ -250,7 +250,7 @@ def _begin(
         write_text(folder.config, dump_yaml(settings))
         write_json(folder.environment, {**_environment(engine, sources), **begun, **values})
         if isinstance(settings, PriorRun):
-            task.export(folder.weights("prior"), 0, task.state.tensors())
+            task.state.export(folder.weights("prior"), 0, task.state.tensors())
         # From here on the run can be resumed, whenever and however it ends.
         folder.commit(0, task.state.tensors(), values)
     engine.barrier()

@@ -1,14 +1,13 @@
 """Training of a classifier: it learns the images' classes, and later judges what a prior draws."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vqgan.checkpoints.run_folder import Files, Stage
+from vqgan.checkpoints.run_folder import Stage
 from vqgan.classifier import Classifier
 from vqgan.config import Config
 from vqgan.training.engine import Engine, put
@@ -78,7 +77,3 @@ class ClassifierTask:
         """Held-out images, from the one whose class is most certain to the one that is hardest to recognise."""
         with self.state.averaged():
             return {"classified": batch.images[self._judged(batch)[:, 0].argsort()]}
-
-    def export(self, path: Path, step: int, tensors: Files) -> None:
-        """Writes ``classifier.safetensors``, with the averaged weights if there are any."""
-        self.state.export(self.classifier, path, step, tensors)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool
@@ -178,6 +178,7 @@ class TrainingState:
         engine: The processes that train together.
         ema_decay: Decay of the averages, between 0 and 1, for example 0.999; or none.
         counters: Tensors that the task changes in place (for example how long each code was unused).
+        exported: The model that the first module is a part of, by its name; None: it is the whole.
     """
 
     def __init__(
@@ -188,9 +189,11 @@ class TrainingState:
         *,
         ema_decay: float | None,
         counters: dict[str, Tensor] | None = None,
+        exported: Model | None = None,
     ) -> None:
         self.modules, self.config = modules, config
         self.model = next(iter(modules.values()))
+        self.exported: Any = self.model if exported is None else exported
         self.optimizers = {name: NamedOptimizer(module, config) for name, module in modules.items()}
         self.engine = engine
         self.ema_decay = ema_decay
@@ -326,11 +329,14 @@ class TrainingState:
             for name, tensor in ours.items():
                 tensor.copy_(theirs[name])
 
-    def export(self, model: Model, path: Path, step: int, files: Files, *, prefix: str = "") -> None:
-        """Writes a model's file; what is below ``prefix`` from what :meth:`tensors` gave, averages if there are any."""
-        weights = files.get("ema") or below(f"{next(iter(self.modules))}.", files["model"])
-        tensors = {f"{prefix}{name}": tensor for name, tensor in weights.items()}
-        save_model(model, path, tensors=tensors, weights="ema" if "ema" in files else "raw", step=step)
+    def export(self, path: Path, step: int, files: Files) -> None:
+        """Writes the model's file from what :meth:`tensors` gave, averages if there are any; any thread may call it."""
+        own = f"{next(iter(self.modules))}."
+        weights = files.get("ema") or below(own, files["model"])
+        if self.exported is not self.model:
+            weights = {own + name: tensor for name, tensor in weights.items()}
+        kind: Literal["ema", "raw"] = "ema" if "ema" in files else "raw"
+        save_model(self.exported, path, tensors=weights, weights=kind, step=step)
 
     @property
     def skipped(self) -> Tensor:

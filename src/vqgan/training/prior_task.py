@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqgan.checkpoints.run_folder import Files, Stage
+from vqgan.checkpoints.run_folder import Stage
 from vqgan.config import Bounds, Config, Probability, Weight
 from vqgan.data.loader import CORRUPTION, DROPOUT, draws
 from vqgan.errors import require
@@ -109,7 +108,9 @@ class PriorTask:
             codes = synthesizer.tokenizer.quantizer.codebook_dim
             self.alignment = Alignment(self.prior.config, codes).to(engine.device)
             modules["alignment"] = self.alignment
-        self.state = TrainingState(modules, config.optimizer, engine, ema_decay=loop.ema_decay)
+        self.state = TrainingState(
+            modules, config.optimizer, engine, ema_decay=loop.ema_decay, exported=synthesizer
+        )
 
     def train_step(self, batches: Sequence[Batch], step: int) -> Mapping[str, Tensor]:
         """One AdamW step; returns the loss in nats per token, the gradient norm and the learning rate.
@@ -223,10 +224,6 @@ class PriorTask:
             )
             completed = self.synthesizer.complete(images, known, condition, on_progress=on_progress)
         return {"samples": sampled, "greedy": greedy, "completed": torch.cat([images, completed])}
-
-    def export(self, path: Path, step: int, tensors: Files) -> None:
-        """Writes the whole synthesizer to ``prior.safetensors``, with the averaged weights if there are any."""
-        self.state.export(self.synthesizer, path, step, tensors, prefix="prior.")
 
 
 def encoded(tokenizer: Tokenizer, batch: Batch, size: tuple[int, int]) -> Indices:

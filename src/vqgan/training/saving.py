@@ -111,9 +111,9 @@ class Saver:
             copied.synchronize()
         task, folder = self.session.task, self.session.folder
         if is_best:
-            task.export(folder.weights(task.stage, "-best"), done, self._copies)
+            task.state.export(folder.weights(task.stage, "-best"), done, self._copies)
         if values is not None:
             # The model first: a run that is killed in between writes it again from the step before.
-            task.export(folder.weights(task.stage), done, self._copies)
+            task.state.export(folder.weights(task.stage), done, self._copies)
             keep = task.loop.keep_last, task.loop.keep_every
             folder.commit(done, self._copies, values, keep=keep)

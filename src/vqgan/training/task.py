@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from vqgan.checkpoints.run_folder import KEPT_STEPS, Files, RunFolder, Stage
+from vqgan.checkpoints.run_folder import KEPT_STEPS, RunFolder, Stage
 from vqgan.config import Bounds, Config, Count, Natural
 from vqgan.errors import require
 from vqgan.training.engine import Engine
@@ -99,10 +98,6 @@ class Task(Protocol):
 
     def pictures(self, batch: Batch, on_progress: OnProgress) -> Mapping[str, Images]:
         """Groups of images that show what the model can do by now."""
-        ...
-
-    def export(self, path: Path, step: int, tensors: Files) -> None:
-        """Writes the model's file from the tensors of a saved step; another thread may call it."""
         ...
 
 

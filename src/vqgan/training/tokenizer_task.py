@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vqgan.checkpoints.run_folder import Files, Stage
+from vqgan.checkpoints.run_folder import Stage
 from vqgan.config import Config, Count, Positive, Probability, Share, Weight
 from vqgan.errors import ConfigError, require
 from vqgan.evaluation.labels import LabelAgreement
@@ -357,7 +356,3 @@ class TokenizerTask:
             reconstruction = self.tokenizer(images).images
         both = torch.cat([images, reconstruction.to(images.dtype)])
         return {"reconstructions": in_colours(both.argmax(dim=1)) if self.num_labels else both}
-
-    def export(self, path: Path, step: int, tensors: Files) -> None:
-        """Writes ``tokenizer.safetensors``, with the averaged weights if there are any."""
-        self.state.export(self.tokenizer, path, step, tensors)

@@ -76,7 +76,7 @@ def test_both_losses_are_descended_and_the_model_s_file_holds_the_prior_alone(sh
     assert steps[-1]["alignment_loss"] < 0.8 * steps[0]["alignment_loss"]
     assert steps[-1]["likelihood_loss"] < steps[0]["likelihood_loss"]
     assert task.evaluate([data]).keys() == {"loss"}
-    task.export(tmp_path / "prior.safetensors", 30, task.state.tensors())
+    task.state.export(tmp_path / "prior.safetensors", 30, task.state.tensors())
     plain = make(shape=shape)
     assert plain.prior.state_dict().keys() == task.prior.state_dict().keys()
     assert_close(plain.train_step([data], 0)["loss"], steps[0]["likelihood_loss"])

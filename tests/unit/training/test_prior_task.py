@@ -158,7 +158,7 @@ def test_conditions_that_the_model_does_not_read_are_left_aside(engine):
 def test_the_file_holds_the_whole_synthesizer_with_the_averaged_prior(engine, tmp_path):
     task = make(engine, ema_decay=0.9)
     task.train_step([tiny.batch(4)], 0)
-    task.export(tmp_path / "prior.safetensors", 1, task.state.tensors())
+    task.state.export(tmp_path / "prior.safetensors", 1, task.state.tensors())
     model, header = load_model(tmp_path / "prior.safetensors")
     assert (header.kind, header.weights, header.step) == ("synthesizer", "ema", 1)
     for name, tensor in model.state_dict().items():

@@ -339,7 +339,7 @@ def test_held_out_metrics_and_pictures_are_those_of_the_averaged_weights(engine)
 def test_the_file_holds_the_averaged_weights_if_there_are_any(engine, tmp_path, decay):
     task = make(engine, precision=torch.float32, ema_decay=decay)
     task.train_step([batch(precision=torch.float32)], 0)
-    task.export(tmp_path / "tokenizer.safetensors", 1, task.state.tensors())
+    task.state.export(tmp_path / "tokenizer.safetensors", 1, task.state.tensors())
     model, header = load_model(tmp_path / "tokenizer.safetensors")
     assert (header.step, header.weights) == (1, "ema" if decay else "raw")
     expected = task.state.averages if decay else task.tokenizer.state_dict()
