@@ -11,21 +11,30 @@ import numpy as np
 
 from timing import environment
 from vqgan.data import open_source
-from vqgan.data.atari import AtariConfig
+from vqgan.data.atari import AtariConfig, AtariSource
+from vqgan.demo.measures import RoomFrames
 
 Numbers = dict[str, float]
 
 QUIET = "training.save_every=100000", "training.pictures=0"
 
 
-def frames(count: int) -> tuple[np.ndarray, np.ndarray]:
+def room_frames(count: int) -> RoomFrames:
     """Frames (n, 96, 80, 3) of a game's rooms to train on, and held-out ones of another walk."""
     source = open_source(AtariConfig(games=("MontezumaRevenge",)))
     parts = []
     for part in (source.part("train"), source.part("heldout")):
+        assert isinstance(part, AtariSource), "its parts are like it"
         chosen = np.random.default_rng(0).permutation(len(part))[:count]
-        parts.append(np.stack([part.read(int(index)).pixels for index in chosen]))
-    return parts[0], parts[1]
+        pixels = np.stack([part.read(int(index)).pixels for index in chosen])
+        parts += [pixels, np.asarray(part.rooms)[chosen]]
+    return RoomFrames(*parts)
+
+
+def frames(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same frames, those to train on and the held-out ones."""
+    found = room_frames(count)
+    return found.train, found.heldout
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -42,7 +51,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 def measured(work: Path, name: str, seed: int, cell: Callable[[Path, int], Numbers]) -> Numbers:
     """What ``cell`` measures after training in a folder of its own, or what it measured before."""
     folder = work / f"{name.replace(' ', '_')}-{seed}"
-    path = folder.with_suffix(".json")
+    path = work / f"{folder.name}.json"
     if not path.exists():
         started, number = time.perf_counter(), 0
         while (trained := folder / str(number)).exists():  # begun before, and not ended

@@ -11,14 +11,16 @@ from examples import write_idx
 from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.conditioning import ClassLabelConfig
 from vqgan.data import IdxConfig
+from vqgan.denoiser import Denoiser, DenoiserConfig
 from vqgan.prior import PriorConfig, PriorShape
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import AutoencoderConfig, Tokenizer, TokenizerConfig, VectorQuantizerConfig
 from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.classifier_task import ClassifierTaskConfig
+from vqgan.training.denoiser_task import DenoiserTaskConfig
 from vqgan.training.optimizers import OptimizerConfig
 from vqgan.training.prior_task import PriorTaskConfig
-from vqgan.training.run import ClassifierRun, DataConfig, PriorRun, TokenizerRun
+from vqgan.training.run import ClassifierRun, DataConfig, DenoiserRun, PriorRun, TokenizerRun
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
 from vqgan.types import Batch
@@ -100,6 +102,12 @@ def classifier(seed: int = 0, **changes: Any) -> Classifier:
     return Classifier(classifier_config(**changes))
 
 
+def denoiser(seed: int = 0, **settings: Any) -> Denoiser:
+    """A denoiser of 8x8 pixels with random weights."""
+    torch.manual_seed(seed)
+    return Denoiser(DenoiserConfig(encoder=tokenizer_config(**settings).autoencoder))
+
+
 def images(count: int, *, channels: int = 1, side: int = SIDE, seed: int = 0) -> Tensor:
     """Noise in [-1, 1]."""
     generator = torch.Generator().manual_seed(seed)
@@ -166,6 +174,16 @@ def classifier_run(source: IdxConfig | None = None, **training: Any) -> Classifi
     return ClassifierRun(
         encoder=classifier_config().encoder,
         task=ClassifierTaskConfig(optimizer=OPTIMIZER),
+        data=DataConfig(source=source, image_size=(SIDE, SIDE), flip=True),
+        training=loop(**training),
+    )
+
+
+def denoiser_run(source: IdxConfig | None = None, **training: Any) -> DenoiserRun:
+    """Four steps with averaged weights."""
+    return DenoiserRun(
+        encoder=tokenizer_config().autoencoder,
+        task=DenoiserTaskConfig(optimizer=OPTIMIZER),
         data=DataConfig(source=source, image_size=(SIDE, SIDE), flip=True),
         training=loop(**training),
     )

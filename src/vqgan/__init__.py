@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.checkpoints.load import load as load
     from vqgan.classifier import Classifier as Classifier
     from vqgan.classifier import ClassifierConfig as ClassifierConfig
+    from vqgan.denoiser import Denoiser as Denoiser
+    from vqgan.denoiser import DenoiserConfig as DenoiserConfig
     from vqgan.dreaming import dream as dream
     from vqgan.errors import CheckpointError as CheckpointError
     from vqgan.errors import ConfigError as ConfigError
@@ -33,6 +35,7 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.tokenizer import Tokenizer as Tokenizer
     from vqgan.tokenizer import TokenizerConfig as TokenizerConfig
     from vqgan.training.run import ClassifierRun as ClassifierRun
+    from vqgan.training.run import DenoiserRun as DenoiserRun
     from vqgan.training.run import PriorRun as PriorRun
     from vqgan.training.run import TokenizerRun as TokenizerRun
     from vqgan.types import Progress as Progress
@@ -46,6 +49,9 @@ _MODULES = {
     "ClassifierRun": "vqgan.training.run",
     "ConfigError": "vqgan.errors",
     "DataError": "vqgan.errors",
+    "Denoiser": "vqgan.denoiser",
+    "DenoiserConfig": "vqgan.denoiser",
+    "DenoiserRun": "vqgan.training.run",
     "DivergedError": "vqgan.errors",
     "OutputError": "vqgan.errors",
     "Preempted": "vqgan.errors",

@@ -90,7 +90,7 @@ def train(
     stage: Stage | None = None,
     log: Sequence[str] = (),
 ) -> Path:
-    """Trains a tokenizer, a prior or a classifier, or continues a run.
+    """Trains a tokenizer, a prior, a classifier or a denoiser, or continues a run.
 
     Args:
         run: A preset's name, a YAML file, ours or the original's, or a run itself; None when resuming.
@@ -110,11 +110,11 @@ def train(
         precision: ``"fp32"`` (the default of a new run), ``"bf16"``, ``"fp16"``, ``"auto"``, or ``"tf32"`` (NVIDIA).
         seed: Of initial weights, data order, augmentation and corruption; 0 by default.
         on_progress: Called after every step, and for every variant of a picture that ``data.cached_codes`` encodes.
-        stage: ``"tokenizer"``, ``"prior"`` or ``"classifier"``, to refuse a run of another stage.
+        stage: ``"tokenizer"``, ``"prior"``, ``"classifier"`` or ``"denoiser"``, to refuse a run of another stage.
         log: Trackers beside TensorBoard: ``"wandb"``, ``"mlflow"``, ``"aim"``; a resumed run keeps its own.
 
     Returns:
-        The run's folder; it holds ``tokenizer.safetensors``, ``prior.safetensors`` or ``classifier.safetensors``.
+        The run's folder; it holds ``tokenizer.safetensors``, or that of the other stage.
 
     Raises:
         VqganError: ConfigError, DataError, CheckpointError of the request; DivergedError; OutputError; Preempted.

@@ -71,7 +71,7 @@ def tiny(run: dict[str, Any]) -> dict[str, Any]:
             }
         }
         changes["task"] = {"discriminator": None, "perceptual": None}
-    elif run["kind"] == "classifier":
+    elif run["kind"] in ("classifier", "denoiser"):
         changes["encoder"] = {"channel_multipliers": [1], "patch_size": min(run["data"]["image_size"]) // 4}
     elif run["kind"] == "prior":
         changes["prior"] = {"depth": 1, "width": 16, "num_heads": 2}
@@ -191,7 +191,7 @@ def test_every_command_and_preset_that_is_named_exists(page, capsys):
         assert main([*words, "--help"]) == 0
     assert set(
         re.findall(
-            r"\b(?:demo|games|digits|mnist|laptop|deepfield|small|half|f16|pixels)-(?:tokenizer|prior|classifier)\b",
+            r"\b(?:demo|games|digits|mnist|laptop|deepfield|small|half|f16|pixels)-(?:tokenizer|prior|classifier|denoiser)\b",
             text,
         )
     ) <= set(PRESETS)

@@ -81,7 +81,7 @@ def test_without_a_command_the_overview_goes_to_stderr(words, usage, run):
     ("words", "expected"),
     [
         (["co"], {"compare", "complete", "convert"}),
-        (["train", ""], {"tokenizer", "prior", "classifier", "--help"}),
+        (["train", ""], {"tokenizer", "prior", "classifier", "denoiser", "--help"}),
         (["sample", "runs/a", "--top"], {"--top-k", "--top-p"}),
         (["train", "prior", "--tok"], {"--tokenizer"}),
         (["train", "tokenizer", "--tok"], set()),

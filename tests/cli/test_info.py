@@ -107,7 +107,7 @@ def test_presets_lists_all_with_a_line_each(run):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_printed_as_yaml(name, run):
-    assert parse_yaml(run("presets", name).out)["kind"] in ("tokenizer", "prior", "classifier")
+    assert parse_yaml(run("presets", name).out)["kind"] in ("tokenizer", "prior", "classifier", "denoiser")
 
 
 def test_doctor_shows_versions_and_checks_the_device(run, monkeypatch, tmp_path):

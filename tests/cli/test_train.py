@@ -209,6 +209,28 @@ def test_a_classifier_is_trained_on_sub_folders_or_a_table_and_info_knows_it(tra
     assert "compute     GFLOP for 16x16 pixels: " in text
 
 
+def test_a_denoiser_is_trained_on_any_images_and_info_knows_it(trained, tmp_path, run):
+    file = tmp_path / "mine.yaml"
+    sizes = "{channel_multipliers: [1], patch_size: 4, resolution: 16}"
+    file.write_text(
+        f"preset: laptop-denoiser\nencoder: {sizes}\ndata: {{image_size: [16, 16], resize: null}}\n"
+        "training: {steps: 2, batch_size: 4, pictures: 0}\n"
+    )
+    out = tmp_path / "denoiser"
+    result = run("train", "denoiser", file, "--data", trained.images, "--device", "cpu", "--out", out)
+    assert (result.code, result.paths) == (0, [out])
+    assert run("train", "denoiser", "--resume", out, "--steps", 3).code == 0
+    text = run("info", out).out
+    assert "holds       denoiser\n" in text
+    assert "images      3 channels, sides that 4 divides\n" in text
+    assert "compute     GFLOP for 16x16 pixels: " in text
+    for command in ("reconstruct", "sample"):
+        more = [trained.images] * (command != "sample")
+        result = run(command, out, *more, "--out", tmp_path / "x")
+        assert result.code == 5
+        assert "holds a denoiser" in result.err
+
+
 def test_a_classifier_cannot_take_a_tokenizers_place(trained, tmp_path, run):
     words = (
         "--data",

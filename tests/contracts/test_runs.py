@@ -11,6 +11,7 @@ from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.conditioning import ClassLabelConfig, UnconditionalConfig
 from vqgan.config import dump_yaml, parse_yaml, to_mapping
 from vqgan.data import FolderConfig, IdxConfig
+from vqgan.denoiser import Denoiser, DenoiserConfig
 from vqgan.errors import ConfigError, DataError
 from vqgan.images import save_png
 from vqgan.nn.discriminator import PatchDiscriminator
@@ -19,10 +20,18 @@ from vqgan.runs import resolve, train
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.build import synthesizer_config
-from vqgan.training.run import ClassifierRun, PriorRun, TokenizerRun, refuse_changes, run_from_mapping
+from vqgan.training.run import (
+    ClassifierRun,
+    DenoiserRun,
+    PriorRun,
+    TokenizerRun,
+    refuse_changes,
+    run_from_mapping,
+)
 
 TOKENIZERS = [name for name in PRESETS if isinstance(resolve(name), TokenizerRun)]
 CLASSIFIERS = [name for name in PRESETS if isinstance(resolve(name), ClassifierRun)]
+DENOISERS = [name for name in PRESETS if isinstance(resolve(name), DenoiserRun)]
 PRIORS = [name for name in PRESETS if isinstance(resolve(name), PriorRun)]
 
 FIRST_STAGES = {"half-prior": "f16-tokenizer"}
@@ -79,6 +88,14 @@ def test_a_classifiers_preset_can_be_built_for_its_images(name):
         assert Classifier(config).output.out_features == 2
 
 
+@pytest.mark.parametrize("name", DENOISERS)
+def test_a_denoisers_preset_can_be_built_for_its_images(name):
+    run = resolve(name)
+    with torch.device("meta"):
+        images = torch.empty(1, run.encoder.image_channels, *run.data.image_size)
+        assert Denoiser(DenoiserConfig(encoder=run.encoder))(images).shape == images.shape
+
+
 def test_overrides_win_over_the_file_and_the_file_over_its_preset(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
@@ -98,7 +115,7 @@ def test_a_file_may_say_everything_itself(tmp_path):
     assert resolve(str(path)) == tiny.tokenizer_run()
     path.write_text("training: {steps: 7}")
     assert refused(path).endswith(
-        "has no `kind`\nhint: write `kind: tokenizer`, `kind: prior`, `kind: classifier` or `preset: NAME`"
+        "has no `kind`\nhint: write `kind: tokenizer`, `prior`, `classifier` or `denoiser`, or `preset: NAME`"
     )
 
 

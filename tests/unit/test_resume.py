@@ -60,6 +60,7 @@ def runs(source, tmp_path_factory):
         "tokenizer": (tiny.tokenizer_run(source, **training), None),
         "prior": (tiny.prior_run(source, **training), folder / "tokenizer"),
         "classifier": (tiny.classifier_run(source, **training), None),
+        "denoiser": (tiny.denoiser_run(source, **training), None),
     }
     for stage, (run, tokenizer) in requests.items():
         train(run, out=folder / stage, tokenizer=tokenizer, device="cpu", seed=3)
@@ -98,7 +99,7 @@ def assert_equal_runs(folder, expected):
     assert rows(folder) == rows(expected)
 
 
-@pytest.mark.parametrize("stage", ["tokenizer", "prior", "classifier"])
+@pytest.mark.parametrize("stage", ["tokenizer", "prior", "classifier", "denoiser"])
 def test_stopping_at_every_step_with_other_workers_each_time_changes_nothing(
     runs, first_step, tmp_path, stage
 ):

@@ -35,9 +35,9 @@ def find_file(path: Path) -> Path:
             return path
         if found is None:
             raise CheckpointError(
-                f"`{path}` holds no model: tried `prior.safetensors`, `tokenizer.safetensors` and "
-                "`classifier.safetensors` in it, in `prior/` and in `tokenizer/`, an original checkpoint in it and in "
-                "`checkpoints/`, and diffusers' `config.json` and `model_index.json`",
+                f"`{path}` holds no model: tried `prior.safetensors`, `tokenizer.safetensors`, "
+                "`classifier.safetensors` and `denoiser.safetensors` in it, in `prior/` and in `tokenizer/`, an "
+                "original checkpoint in it and in `checkpoints/`, and diffusers' `config.json` and `model_index.json`",
                 hint="give a run folder that has saved at least once, or name the file",
             )
         path = found

@@ -1,8 +1,8 @@
 """One ``.safetensors`` file holds one model: its tensors, and in the metadata everything needed to build it.
 
-Metadata: ``vqgan.format`` ("1"), ``vqgan.kind`` ("tokenizer", "synthesizer" or "classifier"), ``vqgan.config``
-(canonical JSON, complete), ``vqgan.version``, ``vqgan.weights`` ("ema" or "raw"), ``vqgan.step``, ``vqgan.digest`` and,
-for training networks stored under ``training.*``, their arguments as JSON in ``vqgan.training``.
+Metadata: ``vqgan.format`` ("1"), ``vqgan.kind`` ("tokenizer", "synthesizer", "classifier" or "denoiser"),
+``vqgan.config`` (canonical JSON, complete), ``vqgan.version``, ``vqgan.weights`` ("ema" or "raw"), ``vqgan.step``,
+``vqgan.digest`` and, for training networks stored under ``training.*``, their arguments as JSON in ``vqgan.training``.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ from vqgan.checkpoints.tensors import (
 )
 from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.config import canonical_json, from_mapping, to_mapping
+from vqgan.denoiser import Denoiser, DenoiserConfig
 from vqgan.errors import CheckpointError, ConfigError, printable
 from vqgan.synthesizer import Synthesizer, SynthesizerConfig
 from vqgan.tokenizer import Tokenizer, TokenizerConfig
@@ -40,15 +41,16 @@ FORMAT = 1
 TRAINING_PREFIX = "training."
 """Tensors of networks that only training needs (discriminator, perceptual network)."""
 
-Model = Tokenizer | Synthesizer | Classifier
+Model = Tokenizer | Synthesizer | Classifier | Denoiser
 ModelConfig = TokenizerConfig | SynthesizerConfig
-Kind = Literal["tokenizer", "synthesizer", "classifier"]
+Kind = Literal["tokenizer", "synthesizer", "classifier", "denoiser"]
 N = TypeVar("N", bound=nn.Module)
 
 _CLASSES: dict[Kind, tuple[type[Any], type[Any]]] = {
     "tokenizer": (Tokenizer, TokenizerConfig),
     "synthesizer": (Synthesizer, SynthesizerConfig),
     "classifier": (Classifier, ClassifierConfig),
+    "denoiser": (Denoiser, DenoiserConfig),
 }
 
 
@@ -176,16 +178,17 @@ def read_header(path: Path) -> Header:
         ) from None
 
 
-def kind_of(config: ModelConfig | ClassifierConfig) -> Kind:
+def kind_of(config: ModelConfig | ClassifierConfig | DenoiserConfig) -> Kind:
     """Which class a configuration belongs to."""
     return next(kind for kind, (_, own) in _CLASSES.items() if isinstance(config, own))
 
 
 def tokenizer_of(model: Model, where: str | Path) -> Tokenizer:
-    """A tokenizer itself, or that of a prior. Raises CheckpointError if the model is a classifier."""
-    if isinstance(model, Classifier):
+    """A tokenizer itself, or that of a prior. Raises CheckpointError if the model is neither."""
+    if isinstance(model, Classifier | Denoiser):
         hint = "give a tokenizer's file or run; a classifier serves `vqgan sample --judge`"
-        raise CheckpointError(f"`{where}` holds a classifier, expected a tokenizer or a prior", hint=hint)
+        what = f"`{where}` holds a {kind_of(model.config)}, expected a tokenizer or a prior"
+        raise CheckpointError(what, hint=hint)
     return model.tokenizer if isinstance(model, Synthesizer) else model
 
 

@@ -36,7 +36,7 @@ def load(
     device: str = "auto",
     precision: str = "fp32",
 ) -> Model:
-    """Loads a tokenizer, a synthesizer or a classifier, ready for use.
+    """Loads a tokenizer, a synthesizer, a classifier or a denoiser, ready for use.
 
     Args:
         path: A run folder (its prior if there is one, else its tokenizer), a ``.safetensors`` file of ours, an

@@ -3,8 +3,8 @@
 ::
 
     config.yaml  env.json  metrics.jsonl  skipped.jsonl  diverged.jsonl  images/  report.html  trackers.json
-    {tokenizer,prior,classifier}.safetensors            the model, ready for use
-    {tokenizer,prior,classifier}-best.safetensors       the same, when its held-out number was best
+    {tokenizer,prior,classifier,denoiser}.safetensors       the model, ready for use
+    {tokenizer,prior,classifier,denoiser}-best.safetensors  the same, when its held-out number was best
     state/latest.json                                   names the newest step
     state/step-00001234/{model,ema,optimizer}.safetensors, state.json, manifest.json
 
@@ -49,7 +49,7 @@ _BEGUN = re.compile(
 )
 """What a run writes before it saves its first step, temporary files included."""
 
-Stage = Literal["tokenizer", "prior", "classifier"]
+Stage = Literal["tokenizer", "prior", "classifier", "denoiser"]
 
 Files = Mapping[str, Mapping[str, Tensor]]
 """The tensors of a step by file and name, for example ``{"model": {...}, "optimizer": {...}}``."""
@@ -288,6 +288,6 @@ def find_weights(path: Path) -> Path | None:
     files = (
         folder / f"{stage}.safetensors"
         for folder in folders
-        for stage in ("prior", "tokenizer", "classifier")
+        for stage in ("prior", "tokenizer", "classifier", "denoiser")
     )
     return next((file for file in files if file.is_file()), None)

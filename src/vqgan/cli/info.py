@@ -15,6 +15,7 @@ from vqgan.classifier import Classifier
 from vqgan.cli import commands
 from vqgan.cli.lists import print_described
 from vqgan.conditioning import Text
+from vqgan.denoiser import Denoiser
 from vqgan.errors import printable
 from vqgan.nn.convolution import Downsample, SpatialAttention, Upsample
 from vqgan.prior.transformer import Attention
@@ -62,6 +63,12 @@ def _sizes(model: Model) -> Iterator[tuple[str, str]]:
         yield "images", f"{'x'.join(map(str, model.config.image_size))} pixels; others are resized"
         yield "classes", _shown(model.config.class_names)
         return
+    if isinstance(model, Denoiser):
+        yield (
+            "images",
+            f"{model.image_channels} channels, sides that {model.config.encoder.downsample_factor} divides",
+        )
+        return
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     yield "codebook", f"{tokenizer.codebook_size} codes, {tokenizer.downsample_factor} pixels per token side"
     if names := tokenizer.config.label_names:
@@ -84,8 +91,9 @@ def _shown(names: Sequence[str]) -> str:
 
 def _compute(model: Model) -> str:
     """Floating-point operations of each network for one image of the size it was made for."""
-    if isinstance(model, Classifier):
-        height, width = model.config.image_size
+    if isinstance(model, Classifier | Denoiser):
+        side = model.config.encoder.resolution
+        height, width = model.config.image_size if isinstance(model, Classifier) else (side, side)
         positions = height * width // model.encoder.patch_size**2
         return f"GFLOP for {height}x{width} pixels: {_operations([model.encoder], positions) / 1e9:.3g}"
     prior = model if isinstance(model, Synthesizer) else None

@@ -22,6 +22,7 @@ COMMANDS = {
     "train tokenizer": ("vqgan.cli.train", "train the first stage on your images"),
     "train prior": ("vqgan.cli.train", "train the second stage on a tokenizer's codes"),
     "train classifier": ("vqgan.cli.train", "train a judge of drawn images on your images' classes"),
+    "train denoiser": ("vqgan.cli.train", "train what a perceptual loss without downloads compares"),
     "compare": ("vqgan.cli.comparing", "runs beside each other: curves, settings, numbers, pictures"),
     "reconstruct": ("vqgan.cli.coding", "images -> images, through the codes"),
     "encode": ("vqgan.cli.coding", "images -> codes"),
@@ -165,7 +166,7 @@ _vqgan() {{
   local words=
   case "${{COMP_WORDS[*]:1:COMP_CWORD-1}}" in
     "") words="{first} --help --version --completion" ;;
-    train) words="tokenizer prior classifier --help" ;;
+    train) words="tokenizer prior classifier denoiser --help" ;;
 {cases}  esac
   COMPREPLY=($(compgen -W "$words" -- "$2"))
 }}

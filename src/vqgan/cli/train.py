@@ -1,4 +1,4 @@
-"""``vqgan train tokenizer``, ``prior`` and ``classifier``, and ``vqgan demo``, which trains the first two."""
+"""``vqgan train`` of each stage, and ``vqgan demo``, which trains the first two."""
 
 from pathlib import Path
 from typing import Any

@@ -46,7 +46,7 @@ class TrainTokenizer(Compute):
     seed: int | None = flag("N", None)
     log: Sequence[str] = flag("TRACKER", ())
 
-    stage: ClassVar[Literal["tokenizer", "prior", "classifier"]] = "tokenizer"
+    stage: ClassVar[Literal["tokenizer", "prior", "classifier", "denoiser"]] = "tokenizer"
 
 
 @command
@@ -81,6 +81,16 @@ class TrainClassifier(TrainTokenizer):
 
     stage = "classifier"
     condition: Sequence[str] = flag("class=TABLE", ())
+
+
+@command
+class TrainDenoiser(TrainTokenizer):
+    """Trains a small network that takes noise from your images; a tokenizer's perceptual loss compares what it sees.
+
+    Give its run as `--set task.perceptual.weights=RUN`. After Ctrl-C, everything is saved for `--resume`.
+    """
+
+    stage = "denoiser"
 
 
 @command

@@ -47,7 +47,7 @@ MIN_BAD = 5
 MAX_MAPS = 2000
 """Maps that are read before a training."""
 
-ORDER, AUGMENTATION, CORRUPTION, VARIANTS, DROPOUT, PERTURBATION = range(6)
+ORDER, AUGMENTATION, CORRUPTION, VARIANTS, DROPOUT, PERTURBATION, NOISE = range(7)
 """What random numbers are for, which sets them apart from others of the same seed and number."""
 
 

@@ -31,7 +31,7 @@ class Preset:
 
 def _family_then_stage(path: Path) -> tuple[str, int]:
     family, _, stage = path.stem.partition("-")
-    return family, ("tokenizer", "prior", "classifier").index(stage)
+    return family, ("tokenizer", "prior", "classifier", "denoiser").index(stage)
 
 
 PRESETS = {

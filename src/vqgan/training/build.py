@@ -3,14 +3,23 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 import torch
 
 from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import read_foreign, training_networks
-from vqgan.checkpoints.format import check_keys, read_training, shapes_of, tokenizer_of
+from vqgan.checkpoints.format import (
+    check_keys,
+    digest_of,
+    kind_of,
+    load_model,
+    read_header,
+    read_training,
+    shapes_of,
+    tokenizer_of,
+)
 from vqgan.checkpoints.load import is_own, read_model
 from vqgan.checkpoints.perceptual import load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
@@ -19,9 +28,10 @@ from vqgan.classifier import Classifier, ClassifierConfig
 from vqgan.config import to_mapping
 from vqgan.data.label_names import read_label_names
 from vqgan.data.source import Source
+from vqgan.denoiser import Denoiser, DenoiserConfig
 from vqgan.errors import CheckpointError, ConfigError, DataError, require
 from vqgan.nn.discriminator import PatchDiscriminator
-from vqgan.nn.perceptual import PerceptualNetwork, check_fits
+from vqgan.nn.perceptual import check_fits
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, TokenizerConfig, receptive_field
 from vqgan.training.adversary import RECOVERY_STEPS
@@ -29,15 +39,27 @@ from vqgan.training.classifier_task import ClassifierTask
 from vqgan.training.compiled import compile_networks
 from vqgan.training.computed import completed, refuse_cached
 from vqgan.training.conditions import check_conditions, take_tokenizers
+from vqgan.training.denoiser_task import DenoiserTask
 from vqgan.training.engine import Engine
+from vqgan.training.losses import Distance
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.recompute import recompute
-from vqgan.training.run import ClassifierRun, PriorRun, Run, TokenizerRun, differences, read_run
+from vqgan.training.run import (
+    ClassifierRun,
+    DenoiserRun,
+    PriorRun,
+    Run,
+    TokenizerRun,
+    differences,
+    read_run,
+)
 from vqgan.training.started import started_synthesizer, synthesizer_config, with_classes
 from vqgan.training.task import Task
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
 
 logger = logging.getLogger(__name__)
+
+M = TypeVar("M", Classifier, Denoiser)
 
 
 def build_task(
@@ -58,6 +80,8 @@ def build_task(
             run, task = build_tokenizer_task(run, engine, **how)
         case ClassifierRun():
             task = build_classifier_task(run, engine, **how, class_names=images.class_names)
+        case DenoiserRun():
+            task = build_denoiser_task(run, engine, **how)
         case PriorRun():
             how |= {"tokenizer": tokenizer, "condition_tokenizers": condition_tokenizers}
             run, task = build_prior_task(run, engine, **how, class_names=images.class_names, images=images)
@@ -92,13 +116,14 @@ def build_tokenizer_task(
     task_config = _with_perceptual_path(_with_recovery(run, file, stored), file)
     run = msgspec.structs.replace(run, tokenizer=tokenizer.config, task=task_config)
     tokenizer.grid_size(run.data.image_size)  # images that do not fit are refused before anything is written
+    run, perceptual = _perceptual(run, engine)
     task = TokenizerTask(
         tokenizer.to(engine.device),
         run.task,
         loop=run.training,
         engine=engine,
         seed=seed,
-        perceptual=_perceptual(run, engine),
+        perceptual=perceptual,
     )
     if task.adversary is not None:
         _fit_discriminator(task.adversary.network, run, stored, file)
@@ -174,12 +199,33 @@ def _with_perceptual_path(task: TokenizerTaskConfig, file: Path | None) -> Token
     return msgspec.structs.replace(task, perceptual=perceptual)
 
 
-def _perceptual(run: TokenizerRun, engine: Engine) -> PerceptualNetwork | None:
-    if run.task.perceptual is None:
-        return None
-    check_fits(run.tokenizer.image_channels, *run.data.image_size)
+def _perceptual(run: TokenizerRun, engine: Engine) -> tuple[TokenizerRun, Distance | None]:
+    """The run with the digest of its perceptual network, and how that compares images."""
+    config = run.task.perceptual
+    if config is None:
+        return run, None
+    shape = run.tokenizer.image_channels, *run.data.image_size
     with engine.main_first(), torch.random.fork_rng(devices=()):  # no weight is drawn
-        return load_perceptual(run.task.perceptual.weights).to(engine.device)
+        denoiser = _denoiser(config.weights)
+        (denoiser.check_fits if denoiser else check_fits)(*shape)
+        network = (denoiser or load_perceptual(config.weights)).to(engine.device)
+    digest = digest_of(network.state_dict())[:12]
+    if config.digest not in ("", digest):
+        where = config.weights or "the cache"
+        what = f"`{where}` is not the perceptual network that the run began with: its digest is {digest}"
+        hint = 'put that one back, or say where it is: `overrides=["task.perceptual.weights=FILE"]`'
+        raise CheckpointError(f"{what}, expected {config.digest}", hint=hint)
+    task = msgspec.structs.replace(run.task, perceptual=msgspec.structs.replace(config, digest=digest))
+    return msgspec.structs.replace(run, task=task), denoiser.distance if denoiser else network
+
+
+def _denoiser(path: str) -> Denoiser | None:
+    """The denoiser of a file or run, frozen; None if there is another network, or no path."""
+    if not path or not is_own(file := find_file(Path(path))) or read_header(file).kind != "denoiser":
+        return None
+    model, _ = load_model(file)
+    assert isinstance(model, Denoiser), "its header says so"
+    return model.requires_grad_(False)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -267,16 +313,41 @@ def build_classifier_task(
         raise DataError(what, hint=hint)
     torch.manual_seed(seed)
     config = ClassifierConfig(encoder=run.encoder, image_size=run.data.image_size, class_names=class_names)
-    classifier = Classifier(config)
+    classifier = _started(Classifier(config), start_from)
+    return ClassifierTask(classifier.to(engine.device), run.task, loop=run.training, engine=engine)
+
+
+def build_denoiser_task(
+    run: DenoiserRun, engine: Engine, *, seed: int, start_from: str | Path | None
+) -> DenoiserTask:
+    """The task of a denoiser's run, with fresh weights from the seed or those of ``start_from``.
+
+    Raises:
+        CheckpointError: If the file holds another model than the run's.
+        ConfigError: If the images do not fit the sizes.
+    """
+    torch.manual_seed(seed)
+    denoiser = Denoiser(DenoiserConfig(encoder=run.encoder))
+    denoiser.check_fits(run.encoder.image_channels, *run.data.image_size)
+    denoiser = _started(denoiser, start_from).to(engine.device)
+    return DenoiserTask(denoiser, run.task, loop=run.training, engine=engine, seed=seed)
+
+
+def _started(model: M, start_from: str | Path | None) -> M:
+    """The model with the weights of a file or run, if one is given, of its own kind, sizes and classes."""
     if start_from is not None:
         stored, header = read_model(Path(start_from))
-        changed = {key for key, *_ in differences(to_mapping(config), to_mapping(stored.config))}
-        if other := sorted(changed - {"encoder.dropout"}):
-            what = f"other sizes or classes than the run's classifier: {', '.join(other)}"
-            hint = "give a classifier of the same sizes, trained on the same classes"
+        changed = {key for key, *_ in differences(to_mapping(model.config), to_mapping(stored.config))}
+        other = sorted(changed - {"encoder.dropout"})
+        if other:
+            kind = kind_of(model.config)
+            what = f"other sizes or classes than the run's {kind}: {', '.join(other)}"
+            hint = f"give a {kind} of the same sizes" + ", trained on the same classes" * (
+                kind == "classifier"
+            )
             raise CheckpointError(f"`{start_from}` holds a {header.kind} with {what}", hint=hint)
-        classifier.load_state_dict(stored.state_dict(), strict=True)
-    return ClassifierTask(classifier.to(engine.device), run.task, loop=run.training, engine=engine)
+        model.load_state_dict(stored.state_dict(), strict=True)
+    return model
 
 
 def _warn_of_other_size(run: PriorRun, tokenizer: Path) -> None:

@@ -20,6 +20,9 @@ PixelLoss = Literal["l1", "l2", "l1+l2"]
 LabelLoss = Literal["cross_entropy", "binary"]
 AdversarialLoss = Literal["hinge", "vanilla", "relativistic"]
 
+Distance = Callable[[Images, Images], Float[Tensor, " b"]]
+"""How different each pair of images looks."""
+
 _ERRORS: dict[PixelLoss, Callable[[Tensor], Tensor]] = {
     "l1": torch.abs,
     "l2": torch.square,

@@ -40,6 +40,7 @@ _CAPTIONS = {
     "samples": "New images, drawn token by token",
     "greedy": "The image of the most probable codes: plainer than drawn ones",
     "classified": "Held-out images, from the class that is recognised most certainly to the least",
+    "denoised": "Held-out images with noise, then what the denoiser makes of them",
     "completed": "Held-out images, then the same with the lower half drawn anew",
 }
 

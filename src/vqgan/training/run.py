@@ -27,6 +27,7 @@ from vqgan.prior import PriorShape, TokenOrder, check_token_order
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import AutoencoderConfig, TokenizerConfig
 from vqgan.training.classifier_task import ClassifierTaskConfig
+from vqgan.training.denoiser_task import DenoiserTaskConfig
 from vqgan.training.prior_task import PriorTaskConfig
 from vqgan.training.task import LoopConfig
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
@@ -225,7 +226,20 @@ class ClassifierRun(Config, frozen=True, tag_field="kind", tag="classifier"):
         _refuse_codes(self.data, "classifier")
 
 
-Run = TokenizerRun | PriorRun | ClassifierRun
+class DenoiserRun(Config, frozen=True, tag_field="kind", tag="denoiser"):
+    """Trains a denoiser, with encoder and decoder of these sizes."""
+
+    encoder: AutoencoderConfig
+    task: DenoiserTaskConfig
+    data: DataConfig
+    training: LoopConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_codes(self.data, "denoiser")
+
+
+Run = TokenizerRun | PriorRun | ClassifierRun | DenoiserRun
 
 
 def run_from_mapping(mapping: Mapping[str, Any], *, where: str) -> Run:
@@ -235,7 +249,7 @@ def run_from_mapping(mapping: Mapping[str, Any], *, where: str) -> Run:
         ConfigError: If a key or a value does not fit, or nothing says what kind of run it is.
     """
     if "kind" not in mapping:
-        hint = "write `kind: tokenizer`, `kind: prior`, `kind: classifier` or `preset: NAME`"
+        hint = "write `kind: tokenizer`, `prior`, `classifier` or `denoiser`, or `preset: NAME`"
         raise ConfigError(f"{where} has no `kind`", hint=hint)
     run: Run = from_mapping(mapping, Run, where=where)
     return run
@@ -305,7 +319,7 @@ def refuse_other(run: Run, start_from: str | Path | None, overrides: Sequence[st
         "`task.trained` is `decoder`, but there is no encoder whose codes it could learn",
         hint="give a trained tokenizer with `start_from=`",
     )
-    if start_from is None or not overrides or isinstance(run, ClassifierRun):
+    if start_from is None or not overrides or isinstance(run, ClassifierRun | DenoiserRun):
         return
     model = find_header(Path(start_from))[-1]
     whole = to_mapping(

@@ -72,10 +72,10 @@ class LoopConfig(Config, frozen=True):
 
 @runtime_checkable
 class Task(Protocol):
-    """A tokenizer's, a prior's or a classifier's training.
+    """The training of a model.
 
     Attributes:
-        stage: Which of the three.
+        stage: Which kind of model.
         loop: Its settings.
         state: Everything that a step changes.
         image_channels: Channels of the images that it trains on.

@@ -15,7 +15,6 @@ from vqgan.errors import ConfigError, require
 from vqgan.evaluation.labels import LabelAgreement
 from vqgan.evaluation.psnr import detail_energy, psnr
 from vqgan.images import in_colours, one_hot, to_uint8
-from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import Reconstruction, Tokenizer
 from vqgan.tokenizer.autoencoder import Decoder
 from vqgan.tokenizer.quantizers.base import NO_RESEEDING, Quantized, codebook_usage
@@ -23,7 +22,7 @@ from vqgan.tokenizer.quantizers.vector import VectorQuantizer, spread
 from vqgan.training.adversary import Adversary, DiscriminatorConfig
 from vqgan.training.codebook import CODEBOOK, USAGE_STEPS, MovingCodes, count_codes
 from vqgan.training.engine import Engine
-from vqgan.training.losses import LabelLoss, PixelLoss, Scalar, generator_objective, pixel_loss
+from vqgan.training.losses import Distance, LabelLoss, PixelLoss, Scalar, generator_objective, pixel_loss
 from vqgan.training.optimizers import OptimizerConfig, TrainingState, learning_rate, means_of
 from vqgan.training.perturbation import PerturbationConfig, perturbation
 from vqgan.training.task import LoopConfig
@@ -35,11 +34,14 @@ class PerceptualConfig(Config, frozen=True):
 
     Attributes:
         weight: Its weight beside the pixels.
-        weights: File with the network's weights; empty: the cache, else a download.
+        weights: A denoiser (file or run) that was trained on such images, or a file with the weights of LPIPS; empty:
+            those of the cache, else a download.
+        digest: Tells the network from others; empty means any, and is filled in when training begins.
     """
 
     weight: Positive = 1.0
     weights: str = ""
+    digest: str = ""
 
 
 class TokenizerTaskConfig(Config, frozen=True):
@@ -113,7 +115,7 @@ class TokenizerTask:
         loop: Length of the run and decay of the averaged weights.
         engine: Device, precision, processes.
         seed: Of the run; re-seeding draws from it and the step.
-        perceptual: The network, if the configuration has one.
+        perceptual: How different each pair of images looks, if the configuration has a perceptual loss.
     """
 
     stage: Stage = "tokenizer"
@@ -126,7 +128,7 @@ class TokenizerTask:
         loop: LoopConfig,
         engine: Engine,
         seed: int,
-        perceptual: PerceptualNetwork | None = None,
+        perceptual: Distance | None = None,
     ) -> None:
         require(
             config.reseed_after is None or tokenizer.quantizer.can_reseed,
