@@ -16,7 +16,8 @@ from train import Step, textbook_update, tokenizer_task
 def step(side: str, *, quick: bool) -> Step:
     """A step of the task, as training runs it; or the same networks in a textbook's."""
     task, batch = tokenizer_task(quick=quick, with_perceptual=True)
-    return textbook_update(task, batch) if side == "reference" else lambda: task.train_step([batch], 0)
+    reference = textbook_update(task, batch, freezes=False)
+    return reference if side == "reference" else lambda: task.train_step([batch], 0)
 
 
 def main() -> None:

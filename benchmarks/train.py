@@ -108,15 +108,16 @@ def textbook_tokenizer_step(*, quick: bool) -> Step:
     return textbook_update(task, batch)
 
 
-def textbook_update(task: TokenizerTask, batch: Batch) -> Step:
-    """The step of these networks written down loss by loss."""
+def textbook_update(task: TokenizerTask, batch: Batch, *, freezes: bool = True) -> Step:
+    """The step of these networks written down loss by loss; ``freezes`` the one that is not updated."""
     tokenizer, discriminator, images = task.tokenizer, task.adversary.network, batch.images
     adams = [torch.optim.Adam(each.parameters(), lr=RATE, betas=BETAS) for each in (tokenizer, discriminator)]
     last = tokenizer.decoder.last_weight
 
     def step() -> Tensor:
-        discriminator.requires_grad_(False)
-        tokenizer.requires_grad_(True)
+        if freezes:
+            discriminator.requires_grad_(False)
+            tokenizer.requires_grad_(True)
         result = tokenizer(images)
         distance, adversarial = (
             (images - result.images).abs().mean(),
@@ -131,9 +132,10 @@ def textbook_update(task: TokenizerTask, batch: Batch) -> Step:
         adams[0].zero_grad()
         loss.backward()
         adams[0].step()
-        discriminator.requires_grad_(True)
-        tokenizer.requires_grad_(False)
-        reconstruction = tokenizer(images).images
+        if freezes:
+            discriminator.requires_grad_(True)
+            tokenizer.requires_grad_(False)
+        reconstruction = tokenizer(images).images.detach()
         loss = discriminator_loss(discriminator(images), discriminator(reconstruction), kind="hinge")
         adams[1].zero_grad()
         loss.backward()
