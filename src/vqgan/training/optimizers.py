@@ -322,10 +322,7 @@ class TrainingState:
             optimizer.load(below(f"{name}|", files["optimizer"]))
         counters = below("counters|", files["optimizer"])
         check_keys(shapes_of(self.counters), shapes_of(counters), where=where, what="counters")
-        stored = [(self.counters, counters)]
-        if self.averages:
-            stored.append((self.averages, dict(files["ema"])))
-        for ours, theirs in stored:
+        for ours, theirs in ((self.counters, counters), (self.averages, files.get("ema", {}))):
             for name, tensor in ours.items():
                 tensor.copy_(theirs[name])
 
