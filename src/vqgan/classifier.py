@@ -48,13 +48,17 @@ class Classifier(nn.Module):
         self.encoder = Encoder(config.encoder)
         self.output = nn.Linear(config.encoder.latent_channels, len(config.class_names))
 
-    def logits(self, images: Images) -> Float[Tensor, "b classes"]:
-        """Unnormalised log-probabilities of the classes; arguments and errors as of :meth:`forward`."""
+    def features(self, images: Images) -> Float[Tensor, "b f"]:
+        """What the last layer sees, by which images can be compared; arguments and errors as of :meth:`forward`."""
         check_images(images, self.image_channels)
         images = images.to(self.output.weight.device, torch.float32).clamp(-1, 1)
         if images.shape[2:] != self.config.image_size:
             images = F.interpolate(images, self.config.image_size, mode="bilinear", antialias=True)
-        return self.output(F.silu(self.encoder(images.to(self.output.weight.dtype))).mean(dim=(2, 3)))
+        return F.silu(self.encoder(images.to(self.output.weight.dtype))).mean(dim=(2, 3))
+
+    def logits(self, images: Images) -> Float[Tensor, "b classes"]:
+        """Unnormalised log-probabilities of the classes; arguments and errors as of :meth:`forward`."""
+        return self.output(self.features(images))
 
     def forward(self, images: Images) -> Float[Tensor, "b classes"]:
         """The probability of each class, in the order of ``config.class_names``; each row adds up to 1.

@@ -24,6 +24,7 @@ COMMANDS = {
     "train classifier": ("vqgan.cli.train", "train a judge of drawn images on your images' classes"),
     "train denoiser": ("vqgan.cli.train", "train what a perceptual loss without downloads compares"),
     "compare": ("vqgan.cli.comparing", "runs beside each other: curves, settings, numbers, pictures"),
+    "evaluate": ("vqgan.cli.evaluating", "how good a model is: numbers, their conventions, one page"),
     "reconstruct": ("vqgan.cli.coding", "images -> images, through the codes"),
     "encode": ("vqgan.cli.coding", "images -> codes"),
     "decode": ("vqgan.cli.coding", "codes -> images"),
@@ -47,7 +48,7 @@ def flags_of(name: str) -> type[Any]:
     """The flags of a command: ``train prior`` has those of ``training_commands.TrainPrior``."""
     from vqgan.cli import commands, imagine_flags, training_commands
 
-    trained = ("train", "demo", "encode", "compare")
+    trained = ("train", "demo", "encode", "compare", "evaluate")
     modules = {**dict.fromkeys(trained, training_commands), "imagine": imagine_flags}
     module = modules.get(name.partition(" ")[0], commands)
     return getattr(module, name.title().replace(" ", ""))

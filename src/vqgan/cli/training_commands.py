@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from vqgan.cli.commands import Coded, Compute
+from vqgan.cli.commands import Chance, Coded, Compute
 from vqgan.cli.flags import argument, command, flag
 from vqgan.errors import require
 
@@ -141,6 +141,32 @@ class Compare:
 
     runs: Sequence[str] = argument("RUN", ())
     out: str = flag("FILE.html")
+
+
+@command
+class Evaluate(Chance):
+    """Measures a tokenizer or a prior on images that it was not trained on: numbers, and a page that shows them.
+
+    Every number says how sure it is, and by which convention it was found: images, crop, size, features, how many.
+
+    Attributes:
+        model: A run folder or a weights file.
+        data: All of these images are measured, or what the source itself holds out; by default the run's held-out ones.
+        size: To which images are brought; by default the run's, or the model's own.
+        images: At most N, evenly spread over the source.
+        samples: How many a prior draws, with the conditions of the measured images in turn; by default as many.
+        features: What sets of images are compared by: `latents` of the model's own tokenizer, or a classifier's.
+        against: An earlier `evaluation.json`: both numbers are printed, if they follow the same conventions.
+        npz: Also write `reference.npz`, `reconstructions.npz` and `samples.npz`, which public evaluators of FID read.
+    """
+
+    data: str | None = flag("SOURCE", None)
+    size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
+    images: int = flag("N", 2000, minimum=2)
+    samples: int | None = flag("N", None)
+    features: str = flag("latents|RUN", "latents")
+    against: str | None = flag("FILE.json", None)
+    npz: bool = flag("", False)
 
 
 @command

@@ -4,34 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from vqgan.demo.measures import Frames, moving_pixels
 from vqgan.evaluation.labels import LabelAgreement
+from vqgan.evaluation.numbers import PerPicture
 from vqgan.layout import Box
 from vqgan.types import Images
 
-PerPicture = Float[np.ndarray, " n"]
-
-RESAMPLES = 2000
-"""Of the bootstrap."""
-
 MIN_AREA, MIN_OVERLAP = 6, 0.25
 """Pixels of the smallest thing that counts, and the intersection over union from which a box counts as found."""
-
-
-def mean_interval(values: PerPicture) -> tuple[float, float, float]:
-    """The mean and its interval of 95 %, by drawing the pictures again with replacement; always the same draws.
-
-    Example:
-        >>> mean_interval(np.array([1.0, 1.0, 1.0]))
-        (1.0, 1.0, 1.0)
-    """
-    drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values))).mean(axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
 
 
 def edge_agreement(asked: Bool[Tensor, "n H W"], found: Bool[Tensor, "n H W"]) -> PerPicture:

@@ -4,7 +4,6 @@ The baselines need no network: for pictures the mean training frame, the mean an
 training frame; for tokens, in nats each, uniform, frequencies at each position, and which code follows which.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
+from vqgan.evaluation.copies import nearest_pictures
 from vqgan.evaluation.psnr import pixels_psnr
+from vqgan.evaluation.tokens import Grids, TrainGrids, baseline_losses
 from vqgan.images import to_float, to_uint8
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
@@ -21,15 +22,11 @@ from vqgan.types import OnProgress, Progress
 
 TrainFrames = UInt8[np.ndarray, "k H W c"]
 Frames = UInt8[np.ndarray, "n H W c"]
-TrainGrids = Int[np.ndarray, "k h w"]
-Grids = Int[np.ndarray, "n h w"]
 
 MOVING_THRESHOLD = 24
 """A pixel belongs to a moving thing when a channel differs by more than this from the room's median frame."""
 
 _BATCH_SIZE = 64
-_EXACT = 256
-"""Number of products of 8-bit values whose sum is exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +73,6 @@ def median_frame(frames: Frames) -> UInt8[np.ndarray, "H W c"]:
     """The median, value by value: a room without what moves in it; of two middle values the lower, which occurred."""
     middle = (len(frames) - 1) // 2
     return np.partition(frames, middle, axis=0)[middle]
-
-
-def nearest_frames(train: TrainFrames, frames: Frames) -> Int[np.ndarray, " n"]:
-    """Position of the training frame with the least squared distance to each frame; the first among equals."""
-    known, queries = (each.reshape(len(each), -1) for each in (train, frames))
-    products = torch.zeros(len(queries), len(known), dtype=torch.float64)
-    for start in range(0, known.shape[1], _EXACT):
-        left, right = (torch.from_numpy(each[:, start : start + _EXACT]).float() for each in (queries, known))
-        products += left @ right.T
-    lengths = np.einsum("kv,kv->k", known, known, dtype=np.int64)
-    return (lengths - 2 * products.numpy()).argmin(axis=1)
 
 
 def moving_pixels(frames: Frames, background: Frames) -> Bool[np.ndarray, "n H W"]:
@@ -145,7 +131,7 @@ def reconstruction_numbers(
         "reconstruction_psnr": pixels_psnr(heldout, reconstructions),
         "mean_image_psnr": pixels_psnr(heldout, mean),
         "room_mean_psnr": pixels_psnr(heldout, frames.baseline(mean_frame, mean)),
-        "nearest_frame_psnr": pixels_psnr(heldout, frames.train[nearest_frames(frames.train, heldout)]),
+        "nearest_frame_psnr": pixels_psnr(heldout, frames.train[nearest_pictures(frames.train, heldout)]),
         "moving_psnr": pixels_psnr(heldout[moving], reconstructions[moving]),
         "background_moving_psnr": pixels_psnr(heldout[moving], background[moving]),
         "moving_share": float(moving.mean()),
@@ -169,58 +155,5 @@ def prior_numbers(
         condition = synthesizer.conditioner.tokens(value, len(grids), (heldout.shape[1], heldout.shape[2]))
         tokens_read = to_tokens(grids, synthesizer.config.token_order)
         total -= float(synthesizer.prior.log_probability(tokens_read, condition).double().sum())
-    size = synthesizer.tokenizer.codebook_size
-    known, tokens = (each.reshape(len(each), -1) for each in (train, heldout))
-    return {
-        "prior_loss": total / tokens.size,
-        "position_frequency_loss": table_loss(_position, known, tokens, size),
-        "previous_token_loss": table_loss(_previous_token, known, tokens, size),
-        "uniform_loss": math.log(size),
-    }
-
-
-def table_loss(
-    context: Callable[[Int[np.ndarray, "n t"]], Int[np.ndarray, "n t"]],
-    train: Int[np.ndarray, "k t"],
-    tokens: Int[np.ndarray, "n t"],
-    codebook_size: int,
-) -> float:
-    """Nats per token of a table of how often each code stood in each context, one added to each count.
-
-    Args:
-        context: Gives each token of some sequences a number of its context, from 0.
-        train: Training sequences, from which the table is made.
-        tokens: The sequences to predict.
-        codebook_size: Number of codes.
-    """
-    counts = np.ones((max(codebook_size + 1, train.shape[1]), codebook_size))
-    np.add.at(counts, (context(train), train), 1)
-    log_probability = np.log(counts / counts.sum(axis=1, keepdims=True))
-    return -float(log_probability[context(tokens), tokens].mean())
-
-
-def _position(tokens: Int[np.ndarray, "n t"]) -> Int[np.ndarray, "n t"]:
-    return np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-
-
-def _previous_token(tokens: Int[np.ndarray, "n t"]) -> Int[np.ndarray, "n t"]:
-    """The code before, counted from 1; 0 at the start of a sequence."""
-    return np.pad(tokens + 1, ((0, 0), (1, 0)))[:, :-1]
-
-
-def codebook_mosaic(frames: Frames, grids: Grids, codebook_size: int) -> UInt8[np.ndarray, "K s s c"]:
-    """A picture of each code, the most frequent first: the mean of the squares at which it stands.
-
-    Args:
-        frames: Frames (best: reconstructions), whose sides are multiples of the token grid's.
-        grids: Their codes.
-        codebook_size: Number of codes; one that never occurs is grey.
-    """
-    count, rows, columns = grids.shape
-    side = frames.shape[1] // rows
-    squares = frames.reshape(count, rows, side, columns, side, -1).transpose(0, 1, 3, 2, 4, 5)
-    flat = squares.reshape(grids.size, side, side, -1)
-    means = np.full((codebook_size, *flat.shape[1:]), 128, dtype=np.uint8)
-    for code in np.unique(grids):
-        means[code] = np.rint(flat[grids.ravel() == code].mean(axis=0))
-    return means[np.argsort(-np.bincount(grids.ravel(), minlength=codebook_size), kind="stable")]
+    known = baseline_losses(train, heldout, synthesizer.tokenizer.codebook_size)
+    return {"prior_loss": total / heldout.size, **known}

@@ -13,7 +13,6 @@ from vqgan.data.digits import DigitsConfig
 from vqgan.demo.measures import (
     Frames,
     RoomFrames,
-    codebook_mosaic,
     decode_grids,
     encode_frames,
     prior_numbers,
@@ -22,6 +21,7 @@ from vqgan.demo.measures import (
 from vqgan.demo.phases import Demo
 from vqgan.demo.report import write_demo_report
 from vqgan.errors import ConfigError
+from vqgan.evaluation.tokens import codebook_mosaic
 from vqgan.images import to_float, to_uint8
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import OnProgress

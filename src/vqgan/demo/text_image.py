@@ -5,10 +5,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vqgan.demo.agreement import mean_interval
 from vqgan.demo.phases import Demo
 from vqgan.demo.scenes import ALL, NAMES, RELATIONS, SIDE, Facts, Handwriting, captions
 from vqgan.errors import needing
+from vqgan.evaluation.numbers import mean_interval
 from vqgan.imagine import TextImageJudge
 from vqgan.types import Images, Progress
 

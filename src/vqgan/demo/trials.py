@@ -15,17 +15,16 @@ from vqgan.checkpoints.load import load
 from vqgan.classifier import Classifier
 from vqgan.conditioning import Palette
 from vqgan.demo.agreement import (
-    PerPicture,
     boxes_found,
     edge_agreement,
     label_agreement,
-    mean_interval,
     moving_boxes,
     picture_psnr,
 )
 from vqgan.demo.measures import Frames, moving_errors
 from vqgan.demo.phases import Demo
 from vqgan.dreaming import dream
+from vqgan.evaluation.numbers import PerPicture, mean_interval
 from vqgan.images import canny, to_float, to_uint8
 from vqgan.inpainting import inpaint
 from vqgan.layout import Box, Layout, SceneObject

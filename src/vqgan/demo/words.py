@@ -11,16 +11,15 @@ import msgspec
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from vqgan.checkpoints.load import load
 from vqgan.classifier import Classifier
 from vqgan.data.image_files import FolderConfig
-from vqgan.demo.agreement import mean_interval
 from vqgan.demo.phases import Demo
 from vqgan.demo.scenes import ALL, SIDE, Facts, Handwriting, captions
 from vqgan.demo.text_image import retrieval, train_text_image
 from vqgan.demo.words_report import write_words_report
+from vqgan.evaluation.numbers import mean_interval
 from vqgan.evaluation.texture import patch_frechet
 from vqgan.images import write_images
 from vqgan.imagine import CutOutConfig, ImagineConfig, TextImageJudge, imagine, open_judge
@@ -125,7 +124,7 @@ class Readers(NamedTuple):
     @torch.no_grad()
     def features(self, images: Images) -> Features:
         """What the classifiers' last layers see."""
-        return torch.cat([F.silu(each.encoder(images)).mean(dim=(2, 3)) for each in self], dim=1)
+        return torch.cat([each.features(images) for each in self], dim=1)
 
 
 def _measure(demo: Demo) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from vqgan.errors import require
@@ -16,6 +17,9 @@ _POSITIONS = 1 << 18
 
 _FLAT = 1e-12
 """What rounding leaves of the variance of a picture without details is less."""
+
+_EXACT = 256
+"""Number of products of 8-bit values whose sum is exact in float32."""
 
 
 class Repetition(NamedTuple):
@@ -147,3 +151,18 @@ def _nearest_in_band(patches: Patches, band: Picture) -> tuple[Float[Tensor, " b
     place = torch.cat(places)
     parts = torch.stack([band[:, y : y + size, x : x + size] for y, x in place.tolist()])
     return (parts - patches).double().square().mean(dim=(1, 2, 3)).sqrt(), place
+
+
+def nearest_pictures(
+    known: UInt8[np.ndarray, "k H W c"], pictures: UInt8[np.ndarray, "n H W c"]
+) -> Int[np.ndarray, " n"]:
+    """Position of the known picture with the least squared distance to each one; the first among equals."""
+    values, queries = (each.reshape(len(each), -1) for each in (known, pictures))
+    products = torch.zeros(len(queries), len(values), dtype=torch.float64)
+    for start in range(0, values.shape[1], _EXACT):
+        left, right = (
+            torch.from_numpy(each[:, start : start + _EXACT]).float() for each in (queries, values)
+        )
+        products += left @ right.T
+    lengths = np.einsum("kv,kv->k", values, values, dtype=np.int64)
+    return (lengths - 2 * products.numpy()).argmin(axis=1)

@@ -4,7 +4,6 @@ Pictures and patches are floats in [-1, 1], channels first. A distance is 0 betw
 the real pictures it tells which differences mean nothing. What shows copying is in ``evaluation/copies.py``.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.errors import require
+from vqgan.evaluation.sets import frechet_distance
 from vqgan.images.pixels import to_uint8
 from vqgan.tokenizer import Tokenizer
 from vqgan.types import Images
@@ -137,12 +137,7 @@ def _histograms(images: Images) -> Float[Tensor, "c levels"]:
 
 
 def patch_frechet(patches: Images, others: Float[Tensor, "n c h w"], features: Features) -> float:
-    """The Frechet distance of the Gaussians with the mean and covariance of two sets' features.
-
-    ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`` (Dowson and Landau 1982), as FID has it (Heusel et al. 2017). With
-    centred features ``A`` and ``B``, ``C1 = A^T A`` and ``C2 = B^T B``, so the trace of the root is the sum of the
-    singular values of ``A B^T``: exact in double precision, even of fewer patches than features. Few patches make
-    the distance larger: compare only distances of equal numbers of patches.
+    """The Frechet distance of two sets' features (:func:`~vqgan.evaluation.sets.frechet_distance`).
 
     Args:
         patches: Of any sizes that ``features`` takes; at least two.
@@ -152,19 +147,10 @@ def patch_frechet(patches: Images, others: Float[Tensor, "n c h w"], features: F
     Raises:
         ConfigError: If there are fewer patches, or a feature is not finite.
     """
-    (mean, root), (other_mean, other_root) = _gaussian(patches, features), _gaussian(others, features)
-    shared = torch.linalg.svdvals(root @ other_root.T).sum()
-    spread = root.square().sum() + other_root.square().sum() - 2 * shared
-    return float((mean - other_mean).square().sum() + spread.clamp(min=0))
-
-
-def _gaussian(patches: Images, features: Features) -> tuple[Tensor, Tensor]:
-    """The mean ``m`` (f) of the features, and ``R`` (r f) with ``R^T R`` their covariance."""
-    require(len(patches) >= 2, f"a covariance needs at least 2 patches, got {len(patches)}")
-    values = torch.cat([features(part).cpu().double() for part in patches.split(_AT_ONCE)])
-    require(bool(values.isfinite().all()), "the features hold values that are not finite")
-    mean = values.mean(dim=0)
-    return mean, torch.linalg.qr((values - mean) / math.sqrt(len(values) - 1), mode="r").R
+    first, second = (
+        torch.cat([features(part) for part in each.split(_AT_ONCE)]) for each in (patches, others)
+    )
+    return frechet_distance(first, second)
 
 
 def latent_features(tokenizer: Tokenizer) -> Features:

@@ -17,10 +17,13 @@ _MARKS = (
     PAGE_MARK.encode("ascii"),
     MARK.encode("ascii"),
     b'{\n "codebook_size": ',
+    b'{\n "conventions": ',
+    b"# Evaluation\n",
+    b"<title>Evaluation</title>",
     PEOPLE_MARK.encode("ascii"),
 )
 """Our files contain one of these near their start: text chunks of images, frames and animations, the heads of pages and
-pyramids, or the first lines of `codes.json` and `people.json`."""
+pyramids, or the first lines of `codes.json`, `people.json` and evaluations."""
 
 
 def is_ours(path: Path) -> bool:
@@ -28,7 +31,8 @@ def is_ours(path: Path) -> bool:
     if path.is_dir():
         return is_pyramid(path)
     try:
-        with (path.with_suffix(".json") if path.suffix == ".npy" else path).open("rb") as file:
+        beside = {".npy": path.with_suffix(".json"), ".npz": path.with_name("evaluation.json")}
+        with beside.get(path.suffix, path).open("rb") as file:
             start = file.read(1024)
     except OSError:
         return False

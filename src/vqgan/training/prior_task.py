@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vqgan.checkpoints.run_folder import Stage
+from vqgan.conditioning import Conditioner
 from vqgan.config import Bounds, Config, Probability, Weight
 from vqgan.data.loader import CORRUPTION, DROPOUT, draws
 from vqgan.errors import require
@@ -127,7 +128,10 @@ class PriorTask:
             grid = (indices.shape[1], indices.shape[2])
             tokens = to_tokens(indices, self.synthesizer.config.token_order)
             conditioner, count = self.synthesizer.conditioner, len(tokens)
-            asked, null = None if is_hidden else self._condition(batch), conditioner.null_tokens(count, grid)
+            asked, null = (
+                None if is_hidden else condition_of(self.synthesizer.conditioner, batch, self.size),
+                conditioner.null_tokens(count, grid),
+            )
             condition = null if is_hidden else conditioner.tokens(asked, count, grid)
             condition = put(condition, tokens.device)
             given = conditioner.vectors(asked)
@@ -145,17 +149,6 @@ class PriorTask:
             aligned = self.alignment(between, F.embedding(tokens, vectors), grid)
         total = self.config.alignment * aligned - scores.mean()
         return {"loss": total, "likelihood_loss": -scores.mean(), "alignment_loss": aligned}
-
-    def _condition(self, batch: Batch) -> Condition | None:
-        """What of the batch's conditions this conditioner reads, or else what the images themselves give."""
-        found: dict[str, Any] = {}
-        for part in self.synthesizer.conditioner.parts:
-            if part.name in batch.condition:
-                found[part.name] = batch.condition[part.name]
-            else:
-                given = part.from_images(batch.images)
-                found |= {name: without_context(value, batch, self.size) for name, value in given.items()}
-        return found or None
 
     def _corrupted(self, tokens: Tokens, sample: Tensor, step: int) -> Tokens:
         """Replaces a random share of the tokens by random codes; each sample draws from (seed, its number)."""
@@ -212,7 +205,7 @@ class PriorTask:
         else:
             images = self.synthesizer.tokenizer.decode(batch.indices).clamp(-1, 1)
         count, _, height, width = images.shape
-        condition = self._condition(batch)
+        condition = condition_of(self.synthesizer.conditioner, batch, self.size)
         with self.state.averaged(), self.engine.autocast():
             rows, columns = self.synthesizer.tokenizer.grid_size((height, width))
             known = torch.zeros(count, rows, columns, dtype=torch.bool, device=images.device)
@@ -232,6 +225,18 @@ def encoded(tokenizer: Tokenizer, batch: Batch, size: tuple[int, int]) -> Indice
         return batch.indices
     # Not `encode`: its look at the values would make a GPU wait, and the loader's values are right.
     return without_context(tokenizer.quantizer.encode(tokenizer.latents(batch.images)), batch, size)
+
+
+def condition_of(conditioner: Conditioner, batch: Batch, size: tuple[int, int]) -> Condition | None:
+    """What of the batch's conditions a conditioner reads, or else what the images themselves give."""
+    found: dict[str, Any] = {}
+    for part in conditioner.parts:
+        if part.name in batch.condition:
+            found[part.name] = batch.condition[part.name]
+        else:
+            given = part.from_images(batch.images)
+            found |= {name: without_context(value, batch, size) for name, value in given.items()}
+    return found or None
 
 
 def without_context(maps: Tensor, batch: Batch, size: tuple[int, int]) -> Tensor:

@@ -8,7 +8,6 @@ from vqgan.demo.agreement import (
     boxes_found,
     edge_agreement,
     label_agreement,
-    mean_interval,
     moving_boxes,
     overlap,
     picture_psnr,
@@ -19,16 +18,6 @@ def square(rows, columns, size=(24, 20)):
     frame = np.zeros((*size, 3), dtype=np.uint8)
     frame[rows, columns] = 200
     return frame
-
-
-def test_the_interval_holds_the_mean_and_narrows_with_more_pictures():
-    few = np.random.default_rng(1).normal(size=16)
-    mean, low, high = mean_interval(few)
-    assert mean == few.mean()
-    assert low < mean < high
-    _, lower, upper = mean_interval(np.tile(few, 64))
-    assert upper - lower < (high - low) / 4
-    assert mean_interval(few) == (mean, low, high)
 
 
 def test_edges_count_within_one_pixel_and_both_ways():

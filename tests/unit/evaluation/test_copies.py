@@ -1,12 +1,13 @@
 """Copies that were made are found, and where nothing was copied none are."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from vqgan.errors import ConfigError
 from vqgan.evaluation import copies
-from vqgan.evaluation.copies import largest_repetition, nearest_patch
+from vqgan.evaluation.copies import largest_repetition, nearest_patch, nearest_pictures
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -124,3 +125,24 @@ def test_pictures_that_cannot_hold_the_patches_are_refused():
     for shape in ((3, 7, 20), (1, 20, 20)):
         with pytest.raises(ConfigError, match="expected 3 channels and at least 8x8 pixels"):
             nearest_patch(patches, [noise(*shape)])
+
+
+# ---- the nearest of whole pictures
+
+
+def test_the_nearest_frame_agrees_with_a_search_in_integers():
+    train, frames = (
+        np.random.default_rng(i).integers(0, 256, (n, 9, 10, 3), np.uint8) for i, n in ((1, 19), (2, 9))
+    )
+    difference = train[None].astype(int) - frames[:, None]
+    expected = (difference**2).sum(axis=(2, 3, 4)).argmin(axis=1)
+    np.testing.assert_array_equal(nearest_pictures(train, frames), expected)
+
+
+def test_the_nearest_frame_tells_neighbours_apart_that_float32_cannot():
+    train = np.full((3, 96, 80, 3), 255, dtype=np.uint8)
+    train[0, 0, 0, 0] = 253
+    train[1, 0, 0, 0] = 254
+    frame = train[1:2].copy()
+    assert nearest_pictures(train, frame).tolist() == [1]
+    assert nearest_pictures(train[[1, 1, 0]], frame).tolist() == [0]

@@ -171,7 +171,7 @@ def test_few_patches_with_many_features_are_no_trouble():
 
 
 def test_what_has_no_covariance_is_refused():
-    with pytest.raises(ConfigError, match="at least 2 patches, got 1"):
+    with pytest.raises(ConfigError, match="at least 2 images, got 1"):
         patch_frechet(noise(2, 1, 4, 4), noise(1, 1, 4, 4), flat_features)
     with pytest.raises(ConfigError, match="not finite"):
         patch_frechet(noise(2, 1, 4, 4), noise(2, 1, 4, 4) * torch.nan, flat_features)

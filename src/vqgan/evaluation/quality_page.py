@@ -1,0 +1,189 @@
+"""Writes what an evaluation found: JSON for programs, Markdown for reports, one page with pictures for people."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from vqgan.errors import CheckpointError
+from vqgan.evaluation.fidelity import Pictures, squared_errors
+from vqgan.evaluation.numbers import Conventions, Number, Numbers
+from vqgan.evaluation.report import render_report
+from vqgan.evaluation.tokens import Grids, codebook_mosaic, where_codes_stand
+from vqgan.images import grid, save_png, to_float
+from vqgan.output_files import write_json, write_text
+
+FILES = ("evaluation.json", "evaluation.md", "evaluation.html")
+PICTURES = {
+    "reconstructions": "Images, their reconstructions, and four times the difference",
+    "worst": "The same for the images whose reconstructions are worst",
+    "drawn": "Drawn images, and below each the training image that is nearest in pixels",
+    "codes": "What each code draws, the most frequent first: the mean of the squares at which it stands",
+    "places": "Where the most frequent codes stand: white where nearly every image has one",
+}
+"""The pictures by name, and what they show."""
+
+_SHOWN, _COLUMNS, _PLACES = 8, 32, 64
+_UNITS = {"psnr": " dB", "loss": " nats a token", "per_second": "/s"}
+
+EXPLAINED = {
+    "psnr": "the error of 8-bit values, summed over all images; more is better",
+    "ssim": "Gaussian window of 11 pixels; 1 is equal",
+    "ms_ssim": "five scales; 1 is equal",
+    "frechet": "0 for equal sets",
+    "frechet_perturbed": "the same if every tenth code becomes one of the 100 nearest: how much the decoder forgives",
+    "usage": "share of codes that occur in these images",
+    "perplexity": "as many equally frequent codes would be as varied",
+    "dead_codes": "never occur in these images",
+    "bits_per_image": "all codes with the same length",
+    "entropy_bits_per_image": "if the frequencies of codes are known",
+    "loss": "of the prior, given the condition",
+    "unconditional_loss": "of the prior, without any condition",
+    "bits_per_pixel": "of the codes, by the prior",
+    "uniform_loss": "all codes equally probable",
+    "position_frequency_loss": "how often each code stands at each place",
+    "previous_token_loss": "which code follows which",
+    "above_and_previous_loss": "which code follows which, below which",
+    "kernel": "KID: unbiased, so it may be below 0",
+    "precision": "share of drawn images among real ones",
+    "recall": "share of real images among drawn ones",
+    "density": "how many real images a drawn one is near to; 1 for real ones",
+    "coverage": "share of real images with a drawn one near; 1 for real ones",
+    "inception_score": "1 to the number of classes",
+    "copies": "share of drawn images; 1 % is what chance gives",
+    "distance_of_nearest": "from the nearest training image, in pixels of 255, median",
+}
+
+
+def write_evaluation(
+    folder: Path,
+    model: Mapping[str, str],
+    conventions: Conventions,
+    numbers: Numbers,
+    *,
+    notes: Sequence[str],
+    pictures: Mapping[str, Pictures],
+    grids: Grids,
+    codebook_size: int,
+) -> list[Path]:
+    """Writes everything; gives the paths.
+
+    Args:
+        folder: Where.
+        model: What was measured.
+        conventions: What the numbers depend on.
+        numbers: By part and name.
+        notes: For the reader.
+        pictures: `real` and `rebuilt`, perhaps `drawn` and `nearest`.
+        grids: Codes of the real images.
+        codebook_size: Number of codes.
+
+    Raises:
+        OutputError: If the disk refuses.
+    """
+    values = {part: {name: _json(each) for name, each in found.items()} for part, found in numbers.items()}
+    write_json(
+        folder / FILES[0],
+        {"model": dict(model), "conventions": dict(conventions), "numbers": values, "notes": list(notes)},
+    )
+    said = ", ".join(f"{name} {value}" for name, value in {**model, **conventions}.items())
+    tables = {
+        part: [("what", "value", "of", "how to read it"), *_rows(found)] for part, found in numbers.items()
+    }
+    lines = [f"Model and conventions: {said}.", "", *notes]
+    for part, rows in tables.items():
+        lines += ["", f"## {part.capitalize()}", "", f"| {' | '.join(rows[0])} |", "|---|---|---|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows[1:]]
+    write_text(folder / FILES[1], "\n".join(["# Evaluation", "", *lines, ""]))
+    shown = {
+        save_png(picture, folder / f"{name}.png", {"command": "evaluate"}): PICTURES[name]
+        for name, picture in _pictures(pictures, grids, codebook_size)
+    }
+    page = render_report(
+        "Evaluation",
+        paragraphs=[
+            f"Measured with these conventions: {said}. Numbers of other conventions are other numbers.",
+            "Brackets hold 95 % of the values that other draws of the same images would give.",
+            *notes,
+        ],
+        tables={part.capitalize(): rows for part, rows in tables.items()},
+        pictures=shown,
+        charts={},
+    )
+    write_text(folder / FILES[2], page)
+    return [*(folder / name for name in FILES), *shown]
+
+
+def _json(number: Number) -> dict[str, Any]:
+    """As JSON can hold it: what is not finite is a word."""
+    found = {name: each for name, each in asdict(number).items() if each not in (None, "")}
+    return {**found, "value": number.value if math.isfinite(number.value) else str(number.value)}
+
+
+def _rows(numbers: Mapping[str, Number]) -> Iterator[tuple[str, str, str, str]]:
+    for name, number in numbers.items():
+        unit = next((unit for end, unit in _UNITS.items() if name.endswith(end)), "")
+        explained = "; ".join(filter(None, (EXPLAINED.get(name, ""), number.note)))
+        yield name.replace("_", " "), f"{number.text()}{unit}", f"{number.count:,}", explained
+
+
+def read_evaluation(path: Path) -> tuple[Conventions, Numbers]:
+    """The conventions and numbers of an ``evaluation.json``.
+
+    Raises:
+        CheckpointError: If it cannot be read as such.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        numbers = {
+            part: {name: _number(**value) for name, value in values.items()}
+            for part, values in found["numbers"].items()
+        }
+        return dict(found["conventions"]), numbers
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        what = f"`{path}` is no evaluation: {type(error).__name__} {error}"
+        raise CheckpointError(what, hint="give the `evaluation.json` that `vqgan evaluate` wrote") from None
+
+
+def _number(
+    value: float | str, count: int, interval: Sequence[float] | None = None, note: str = ""
+) -> Number:
+    return Number(float(value), int(count), None if interval is None else (interval[0], interval[1]), note)
+
+
+def _pictures(
+    pictures: Mapping[str, Pictures], grids: Grids, codebook_size: int
+) -> Iterator[tuple[str, torch.Tensor]]:
+    real, rebuilt = pictures["real"], pictures["rebuilt"]
+    worst = np.argsort(-squared_errors(real, rebuilt), kind="stable")[:_SHOWN]
+    for name, chosen in (("reconstructions", np.arange(min(_SHOWN, len(real)))), ("worst", worst)):
+        rows = real[chosen], rebuilt[chosen], _difference(real[chosen], rebuilt[chosen])
+        yield name, grid(to_float(np.concatenate(rows)), columns=len(chosen))
+    if "drawn" in pictures:
+        drawn = pictures["drawn"][:_SHOWN]
+        pair = (drawn, pictures["nearest"][:_SHOWN]) if "nearest" in pictures else (drawn,)
+        yield "drawn", grid(to_float(np.concatenate(pair)), columns=len(drawn))
+    if real.shape[1] % grids.shape[1] == 0:
+        most = min(codebook_size, _COLUMNS * _COLUMNS)
+        yield (
+            "codes",
+            grid(to_float(codebook_mosaic(rebuilt, grids, codebook_size)[:most]), columns=_COLUMNS, pad=1),
+        )
+        places, counts = (
+            where_codes_stand(grids, codebook_size),
+            np.bincount(grids.ravel(), minlength=codebook_size),
+        )
+        frequent = places[np.argsort(-counts, kind="stable")[:_PLACES]]
+        heat = np.rint(255 * np.sqrt(frequent)).astype(np.uint8)[..., None]
+        yield "places", grid(to_float(heat), columns=16, pad=1)
+
+
+def _difference(real: Pictures, others: Pictures) -> UInt8[np.ndarray, "n H W c"]:
+    """Four times the difference; grey where there is none."""
+    return np.clip(128 + 4 * (others.astype(np.int32) - real), 0, 255).astype(np.uint8)

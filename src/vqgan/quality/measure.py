@@ -1,0 +1,297 @@
+"""How good a model is: what a tokenizer keeps, what a prior knows, how like real images the drawn ones are."""
+
+import itertools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from vqgan.checkpoints.format import tokenizer_of
+from vqgan.checkpoints.load import load_with_header, precision_of
+from vqgan.data import Data
+from vqgan.data.source import Source
+from vqgan.errors import require
+from vqgan.evaluation.copies import nearest_pictures
+from vqgan.evaluation.features import FeatureNetwork, open_features
+from vqgan.evaluation.fidelity import Pictures, fidelity, squared_errors
+from vqgan.evaluation.numbers import Conventions, Number, PerPicture
+from vqgan.evaluation.sets import (
+    NEIGHBOURS,
+    Features,
+    OtherFeatures,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    neighbour_numbers,
+)
+from vqgan.evaluation.tokens import Grids, baseline_losses, codebook_numbers
+from vqgan.quality.seen import Known, Seen, batches_of, known_images, open_images, pixels_of
+from vqgan.sampling import SamplingSettings
+from vqgan.synthesizer import Synthesizer
+from vqgan.tokenizer import Tokenizer, memory_budget
+from vqgan.tokenizer.quantizers.base import Quantized
+from vqgan.training.perturbation import PerturbationConfig, perturbation
+from vqgan.training.run import DataConfig
+from vqgan.types import OnProgress, Progress
+
+MAX_IMAGES, MAX_TRAINING, SHOWN = 2000, 5000, 16
+"""Held-out images that are measured unless more are asked for, training images that are compared with, and how many
+drawn ones are shown."""
+
+PERTURBED = PerturbationConfig(images=1.0, codes=0.1, nearest=100)
+"""How codes are replaced by near ones, to see how much a decoder forgives (Qiu et al. 2025)."""
+
+_BATCH_SIZE = 32
+_RARE = 2
+"""Images for each feature below which the Frechet distance is too large by more than noise."""
+
+
+@dataclass
+class Evaluation:
+    """What was found.
+
+    Attributes:
+        model: The digest of the weights, what kind they are, and their precision.
+        conventions: What the numbers depend on beside the model.
+        numbers: By part and name.
+        notes: What a reader should know.
+        pictures: Pictures of values 0 to 255 by name, for a page: `real`, `rebuilt`, `drawn`, `nearest`.
+        grids: Codes of the held-out images.
+        codebook_size: Number of codes.
+    """
+
+    model: Mapping[str, str]
+    conventions: Conventions = field(default_factory=dict)
+    numbers: dict[str, dict[str, Number]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    pictures: dict[str, Pictures] = field(default_factory=dict)
+    grids: Grids = field(default_factory=lambda: np.zeros((0, 1, 1), np.int64))
+    codebook_size: int = 0
+
+
+@torch.no_grad()
+def evaluate(
+    path: str | Path,
+    data: Data = None,
+    *,
+    size: tuple[int, int] | None = None,
+    images: int = MAX_IMAGES,
+    samples: int | None = None,
+    features: str = "latents",
+    settings: SamplingSettings = SamplingSettings(),  # noqa: B008 (it cannot change)
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    precision: str = "fp32",
+    memory: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Measures a tokenizer or a prior on images that it was not trained on.
+
+    Args:
+        path: A run folder, or a file.
+        data: All of these images are measured, or what such a source itself holds out. By default the held-out images
+            of the run; a file that lies in no run folder needs them.
+        size: Height and width to which images are brought; by default the run's, or the model's own.
+        images: At most so many, evenly spread over the source.
+        samples: How many a prior draws, with the conditions of the measured images in turn; by default as many.
+        features: What sets of images are compared by: ``latents`` (of the model's own tokenizer, so two models cannot
+            be compared), or the run or file of a classifier.
+        settings: How samples are drawn.
+        config: Of a published checkpoint that lacks it.
+        overrides: What a checkpoint's own configuration does not say.
+        device: Where to compute.
+        precision: Of the weights.
+        memory: Bytes beside the weights; by default as :meth:`~vqgan.synthesizer.Synthesizer.reconstruct` has them.
+        on_progress: Told after each batch.
+
+    Returns:
+        The numbers with their conventions.
+
+    Raises:
+        ConfigError: If nothing says which images, a number is out of range, or the model is one of label maps.
+        CheckpointError: If a file cannot be read, or is no such model.
+        DataError: If images cannot be read.
+    """
+    for name, value in (("images", images), ("samples", samples)):
+        require(value is None or value >= 2, f"`{name}` is {value}, expected at least 2")
+    model, header = load_with_header(Path(path), config, overrides, device=device, precision=precision)
+    tokenizer = tokenizer_of(model, path)
+    assert isinstance(model, Synthesizer | Tokenizer), "only these have a tokenizer"
+    what, hint = f"`{path}` makes label maps, expected pictures", "their mIoU is in the run's `metrics.jsonl`"
+    require(not tokenizer.config.label_names, what, hint=hint)
+    opened, tell = open_images(Path(path), model, size, data), on_progress or (lambda progress: None)
+    named = {"digest": header.digest[:12], "kind": header.kind, "precision": precision_of(model)}
+    found, memory = Evaluation(named), memory_budget(memory, tokenizer.weight.device)
+    how: dict[str, Any] = {"settings": settings, "memory": memory, "tell": tell}
+    _measure(found, model, opened, open_features(features, tokenizer), images=images, samples=samples, **how)
+    return found
+
+
+def _measure(
+    found: Evaluation,
+    model: Synthesizer | Tokenizer,
+    opened: tuple[DataConfig, Source | None, Source],
+    network: FeatureNetwork,
+    *,
+    images: int,
+    samples: int | None,
+    settings: SamplingSettings,
+    memory: int,
+    tell: OnProgress,
+) -> None:
+    """Fills an evaluation; arguments as of :func:`evaluate`."""
+    framing, known, others = opened
+    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
+    seen = Seen.of(model, batches_of(others, framing, tokenizer, images, tell), framing.image_size, memory)
+    what = f"`{others.name}` has one image to measure, expected at least 2"
+    require(len(seen.real) > 1, what, hint="give more with `data=`")
+    found.conventions = _conventions(others, framing, network, len(seen.real))
+    found.grids, found.codebook_size = seen.grids, tokenizer.codebook_size
+    found.pictures = {"real": seen.real, "rebuilt": seen.rebuilt}
+    _add_tokenizer(found, tokenizer, seen, network)
+    if isinstance(model, Synthesizer):
+        train = None
+        if known is not None:
+            read = batches_of(known, framing, tokenizer, MAX_TRAINING, tell)
+            train = known_images(tokenizer, read, framing.image_size)
+        _add_prior(found, model, seen, train)
+        drawn, seconds = _draw(model, seen, samples or len(seen.real), settings, memory, tell)
+        _add_samples(found, seen, train, drawn, network)
+        found.numbers["samples"]["images_per_second"] = Number(len(drawn) / seconds, len(drawn))
+
+
+def _conventions(source: Source, framing: DataConfig, network: FeatureNetwork, images: int) -> Conventions:
+    return {
+        "data": source.fingerprint[:12],
+        "size": list(framing.image_size),
+        "resize": framing.resize
+        if isinstance(framing.resize, str | None)
+        else "the largest that holds the crop",
+        "crop": "centre",
+        "values": "8 bits",
+        "features": network.name,
+        "usage": "of all images together",
+        "images": images,
+    }
+
+
+def _add_tokenizer(found: Evaluation, tokenizer: Tokenizer, seen: Seen, network: FeatureNetwork) -> None:
+    """Fidelity, the distance of reconstructions from images, and how much it grows if codes are replaced."""
+    count, real = len(seen.real), network.of(seen.real)
+    numbers = fidelity(seen.real, seen.rebuilt)
+    if "ssim" not in numbers:
+        found.notes.append("No SSIM: it needs torchmetrics, `pip install vqgan[eval]`.")
+    size = found.conventions["size"]
+    if "ms_ssim" not in numbers and "ssim" in numbers:
+        found.notes.append(
+            f"No MS-SSIM: images of {size[0]}x{size[1]} pixels are too small for its five scales."
+        )
+    numbers["frechet"] = _frechet(network.of(seen.rebuilt), real)
+    numbers["frechet_perturbed"] = _frechet(network.of(_perturbed(tokenizer, seen.grids)), real)
+    if count >= 4:
+        halves = real[::2][: count // 2], real[1::2][: count // 2]
+        numbers["frechet_of_halves"] = _frechet(
+            *halves, note="of two halves of the images: what chance alone gives"
+        )
+    numbers["images_per_second"] = Number(count / max(seen.seconds, 1e-9), count)
+    used = codebook_numbers(seen.grids, tokenizer.codebook_size)
+    found.numbers |= {"reconstruction": numbers, "codebook": used}
+
+
+def _frechet(features: Features, others: OtherFeatures, note: str = "") -> Number:
+    count = min(len(features), len(others))
+    if count < _RARE * features.shape[1]:
+        what = f"too large: {count} images for {features.shape[1]} features; compare equal numbers only"
+        note = f"{note}; {what}" if note else what
+    return Number(frechet_distance(features, others), count, note=note)
+
+
+def _perturbed(tokenizer: Tokenizer, grids: Grids) -> Pictures:
+    """Images of codes of which a tenth was replaced by near ones."""
+    vectors, parts = tokenizer.quantizer.codebook_vectors(), []
+    for numbers in torch.arange(len(grids)).split(_BATCH_SIZE):
+        indices = torch.from_numpy(grids[numbers.numpy()]).to(vectors.device)
+        quantized = Quantized(tokenizer.quantizer.lookup(indices), indices, vectors.new_zeros(()))
+        added = perturbation(quantized, vectors, numbers, config=PERTURBED, seed=0)
+        parts.append(pixels_of(tokenizer.decode_latents(quantized.quantized + added)))
+    return np.concatenate(parts)
+
+
+def _add_prior(found: Evaluation, model: Synthesizer, seen: Seen, train: Known | None) -> None:
+    """Nats per token and bits per pixel of a prior, beside tables of frequencies."""
+    numbers = {name: Number.mean(each.mean(axis=1)) for name, each in seen.nats.items()}
+    tokens, (height, width) = seen.grids[0].size, seen.real.shape[1:3]
+    share = tokens / (height * width * math.log(2))
+    numbers["bits_per_pixel"] = Number.mean(seen.nats["loss"].mean(axis=1), lambda nats: nats * share)
+    size = model.tokenizer.codebook_size
+    known = (
+        {"uniform_loss": math.log(size)} if train is None else baseline_losses(train.grids, seen.grids, size)
+    )
+    tables = {name: Number(value, seen.grids.size, note="baseline") for name, value in known.items()}
+    found.numbers["prior"] = numbers | tables
+
+
+def _draw(
+    model: Synthesizer, seen: Seen, count: int, settings: SamplingSettings, memory: int, tell: OnProgress
+) -> tuple[Pictures, float]:
+    """Images with the conditions of the measured ones, in turn, and the seconds that they took."""
+    size, started = (seen.real.shape[1], seen.real.shape[2]), time.perf_counter()
+    parts, done = list[Pictures](), 0
+    chosen = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p", "guidance")}
+    for condition, batch in itertools.cycle(zip(seen.conditions, seen.sizes, strict=True)):
+        if done == count:
+            break
+        now = min(batch, count - done)
+        asked = None if condition is None else {name: values[:now] for name, values in condition.items()}
+        images = model.sample(now, size, asked, seed=settings.seed + done, memory=memory, **chosen)
+        parts.append(pixels_of(images))
+        done += now
+        tell(Progress("drawing", done, count))
+    return np.concatenate(parts), time.perf_counter() - started
+
+
+def _add_samples(
+    found: Evaluation,
+    seen: Seen,
+    train: Known | None,
+    drawn: UInt8[np.ndarray, "s H W c"],
+    network: FeatureNetwork,
+) -> None:
+    """How like real images drawn ones are, and whether they are copies."""
+    found.conventions = {**found.conventions, "samples": len(drawn)}
+    found.pictures["drawn"] = drawn
+    real, features, probabilities = network.of(seen.real), network.of(drawn), network.classes(drawn)
+    numbers = {"frechet": _frechet(features, real)}
+    value, error = kernel_distance(features, real)
+    spread = (value - 1.96 * error, value + 1.96 * error) if error else None
+    numbers["kernel"] = Number(value, len(drawn), spread)
+    if min(len(drawn), len(real)) > NEIGHBOURS:
+        near = neighbour_numbers(real, features)
+        numbers |= {name: Number(each, len(drawn)) for name, each in near.items()}
+    if probabilities is not None:
+        numbers["inception_score"] = Number(inception_score(probabilities), len(drawn))
+    found.numbers["samples"] = numbers
+    if train is None:
+        found.notes.append(
+            "The training images are not known: no tables of frequencies, no search for copies."
+        )
+        return
+    found.pictures["nearest"] = train.pictures[nearest_pictures(train.pictures, drawn[:SHOWN])]
+    usual, own = (_distances(train.pictures, each) for each in (seen.real, drawn))
+    note = "equal to a training image, or nearer to one than 99 % of the held-out images"
+    is_copy = (own == 0) | (own < np.quantile(usual, 0.01))
+    numbers["copies"] = Number.mean(is_copy.astype(float), note=note)
+    note = f"held-out: {np.median(usual):.2f}"
+    numbers["distance_of_nearest"] = Number(float(np.median(own)), len(own), note=note)
+
+
+def _distances(train: UInt8[np.ndarray, "k H W c"], pictures: Pictures) -> PerPicture:
+    """Root mean square difference from the nearest training image, of 255."""
+    return np.sqrt(squared_errors(pictures, train[nearest_pictures(train, pictures)]))

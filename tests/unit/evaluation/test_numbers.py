@@ -1,0 +1,43 @@
+"""Intervals, and the refusal to compare numbers of different conventions."""
+
+import numpy as np
+import pytest
+
+from vqgan.errors import ConfigError
+from vqgan.evaluation import numbers
+from vqgan.evaluation.numbers import Number, compared, mean_interval
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_pictures():
+    few = np.random.default_rng(1).normal(size=16)
+    mean, low, high = mean_interval(few)
+    assert mean == few.mean()
+    assert low < mean < high
+    _, lower, upper = mean_interval(np.tile(few, 64))
+    assert upper - lower < (high - low) / 4
+    assert mean_interval(few) == (mean, low, high)
+
+
+def test_many_pictures_are_drawn_in_parts(monkeypatch):
+    values = np.random.default_rng(1).normal(size=50)
+    whole = mean_interval(values)
+    monkeypatch.setattr(numbers, "_AT_ONCE", 1000)
+    assert mean_interval(values) == pytest.approx(whole, abs=0.05)
+
+
+def test_a_falling_function_of_the_mean_keeps_the_interval_in_order():
+    number = Number.mean(np.array([1.0, 2.0, 3.0, 6.0]), lambda value: -value)
+    assert number.value == -3
+    assert number.interval[0] < -3 < number.interval[1]
+    assert number.text().startswith("-3 (-")
+
+
+def test_equal_conventions_are_compared_and_others_named():
+    one = {"psnr": Number(20.0, 4)}
+    two = {"psnr": Number(21.0, 4), "ssim": Number(0.5, 4)}
+    same = {"crop": "center", "images": 4}
+    found = list(compared((same, {"reconstruction": one}), (same, {"reconstruction": two})))
+    assert found == [("reconstruction", "psnr", one["psnr"], two["psnr"])]
+    other = {"crop": "center", "images": 8}
+    with pytest.raises(ConfigError, match="cannot be compared: `images` is 4 and 8"):
+        list(compared((same, {}), (other, {})))
