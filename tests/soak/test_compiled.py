@@ -30,10 +30,10 @@ def interrupted(self, done, row, stop):
 for stage, run in (("tokenizer", tiny.tokenizer_run), ("prior", tiny.prior_run)):
     how = {"device": "cpu", "tokenizer": None if stage == "tokenizer" else folder / "tokenizer" / "plain"}
     for name, compile in (("plain", False), ("compiled", True)):
-        train(run(source, compile=compile), out=folder / stage / name, **how)
+        train(run(source, compile=compile, recompute=compile), out=folder / stage / name, **how)
     Loop._complete = interrupted
     try:
-        train(run(source, compile=True), out=folder / stage / "resumed", **how)
+        train(run(source, compile=True, recompute=True), out=folder / stage / "resumed", **how)
     except Preempted:
         Loop._complete = complete
     train(None, resume=folder / stage / "resumed", device="cpu")

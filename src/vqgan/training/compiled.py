@@ -56,10 +56,8 @@ class _Compiler:
             return plain(*inputs)
         try:
             return compiled(*inputs)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
+        except torch._dynamo.exc.TorchDynamoException as error:
             self._works = False
-            reason = next(iter(str(error).splitlines()), "")
+            reason = " ".join(str(error).partition("\n\n")[0].split())
             logger.warning("training goes on uncompiled: %s: %s", type(error).__name__, reason)
             return plain(*inputs)

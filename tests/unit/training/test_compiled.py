@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import torch
 import torch._inductor.config
+from torch._dynamo.exc import TorchDynamoException
 from torch.testing import assert_close
 
 import tiny
@@ -20,7 +21,7 @@ from vqgan.training.prior_task import PriorTask, PriorTaskConfig
 PARTS = {("Encoder", "forward"), ("Decoder", "features"), ("PatchDiscriminator", "forward")}
 
 
-def stand_in(monkeypatch, fails=False):
+def stand_in(monkeypatch, fails=None):
     """In place of ``torch.compile``; gives the list of what was called."""
     calls = []
 
@@ -28,7 +29,7 @@ def stand_in(monkeypatch, fails=False):
         def call(*inputs):
             calls.append((type(plain.__self__).__name__, plain.__name__))
             if fails:
-                raise RuntimeError("no compiler\nin sight")
+                raise fails
             return plain(*inputs)
 
         return call
@@ -84,13 +85,22 @@ def test_a_slope_that_is_penalized_is_not_taken_through_compiled_code(tmp_path, 
 
 
 def test_where_compiling_fails_one_line_says_so_and_training_goes_on(tmp_path, monkeypatch, caplog):
-    plain, calls = tokenizer_task(tmp_path), stand_in(monkeypatch, fails=True)
+    missing = TorchDynamoException("no compiler\nin sight\n\nask for more")
+    plain, calls = tokenizer_task(tmp_path), stand_in(monkeypatch, missing)
     task = tokenizer_task(tmp_path, compile=True)
     with caplog.at_level(logging.WARNING):
         ours, theirs = ([each.train_step([tiny.batch(4)], step) for step in (3, 4)] for each in (task, plain))
     assert all(torch.equal(a[name], b[name]) for a, b in zip(ours, theirs, strict=True) for name in a)
-    assert said(caplog) == ["training goes on uncompiled: RuntimeError: no compiler"]
+    assert said(caplog) == ["training goes on uncompiled: TorchDynamoException: no compiler in sight"]
     assert len(calls) == 1
+
+
+def test_what_fails_for_another_reason_than_compiling_is_not_hidden(monkeypatch):
+    stand_in(monkeypatch, RuntimeError("not enough memory"))
+    task = prior_task()
+    compile_networks(task.state.modules.values())
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        task.train_step([tiny.batch(4)], 0)
 
 
 class Unchecked(PatchDiscriminator):
