@@ -32,7 +32,10 @@ from vqgan.training import exchange, loop, observer
 from vqgan.training.adversary import DiscriminatorConfig
 from vqgan.training.exchange import GradientExchange
 from vqgan.training.loop import Loop
+from vqgan.training.optimizers import OptimizerConfig
+from vqgan.training.prior_task import PriorTask, PriorTaskConfig
 from vqgan.training.run import PriorRun, TokenizerRun
+from vqgan.training.sharding import part_of
 from vqgan.training.tokenizer_task import TokenizerTaskConfig
 from vqgan.types import Batch
 
@@ -62,6 +65,16 @@ def prior_run(source) -> PriorRun:
     return PriorRun(
         conditioner=UnconditionalConfig(), prior=shape, task=run.task, data=run.data, training=run.training
     )
+
+
+def sharded_run(source) -> PriorRun:
+    """Its layers are read between, its gradients clipped; it is evaluated and draws pictures."""
+    run, shape = prior_run(source), PriorShape(depth=2, width=16, num_heads=2)
+    optimizer = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9), weight_decay=0.1, clip_norm=0.05)
+    task = PriorTaskConfig(optimizer=optimizer, token_keep_probability=0.7, alignment=0.5)
+    training = tiny.loop(**PLAIN, pictures=2, shard=True, recompute=True)
+    what = {"conditioner": run.conditioner, "data": run.data}
+    return PriorRun(**what, prior=shape, task=task, training=training)
 
 
 @contextmanager
@@ -114,7 +127,13 @@ def work(rank: int, folder: Path, notes: dict[str, object]) -> None:
         try:
             real(self, *arguments, **keywords)
         finally:
-            notes.setdefault("digests", []).append(digest_of(self.task.state.tensors()["model"]))
+            state = self.task.state
+            if self.task.loop.shard:
+                found = [*state.model.parameters(), *state.optimizers["prior"].tensors().values()]
+                held = [[each.numel() for each in tensors] for tensors in (map(part_of, found), found)]
+                notes.setdefault("held", []).append([*map(sum, held)])
+            else:
+                notes.setdefault("digests", []).append(digest_of(state.tensors()["model"]))
 
     mock.patch.object(Loop, "run", noting).start()
 
@@ -129,9 +148,19 @@ def work(rank: int, folder: Path, notes: dict[str, object]) -> None:
         train(tokenizer_run(source), out=folder / "tokenizer", device="cpu", on_progress=reports.append)
         train(game_run(source), out=folder / "game", device="cpu")
         train(prior_run(source), out=folder / "prior", tokenizer=folder / "tokenizer", device="cpu")
+        train(sharded_run(source), out=folder / "sharded", tokenizer=folder / "tokenizer", device="cpu")
     notes["reports"] = len(reports)
     if torch.distributed.get_world_size() > 2:
         return
+    with in_float64():
+        train(None, resume=folder / "begun", device="cpu", overrides=["training.steps=5"])
+
+    def poisoned(self, batch, step=None, _real=PriorTask._losses, **how):
+        losses = _real(self, batch, step, **how)
+        return {**losses, "loss": losses["loss"] * (torch.nan if (rank, step) == (1, 1) else 1)}
+
+    with mock.patch.object(PriorTask, "_losses", poisoned):
+        train(sharded_run(source), out=folder / "poisoned", tokenizer=folder / "tokenizer", device="cpu")
     notes["used"] = used(folder, folder / "used")
     said = io.StringIO()
     with redirect_stderr(said):

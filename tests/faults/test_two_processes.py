@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,14 +16,16 @@ from torch.testing import assert_close
 
 import processes
 import tiny
+import vqgan
 from launcher import ENVIRONMENT
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.config import dump_yaml
 from vqgan.runs import train
 
 
-def run_together(folder, world):
-    """The runs of several processes, and what each of them noted."""
+def run_together(folder, world, begun):
+    """The runs of several processes, and what each of them noted; they go on with one that another began."""
+    shutil.copytree(begun, folder / "begun")
     tiny.data(folder / "images", count=20)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -39,13 +42,13 @@ def run_together(folder, world):
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    return run_together(tmp_path_factory.mktemp("two"), 2)
+def together(tmp_path_factory, alone):
+    return run_together(tmp_path_factory.mktemp("two"), 2, alone / "sharded")
 
 
 @pytest.fixture(scope="module")
-def four(tmp_path_factory):
-    return run_together(tmp_path_factory.mktemp("four"), 4)
+def four(tmp_path_factory, alone):
+    return run_together(tmp_path_factory.mktemp("four"), 4, alone / "sharded")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,7 @@ def alone(tmp_path_factory):
         train(processes.game_run(source), out=folder / "game", device="cpu")
         where = {"out": folder / "prior", "tokenizer": folder / "tokenizer"}
         train(processes.prior_run(source), **where, overrides=["training.accumulate=1"], device="cpu")
+        train(processes.sharded_run(source), **{**where, "out": folder / "sharded"}, device="cpu")
     return folder
 
 
@@ -69,17 +73,56 @@ def rows(folder):
     ]
 
 
-@pytest.mark.parametrize("stage", ["tokenizer", "game", "prior"])
+@pytest.mark.parametrize("stage", ["tokenizer", "game", "prior", "sharded"])
 @pytest.mark.parametrize("world", ["together", "four"])
 def test_the_same_batches_give_the_same_losses_and_the_same_model(request, alone, world, stage):
     folder, _ = request.getfixturevalue(world)
-    one, several = RunFolder(alone / stage).newest(), RunFolder(folder / stage).newest()
+    assert_alike(folder / stage, alone / stage)
+
+
+def assert_alike(ours, theirs):
+    """The saved steps and all rows of two runs."""
+    several, one = RunFolder(ours).newest(), RunFolder(theirs).newest()
+    assert several.number == one.number
     assert several.tensors.keys() == one.tensors.keys()
     for file, tensors in one.tensors.items():
         for name, tensor in tensors.items():
             assert_close(several.tensors[file][name], tensor, rtol=1e-6, atol=1e-7)  # Adam enlarges rounding
-    for ours, theirs in zip(rows(folder / stage), rows(alone / stage), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-10, abs=1e-12)
+    for row, like in zip(rows(ours), rows(theirs), strict=True):
+        assert row == pytest.approx(like, rel=1e-10, abs=1e-12)
+
+
+def test_each_process_keeps_a_part_of_weights_and_moments(together, four):
+    for _, notes in (together, four):
+        for note in notes:
+            for part, whole in note["held"]:
+                assert part < whole * (0.1 + 1 / len(notes))
+
+
+def test_a_sharded_run_draws_the_same_pictures_and_writes_the_same_model(together, alone):
+    pictures = [path.relative_to(alone / "sharded") for path in (alone / "sharded" / "images").rglob("*.png")]
+    assert len(pictures) > 5
+    for path in pictures:
+        assert (together[0] / "sharded" / path).read_bytes() == (alone / "sharded" / path).read_bytes()
+    ours, theirs = (vqgan.load(root / "sharded").prior.state_dict() for root in (together[0], alone))
+    assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_a_sharded_run_goes_on_in_one_process_and_one_that_one_began_in_two(together, alone, tmp_path):
+    shutil.copytree(alone / "sharded", tmp_path / "one")
+    shutil.copytree(together[0] / "sharded", tmp_path / "two, then one")
+    with processes.in_float64():
+        for folder in tmp_path.iterdir():
+            train(None, resume=folder, device="cpu", overrides=["training.steps=5"])
+    for folder in (tmp_path / "two, then one", together[0] / "begun"):
+        assert_alike(folder, tmp_path / "one")
+
+
+def test_a_gradient_that_is_not_finite_in_one_process_changes_no_part_of_a_sharded_prior(together):
+    folder = RunFolder(together[0] / "poisoned")
+    assert [json.loads(line)["step"] for line in folder.diverged.read_text().splitlines()] == [2]
+    tensors = [each for file in folder.newest().tensors.values() for each in file.values()]
+    assert all(each.isfinite().all() for each in tensors)
 
 
 def test_gradients_are_sent_while_others_are_computed(together, four):

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -140,7 +141,7 @@ class Prior(nn.Module):
         if added is not None:
             added = F.pad(added[:, :-1], (0, 0, condition_tokens.shape[1], 0))
         count = tokens.shape[1]
-        return self._logits(Group(sequence, added=added), slice(-count, None), between, last=count)
+        return self._logits(Group(sequence, added=added, between=between), slice(-count, None), last=count)
 
     def _forward_local(
         self, indices: Indices, condition_tokens: ConditionTokens, span: LocalSpan, between: Between
@@ -148,14 +149,13 @@ class Prior(nn.Module):
         whole = TiledReading(
             span, (indices.shape[1], indices.shape[2]), count=len(indices), like=self.head.weight
         )
-        group = self.cells(indices, condition_tokens, whole)
-        return self._logits(group, whole.targets, between, count=len(indices))
+        group = replace(self.cells(indices, condition_tokens, whole), between=between)
+        return self._logits(group, whole.targets, count=len(indices))
 
     def _logits(
         self,
         group: Group,
         targets: Tensor | slice,
-        between: Between,
         *,
         count: int | None = None,
         last: int | None = None,
@@ -165,14 +165,14 @@ class Prior(nn.Module):
         Args:
             group: The entries.
             targets: Those that predict tokens.
-            between: See :meth:`forward`.
             count: Images, where one may have several tiles.
             last: The last layer computes only so many at the end of each sequence.
         """
-        features = self._features([group], last=last, between=between)
+        features = self._features([group], last=last)
         shape = (len(group.entries) if count is None else count, -1)
-        if between is not None:
-            between.update({n: rows.unflatten(0, shape)[:, targets] for n, rows in between.items()})
+        if group.between is not None:
+            found = group.between.items()
+            group.between.update({n: rows.unflatten(0, shape)[:, targets] for n, rows in found})
         return self.head(features.unflatten(0, shape)[:, targets])
 
     def cells(self, indices: Indices, condition_tokens: ConditionTokens, reading: LocalReading) -> Group:
@@ -207,16 +207,14 @@ class Prior(nn.Module):
         with torch.autocast(self.head.weight.device.type, enabled=False):
             return self.head(self._features(groups, last=1 if only_last else None))
 
-    def _features(
-        self, groups: Sequence[Group], *, last: int | None = None, between: Between = None
-    ) -> Float[Tensor, "asking d"]:
+    def _features(self, groups: Sequence[Group], *, last: int | None = None) -> Float[Tensor, "asking d"]:
         embedded = []
         for group in groups:
             if type(group.cache) is Unkept:
                 self.check_length(group.entries.shape[1])
             vectors = self.token_embedding(group.entries)
             embedded.append(vectors if group.added is None else vectors + group.added)
-        return self.transformer(embedded, groups, last=last, between=between)
+        return self.transformer(embedded, groups, last=last)
 
     def new_cache(self, count: int, num_tokens: int) -> KVCache:
         """An empty cache for ``count`` sequences of at most ``num_tokens`` fed tokens, condition included.

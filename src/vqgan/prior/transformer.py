@@ -138,12 +138,14 @@ class Group:
         cache: What they have read before, and where these tokens are added.
         added: Vectors that are added to those of the entries.
         context: What they attend to, if the transformer has cross-attention; then it reads one group at a time.
+        between: Numbers of layers, if it reads this group alone; what comes out of each is put there.
     """
 
     entries: Tokens
     cache: Unkept = Unkept()  # noqa: RUF009 (it has no state)
     added: Float[Tensor, "_ _ d"] | None = None
     context: Context | None = None
+    between: dict[int, Tensor] | None = None
 
 
 class Sight(NamedTuple):
@@ -319,7 +321,6 @@ class Transformer(nn.Module):
         groups: Sequence[Group],
         *,
         last: int | None = None,
-        between: dict[int, Tensor] | None = None,
     ) -> Asking:
         """Reads the next tokens of all groups.
 
@@ -327,7 +328,6 @@ class Transformer(nn.Module):
             embedded: The vectors of each group's entries; learned positions are added here.
             groups: Whose tokens they are; their caches take them in.
             last: How many tokens at the end of each sequence give a row of the result; None for all.
-            between: Numbers of layers; what comes out of each is put there.
         """
         rows, turned = self._placed(embedded, groups)
         if self.training:
@@ -339,7 +339,7 @@ class Transformer(nn.Module):
                 sights = [self._sight(group, rows, last).of_last(last) for group in groups]
                 span = Span(layer, groups, sights, turned, _last_rows(groups, last), last)
             rows = block(rows, span)
-            if between is not None and layer in between:
+            if (between := groups[0].between) is not None and layer in between:
                 between[layer] = rows
         for group in groups:
             group.cache.advance(group.entries.shape[1])

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from vqgan.training.sharding import is_sharded
+
 BUCKET_BYTES = 25_000_000
 """Gradients that are sent together: few enough to send early, many enough that sending pays."""
 
@@ -14,7 +16,7 @@ class GradientExchange:
     """Averages gradients over the processes, bucket after bucket, each as soon as it is complete.
 
     A bucket holds parameters in the reverse of their order, which is about that in which a backward pass ends with them
-    (Li et al. 2020). All processes send the buckets in the same order.
+    (Li et al. 2020). All processes send the buckets in the same order. Parameters that are sharded are left out.
 
     Args:
         parameters: What is trained, in the same order in every process.
@@ -24,7 +26,7 @@ class GradientExchange:
         self._buckets: list[list[nn.Parameter]] = []
         self._number: dict[nn.Parameter, int] = {}
         room = 0
-        for parameter in reversed(list(parameters)):
+        for parameter in reversed([each for each in parameters if not is_sharded(each)]):
             room -= parameter.nbytes
             if room < 0:
                 self._buckets.append([])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vqgan.errors import DivergedError, Preempted
 from vqgan.stopping import Interrupted, StopRequest, stop_on_signals
-from vqgan.training.observer import Observer, to_device
+from vqgan.training.observer import Observer, is_picture_step, to_device
 from vqgan.training.report import write_run_report
 from vqgan.training.saving import Saver
 from vqgan.training.task import Session
@@ -141,12 +141,16 @@ class Loop:
     def _complete(self, done: int, row: Mapping[str, float], stop: StopRequest) -> None:
         """Observes, saves and stops after an optimizer step."""
         finished, is_best = True, False
+        if self._uses(done):
+            self.task.state.gather()
         if self.observer is not None:
             try:
                 is_best = self.observer.observe(done, row, stop.poll)
             except Interrupted:
                 finished = False
         stopping = self.engine.any(stop.requested)
+        if stopping:
+            self.task.state.gather()
         last = done == self.task.loop.steps
         values = None
         if (stopping or self._saves(done)) and done != self._saved:
@@ -187,6 +191,12 @@ class Loop:
     def _saves(self, done: int) -> bool:
         """Whether a save is due after a step, wherever the run was stopped before."""
         return done == self.task.loop.steps or done % self.task.loop.save_every == 0
+
+    def _uses(self, done: int) -> bool:
+        """Whether the model is evaluated, drawn with or saved after a step."""
+        config = self.task.loop
+        is_evaluated = done % config.evaluate_every == 0
+        return is_evaluated or is_picture_step(done, config.steps) or self._saves(done)
 
     def _samples(self, step: int) -> range:
         """The samples of a step, over all processes."""

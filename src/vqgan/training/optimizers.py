@@ -17,6 +17,7 @@ from vqgan.config import Config, Natural, Positive, Share, Weight
 from vqgan.errors import CheckpointError, require
 from vqgan.training.engine import Engine
 from vqgan.training.exchange import GradientExchange
+from vqgan.training.sharding import filled, gathered, is_sharded, part_of, sharded_like, total_norm
 
 
 class OptimizerConfig(Config, frozen=True):
@@ -97,10 +98,10 @@ class NamedOptimizer:
         decay = decaying(module) if config.weight_decay else set()
         groups = [
             {
-                "params": [p for n, p in self.parameters.items() if (n in decay) == decays],
-                "weight_decay": rate,
+                "params": [p for n, p in self.parameters.items() if (n in decay, is_sharded(p)) == kind],
+                "weight_decay": config.weight_decay if kind[0] else 0.0,
             }
-            for decays, rate in ((True, config.weight_decay), (False, 0.0))
+            for kind in ((True, False), (False, False), (True, True), (False, True))
         ]
         self._adam = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
         self.zero_grad()
@@ -116,11 +117,12 @@ class NamedOptimizer:
         They are divided by ``loss_scale`` first.
         """
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        parts = [part_of(gradient) for gradient in gradients]
         if isinstance(loss_scale, Tensor):
-            torch._foreach_mul_(gradients, 1 / loss_scale)
-        norm = torch.nn.utils.get_total_norm(gradients)
+            torch._foreach_mul_(parts, 1 / loss_scale)
+        norm = total_norm(gradients)
         if self.config.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters.values(), self.config.clip_norm, norm)
+            torch._foreach_mul_(parts, (self.config.clip_norm / (norm + 1e-6)).clamp(max=1))
         for group in self._adam.param_groups:
             group["lr"] = rate
         self.skipped = (~torch.isfinite(norm)).float()
@@ -153,7 +155,7 @@ class NamedOptimizer:
             # Moments lie in memory as their parameter does: the fused update relies on it.
             like = parameter if tensor.shape == parameter.shape else tensor
             own = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device, requires_grad=False)
-            self._adam.state[parameter][part] = own.copy_(tensor)
+            self._adam.state[parameter][part] = own.copy_(sharded_like(tensor, own))
 
     def forget_rows(self, name: str, rows: Bool[Tensor, " rows"]) -> None:
         """Clears the moments of some rows of a matrix that were replaced by hand."""
@@ -178,7 +180,8 @@ class TrainingState:
         engine: The processes that train together.
         ema_decay: Decay of the averages, between 0 and 1, for example 0.999; or none.
         counters: Tensors that the task changes in place (for example how long each code was unused).
-        exported: The model that the first module is a part of, by its name; None: it is the whole.
+        exported: The model that the first module is a part of, by its name; None: it is the whole. If the module is
+            sharded, the part is another one without weights, which is given them to be evaluated.
     """
 
     def __init__(
@@ -205,6 +208,9 @@ class TrainingState:
         self._before: dict[str, list[Tensor]] = {}
         trained = {name: each.parameters.values() for name, each in self.optimizers.items()}
         self._exchanges = {name: GradientExchange(trained[name]) for name in trained if engine.world > 1}
+        used = self.model if exported is None else exported.get_submodule(next(iter(modules)))
+        self._twin, self._gathered = None if used is self.model else used, dict[str, dict[str, Tensor]]()
+        self.gather()
 
     def zero_grad(self, parts: int = 1) -> None:
         """Begins a step of so many micro-batches, a backward pass each: forgets all gradients.
@@ -260,8 +266,9 @@ class TrainingState:
         weights = self.model.state_dict()
         moving = [name for name, tensor in self.averages.items() if tensor.is_floating_point()]
         shares = {dtype: kept.to(dtype) * share for dtype in {self.averages[n].dtype for n in moving}}
-        averages = [self.averages[n] for n in moving]
-        torch._foreach_lerp_(averages, [weights[n] for n in moving], [shares[a.dtype] for a in averages])
+        averages = [part_of(self.averages[n]) for n in moving]
+        ends = [part_of(weights[n]) for n in moving]
+        torch._foreach_lerp_(averages, ends, [shares[a.dtype] for a in averages])
         for name in self.averages.keys() - set(moving):
             self.averages[name].copy_(weights[name])
 
@@ -279,7 +286,11 @@ class TrainingState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside the block, the model has the averages (if there are any) and is in evaluation mode."""
+        """Inside the block, the model (if sharded, its twin) has the averages, if any, and is in evaluation mode."""
+        if self._twin is not None:
+            with filled(self._twin, self._used(self._gathered), self.engine.device):
+                yield
+            return
         training, weights = self.model.training, _copies(self.model) if self.averages else {}
         if self.averages:
             self.model.load_state_dict(self.averages, strict=True)
@@ -292,7 +303,16 @@ class TrainingState:
             self.model.train(training)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The tensors of a saved step by file: ``model``, ``optimizer`` and, with averaging, ``ema``."""
+        """Those of a saved step by file, ``model``, ``optimizer``, perhaps ``ema``; of shards as last gathered."""
+        return self._tensors() if self._twin is None else self._gathered
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Collects what is sharded, if anything is, in the main process; every process must call it."""
+        if self._twin is not None:
+            self._gathered = gathered(self._tensors(), is_kept=self.engine.is_main)
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
         model = {
             f"{n}.{key}": t for n, module in self.modules.items() for key, t in module.state_dict().items()
         }
@@ -313,27 +333,33 @@ class TrainingState:
         Raises:
             CheckpointError: If they belong to other modules.
         """
-        own = self.tensors()
+        own = self._tensors()
         for name in own.keys() - {"optimizer"}:  # Adam has no state before its first step
             check_keys(shapes_of(own[name]), shapes_of(files.get(name, {})), where=where, what=name)
         for name, module in self.modules.items():
-            module.load_state_dict(below(f"{name}.", files["model"]), strict=True)
+            given, ours = below(f"{name}.", files["model"]), module.state_dict()
+            given = {key: sharded_like(tensor, ours[key]) for key, tensor in given.items()}
+            module.load_state_dict(given, strict=True)
         for name, optimizer in self.optimizers.items():
             optimizer.load(below(f"{name}|", files["optimizer"]))
         counters = below("counters|", files["optimizer"])
         check_keys(shapes_of(self.counters), shapes_of(counters), where=where, what="counters")
         for ours, theirs in ((self.counters, counters), (self.averages, files.get("ema", {}))):
             for name, tensor in ours.items():
-                tensor.copy_(theirs[name])
+                tensor.copy_(sharded_like(theirs[name], tensor))
+        self.gather()
 
     def export(self, path: Path, step: int, files: Files) -> None:
         """Writes the model's file from what :meth:`tensors` gave, averages if there are any; any thread may call it."""
-        own = f"{next(iter(self.modules))}."
-        weights = files.get("ema") or below(own, files["model"])
+        weights, own = self._used(files), f"{next(iter(self.modules))}."
         if self.exported is not self.model:
             weights = {own + name: tensor for name, tensor in weights.items()}
         kind: Literal["ema", "raw"] = "ema" if "ema" in files else "raw"
         save_model(self.exported, path, tensors=weights, weights=kind, step=step)
+
+    def _used(self, files: Files) -> Mapping[str, Tensor]:
+        """The weights of the model as it is used: averages if there are any."""
+        return files.get("ema") or below(f"{next(iter(self.modules))}.", files["model"])
 
     @property
     def skipped(self) -> Tensor:
@@ -351,11 +377,14 @@ class TrainingState:
     def _any_skipped(self) -> Tensor:
         return torch.stack([optimizer.skipped for optimizer in self.optimizers.values()]).amax()
 
+    @torch.no_grad()
     def is_finite(self) -> bool:
-        """Whether everything that a saved step holds is finite (waits for the device)."""
-        tensors = [t for file in self.tensors().values() for t in file.values() if t.is_floating_point()]
+        """Whether everything that a saved step holds is finite, in all processes (waits for the device)."""
+        files = self._tensors().values()
+        tensors = [part_of(t) for file in files for t in file.values() if t.is_floating_point()]
         # A sum is finite only if all are, and several times as fast as a look at each.
-        return bool(torch.stack([t.sum().isfinite().to(self.engine.device) for t in tensors]).all())
+        is_finite = bool(torch.stack([t.sum().isfinite().to(self.engine.device) for t in tensors]).all())
+        return is_finite if self._twin is None else not self.engine.any(not is_finite)
 
 
 def means_of(terms: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.training.alignment import Alignment
 from vqgan.training.engine import Engine, put
 from vqgan.training.optimizers import OptimizerConfig, TrainingState
+from vqgan.training.sharding import shard
 from vqgan.training.task import LoopConfig
 from vqgan.types import (
     Batch,
@@ -96,6 +97,8 @@ class PriorTask:
         synthesizer.requires_grad_(False).eval()
         self.synthesizer = synthesizer
         self.prior = synthesizer.prior.requires_grad_(True).train()
+        if loop.shard and engine.world > 1:
+            synthesizer.prior = shard(self.prior, engine.device)
         self.image_channels = synthesizer.tokenizer.image_channels
         rows, columns = synthesizer.config.window
         self.size = rows * (factor := synthesizer.tokenizer.downsample_factor), columns * factor
@@ -141,7 +144,7 @@ class PriorTask:
             condition = self._hidden(condition, grid, batch.sample)
             between = None if self.alignment is None else self.alignment.new_layers()
         with self.engine.autocast():
-            prior = self.prior.with_vectors(given)
+            prior = (self.synthesizer.prior if step is None else self.prior).with_vectors(given)
             scores = prior.log_probability(tokens, condition, grid, read=read, between=between)
             if between is None or self.alignment is None:
                 return {"loss": -scores.mean()}

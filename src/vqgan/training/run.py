@@ -134,7 +134,7 @@ def open_sources(
     return Consecutive(images, previous), Consecutive(others, previous)
 
 
-def _refuse_codes(data: DataConfig, kind: str) -> None:
+def _refuse_what_is_for_priors(data: DataConfig, training: LoopConfig, kind: str) -> None:
     for name in ("context", "cached_codes"):
         value = getattr(data, name)
         require(
@@ -142,6 +142,11 @@ def _refuse_codes(data: DataConfig, kind: str) -> None:
             f"`data.{name}` is {value}, expected 0: a {kind} learns from what it sees",
             hint="set it in the run of a prior",
         )
+    require(
+        not training.shard,
+        f"`training.shard` is true, expected false: a {kind} fits one card, only priors are sharded",
+        hint="set `training.recompute=true` to save memory",
+    )
 
 
 class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
@@ -154,7 +159,7 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _refuse_codes(self.data, "tokenizer")
+        _refuse_what_is_for_priors(self.data, self.training, "tokenizer")
         require(
             not (self.data.conditions or self.data.eval_conditions),
             "`data.conditions` are given, but a tokenizer takes none",
@@ -223,7 +228,7 @@ class ClassifierRun(Config, frozen=True, tag_field="kind", tag="classifier"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _refuse_codes(self.data, "classifier")
+        _refuse_what_is_for_priors(self.data, self.training, "classifier")
 
 
 class DenoiserRun(Config, frozen=True, tag_field="kind", tag="denoiser"):
@@ -236,7 +241,7 @@ class DenoiserRun(Config, frozen=True, tag_field="kind", tag="denoiser"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _refuse_codes(self.data, "denoiser")
+        _refuse_what_is_for_priors(self.data, self.training, "denoiser")
 
 
 Run = TokenizerRun | PriorRun | ClassifierRun | DenoiserRun
@@ -282,6 +287,7 @@ _MAY_DIFFER = (
     "data.workers",
     "training.compile",
     "training.recompute",
+    "training.shard",
     "data.source",
     "data.eval_source",
     "data.conditions",

@@ -22,6 +22,7 @@ class LoopConfig(Config, frozen=True):
         batch_size: Images of one optimizer step, over all devices and micro-batches.
         accumulate: Micro-batches that a step is cut into, to save memory.
         compile: Whether networks are compiled for training, see :func:`~vqgan.training.compiled.compile_networks`.
+        shard: Whether a prior is sharded where several processes train it, see :mod:`vqgan.training.sharding`.
         recompute: Whether a prior's blocks and an encoder's and decoder's levels keep only their inputs, and compute
             again in the backward pass: the same gradients in less memory, for about a third more time.
         ema_decay: Decay of the averaged weights, or none.
@@ -39,6 +40,7 @@ class LoopConfig(Config, frozen=True):
     batch_size: Count
     accumulate: Count = 1
     compile: bool = False
+    shard: bool = False
     recompute: bool = False
     ema_decay: Annotated[float, Bounds("a number between 0 and 1", lambda value: 0 < value < 1)] | None = None
     log_every: Count = 10

@@ -39,6 +39,15 @@ def test_impossible_settings_are_refused(changes, message):
         tiny.loop(**changes)
 
 
+@pytest.mark.parametrize("run", [tiny.tokenizer_run, tiny.classifier_run, tiny.denoiser_run])
+def test_only_a_prior_is_sharded(run):
+    kind = run().__struct_config__.tag
+    message = f"`training.shard` is true, expected false: a {kind} fits one card, only priors are sharded"
+    with pytest.raises(ConfigError, match=message):
+        run(shard=True)
+    assert tiny.prior_run(shard=True).training.shard
+
+
 def test_a_batch_is_shared_by_processes_and_micro_batches():
     config = LoopConfig(steps=1, batch_size=12, accumulate=2)
     assert (config.share(1), config.share(3)) == (6, 2)
