@@ -113,6 +113,8 @@ def used(folder: Path, out: Path) -> dict[str, list[object]]:
         printed, said = io.StringIO(), io.StringIO()
         with redirect_stdout(printed), redirect_stderr(said):
             code = command_line([str(each) for each in (command, first, *words, "--out", out / name)])
+        if torch.distributed.is_initialized():  # the next command may read what the first process writes last
+            torch.distributed.barrier()
         paths = [Path(line).relative_to(out).as_posix() for line in printed.getvalue().splitlines()]
         found[name] = [code, paths, said.getvalue().splitlines()[-1:]]
     return found
