@@ -37,9 +37,7 @@ BASE = (
 FRAMING = "data.image_size=[96, 80]", "data.crop=center", "data.resize=null", "data.flip=false"
 RECIPES = {
     "pixels": (None, 0.0),
-    "denoiser 0.3": ("denoiser", 0.3),
     "denoiser 1": ("denoiser", 1.0),
-    "denoiser 3": ("denoiser", 3.0),
     "untrained 1": ("untrained", 1.0),
 }
 """Which network compares, and with which weight."""

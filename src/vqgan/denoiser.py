@@ -1,15 +1,18 @@
 """A denoiser of images: what it learned to see is the measure of a perceptual loss that needs no download."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqgan.config import Config
 from vqgan.errors import require
-from vqgan.nn.perceptual import normalised
 from vqgan.tokenizer import AutoencoderConfig
 from vqgan.tokenizer.autoencoder import Decoder, Encoder
 from vqgan.types import Images, Latents, grid_size
+
+MIN_SPREAD = 1e-2
+"""Added to deviations: of flat images they are 0."""
 
 
 class DenoiserConfig(Config, frozen=True):
@@ -52,17 +55,23 @@ class Denoiser(nn.Module):
     def distance(self, images: Images, others: Images) -> Float[Tensor, " b"]:
         """How different each pair looks, 0 to 4; differentiable with respect to both.
 
-        The squared distance of the features at each place, in unit length as those of LPIPS (Zhang et al. 2018), in the
-        mean over the places, then over the levels.
+        The squared distance of the features at each place in the mean over places and levels, nearly at unit length as
+        those of LPIPS (Zhang et al. 2018). Before, channels are moved and scaled by their mean and deviation over the
+        first image: what all places share would hide how they differ.
 
         Args:
             images: Values in [-1, 1]; height and width are multiples of the encoder's factor.
-            others: As ``images``, of the same shape.
+            others: What is measured, as ``images``.
         """
         pairs = list(zip(self._features(images), self._features(others), strict=True))
         total = images.new_zeros(len(images))
         for features, other in pairs:
-            total = total + (normalised(features) - normalised(other)).square().sum(dim=1).mean(dim=(1, 2))
+            spread, middle = torch.std_mean(features, dim=(2, 3), keepdim=True)
+            scaled = [(each - middle) / (spread + MIN_SPREAD) for each in (features, other)]
+            ours, theirs = (
+                each / (1 + torch.linalg.vector_norm(each, dim=1, keepdim=True)) for each in scaled
+            )
+            total = total + (ours - theirs).square().sum(dim=1).mean(dim=(1, 2))
         return total / len(pairs)
 
     def _features(self, images: Images) -> list[Latents]:

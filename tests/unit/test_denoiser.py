@@ -23,10 +23,25 @@ def test_equal_images_have_distance_zero_and_others_more():
     assert 0 < found[1] <= 4
 
 
-def test_distance_is_symmetric_and_counts_each_image_for_itself():
+def test_each_image_counts_for_itself():
     first, second = tiny.images(2, side=16), tiny.images(2, side=16, seed=1)
-    assert_close(distance(first, second), distance(second, first))
     assert_close(distance(first, second)[1:], distance(first[1:], second[1:]))
+
+
+def test_what_features_have_in_common_everywhere_does_not_hide_how_they_differ():
+    model, (first, second) = tiny.denoiser().double(), tiny.images(2, side=16).double()[:, None]
+    before = model.distance(first, second)
+    with torch.no_grad():
+        model.encoder.input_conv.bias += 100
+    assert_close(model.distance(first, second), before, atol=0, rtol=1e-4)
+
+
+def test_flat_images_give_no_infinite_gradient():
+    model, flat = tiny.denoiser().requires_grad_(False), torch.zeros(1, 1, 16, 16)
+    for other in (flat.clone(), flat + 1e-3 * tiny.images(1, side=16)):
+        other.requires_grad_()
+        model.distance(flat, other).sum().backward()
+        assert other.grad.abs().max() < 1e3
 
 
 def test_every_level_counts():

@@ -8,11 +8,14 @@ from pathlib import Path
 from torch import Tensor
 
 from vqgan.cache import cache_folder
-from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, shapes_of
+from vqgan.checkpoints.finding import find_file
+from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, load_model, read_header, shapes_of
 from vqgan.checkpoints.key_maps import PERCEPTUAL, VGG16
+from vqgan.checkpoints.load import is_own
 from vqgan.checkpoints.pickles import read_checkpoint
 from vqgan.checkpoints.published import download
 from vqgan.checkpoints.tensors import below, is_safetensors, read_tensors, write_tensors
+from vqgan.denoiser import Denoiser
 from vqgan.errors import CheckpointError
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.output_files import output_errors
@@ -52,6 +55,15 @@ def load_perceptual(path: str = "") -> PerceptualNetwork:
     check_keys(shapes_of(names), shapes_of(state), where=f"`{file}`", what="perceptual network")
     network.load_state_dict(state, strict=True)
     return network
+
+
+def load_denoiser(path: str) -> Denoiser | None:
+    """The denoiser of a file or run, frozen; None if there is another network, or no path."""
+    if not path or not is_own(file := find_file(Path(path))) or read_header(file).kind != "denoiser":
+        return None
+    model, _ = load_model(file)
+    assert isinstance(model, Denoiser), "its header says so"
+    return model.requires_grad_(False)
 
 
 def read_perceptual(path: Path, names: Iterable[str]) -> dict[str, Tensor]:

@@ -10,18 +10,9 @@ import torch
 
 from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import read_foreign, training_networks
-from vqgan.checkpoints.format import (
-    check_keys,
-    digest_of,
-    kind_of,
-    load_model,
-    read_header,
-    read_training,
-    shapes_of,
-    tokenizer_of,
-)
+from vqgan.checkpoints.format import check_keys, digest_of, kind_of, read_training, shapes_of, tokenizer_of
 from vqgan.checkpoints.load import is_own, read_model
-from vqgan.checkpoints.perceptual import load_perceptual
+from vqgan.checkpoints.perceptual import load_denoiser, load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.checkpoints.tensors import below
 from vqgan.classifier import Classifier, ClassifierConfig
@@ -44,15 +35,7 @@ from vqgan.training.engine import Engine
 from vqgan.training.losses import Distance
 from vqgan.training.prior_task import PriorTask
 from vqgan.training.recompute import recompute
-from vqgan.training.run import (
-    ClassifierRun,
-    DenoiserRun,
-    PriorRun,
-    Run,
-    TokenizerRun,
-    differences,
-    read_run,
-)
+from vqgan.training.run import ClassifierRun, DenoiserRun, PriorRun, Run, TokenizerRun, differences, read_run
 from vqgan.training.started import started_synthesizer, synthesizer_config, with_classes
 from vqgan.training.task import Task
 from vqgan.training.tokenizer_task import TokenizerTask, TokenizerTaskConfig
@@ -206,7 +189,7 @@ def _perceptual(run: TokenizerRun, engine: Engine) -> tuple[TokenizerRun, Distan
         return run, None
     shape = run.tokenizer.image_channels, *run.data.image_size
     with engine.main_first(), torch.random.fork_rng(devices=()):  # no weight is drawn
-        denoiser = _denoiser(config.weights)
+        denoiser = load_denoiser(config.weights)
         (denoiser.check_fits if denoiser else check_fits)(*shape)
         network = (denoiser or load_perceptual(config.weights)).to(engine.device)
     digest = digest_of(network.state_dict())[:12]
@@ -217,15 +200,6 @@ def _perceptual(run: TokenizerRun, engine: Engine) -> tuple[TokenizerRun, Distan
         raise CheckpointError(f"{what}, expected {config.digest}", hint=hint)
     task = msgspec.structs.replace(run.task, perceptual=msgspec.structs.replace(config, digest=digest))
     return msgspec.structs.replace(run, task=task), denoiser.distance if denoiser else network
-
-
-def _denoiser(path: str) -> Denoiser | None:
-    """The denoiser of a file or run, frozen; None if there is another network, or no path."""
-    if not path or not is_own(file := find_file(Path(path))) or read_header(file).kind != "denoiser":
-        return None
-    model, _ = load_model(file)
-    assert isinstance(model, Denoiser), "its header says so"
-    return model.requires_grad_(False)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -320,12 +294,7 @@ def build_classifier_task(
 def build_denoiser_task(
     run: DenoiserRun, engine: Engine, *, seed: int, start_from: str | Path | None
 ) -> DenoiserTask:
-    """The task of a denoiser's run, with fresh weights from the seed or those of ``start_from``.
-
-    Raises:
-        CheckpointError: If the file holds another model than the run's.
-        ConfigError: If the images do not fit the sizes.
-    """
+    """The task of a denoiser's run; arguments and errors as of :func:`build_classifier_task`."""
     torch.manual_seed(seed)
     denoiser = Denoiser(DenoiserConfig(encoder=run.encoder))
     denoiser.check_fits(run.encoder.image_channels, *run.data.image_size)
@@ -342,9 +311,7 @@ def _started(model: M, start_from: str | Path | None) -> M:
         if other:
             kind = kind_of(model.config)
             what = f"other sizes or classes than the run's {kind}: {', '.join(other)}"
-            hint = f"give a {kind} of the same sizes" + ", trained on the same classes" * (
-                kind == "classifier"
-            )
+            hint = f"give a {kind} of the same sizes and classes"
             raise CheckpointError(f"`{start_from}` holds a {header.kind} with {what}", hint=hint)
         model.load_state_dict(stored.state_dict(), strict=True)
     return model
