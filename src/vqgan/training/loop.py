@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from vqgan.errors import DivergedError, Preempted
 from vqgan.stopping import Interrupted, StopRequest, stop_on_signals
-from vqgan.training.observer import Observer, is_picture_step, to_device
+from vqgan.training.observer import Observer, is_picture_step, to_device, write_animation
 from vqgan.training.report import write_run_report
 from vqgan.training.saving import Saver
 from vqgan.training.task import Session
@@ -176,17 +177,14 @@ class Loop:
         """Writes animation and report. Everything is saved by now, so a failure here only costs these."""
         if self.observer is None:
             return
-        for what, write in (
-            ("animation", self.observer.finish),
-            ("report", lambda: write_run_report(self.folder)),
-        ):
+        animate, report = partial(write_animation, self.folder.images), partial(write_run_report, self.folder)
+        for name, write in (("animation", animate), ("report", report)):
             try:
                 write()
             except Exception as error:
                 reason = " ".join(str(error).split())
-                logger.warning(
-                    "the run is complete, but not its %s: %s: %s", what, type(error).__name__, reason
-                )
+                what = "the run is complete, but not its %s: %s: %s"
+                logger.warning(what, name, type(error).__name__, reason)
 
     def _saves(self, done: int) -> bool:
         """Whether a save is due after a step, wherever the run was stopped before."""

@@ -139,11 +139,6 @@ class Observer:
         self.folder.clean(start)
         self._begin_log(start)
 
-    def finish(self) -> None:
-        """Joins the pictures of the run to an animation."""
-        if self.task.loop.pictures:
-            write_animation(self.folder.images)
-
     def close(self) -> None:
         """Flushes the numbers."""
         self._log.close()
