@@ -197,3 +197,17 @@ PERCEPTUAL = KeyMap(
 
 VGG16 = KeyMap(_vgg16("features"))
 """The published weights of VGG16, without its classifier."""
+
+EFFICIENTNET_LITE = KeyMap(
+    {
+        r"^(stem|head)\.0": r"_conv_\1",
+        r"^stem\.1": "_bn0",
+        r"^head\.1": "_bn1",
+        r"^classifier": "_fc",
+        r"^blocks\.(\d+)\.(expand|depthwise|project)\.0": r"_blocks.\1._\2_conv",
+        r"^blocks\.(\d+)\.expand\.1": r"_blocks.\1._bn0",
+        r"^blocks\.(\d+)\.depthwise\.1": r"_blocks.\1._bn1",
+        r"^blocks\.(\d+)\.project\.1": r"_blocks.\1._bn2",
+    }
+)
+"""EfficientNet-Lite0 in PyTorch."""

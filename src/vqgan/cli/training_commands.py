@@ -155,7 +155,8 @@ class Evaluate(Chance):
         size: To which images are brought; by default the run's, or the model's own.
         images: At most N, evenly spread over the source.
         samples: How many a prior draws, with the conditions of the measured images in turn; by default as many.
-        features: What sets of images are compared by: `latents` of the model's own tokenizer, or a classifier's.
+        features: What sets of images are compared by: `latents` of the model's own tokenizer, `imagenet-lite` (a small
+            network that knows ImageNet, extra `features`), or those of a classifier's run.
         against: An earlier `evaluation.json`: both numbers are printed, if they follow the same conventions.
         npz: Also write `reference.npz`, `reconstructions.npz` and `samples.npz`, which public evaluators of FID read.
     """
@@ -164,7 +165,7 @@ class Evaluate(Chance):
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
     images: int = flag("N", 2000, minimum=2)
     samples: int | None = flag("N", None)
-    features: str = flag("latents|RUN", "latents")
+    features: str = flag("latents|imagenet-lite|RUN", "latents")
     against: str | None = flag("FILE.json", None)
     npz: bool = flag("", False)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.codes import tokenizer_digest
+from vqgan.checkpoints.imagenet import load_efficientnet_lite
 from vqgan.checkpoints.load import load_with_header
 from vqgan.classifier import Classifier
 from vqgan.errors import CheckpointError
@@ -18,6 +19,9 @@ from vqgan.evaluation.texture import latent_features
 from vqgan.images import to_float
 from vqgan.tokenizer import Tokenizer
 from vqgan.types import Images
+
+IMAGENET = "imagenet-lite"
+"""What the network with ImageNet's weights is called."""
 
 _BATCH_SIZE = 64
 
@@ -58,16 +62,23 @@ def open_features(given: str, tokenizer: Tokenizer) -> FeatureNetwork:
     """The network of a name.
 
     Args:
-        given: ``latents``, those of the tokenizer itself; or the run or file of a classifier.
+        given: ``latents``, those of the tokenizer itself; ``imagenet-lite``, of a small network that knows ImageNet
+            (extra `features`); or the run or file of a classifier.
         tokenizer: Gives latents, and the device.
 
     Raises:
+        ConfigError: If the package of a network is not installed.
         CheckpointError: If the file cannot be read, or holds no classifier.
     """
     if given == "latents":
         return FeatureNetwork(f"latents of {tokenizer_digest(tokenizer)[:12]}", latent_features(tokenizer))
+    if given == IMAGENET:
+        network = load_efficientnet_lite().to(tokenizer.weight.device)
+        return FeatureNetwork(f"{IMAGENET} (EfficientNet-Lite0)", network.features, network)
     model, header = load_with_header(Path(given), device=str(tokenizer.weight.device))
     if not isinstance(model, Classifier):
         what = f"`{given}` holds a {header.kind}, expected a classifier"
-        raise CheckpointError(what, hint="train one: `vqgan train classifier`, or compare by `latents`")
+        raise CheckpointError(
+            what, hint="train one: `vqgan train classifier`, or compare by `latents` or `imagenet-lite`"
+        )
     return FeatureNetwork(f"classifier {header.digest[:12]}", model.features, model)

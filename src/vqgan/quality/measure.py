@@ -102,7 +102,7 @@ def evaluate(
         images: At most so many, evenly spread over the source.
         samples: How many a prior draws, with the conditions of the measured images in turn; by default as many.
         features: What sets of images are compared by: ``latents`` (of the model's own tokenizer, so two models cannot
-            be compared), or the run or file of a classifier.
+            be compared), ``imagenet-lite`` (extra `features`), or the run or file of a classifier.
         settings: How samples are drawn.
         config: Of a published checkpoint that lacks it.
         overrides: What a checkpoint's own configuration does not say.
