@@ -48,12 +48,12 @@ def test_compiled_runs_have_the_losses_of_others_and_go_on_exactly(tmp_path):
     result = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "uncompiled" not in result.stderr
-    for stage, near in (("tokenizer", 1e-3), ("prior", 0.1)):  # the prior's dropout draws other numbers
+    for stage, names in (("tokenizer", ("loss", "gradient_norm")), ("prior", ("loss",))):
         plain, compiled = (
             [json.loads(line) for line in RunFolder(tmp_path / stage / name).metrics.read_text().splitlines()]
             for name in ("plain", "compiled")
         )
         for ours, theirs in zip(compiled, plain, strict=True):
-            for name in ("loss", "gradient_norm"):
-                assert ours[name] == pytest.approx(theirs[name], rel=near), (stage, name)
+            for name in names:  # the prior's dropout draws other numbers
+                assert ours[name] == pytest.approx(theirs[name], rel=2e-3), (stage, name)
         assert_equal_runs(tmp_path / stage / "resumed", tmp_path / stage / "compiled")
