@@ -115,8 +115,7 @@ def test_the_command_writes_numbers_and_a_page_and_compares(run, trained, tmp_pa
         (("FILE", "--data", "nowhere"), 3, "does not exist"),
         (("TOKENIZER", "--features", "PRIOR"), 5, "expected a classifier"),
         (("TOKENIZER", "--against", "config.yaml"), 5, "is no evaluation"),
-        (("TOKENIZER", "--images", "1"), 2, "images"),
-        (("TOKENIZER",), 2, "has one image to measure"),
+        (("TOKENIZER", "--images", "0"), 2, "images"),
         (("PRIOR", "--samples", "1"), 2, "`samples` is 1"),
     ],
 )
@@ -144,3 +143,10 @@ def test_a_file_is_measured_at_its_own_size(run, trained, tmp_path):
     result = run("evaluate", file, "--data", trained.images, "--out", tmp_path / "out")
     assert result.code == 0, result.err
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["conventions"]["size"] == [16, 16]
+
+
+def test_one_image_is_measured_without_distances(trained):
+    found = evaluate(trained.prior, device="cpu")  # of twenty images, one is held out
+    assert found.numbers["reconstruction"]["psnr"].count == 1
+    assert "frechet" not in found.numbers["reconstruction"] | found.numbers["samples"]
+    assert any("One image" in note for note in found.notes)

@@ -163,7 +163,7 @@ class Evaluate(Chance):
 
     data: str | None = flag("SOURCE", None)
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
-    images: int = flag("N", 2000, minimum=2)
+    images: int = flag("N", 2000, minimum=1)
     samples: int | None = flag("N", None)
     features: str = flag("latents|imagenet-lite|RUN", "latents")
     against: str | None = flag("FILE.json", None)

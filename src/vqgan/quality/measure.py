@@ -119,8 +119,8 @@ def evaluate(
         CheckpointError: If a file cannot be read, or is no such model.
         DataError: If images cannot be read.
     """
-    for name, value in (("images", images), ("samples", samples)):
-        require(value is None or value >= 2, f"`{name}` is {value}, expected at least 2")
+    require(images >= 1, f"`images` is {images}, expected at least 1")
+    require(samples is None or samples >= 2, f"`samples` is {samples}, expected at least 2")
     model, header = load_with_header(Path(path), config, overrides, device=device, precision=precision)
     tokenizer = tokenizer_of(model, path)
     assert isinstance(model, Synthesizer | Tokenizer), "only these have a tokenizer"
@@ -150,8 +150,8 @@ def _measure(
     framing, known, others = opened
     tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     seen = Seen.of(model, batches_of(others, framing, tokenizer, images, tell), framing.image_size, memory)
-    what = f"`{others.name}` has one image to measure, expected at least 2"
-    require(len(seen.real) > 1, what, hint="give more with `data=`")
+    if len(seen.real) < 2:
+        found.notes.append("One image: nothing can be said of sets, and there are no intervals.")
     found.conventions = _conventions(others, framing, network, len(seen.real))
     found.grids, found.codebook_size = seen.grids, tokenizer.codebook_size
     found.pictures = {"real": seen.real, "rebuilt": seen.rebuilt}
@@ -162,7 +162,7 @@ def _measure(
             read = batches_of(known, framing, tokenizer, MAX_TRAINING, tell)
             train = known_images(tokenizer, read, framing.image_size)
         _add_prior(found, model, seen, train)
-        drawn, seconds = _draw(model, seen, samples or len(seen.real), settings, memory, tell)
+        drawn, seconds = _draw(model, seen, samples or max(2, len(seen.real)), settings, memory, tell)
         _add_samples(found, seen, train, drawn, network)
         found.numbers["samples"]["images_per_second"] = Number(len(drawn) / seconds, len(drawn))
 
@@ -193,8 +193,9 @@ def _add_tokenizer(found: Evaluation, tokenizer: Tokenizer, seen: Seen, network:
         found.notes.append(
             f"No MS-SSIM: images of {size[0]}x{size[1]} pixels are too small for its five scales."
         )
-    numbers["frechet"] = _frechet(network.of(seen.rebuilt), real)
-    numbers["frechet_perturbed"] = _frechet(network.of(_perturbed(tokenizer, seen.grids)), real)
+    if count >= 2:
+        numbers["frechet"] = _frechet(network.of(seen.rebuilt), real)
+        numbers["frechet_perturbed"] = _frechet(network.of(_perturbed(tokenizer, seen.grids)), real)
     if count >= 4:
         halves = real[::2][: count // 2], real[1::2][: count // 2]
         numbers["frechet_of_halves"] = _frechet(
@@ -268,10 +269,12 @@ def _add_samples(
     found.conventions = {**found.conventions, "samples": len(drawn)}
     found.pictures["drawn"] = drawn
     real, features, probabilities = network.of(seen.real), network.of(drawn), network.classes(drawn)
-    numbers = {"frechet": _frechet(features, real)}
-    value, error = kernel_distance(features, real)
-    spread = (value - 1.96 * error, value + 1.96 * error) if error else None
-    numbers["kernel"] = Number(value, len(drawn), spread)
+    numbers = dict[str, Number]()
+    if len(real) >= 2:
+        numbers["frechet"] = _frechet(features, real)
+        value, error = kernel_distance(features, real)
+        spread = (value - 1.96 * error, value + 1.96 * error) if error else None
+        numbers["kernel"] = Number(value, len(drawn), spread)
     if min(len(drawn), len(real)) > NEIGHBOURS:
         near = neighbour_numbers(real, features)
         numbers |= {name: Number(each, len(drawn)) for name, each in near.items()}
