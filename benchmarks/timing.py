@@ -147,16 +147,17 @@ def print_peak_memory(prepare: Callable[[], Callable[[], object]]) -> None:
     step, on_cuda = prepare(), torch.cuda.is_available()
     if on_cuda:
         torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if on_cuda else _most_resident()
+    before = torch.cuda.memory_allocated() if on_cuda else most_resident()
     begun = time.perf_counter()
     for _ in range(2):
         step()
     seconds = time.perf_counter() - begun
-    most = torch.cuda.max_memory_allocated() if on_cuda else _most_resident()
+    most = torch.cuda.max_memory_allocated() if on_cuda else most_resident()
     print(json.dumps([(most - before) / 1e6, seconds]))
 
 
-def _most_resident() -> int:
+def most_resident() -> int:
+    """The most bytes of memory that this process has had."""
     status = Path("/proc/self/status")
     if status.exists():  # elsewhere the peak of a process starts at that of its parent
         return 1024 * int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0])

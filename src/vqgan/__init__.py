@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # `X as X`: type checkers take it for a public name
     from vqgan.images import to_sheet as to_sheet
     from vqgan.images import write_images as write_images
     from vqgan.inpainting import inpaint as inpaint
+    from vqgan.planning import Plan as Plan
+    from vqgan.planning import plan as plan
     from vqgan.runs import train as train
     from vqgan.sampling.beam import Beam as Beam
     from vqgan.sampling.judge import keep_best as keep_best
@@ -55,6 +57,7 @@ _MODULES = {
     "DivergedError": "vqgan.errors",
     "OutputError": "vqgan.errors",
     "Preempted": "vqgan.errors",
+    "Plan": "vqgan.planning",
     "PriorRun": "vqgan.training.run",
     "Progress": "vqgan.types",
     "Synthesizer": "vqgan.synthesizer",
@@ -69,6 +72,7 @@ _MODULES = {
     "inpaint": "vqgan.inpainting",
     "keep_best": "vqgan.sampling.judge",
     "load": "vqgan.checkpoints.load",
+    "plan": "vqgan.planning",
     "read_images": "vqgan.images",
     "save_model": "vqgan.checkpoints.format",
     "to_pictures": "vqgan.images",

@@ -25,6 +25,7 @@ COMMANDS = {
     "train denoiser": ("vqgan.cli.train", "train what a perceptual loss without downloads compares"),
     "compare": ("vqgan.cli.comparing", "runs beside each other: curves, settings, numbers, pictures"),
     "evaluate": ("vqgan.cli.evaluating", "how good a model is: numbers, their conventions, one page"),
+    "plan": ("vqgan.cli.planning", "what a training needs: memory, operations, time"),
     "reconstruct": ("vqgan.cli.coding", "images -> images, through the codes"),
     "encode": ("vqgan.cli.coding", "images -> codes"),
     "decode": ("vqgan.cli.coding", "codes -> images"),
@@ -48,7 +49,7 @@ def flags_of(name: str) -> type[Any]:
     """The flags of a command: ``train prior`` has those of ``training_commands.TrainPrior``."""
     from vqgan.cli import commands, imagine_flags, training_commands
 
-    trained = ("train", "demo", "encode", "compare", "evaluate")
+    trained = ("train", "demo", "encode", "compare", "evaluate", "plan")
     modules = {**dict.fromkeys(trained, training_commands), "imagine": imagine_flags}
     module = modules.get(name.partition(" ")[0], commands)
     return getattr(module, name.title().replace(" ", ""))

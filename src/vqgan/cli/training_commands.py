@@ -171,6 +171,28 @@ class Evaluate(Chance):
 
 
 @command
+class Plan(Compute):
+    """Predicts what a training needs on each device, without training: memory by part, operations, time of a step.
+
+    Attributes:
+        preset: A preset (`vqgan presets` lists them) or a YAML file, also one of the original.
+        tokenizer: What a prior will be trained on: a file, a run folder, a preset or a YAML file; by default the preset
+            of the same family.
+        devices: How many share each batch.
+        memory: That of a device, in GB of 2^30 bytes; by default what this one has.
+        precision: As for `vqgan train`.
+        set: Any value of the run's configuration: `--set training.recompute=true`.
+    """
+
+    preset: str = argument("PRESET|FILE.yaml")
+    tokenizer: str | None = flag("FILE|RUN|PRESET", None)
+    devices: int = flag("N", 1, minimum=1)
+    memory: float | None = flag("GB", None, minimum=1)
+    precision: str = flag("PRECISION", "fp32")
+    set: Sequence[str] = flag("KEY=VALUE", ())
+
+
+@command
 class Demo(Compute):
     """Trains both stages on real images in minutes on a CPU, and writes pictures and a report.
 
