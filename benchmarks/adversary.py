@@ -63,8 +63,9 @@ def recipes(start: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-TUNED = {"from a file": "null", "from a file at once": "0"}
-"""Fine-tuning a file that has no discriminator: how long a new one is trained alone first (null: as is the default)."""
+TUNED = {"from a file": ("null", False), "from a file at once": ("0", False), "from a file, all": ("null", True)}
+"""Fine-tuning a file that has no discriminator: how long a new one is trained alone first (null: as is the default), and
+whether all that steadies it is on."""
 
 
 def train(
@@ -89,8 +90,10 @@ def train(
     if recipe in TUNED:
         rows = begin(folder / "first", start, "null")
         file = shutil.copy(folder / "first" / "tokenizer.safetensors", folder)  # away from its run
-        joined = f"{{{sizes}, start: 0, recover_steps: {TUNED[recipe]}}}"
-        again = begin(folder / "second", start, joined, start_from=file)
+        recover, is_steadied = TUNED[recipe]
+        joined = f"{{{sizes}, start: 0, recover_steps: {recover}}}"
+        steadied = [each for each in recipes(start)["all"] if "discriminator_start" not in each]
+        again = begin(folder / "second", start, joined, *(steadied if is_steadied else ()), start_from=file)
         rows += [{**row, "step": row["step"] + start} for row in again]
     else:
         joined = "null" if recipe == "none" else f"{{{sizes}, start: {start}}}"

@@ -47,7 +47,12 @@ def find_preset(name: str, where: str = ", and no YAML file of that name") -> Pr
     return PRESETS[name]
 
 
-SCHEDULE = ("optimizer.warmup_steps", "discriminator.discriminator_start", "discriminator.start")
+SCHEDULE = (
+    "optimizer.warmup_steps",
+    "discriminator.discriminator_start",
+    "discriminator.start",
+    "discriminator.ramp_steps",
+)
 """Steps of a task that are a share of the run."""
 
 
