@@ -63,9 +63,13 @@ def recipes(start: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-TUNED = {"from a file": ("null", False), "from a file at once": ("0", False), "from a file, all": ("null", True)}
-"""Fine-tuning a file that has no discriminator: how long a new one is trained alone first (null: as is the default), and
-whether all that steadies it is on."""
+TUNED = {
+    "from a file": ("null", False),
+    "from a file at once": ("0", False),
+    "from a file, all": ("null", True),
+}
+"""Fine-tuning a file that has no discriminator: how long a new one is trained alone first (null: as is the default),
+and whether all that steadies it is on."""
 
 
 def train(
