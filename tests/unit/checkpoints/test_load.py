@@ -45,7 +45,7 @@ def test_a_folder_means_its_prior_and_else_its_tokenizer(run):
 def test_a_folder_without_a_model_says_what_was_tried(tmp_path):
     with pytest.raises(
         CheckpointError,
-        match=r"holds no model: tried `prior\.safetensors`, `tokenizer\.safetensors` and `class",
+        match=r"holds no model: tried `prior\.safetensors`, `tokenizer\.safetensors`, `class",
     ):
         load(tmp_path)
 
