@@ -24,6 +24,7 @@ COMMANDS = {
     "train classifier": ("vqgan.cli.train", "train a judge of drawn images on your images' classes"),
     "train denoiser": ("vqgan.cli.train", "train what a perceptual loss without downloads compares"),
     "compare": ("vqgan.cli.comparing", "runs beside each other: curves, settings, numbers, pictures"),
+    "figure": ("vqgan.cli.figure", "an image, its reconstruction, and how it goes on, in one picture"),
     "evaluate": ("vqgan.cli.evaluating", "how good a model is: numbers, their conventions, one page"),
     "plan": ("vqgan.cli.planning", "what a training needs: memory, operations, time"),
     "reconstruct": ("vqgan.cli.coding", "images -> images, through the codes"),
@@ -49,7 +50,7 @@ def flags_of(name: str) -> type[Any]:
     """The flags of a command: ``train prior`` has those of ``training_commands.TrainPrior``."""
     from vqgan.cli import commands, imagine_flags, training_commands
 
-    trained = ("train", "demo", "encode", "compare", "evaluate", "plan")
+    trained = ("train", "demo", "encode", "compare", "evaluate", "figure", "plan")
     modules = {**dict.fromkeys(trained, training_commands), "imagine": imagine_flags}
     module = modules.get(name.partition(" ")[0], commands)
     return getattr(module, name.title().replace(" ", ""))

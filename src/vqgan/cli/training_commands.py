@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from vqgan.cli.commands import Chance, Coded, Compute
+from vqgan.cli.commands import Chance, Coded, Compute, Steered
 from vqgan.cli.flags import argument, command, flag
 from vqgan.errors import require
 
@@ -141,6 +141,37 @@ class Compare:
 
     runs: Sequence[str] = argument("RUN", ())
     out: str = flag("FILE.html")
+
+
+@command
+class Figure(Steered):
+    """Draws the figure of a report: an image, its reconstruction, the given part, and how it goes on by temperature.
+
+    Attributes:
+        model: A run folder or a weights file of a prior.
+        images: Image files, or folders of them; each gets a figure of its name.
+        keep: What is given: `top`, `bottom`, `left` or `right` with a share, or a picture file that is white there.
+        temperatures: For each of them the rest is drawn once.
+        top_ks: And once for each number of most probable codes that it is drawn from, at temperature 1.
+        size: Resize and crop to this size first; by default the size the prior was trained on.
+    """
+
+    images: Sequence[str] = argument("IMAGES [IMAGES ...]", ())
+    keep: str = flag("PART", "top=0.5")
+    temperatures: str = flag("T,T,...", "0.5,0.8,1,1.4,2")
+    top_ks: str = flag("K,K,...", "1,4,16,64,256")
+
+    def numbers(self, name: Literal["temperatures", "top_ks"]) -> list[float]:
+        """What a flag lists. Raises ConfigError if it is no list of numbers above 0, of ``top_ks`` of whole ones."""
+        text = getattr(self, name)
+        try:
+            found = [float(each) for each in text.split(",") if each.strip()]
+        except ValueError:
+            found = [0.0]
+        fits = all(0 < each < 2**31 and (name == "temperatures" or each == int(each)) for each in found)
+        flag_name = f"--{name.replace('_', '-')}"
+        require(fits, f"`{flag_name}` is `{text}`, expected numbers above 0", hint=f"write `{flag_name} 1,2`")
+        return found
 
 
 @command
