@@ -150,3 +150,18 @@ def test_one_image_is_measured_without_distances(trained):
     assert found.numbers["reconstruction"]["psnr"].count == 1
     assert "frechet" not in found.numbers["reconstruction"] | found.numbers["samples"]
     assert any("One image" in note for note in found.notes)
+
+
+def test_a_prior_of_codes_on_disk_is_measured_on_pictures(run, trained, tmp_path):
+    codes = ("--data", trained.images, "--for", trained.prior_file, "--out", tmp_path / "codes")
+    assert run("encode", trained.tokenizer, *codes).code == 0
+    vqgan.train(
+        trained.prior_file,
+        data=f"codes:{tmp_path / 'codes'}",
+        tokenizer=trained.tokenizer,
+        out=tmp_path / "prior",
+        device="cpu",
+    )
+    found = evaluate(tmp_path / "prior", trained.images, device="cpu", samples=4)
+    assert found.numbers["prior"]["loss"].count == 20
+    assert any("not known" in note for note in found.notes)

@@ -14,6 +14,7 @@ from torch import Tensor
 from vqgan.checkpoints.load import find_header
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.data import Data, open_source, source_of
+from vqgan.data.codes import CodesSource
 from vqgan.data.conditions import ConditionKind
 from vqgan.data.loader import evaluation_batches
 from vqgan.data.source import Source
@@ -45,7 +46,8 @@ def open_images(
         kinds, previous = dict[str, ConditionKind](), None
         if isinstance(run, PriorRun):
             kinds, previous = kinds_of(run, folder.weights("prior")), previous_frames(run)
-        return framing, *open_sources(framing, (None, given), kinds=kinds, previous=previous)
+        known, others = open_sources(framing, (None, given), kinds=kinds, previous=previous)
+        return framing, None if isinstance(known, CodesSource) else known, others
     if given is None:
         hint = "give `--data SOURCE`, in Python `data=`"
         raise ConfigError(
