@@ -273,8 +273,10 @@ def _add_samples(
     if len(real) >= 2:
         numbers["frechet"] = _frechet(features, real)
         value, error = kernel_distance(features, real)
-        spread = (value - 1.96 * error, value + 1.96 * error) if error else None
-        numbers["kernel"] = Number(value, len(drawn), spread)
+        # Not an interval: the subsets are of the same images, of which there may be few.
+        numbers["kernel"] = Number(
+            value, len(drawn), note=f"{error:.2g} is its standard error over subsets" * (error > 0)
+        )
     if min(len(drawn), len(real)) > NEIGHBOURS:
         near = neighbour_numbers(real, features)
         numbers |= {name: Number(each, len(drawn)) for name, each in near.items()}
