@@ -81,6 +81,7 @@ def test_the_command_writes_numbers_and_a_page_and_compares(run, trained, tmp_pa
     written = json.loads((out / "evaluation.json").read_text())
     assert written["conventions"]["images"] == 20
     assert written["conventions"]["size"] == [16, 16]
+    assert written["conventions"]["precision"] == "fp32"
     assert "prior" not in written["numbers"]
     page = (out / "evaluation.html").read_text()
     assert page.count("data:image/png;base64,") == 4
@@ -165,3 +166,10 @@ def test_a_prior_of_codes_on_disk_is_measured_on_pictures(run, trained, tmp_path
     found = evaluate(tmp_path / "prior", trained.images, device="cpu", samples=4)
     assert found.numbers["prior"]["loss"].count == 20
     assert any("not known" in note for note in found.notes)
+
+
+def test_the_convention_names_the_length_to_which_images_were_resized(trained):
+    changes = ["training.steps=2", "data.resize=[20,30]", "data.crop=random"]
+    out = trained.images.parent / "resized"
+    vqgan.train(trained.tokenizer_file, data=trained.images, out=out, overrides=changes, device="cpu")
+    assert evaluate(out, trained.images, device="cpu").conventions["resize"] == 25

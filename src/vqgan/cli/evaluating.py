@@ -12,8 +12,8 @@ from vqgan.cli.outputs import check_targets, print_paths
 from vqgan.cli.processes import require_alone
 from vqgan.cli.progress import ProgressBar
 from vqgan.evaluation.numbers import compared
-from vqgan.evaluation.quality_page import FILES, PICTURES, read_evaluation, write_evaluation
 from vqgan.output_files import make_folder, replace_file
+from vqgan.quality.page import FILES, PICTURES, read_evaluation, write_evaluation
 from vqgan.sampling import SamplingSettings
 
 logger = logging.getLogger(__name__)
@@ -59,16 +59,7 @@ def evaluate(flags: training_commands.Evaluate) -> None:
         both = compared(before, own)
         lines = [f"{part} {name}: {now.text()}, before {then.text()}" for part, name, then, now in both]
     make_folder(out)
-    paths = write_evaluation(
-        out,
-        found.model,
-        found.conventions,
-        found.numbers,
-        notes=found.notes,
-        pictures=found.pictures,
-        grids=found.grids,
-        codebook_size=found.codebook_size,
-    )
+    paths = write_evaluation(out, found)
     for name, file in batches.items():
         if name in found.pictures:
             pixels = found.pictures[name]

@@ -13,10 +13,11 @@ from vqgan.cli.outputs import check_targets, print_paths, settings_text
 from vqgan.cli.processes import own, together
 from vqgan.cli.progress import ProgressBar
 from vqgan.evaluation.figure import figure as drawn_figure
-from vqgan.images import Pixels, fit, printable, read_pixels, save_png, to_float, to_uint8
+from vqgan.images import Pixels, fit, printable, read_pixels, save_png, to_float
 from vqgan.images.paths import ENDINGS
 from vqgan.inpainting import inpaint
 from vqgan.output_files import make_folder
+from vqgan.quality.seen import pixels_of
 from vqgan.types import Images, Progress
 
 
@@ -48,11 +49,11 @@ def figure(flags: training_commands.Figure) -> None:
             given = torch.where(mask, each.images, torch.zeros(()))
             rebuilt = model.reconstruct(each.images, memory=memory)
             shown = {"image": each.images, "reconstruction": rebuilt, "given": given}
-            rows = [{**{label: _pixels(images) for label, images in shown.items()}, **steering}]
+            rows = [{**{label: pixels_of(images)[0] for label, images in shown.items()}, **steering}]
 
             def drawn(settings: dict[str, Any], images: Images = each.images) -> Pixels:
                 more = {"seed": flags.seed, "memory": memory, "on_progress": bar, **settings}
-                return _pixels(inpaint(model, images, mask[None], condition, **more))
+                return pixels_of(inpaint(model, images, mask[None], condition, **more))[0]
 
             rows += [{label: drawn(settings) for label, settings in row.items()} for row in ways if row]
             paths[each.name] = save_png(to_float(drawn_figure(rows)), out / f"{each.name}.png", text)
@@ -67,8 +68,3 @@ def _conditions(flags: training_commands.Figure, size: Size) -> dict[str, Pixels
     return {
         f"condition {name}": fit(read_pixels(path, 3), size) for name, path in paths.items() if path.is_file()
     }
-
-
-def _pixels(images: torch.Tensor) -> Pixels:
-    """The first of some images with values in [-1, 1], as numbers from 0 to 255."""
-    return to_uint8(images[0].float().cpu()).numpy()

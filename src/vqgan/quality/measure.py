@@ -57,7 +57,7 @@ class Evaluation:
     """What was found.
 
     Attributes:
-        model: The digest of the weights, what kind they are, and their precision.
+        model: The digest of the weights, and what kind they are.
         conventions: What the numbers depend on beside the model.
         numbers: By part and name.
         notes: What a reader should know.
@@ -127,7 +127,7 @@ def evaluate(
     what, hint = f"`{path}` makes label maps, expected pictures", "their mIoU is in the run's `metrics.jsonl`"
     require(not tokenizer.config.label_names, what, hint=hint)
     opened, tell = open_images(Path(path), model, size, data), on_progress or (lambda progress: None)
-    named = {"digest": header.digest[:12], "kind": header.kind, "precision": precision_of(model)}
+    named = {"digest": header.digest[:12], "kind": header.kind}
     found, memory = Evaluation(named), memory_budget(memory, tokenizer.weight.device)
     how: dict[str, Any] = {"settings": settings, "memory": memory, "tell": tell}
     _measure(found, model, opened, open_features(features, tokenizer), images=images, samples=samples, **how)
@@ -152,10 +152,14 @@ def _measure(
     seen = Seen.of(model, batches_of(others, framing, tokenizer, images, tell), framing.image_size, memory)
     if len(seen.real) < 2:
         found.notes.append("One image: nothing can be said of sets, and there are no intervals.")
-    found.conventions = _conventions(others, framing, network, len(seen.real))
+    found.conventions = {
+        **_conventions(others, framing, network, len(seen.real)),
+        "precision": precision_of(model),
+    }
     found.grids, found.codebook_size = seen.grids, tokenizer.codebook_size
     found.pictures = {"real": seen.real, "rebuilt": seen.rebuilt}
-    _add_tokenizer(found, tokenizer, seen, network)
+    real = network.of(seen.real)
+    _add_tokenizer(found, tokenizer, seen, network, real)
     if isinstance(model, Synthesizer):
         train = None
         if known is not None:
@@ -163,7 +167,7 @@ def _measure(
             train = known_images(tokenizer, read, framing.image_size)
         _add_prior(found, model, seen, train)
         drawn, seconds = _draw(model, seen, samples or max(2, len(seen.real)), settings, memory, tell)
-        _add_samples(found, seen, train, drawn, network)
+        _add_samples(found, seen, train, drawn, network, real)
         found.numbers["samples"]["images_per_second"] = Number(len(drawn) / seconds, len(drawn))
 
 
@@ -171,9 +175,7 @@ def _conventions(source: Source, framing: DataConfig, network: FeatureNetwork, i
     return {
         "data": source.fingerprint[:12],
         "size": list(framing.image_size),
-        "resize": framing.resize
-        if isinstance(framing.resize, str | None)
-        else "the largest that holds the crop",
+        "resize": framing.transform(3).without_chance().resize,
         "crop": "centre",
         "values": "8 bits",
         "features": network.name,
@@ -182,9 +184,11 @@ def _conventions(source: Source, framing: DataConfig, network: FeatureNetwork, i
     }
 
 
-def _add_tokenizer(found: Evaluation, tokenizer: Tokenizer, seen: Seen, network: FeatureNetwork) -> None:
+def _add_tokenizer(
+    found: Evaluation, tokenizer: Tokenizer, seen: Seen, network: FeatureNetwork, real: Features
+) -> None:
     """Fidelity, the distance of reconstructions from images, and how much it grows if codes are replaced."""
-    count, real = len(seen.real), network.of(seen.real)
+    count = len(seen.real)
     numbers = fidelity(seen.real, seen.rebuilt)
     if "ssim" not in numbers:
         found.notes.append("No SSIM: it needs torchmetrics, `pip install vqgan[eval]`.")
@@ -264,11 +268,12 @@ def _add_samples(
     train: Known | None,
     drawn: UInt8[np.ndarray, "s H W c"],
     network: FeatureNetwork,
+    real: OtherFeatures,
 ) -> None:
     """How like real images drawn ones are, and whether they are copies."""
     found.conventions = {**found.conventions, "samples": len(drawn)}
     found.pictures["drawn"] = drawn
-    real, features, probabilities = network.of(seen.real), network.of(drawn), network.classes(drawn)
+    features, probabilities = network.of(drawn), network.classes(drawn)
     numbers = dict[str, Number]()
     if len(real) >= 2:
         numbers["frechet"] = _frechet(features, real)

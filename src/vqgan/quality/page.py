@@ -18,6 +18,7 @@ from vqgan.evaluation.report import render_report
 from vqgan.evaluation.tokens import Grids, codebook_mosaic, where_codes_stand
 from vqgan.images import grid, save_png, to_float
 from vqgan.output_files import write_json, write_text
+from vqgan.quality.measure import Evaluation
 
 FILES = ("evaluation.json", "evaluation.md", "evaluation.html")
 PICTURES = {
@@ -61,32 +62,9 @@ EXPLAINED = {
 }
 
 
-def write_evaluation(
-    folder: Path,
-    model: Mapping[str, str],
-    conventions: Conventions,
-    numbers: Numbers,
-    *,
-    notes: Sequence[str],
-    pictures: Mapping[str, Pictures],
-    grids: Grids,
-    codebook_size: int,
-) -> list[Path]:
-    """Writes everything; gives the paths.
-
-    Args:
-        folder: Where.
-        model: What was measured.
-        conventions: What the numbers depend on.
-        numbers: By part and name.
-        notes: For the reader.
-        pictures: `real` and `rebuilt`, perhaps `drawn` and `nearest`.
-        grids: Codes of the real images.
-        codebook_size: Number of codes.
-
-    Raises:
-        OutputError: If the disk refuses.
-    """
+def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
+    """Writes everything; gives the paths. Raises OutputError if the disk refuses."""
+    model, conventions, numbers, notes = found.model, found.conventions, found.numbers, found.notes
     values = {part: {name: _json(each) for name, each in found.items()} for part, found in numbers.items()}
     write_json(
         folder / FILES[0],
@@ -103,7 +81,7 @@ def write_evaluation(
     write_text(folder / FILES[1], "\n".join(["# Evaluation", "", *lines, ""]))
     shown = {
         save_png(picture, folder / f"{name}.png", {"command": "evaluate"}): PICTURES[name]
-        for name, picture in _pictures(pictures, grids, codebook_size)
+        for name, picture in _pictures(found.pictures, found.grids, found.codebook_size)
     }
     page = render_report(
         "Evaluation",
