@@ -20,7 +20,7 @@ from vqgan.demo.scenes import ALL, SIDE, Facts, Handwriting, captions
 from vqgan.demo.text_image import retrieval, train_text_image
 from vqgan.demo.words_report import write_words_report
 from vqgan.evaluation.numbers import mean_interval
-from vqgan.evaluation.texture import patch_frechet
+from vqgan.evaluation.sets import frechet_distance
 from vqgan.images import write_images
 from vqgan.imagine import CutOutConfig, ImagineConfig, TextImageJudge, imagine, open_judge
 from vqgan.output_files import write_text
@@ -148,11 +148,8 @@ def _measure(demo: Demo) -> dict[str, Any]:
         **{f"text_{scale:g}": _drawn(demo, model, words, prompts, scale) for scale in GUIDANCE},
     }
     features = {name: readers.features(each) for name, each in drawn.items()}
-    known = readers.features(real)[..., None, None]
-    distances = {
-        name: patch_frechet(each[..., None, None], known, lambda values: values.flatten(1))
-        for name, each in features.items()
-    }
+    known = readers.features(real)
+    distances = {name: frechet_distance(each, known) for name, each in features.items()}
     whole = _drawn(demo, model, captions(every), len(every))
     groups = zip(words, whole.split(PER_PROMPT), strict=True)
     best = [keep_best(group, judge.by([text]), 1 / PER_PROMPT)[0] for text, group in groups]
