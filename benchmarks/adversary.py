@@ -90,7 +90,8 @@ def train(
         vqgan.train("demo-tokenizer", out=out, overrides=overrides, **given)
         return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
-    sizes = "base_channels: 32, num_layers: 3, weight: 0.8, discriminator_start: null"
+    sizes = "base_channels: 32, num_layers: 3, weight: 0.8, discriminator_start: null, ramp_steps: 0"
+    sizes += ", loss: hinge, norm: batch, r1: 0, r2: 0"  # not what the preset has
     if recipe in TUNED:
         rows = begin(folder / "first", start, "null")
         file = shutil.copy(folder / "first" / "tokenizer.safetensors", folder)  # away from its run

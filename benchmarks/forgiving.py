@@ -1,23 +1,20 @@
-"""Do two terms of training make a prior forgive its own errors? On game frames and on digits, several seeds each.
+"""Do terms of training make two stages forgive each other's errors? On game frames and on digits, several seeds each.
 
-The same prior is trained five times, with equal steps: without noise, with the original's fixed share of wrong
-tokens, with annealed noise, with alignment, and with both (He et al. 2025). Measured are the loss on held-out codes,
-the distance of samples from held-out images in features that were learned from the same data, and what is wrong in
-samples: things that move but are no known sprite, or digits that are not the asked one.
+The same prior is trained with equal steps: without noise, with the original's fixed share of wrong tokens, with
+annealed noise, with alignment, with both (He et al. 2025); and the fixed share and both on codes of a tokenizer in
+whose training codes were replaced by near ones (Qiu et al. 2025). Measured are the loss on held-out codes; the distance
+of samples from held-out images as that tokenizer rebuilds them, in features learned from the same data; what is wrong
+in samples: things that move but are no known sprite (5 % of those in rebuilt held-out frames count as such), or digits
+that are not the asked one; and the tokenizer's PSNR.
 
-python benchmarks/forgiving.py [--quick] [--json PATH] [--work FOLDER] [--frames TOKENIZER] [--seeds N]
+python benchmarks/forgiving.py --work FOLDER [--quick] [--json PATH] [--seeds N] [--only NAME]
 
-``--frames`` is the run of the demo's tokenizer (``make demo``); without it only digits are measured. What is in the
-folder ``--work`` is not trained again.
+What is in FOLDER is not trained again.
 """
 
-import argparse
-import json
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,11 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import vqgan
-from timing import environment
+from cells import QUIET, Numbers, all_cells, arguments, room_frames
 from vqgan.checkpoints.load import load
 from vqgan.classifier import Classifier
 from vqgan.data import open_source
-from vqgan.data.atari import AtariConfig, AtariSource
+from vqgan.data.atari import AtariConfig
 from vqgan.data.digits import DigitsConfig
 from vqgan.demo.measures import (
     RoomFrames,
@@ -41,20 +38,25 @@ from vqgan.demo.measures import (
     moving_pixels,
     prior_numbers,
 )
+from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.evaluation.texture import patch_frechet
 from vqgan.images import to_float, to_uint8
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 
+GAME = AtariConfig(games=("MontezumaRevenge",))
 ANNEALED = "task.token_keep_probability=1", "task.token_noise=annealed"
-RECIPES = {
-    "no noise": ("task.token_keep_probability=1",),
-    "10 % wrong": ("task.token_keep_probability=0.9",),
-    "annealed noise": ANNEALED,
-    "alignment": ("task.token_keep_probability=0.9", "task.alignment=1"),
-    "both": (*ANNEALED, "task.alignment=1"),
+RECIPES: dict[str, tuple[bool, tuple[str, ...]]] = {
+    "no noise": (False, ("task.token_keep_probability=1",)),
+    "10 % wrong": (False, ("task.token_keep_probability=0.9",)),
+    "annealed noise": (False, ANNEALED),
+    "alignment": (False, ("task.token_keep_probability=0.9", "task.alignment=1")),
+    "both": (False, (*ANNEALED, "task.alignment=1")),
+    "near codes": (True, ("task.token_keep_probability=0.9",)),
+    "near codes and both": (True, (*ANNEALED, "task.alignment=1")),
 }
-QUIET = "training.save_every=100000", "training.evaluate_every=100000", "training.pictures=0"
+"""Whether codes were replaced in the tokenizer's training, and what is changed in the prior's."""
+
 SIDE, SMALLEST, KNOWN = 20, 6, 0.95
 """Pixels of the square that is cut out around a thing and of the smallest thing that counts; the share of the things in
 held-out frames, rebuilt from their codes, that count as known."""
@@ -112,151 +114,122 @@ class Sprites:
         }
 
 
-class Frames:
-    """Frames of a game, as the demo draws them."""
+def trained(preset: str, folder: Path, *changes: str, data: Any = None) -> Path:
+    """A run, trained unless it is there."""
+    if not (folder / f"{preset.split('-')[1]}.safetensors").exists():
+        vqgan.train(preset, data=data, out=folder, overrides=[*QUIET, *changes], device="cpu")
+    return folder
 
-    name, preset, wrong = "frames", "demo-prior", "things that are no known sprite"
 
-    def __init__(self, tokenizer: Path, *, quick: bool) -> None:
-        self.count, self.tokenizer = 16 if quick else 512, tokenizer
-        self.small = ("training.steps=4", "prior.depth=2") if quick else ()
-        self.data = AtariConfig(games=("MontezumaRevenge",))
-        source = open_source(self.data)
-        arrays: list[Any] = []
-        for part in (source.part("train"), source.part("heldout")):
-            assert isinstance(part, AtariSource)
-            arrays += [np.stack([part.read(index).pixels for index in range(len(part))]), part.rooms]
-        self.frames = RoomFrames(*arrays).without_seen()
-        model = load(tokenizer, device="cpu")
+def tokenizers(preset: str, work: Path, data: Any, *, quick: bool) -> dict[bool, tuple[Path, Tokenizer]]:
+    """One that is trained as usual, and one in whose training codes are replaced by near ones."""
+    steps, found = ("training.steps=4", "task.discriminator=null") if quick else (), {}
+    for is_perturbed, changes in ((False, ()), (True, ("task.perturbation={}",))):
+        folder = work / f"{preset}{'-near' * is_perturbed}"
+        model = load(trained(preset, folder, *steps, *changes, data=data), device="cpu")
         assert isinstance(model, Tokenizer)
-        self.model, self.sprites = model, Sprites(self.frames, model)
-        rng = np.random.default_rng(0)
-        chosen = rng.permutation(len(self.frames.heldout))[: self.count]
-        grids = encode_frames(model, self.frames.heldout[chosen], silent)
-        self.real = to_float(decode_grids(model, grids, silent))
-        self.grids = {
-            "train": encode_frames(model, self.frames.train[:64], silent),
-            "heldout": encode_frames(model, self.frames.heldout, silent),
-        }
+        found[is_perturbed] = folder, model
+    return found
+
+
+class Frames:
+    """Frames of a game, as the demo draws them, with the codes of one tokenizer."""
+
+    preset = "demo-prior"
+
+    def __init__(
+        self, run: Path, model: Tokenizer, judge: Tokenizer, frames: RoomFrames, *, quick: bool
+    ) -> None:
+        self.count, self.tokenizer, self.model, self.judge = 16 if quick else 512, run, model, judge
+        self.small = ("training.steps=4", "prior.depth=2") if quick else ()
+        self.data, self.sprites = GAME, Sprites(frames, model)
+        chosen = np.random.default_rng(0).permutation(len(frames.heldout))[: self.count]
+        rebuilt = decode_grids(model, encode_frames(model, frames.heldout[chosen], silent), silent)
+        self.real, self.psnr = to_float(rebuilt), pixels_psnr(frames.heldout[chosen], rebuilt)
+        self.train = encode_frames(model, frames.train[:64], silent)
+        self.heldout = encode_frames(model, frames.heldout, silent)
 
     def features(self, images: Tensor) -> Tensor:
-        """The tokenizer's latents, averaged over squares of three cells."""
+        """The judge's latents, averaged over squares of three cells."""
         with torch.no_grad():
-            latents = torch.cat([self.model.latents(part).float() for part in images.split(64)])
+            latents = torch.cat([self.judge.latents(part).float() for part in images.split(64)])
         return F.adaptive_avg_pool2d(latents, (4, 3)).flatten(1)
 
-    def measure(self, model: Synthesizer, seed: int) -> dict[str, float]:
+    def measure(self, model: Synthesizer, seed: int) -> Numbers:
         """The numbers of one prior."""
-        numbers = prior_numbers(model, self.grids["train"], self.grids["heldout"], None, silent)
+        numbers = prior_numbers(model, self.train, self.heldout, None, silent)
         drawn = model.sample(len(self.real), seed=seed, top_p=0.95).clamp(-1, 1)
         distance = patch_frechet(drawn, self.real, self.features)
         ghosts = self.sprites.ghosts(to_uint8(drawn).numpy())
-        return {"loss": numbers["prior_loss"], "distance": distance, **ghosts}
+        return {"loss": numbers["prior_loss"], "distance": distance, **ghosts, "psnr": self.psnr}
 
 
 class Digits:
-    """Handwritten digits, each drawn as asked."""
+    """Handwritten digits, each drawn as asked, with the codes of one tokenizer."""
 
-    name, preset, wrong = "digits", "digits-prior", "digits that are not the asked one"
+    preset = "digits-prior"
 
-    def __init__(self, work: Path, *, quick: bool) -> None:
+    def __init__(self, run: Path, model: Tokenizer, reader: Classifier, *, quick: bool) -> None:
+        self.tokenizer, self.model, self.reader, self.data = run, model, reader, DigitsConfig()
         self.count, self.small = (20, ("training.steps=4",)) if quick else (1000, ())
-        self.data = DigitsConfig()
-        steps = ["training.steps=4"] if quick else []
-        for stage in ("tokenizer", "classifier"):
-            if not (work / stage / f"{stage}.safetensors").exists():
-                vqgan.train(f"digits-{stage}", out=work / stage, overrides=[*steps, "training.pictures=0"])
-        self.tokenizer = work / "tokenizer"
-        tokenizer, reader = (load(work / each, device="cpu") for each in ("tokenizer", "classifier"))
-        assert isinstance(tokenizer, Tokenizer)
-        assert isinstance(reader, Classifier)
-        self.model, self.reader = tokenizer, reader
-        part = open_source(self.data).part("heldout")
-        items = [part.read(index) for index in range(len(part))]
-        self.heldout = np.stack([item.pixels for item in items])
-        self.classes = np.array([item.class_index for item in items])
         whole = open_source(self.data)
+        part = whole.part("heldout")
+        items = [part.read(index) for index in range(len(part))]
+        self.classes = np.array([item.class_index for item in items])
+        seen = np.stack([item.pixels for item in items])
+        self.grids = encode_frames(model, seen, silent)
+        self.psnr = pixels_psnr(seen, decode_grids(model, self.grids, silent))
         real = np.stack([whole.read(index).pixels for index in range(min(self.count, len(whole)))])
-        self.real = to_float(decode_grids(tokenizer, encode_frames(tokenizer, real, silent), silent))
+        self.real = to_float(decode_grids(model, encode_frames(model, real, silent), silent))
 
     def features(self, images: Tensor) -> Tensor:
         """What the classifier's last layer sees."""
         with torch.no_grad():
             return self.reader.features(images)
 
-    def measure(self, model: Synthesizer, seed: int) -> dict[str, float]:
+    def measure(self, model: Synthesizer, seed: int) -> Numbers:
         """The numbers of one prior."""
-        grids = encode_frames(self.model, self.heldout, silent)
-        numbers = prior_numbers(model, grids, grids, self.classes, silent)
+        numbers = prior_numbers(model, self.grids, self.grids, self.classes, silent)
         asked = [number % 10 for number in range(len(self.real))]
         drawn = model.sample(len(self.real), condition={"class": asked}, seed=seed).clamp(-1, 1)
         with torch.no_grad():
             read = self.reader.logits(drawn).argmax(dim=1)
-        return {
-            "loss": numbers["prior_loss"],
-            "distance": patch_frechet(drawn, self.real, self.features),
-            "wrong": float((read != torch.tensor(asked)).float().mean()),
-        }
+        wrong = float((read != torch.tensor(asked)).float().mean())
+        distance = patch_frechet(drawn, self.real, self.features)
+        return {"loss": numbers["prior_loss"], "distance": distance, "wrong": wrong, "psnr": self.psnr}
 
 
-def measured(data: Frames | Digits, recipe: str, seed: int, work: Path) -> dict[str, float]:
-    """Trains and measures one prior, or reads what was measured."""
-    folder = work / f"{data.name}-{recipe.replace(' ', '_')}-{seed}"
-    if (folder / "numbers.json").exists():
-        found: dict[str, float] = json.loads((folder / "numbers.json").read_text())
-        return found
-    started = time.perf_counter()
-    if not (folder / "prior.safetensors").exists():
-        changes = [*QUIET, *data.small, *RECIPES[recipe]]
-        given: dict[str, Any] = {"data": data.data, "tokenizer": data.tokenizer, "seed": seed}
-        vqgan.train(data.preset, out=folder, overrides=changes, **given)
-    seconds = time.perf_counter() - started
+def cell(folder: Path, seed: int, *, data: Frames | Digits, changes: tuple[str, ...]) -> Numbers:
+    """Trains and measures one prior."""
+    overrides = [*QUIET, "training.evaluate_every=100000", *data.small, *changes]
+    given: dict[str, Any] = {"data": data.data, "tokenizer": data.tokenizer, "seed": seed, "device": "cpu"}
+    vqgan.train(data.preset, out=folder, overrides=overrides, **given)
     model = load(folder, device="cpu")
     assert isinstance(model, Synthesizer)
-    numbers = {**data.measure(model, seed), "seconds": seconds}
-    (folder / "numbers.json").write_text(json.dumps(numbers))
-    print(data.name, recipe, seed, {key: round(value, 4) for key, value in numbers.items()}, flush=True)
-    return numbers
+    return data.measure(model, seed)
 
 
-def table(data: Frames | Digits, results: dict[str, list[dict[str, float]]]) -> str:
-    """Mean and range of each number over the seeds."""
-    names = list(next(iter(results.values()))[0])
-    lines = [f"| {data.name} | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
-    for recipe, rows in results.items():
-        cells = []
-        for name in names:
-            values = [row[name] for row in rows]
-            cells.append(f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
-        lines.append(f"| {recipe} | {' | '.join(cells)} |")
-    return "\n".join([*lines, f"wrong: {data.wrong}"])
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, measures, prints the tables and writes the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--frames", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args(arguments)
-    with TemporaryDirectory() as temporary:
-        work = given.work or Path(temporary)
-        sets: list[Frames | Digits] = [Digits(work, quick=given.quick)]
-        if given.frames is not None:
-            sets.insert(0, Frames(given.frames, quick=given.quick))
-        numbers: dict[str, dict[str, list[dict[str, float]]]] = {each.name: {} for each in sets}
-        for seed in range(1 if given.quick else given.seeds):
-            for data in sets:
-                for recipe in RECIPES:
-                    rows = numbers[data.name].setdefault(recipe, [])
-                    rows.append(measured(data, recipe, seed, work))
-    for data in sets:
-        print(table(data, numbers[data.name]))
-    if given.json is not None:
-        record = {"quick": given.quick, "environment": environment(), "numbers": numbers}
-        given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+def main() -> None:
+    """Trains, measures, prints the table and writes the numbers."""
+    given = arguments(__doc__).parse_args()
+    found = dict[str, dict[bool, Frames | Digits]]()
+    if "frames".startswith(given.only[:6]):
+        both = tokenizers("demo-tokenizer", given.work, GAME, quick=given.quick)
+        frames = room_frames(100_000).without_seen()
+        plain = both[False][1]
+        found["frames"] = {key: Frames(*each, plain, frames, quick=given.quick) for key, each in both.items()}
+    if "digits".startswith(given.only[:6]):
+        steps = ("training.steps=4",) if given.quick else ()
+        reader = load(trained("digits-classifier", given.work / "digits-classifier", *steps), device="cpu")
+        assert isinstance(reader, Classifier)
+        both = tokenizers("digits-tokenizer", given.work, None, quick=given.quick)
+        found["digits"] = {key: Digits(*each, reader, quick=given.quick) for key, each in both.items()}
+    cells: dict[str, Callable[[Path, int], Numbers]] = {
+        f"{name} {recipe}": partial(cell, data=found[name][is_perturbed], changes=changes)
+        for name in found
+        for recipe, (is_perturbed, changes) in RECIPES.items()
+    }
+    all_cells(given, cells)
 
 
 if __name__ == "__main__":

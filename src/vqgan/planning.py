@@ -14,9 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vqgan.checkpoints.format import WithoutRandomNumbers, tokenizer_of
 from vqgan.checkpoints.load import find_header
-from vqgan.checkpoints.perceptual import load_denoiser
+from vqgan.checkpoints.perceptual import load_alternative
 from vqgan.denoiser import Denoiser
 from vqgan.errors import ConfigError, require
+from vqgan.nn.efficientnet_lite import EfficientNetLite
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.presets import PRESETS
 from vqgan.runs import resolve
@@ -118,13 +119,13 @@ def plan(
 
 def _given(
     run: str | Path | Run | None, settings: Run, tokenizer: str | Path | None
-) -> TokenizerConfig | Denoiser | None:
-    """What a prior's tokenizer is, or the denoiser by which a tokenizer's images are compared."""
+) -> TokenizerConfig | Denoiser | EfficientNetLite | None:
+    """What a prior's tokenizer is, or the network by which a tokenizer's images are compared, if not LPIPS."""
     if isinstance(settings, PriorRun):
         return _tokenizer_of(run, tokenizer)
     require(tokenizer is None, "only a prior has a tokenizer", hint="omit `tokenizer=`")
     if isinstance(settings, TokenizerRun) and settings.task.perceptual is not None:
-        return load_denoiser(settings.task.perceptual.weights)
+        return load_alternative(settings.task.perceptual.weights)
     return None
 
 
@@ -177,7 +178,7 @@ def _beside_others(devices: int, engine: Engine) -> Iterator[None]:
 
 
 def _task(
-    run: Run, engine: Engine, given: TokenizerConfig | Denoiser | None
+    run: Run, engine: Engine, given: TokenizerConfig | Denoiser | EfficientNetLite | None
 ) -> tuple[_Task, dict[str, nn.Module]]:
     """The task of a run, and all networks that have a part in it."""
     task: _Task
@@ -186,8 +187,8 @@ def _task(
         plain = replace(run, task=replace(run.task, perceptual=None))
         _, task = build_tokenizer_task(plain, engine, seed=0, start_from=None)
         if run.task.perceptual is not None:  # without the weights of LPIPS, which may have to be downloaded
-            network = given if isinstance(given, Denoiser) else PerceptualNetwork()
-            task.perceptual = network.distance if isinstance(network, Denoiser) else network
+            network = PerceptualNetwork() if given is None or isinstance(given, TokenizerConfig) else given
+            task.perceptual = network if isinstance(network, PerceptualNetwork) else network.distance
             others["perceptual"] = network
             task.config = run.task
         if task.adversary is not None:  # the discriminator has been alone long enough

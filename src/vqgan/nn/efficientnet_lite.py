@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vqgan.errors import require
+from vqgan.nn.perceptual import unit_length
 from vqgan.types import Images
 
 STAGES = (
@@ -20,6 +21,10 @@ STAGES = (
 
 SIDE, STEM, HEAD, CLASSES = 224, 32, 1280, 1000
 """Pixels of a side in training; channels of the first and the last convolution; classes."""
+
+_COMPARED = 0, 2, 4, 10
+"""Blocks whose output a distance compares: the last of the first, second, third and fifth stage, of 1/2 to 1/16 of the
+sides."""
 
 _EPSILON = 1e-3
 
@@ -100,10 +105,35 @@ class EfficientNetLite(nn.Module):
         images = images.to(self.classifier.weight).expand(-1, 3, -1, -1)
         if images.shape[2:] != (SIDE, SIDE):
             images = F.interpolate(images, (SIDE, SIDE), mode="bicubic", antialias=True)
-        hidden = F.relu6(self.stem((images.clamp(-1, 1) * 127.5 + 0.5) / 128))
-        for block in self.blocks:
+        return F.relu6(self.head(self._maps(images.clamp(-1, 1))[-1])).mean(dim=(2, 3))
+
+    def distance(self, images: Images, others: Images) -> Float[Tensor, " b"]:
+        """How different each pair looks, 0 to 4; differentiable with respect to both.
+
+        The squared distance of features at unit length, in the mean over places and four depths. LPIPS (Zhang et al.
+        2018) weighs channels by what people see; here all count alike.
+
+        Args:
+            images: Values in [-1, 1], 1 or 3 channels, compared at their own size.
+            others: As ``images``, of the same shape.
+        """
+        total, count = images.new_zeros(len(images)), _COMPARED[-1] + 1
+        pairs = zip(
+            *(self._maps(each.expand(-1, 3, -1, -1), count) for each in (images, others)), strict=True
+        )
+        for number, (ours, theirs) in enumerate(pairs):
+            if number in _COMPARED:
+                apart = (unit_length(ours) - unit_length(theirs)).square().sum(dim=1)
+                total = total + apart.mean(dim=(1, 2))
+        return total / len(_COMPARED)
+
+    def _maps(self, images: Images, count: int | None = None) -> list[Tensor]:
+        """What each of the first blocks gives, by default of all."""
+        hidden, maps = F.relu6(self.stem((images * 127.5 + 0.5) / 128)), list[Tensor]()
+        for block in self.blocks[:count]:
             hidden = block(hidden)
-        return F.relu6(self.head(hidden)).mean(dim=(2, 3))
+            maps.append(hidden)
+        return maps
 
     def forward(self, images: Images) -> Float[Tensor, "b classes"]:
         """The probabilities of ImageNet's classes, in their usual order."""

@@ -75,7 +75,7 @@ class PerceptualNetwork(nn.Module):
         total = images.new_zeros(len(images))
         pairs = zip(self._features(images), self._features(others), self.heads, strict=True)
         for feature, other, head in pairs:
-            total = total + head((_normalise(feature) - _normalise(other)) ** 2).mean(dim=(1, 2, 3))
+            total = total + head((unit_length(feature) - unit_length(other)) ** 2).mean(dim=(1, 2, 3))
         return total
 
     def _features(self, images: Tensor) -> list[Tensor]:
@@ -90,6 +90,6 @@ class PerceptualNetwork(nn.Module):
         return taps
 
 
-def _normalise(features: Tensor) -> Tensor:
-    """Unit length over the channels; ``vector_norm`` has gradient 0 at 0, a square root would give NaN."""
+def unit_length(features: Tensor) -> Tensor:
+    """Of unit length over the channels; ``vector_norm`` has gradient 0 at 0, a square root would give NaN."""
     return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)

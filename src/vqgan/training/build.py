@@ -11,8 +11,9 @@ import torch
 from vqgan.checkpoints.finding import find_file
 from vqgan.checkpoints.foreign import read_foreign, training_networks
 from vqgan.checkpoints.format import check_keys, digest_of, kind_of, read_training, shapes_of, tokenizer_of
+from vqgan.checkpoints.imagenet import IMAGENET
 from vqgan.checkpoints.load import is_own, read_model
-from vqgan.checkpoints.perceptual import load_denoiser, load_perceptual
+from vqgan.checkpoints.perceptual import load_alternative, load_perceptual
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.checkpoints.tensors import below
 from vqgan.classifier import Classifier, ClassifierConfig
@@ -176,7 +177,7 @@ def _with_perceptual_path(task: TokenizerTaskConfig, file: Path | None) -> Token
         return task
     own = file if file is not None and not task.perceptual.weights and _stored(file, "perceptual") else None
     path = own or task.perceptual.weights
-    if not path:
+    if path in ("", IMAGENET):
         return task
     perceptual = msgspec.structs.replace(task.perceptual, weights=str(Path(path).expanduser().resolve()))
     return msgspec.structs.replace(task, perceptual=perceptual)
@@ -189,9 +190,9 @@ def _perceptual(run: TokenizerRun, engine: Engine) -> tuple[TokenizerRun, Distan
         return run, None
     shape = run.tokenizer.image_channels, *run.data.image_size
     with engine.main_first(), torch.random.fork_rng(devices=()):  # no weight is drawn
-        denoiser = load_denoiser(config.weights)
-        (denoiser.check_fits if denoiser else check_fits)(*shape)
-        network = (denoiser or load_perceptual(config.weights)).to(engine.device)
+        other = load_alternative(config.weights)
+        (other.check_fits if isinstance(other, Denoiser) else check_fits)(*shape)
+        network = (other or load_perceptual(config.weights)).to(engine.device)
     digest = digest_of(network.state_dict())[:12]
     if config.digest not in ("", digest):
         where = config.weights or "the cache"
@@ -199,7 +200,7 @@ def _perceptual(run: TokenizerRun, engine: Engine) -> tuple[TokenizerRun, Distan
         hint = 'put that one back, or say where it is: `overrides=["task.perceptual.weights=FILE"]`'
         raise CheckpointError(f"{what}, expected {config.digest}", hint=hint)
     task = msgspec.structs.replace(run.task, perceptual=msgspec.structs.replace(config, digest=digest))
-    return msgspec.structs.replace(run, task=task), denoiser.distance if denoiser else network
+    return msgspec.structs.replace(run, task=task), other.distance if other else network
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

@@ -34,8 +34,9 @@ class PerceptualConfig(Config, frozen=True):
 
     Attributes:
         weight: Its weight beside the pixels.
-        weights: A denoiser (file or run) that was trained on such images, or a file with the weights of LPIPS; empty:
-            those of the cache, else a download.
+        weights: A denoiser (file or run) that was trained on such images; ``imagenet-lite``, a small classifier of
+            ImageNet (extra `features`); or a file with the weights of LPIPS; empty: those of the cache, else a
+            download.
         digest: Tells the network from others; empty means any, and is filled in when training begins.
     """
 
