@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from vqgan.checkpoints.inception import published_names
+from vqgan.nn.inception import Inception
+
 LABELS = ("wall", "building", "sky", "floor")
 NAMES = ("segformer", "beit", "upernet", "maskformer")
 """Networks that see labels."""
@@ -165,6 +168,37 @@ def save(name: str, folder: Path) -> Path:
     return folder
 
 
+def save_vision(name: str, folder: Path) -> Path:
+    """A network that pools what it sees of 32x32 pixels, with its processor."""
+    networks = pytest.importorskip(
+        "transformers", reason="transformers is not installed: pip install vqgan[clip]"
+    )
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    seen = {**sizes, "image_size": 32, "patch_size": 8}
+    square = {"height": 32, "width": 32}
+    processor = networks.CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size=square)
+    if name == "Dinov2Model":
+        config = networks.Dinov2Config(**seen, mlp_ratio=2)
+        processor = networks.BitImageProcessorPil(size={"shortest_edge": 40}, crop_size=square)
+    elif name == "ViTModel":
+        config = networks.ViTConfig(**seen, intermediate_size=24)
+        processor = networks.ViTImageProcessorPil(size=square)
+    elif name == "CLIPModel":
+        text = {**sizes, "intermediate_size": 24, "vocab_size": 8}
+        vision = {**seen, "intermediate_size": 24}
+        config = networks.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    else:
+        config = networks.CLIPVisionConfig(**seen, intermediate_size=24, projection_dim=8)
+    network = getattr(networks, name)(config)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    network.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def named(labels: tuple[str, ...]) -> dict[str, dict[Any, Any]]:
     """Labels as a configuration has them."""
     return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
@@ -243,3 +277,21 @@ def save_text_encoder(name: str, folder: Path) -> Path:
         torch.nn.init.normal_(parameter, std=0.5)
     network.save_pretrained(folder)
     return folder
+
+
+def inception_state() -> dict[str, torch.Tensor]:
+    """Random weights of FID's Inception, by the names of its file."""
+    draws, network = torch.Generator().manual_seed(0), Inception()
+    shapes, state = network.state_dict(), dict[str, torch.Tensor]()
+    for ours, theirs in published_names(network).items():
+        drawn = torch.randn(shapes[ours].shape, generator=draws)
+        if drawn.ndim > 1:  # as much goes out as comes in
+            drawn *= (2 / drawn[0].numel()) ** 0.5
+        elif theirs.endswith(("weight", "var")):
+            drawn = drawn.abs() * 0.2 + 0.9
+        else:
+            drawn *= 0.1
+        state[theirs] = drawn
+        if theirs.endswith("running_var"):
+            state[theirs.replace("running_var", "num_batches_tracked")] = torch.tensor(0)
+    return state

@@ -211,3 +211,22 @@ EFFICIENTNET_LITE = KeyMap(
     }
 )
 """EfficientNet-Lite0 in PyTorch."""
+
+_INCEPTION_BRANCHES = {
+    "5b 5c 5d": "1x1 5x5_1 5x5_2 3x3dbl_1 3x3dbl_2 3x3dbl_3 _pool",
+    "6a": "3x3 3x3dbl_1 3x3dbl_2 3x3dbl_3",
+    "6b 6c 6d 6e": "1x1 7x7_1 7x7_2 7x7_3 7x7dbl_1 7x7dbl_2 7x7dbl_3 7x7dbl_4 7x7dbl_5 _pool",
+    "7a": "3x3_1 3x3_2 7x7x3_1 7x7x3_2 7x7x3_3 7x7x3_4",
+    "7b 7c": "1x1 3x3_1 3x3_2a 3x3_2b 3x3dbl_1 3x3dbl_2 3x3dbl_3a 3x3dbl_3b _pool",
+}
+
+INCEPTION = (
+    *(f"Conv2d_{layer}" for layer in ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")),
+    *(
+        f"Mixed_{block}.branch{branch}"
+        for blocks, branches in _INCEPTION_BRANCHES.items()
+        for block in blocks.split()
+        for branch in branches.split()
+    ),
+)
+"""The convolutions of Inception-v3 in PyTorch, in the order in which ours run."""
