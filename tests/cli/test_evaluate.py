@@ -12,6 +12,12 @@ from vqgan.images import to_uint8
 from vqgan.quality import evaluate
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Where features are kept."""
+    monkeypatch.setenv("VQGAN_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def evaluated(trained):
     return evaluate(trained.classes, trained.images, device="cpu", samples=9)

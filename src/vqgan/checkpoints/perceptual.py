@@ -59,6 +59,11 @@ def load_perceptual(path: str = "") -> PerceptualNetwork:
     return network
 
 
+def known_perceptual(path: str = "") -> PerceptualNetwork | None:
+    """As :func:`load_perceptual`, without a download: None if there is no path and the cache does not hold them."""
+    return load_perceptual(path) if path or (cache_folder() / _FILE).exists() else None
+
+
 def load_alternative(path: str) -> Denoiser | EfficientNetLite | None:
     """What is to compare images in the place of LPIPS, frozen; None if that is what ``path`` holds, or if it is empty.
 

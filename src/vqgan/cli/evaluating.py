@@ -43,6 +43,8 @@ def evaluate(flags: training_commands.Evaluate) -> None:
             images=flags.images,
             samples=flags.samples,
             features=flags.features,
+            reference=flags.reference,
+            lpips=flags.lpips,
             settings=settings,
             config=flags.config,
             overrides=flags.set,

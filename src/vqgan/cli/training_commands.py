@@ -187,7 +187,10 @@ class Evaluate(Chance):
         images: At most N, evenly spread over the source.
         samples: How many a prior draws, with the conditions of the measured images in turn; by default as many.
         features: What sets of images are compared by: `latents` of the model's own tokenizer, `imagenet-lite` (a small
-            network that knows ImageNet, extra `features`), or those of a classifier's run.
+            network that knows ImageNet, extra `features`), those of a classifier's run, of the file with FID's
+            Inception, or of a folder of Hugging Face with DINOv2, CLIP or another network that pools (extra `clip`).
+        reference: Mean and covariance, as evaluators of FID publish them (`mu`, `sigma`), to which distances are taken.
+        lpips: Weights of LPIPS, such as an original checkpoint; by default what a training left in the cache.
         against: An earlier `evaluation.json`: both numbers are printed, if they follow the same conventions.
         npz: Also write `reference.npz`, `reconstructions.npz` and `samples.npz`, which public evaluators of FID read.
     """
@@ -196,7 +199,9 @@ class Evaluate(Chance):
     size: tuple[int, int] | None = flag("HEIGHTxWIDTH", None)
     images: int = flag("N", 2000, minimum=1)
     samples: int | None = flag("N", None)
-    features: str = flag("latents|imagenet-lite|RUN", "latents")
+    features: str = flag("latents|imagenet-lite|RUN|FILE|FOLDER", "latents")
+    reference: str | None = flag("STATS.npz", None)
+    lpips: str | None = flag("FILE", None)
     against: str | None = flag("FILE.json", None)
     npz: bool = flag("", False)
 

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from vqgan.evaluation.numbers import Number, PerPicture
 from vqgan.evaluation.psnr import psnr
+from vqgan.images import to_float
+from vqgan.nn.perceptual import PerceptualNetwork
 
 Pictures = UInt8[np.ndarray, "n H W c"]
 
 MULTISCALE = 176
 """The shortest side for MS-SSIM: below, the coarsest of its five scales cannot hold the window of 11 pixels."""
 
-_AT_ONCE = 1 << 22
-"""Values whose similarity is computed at the same time."""
+_AT_ONCE, _SEEN_AT_ONCE = 1 << 22, 1 << 20
+"""Values whose similarity is computed, and that LPIPS sees, at the same time."""
 
 
 def squared_errors(real: Pictures, others: Pictures) -> PerPicture:
@@ -63,4 +65,14 @@ def _similarity(real: Pictures, others: Pictures, measure: Callable[..., Any]) -
         pair = (torch.from_numpy(each[first : first + size]).movedim(3, 1).float() for each in (real, others))
         found: Float[Tensor, " b"] = measure(*pair, data_range=255.0, reduction="none")
         parts.append(found.reshape(-1).double().numpy())
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def perceptual_distances(network: PerceptualNetwork, real: Pictures, others: Pictures) -> PerPicture:
+    """LPIPS of each picture and its reconstruction; errors as of the network."""
+    size, parts = max(1, _SEEN_AT_ONCE // real[0].size), []
+    for first in range(0, len(real), size):
+        pair = (to_float(each[first : first + size]).to(network.shift.device) for each in (real, others))
+        parts.append(network(*pair).double().cpu().numpy())
     return np.concatenate(parts)

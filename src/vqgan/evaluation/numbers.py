@@ -66,6 +66,9 @@ Numbers = Mapping[str, Mapping[str, Number]]
 Conventions = Mapping[str, Any]
 """What numbers depend on beside the model: images, crop, size, precision, features, ..."""
 
+_OF_ONE_NUMBER = ("lpips",)
+"""Conventions of a number that some evaluations lack: these can be compared by all others."""
+
 
 def compared(
     first: tuple[Conventions, Numbers], second: tuple[Conventions, Numbers]
@@ -76,7 +79,9 @@ def compared(
         ConfigError: If they followed different conventions; it names the differences.
     """
     (ours, numbers), (theirs, others) = first, second
-    found = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    lacking = {name for name in _OF_ONE_NUMBER if name not in ours or name not in theirs}
+    names = [name for name in {**ours, **theirs} if name not in lacking]
+    found = [name for name in names if ours.get(name) != theirs.get(name)]
     if found:
         what = "; ".join(f"`{name}` is {ours.get(name)} and {theirs.get(name)}" for name in found)
         hint = "evaluate both models with the same images and settings"

@@ -1,6 +1,7 @@
 """How alike two sets of images are, by their features: rows of numbers that a network sees in each image."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,7 +22,29 @@ _ROWS = 1024
 """Distances from so many images are in memory at the same time."""
 
 
-def frechet_distance(features: Features, others: OtherFeatures) -> float:
+@dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution of features.
+
+    Attributes:
+        mean: Of each feature.
+        root: ``R`` with ``R^T R`` the covariance.
+    """
+
+    mean: Float[Tensor, " f"]
+    root: Float[Tensor, "r f"]
+
+    @classmethod
+    def of(cls, features: Features) -> "Gaussian":
+        """That with the mean and covariance of features; errors as of :func:`frechet_distance`."""
+        require(len(features) >= 2, f"a covariance needs at least 2 images, got {len(features)}")
+        values = features.cpu().double()
+        require(bool(values.isfinite().all()), "the features hold values that are not finite")
+        mean = values.mean(dim=0)
+        return cls(mean, torch.linalg.qr((values - mean) / math.sqrt(len(values) - 1), mode="r").R)
+
+
+def frechet_distance(features: Features | Gaussian, others: OtherFeatures | Gaussian) -> float:
     """The Frechet distance of the Gaussians with the mean and covariance of two sets of features.
 
     ``|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`` (Dowson and Landau 1982), as FID has it (Heusel et al. 2017). With
@@ -30,25 +53,16 @@ def frechet_distance(features: Features, others: OtherFeatures) -> float:
     the distance larger: compare only distances of equal numbers of images.
 
     Args:
-        features: Of at least two images.
-        others: Of at least two images.
+        features: Of at least two images; or what is known of them.
+        others: As ``features``.
 
     Raises:
         ConfigError: If there are fewer, or a feature is not finite.
     """
-    (mean, root), (other_mean, other_root) = _gaussian(features), _gaussian(others)
-    shared = torch.linalg.svdvals(root @ other_root.T).sum()
-    spread = root.square().sum() + other_root.square().sum() - 2 * shared
-    return float((mean - other_mean).square().sum() + spread.clamp(min=0))
-
-
-def _gaussian(features: Features) -> tuple[Tensor, Tensor]:
-    """The mean ``m`` (f) of the features, and ``R`` (r f) with ``R^T R`` their covariance."""
-    require(len(features) >= 2, f"a covariance needs at least 2 images, got {len(features)}")
-    values = features.cpu().double()
-    require(bool(values.isfinite().all()), "the features hold values that are not finite")
-    mean = values.mean(dim=0)
-    return mean, torch.linalg.qr((values - mean) / math.sqrt(len(values) - 1), mode="r").R
+    one, two = (each if isinstance(each, Gaussian) else Gaussian.of(each) for each in (features, others))
+    shared = torch.linalg.svdvals(one.root @ two.root.T).sum()
+    spread = one.root.square().sum() + two.root.square().sum() - 2 * shared
+    return float((one.mean - two.mean).square().sum() + spread.clamp(min=0))
 
 
 def kernel_distance(features: Features, others: OtherFeatures) -> tuple[float, float]:

@@ -18,10 +18,15 @@ MIN_SIDE = 16
 """Pixels a side that the five stages need."""
 
 
+def fits(channels: int, height: int, width: int) -> bool:
+    """Whether images of this size can be compared."""
+    return channels in (1, 3) and min(height, width) >= MIN_SIDE
+
+
 def check_fits(channels: int, height: int, width: int) -> None:
     """Raises ConfigError if images of this size cannot be compared."""
     require(
-        channels in (1, 3) and min(height, width) >= MIN_SIDE,
+        fits(channels, height, width),
         f"images of {height} x {width} pixels and {channels} channels do not fit the perceptual loss",
         hint=f'it needs {MIN_SIDE} pixels a side, 1 or 3 channels; or `overrides=["task.perceptual=null"]`',
     )

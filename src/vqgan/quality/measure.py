@@ -18,19 +18,19 @@ from vqgan.data import Data
 from vqgan.data.source import Source
 from vqgan.errors import require
 from vqgan.evaluation.copies import nearest_pictures
-from vqgan.evaluation.features import FeatureNetwork, open_features
-from vqgan.evaluation.fidelity import Pictures, fidelity, squared_errors
+from vqgan.evaluation.fidelity import Pictures, fidelity, perceptual_distances, squared_errors
 from vqgan.evaluation.numbers import Conventions, Number, PerPicture
 from vqgan.evaluation.sets import (
     NEIGHBOURS,
     Features,
     OtherFeatures,
-    frechet_distance,
     inception_score,
     kernel_distance,
     neighbour_numbers,
 )
 from vqgan.evaluation.tokens import Grids, baseline_losses, codebook_numbers
+from vqgan.nn.perceptual import MIN_SIDE, fits
+from vqgan.quality.judges import Judges, distance, open_judges
 from vqgan.quality.seen import Known, Seen, batches_of, known_images, open_images, pixels_of
 from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
@@ -48,8 +48,6 @@ PERTURBED = PerturbationConfig(images=1.0, codes=0.1, nearest=100)
 """How codes are replaced by near ones, to see how much a decoder forgives (Qiu et al. 2025)."""
 
 _BATCH_SIZE = 32
-_RARE = 2
-"""Images for each feature below which the Frechet distance is too large by more than noise."""
 
 
 @dataclass
@@ -84,6 +82,8 @@ def evaluate(
     images: int = MAX_IMAGES,
     samples: int | None = None,
     features: str = "latents",
+    reference: str | Path | None = None,
+    lpips: str | Path | None = None,
     settings: SamplingSettings = SamplingSettings(),  # noqa: B008 (it cannot change)
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -92,7 +92,7 @@ def evaluate(
     memory: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Measures a tokenizer or a prior on images that it was not trained on.
+    """Measures a tokenizer or a prior on images that it was not trained on: numbers, with their conventions.
 
     Args:
         path: A run folder, or a file.
@@ -102,7 +102,11 @@ def evaluate(
         images: At most so many, evenly spread over the source.
         samples: How many a prior draws, with the conditions of the measured images in turn; by default as many.
         features: What sets of images are compared by: ``latents`` (of the model's own tokenizer, so two models cannot
-            be compared), ``imagenet-lite`` (extra `features`), or the run or file of a classifier.
+            be compared), ``imagenet-lite`` (extra `features`), the run or file of a classifier, the file of FID's
+            Inception, or the folder of DINOv2, CLIP or another network of transformers (extra `clip`).
+        reference: An ``.npz`` with mean and covariance (`mu`, `sigma`), to which the Frechet distance of
+            reconstructions and samples is taken instead of that to the measured images.
+        lpips: A file with the weights of LPIPS; by default those that a training left in the cache, if any.
         settings: How samples are drawn.
         config: Of a published checkpoint that lacks it.
         overrides: What a checkpoint's own configuration does not say.
@@ -111,13 +115,10 @@ def evaluate(
         memory: Bytes beside the weights; by default as :meth:`~vqgan.synthesizer.Synthesizer.reconstruct` has them.
         on_progress: Told after each batch.
 
-    Returns:
-        The numbers with their conventions.
-
     Raises:
         ConfigError: If nothing says which images, a number is out of range, or the model is one of label maps.
         CheckpointError: If a file cannot be read, or is no such model.
-        DataError: If images cannot be read.
+        DataError: If images or statistics cannot be read.
     """
     require(images >= 1, f"`images` is {images}, expected at least 1")
     require(samples is None or samples >= 2, f"`samples` is {samples}, expected at least 2")
@@ -127,10 +128,11 @@ def evaluate(
     what, hint = f"`{path}` makes label maps, expected pictures", "their mIoU is in the run's `metrics.jsonl`"
     require(not tokenizer.config.label_names, what, hint=hint)
     opened, tell = open_images(Path(path), model, size, data), on_progress or (lambda progress: None)
+    judges = open_judges(features, reference, lpips, tokenizer=tokenizer, size=opened[0].image_size)
     named = {"digest": header.digest[:12], "kind": header.kind}
     found, memory = Evaluation(named), memory_budget(memory, tokenizer.weight.device)
     how: dict[str, Any] = {"settings": settings, "memory": memory, "tell": tell}
-    _measure(found, model, opened, open_features(features, tokenizer), images=images, samples=samples, **how)
+    _measure(found, model, opened, judges, images=images, samples=samples, **how)
     return found
 
 
@@ -138,7 +140,7 @@ def _measure(
     found: Evaluation,
     model: Synthesizer | Tokenizer,
     opened: tuple[DataConfig, Source | None, Source],
-    network: FeatureNetwork,
+    judges: Judges,
     *,
     images: int,
     samples: int | None,
@@ -153,13 +155,14 @@ def _measure(
     if len(seen.real) < 2:
         found.notes.append("One image: nothing can be said of sets, and there are no intervals.")
     found.conventions = {
-        **_conventions(others, framing, network, len(seen.real)),
+        **_conventions(others, framing, len(seen.real)),
+        **judges.conventions(),
         "precision": precision_of(model),
     }
     found.grids, found.codebook_size = seen.grids, tokenizer.codebook_size
     found.pictures = {"real": seen.real, "rebuilt": seen.rebuilt}
-    real = network.of(seen.real)
-    _add_tokenizer(found, tokenizer, seen, network, real)
+    real = judges.network.of_real(seen.real)
+    _add_tokenizer(found, tokenizer, seen, judges, real)
     if isinstance(model, Synthesizer):
         train = None
         if known is not None:
@@ -167,29 +170,28 @@ def _measure(
             train = known_images(tokenizer, read, framing.image_size)
         _add_prior(found, model, seen, train)
         drawn, seconds = _draw(model, seen, samples or max(2, len(seen.real)), settings, memory, tell)
-        _add_samples(found, seen, train, drawn, network, real)
+        _add_samples(found, seen, train, drawn, judges, real)
         found.numbers["samples"]["images_per_second"] = Number(len(drawn) / seconds, len(drawn))
 
 
-def _conventions(source: Source, framing: DataConfig, network: FeatureNetwork, images: int) -> Conventions:
+def _conventions(source: Source, framing: DataConfig, images: int) -> Conventions:
     return {
         "data": source.fingerprint[:12],
         "size": list(framing.image_size),
         "resize": framing.transform(3).without_chance().resize,
         "crop": "centre",
         "values": "8 bits",
-        "features": network.name,
         "usage": "of all images together",
         "images": images,
     }
 
 
 def _add_tokenizer(
-    found: Evaluation, tokenizer: Tokenizer, seen: Seen, network: FeatureNetwork, real: Features
+    found: Evaluation, tokenizer: Tokenizer, seen: Seen, judges: Judges, real: Features
 ) -> None:
     """Fidelity, the distance of reconstructions from images, and how much it grows if codes are replaced."""
-    count = len(seen.real)
-    numbers = fidelity(seen.real, seen.rebuilt)
+    count, network = len(seen.real), judges.network
+    numbers = fidelity(seen.real, seen.rebuilt) | _lpips(found, judges, seen)
     if "ssim" not in numbers:
         found.notes.append("No SSIM: it needs torchmetrics, `pip install vqgan[eval]`.")
     size = found.conventions["size"]
@@ -198,24 +200,31 @@ def _add_tokenizer(
             f"No MS-SSIM: images of {size[0]}x{size[1]} pixels are too small for its five scales."
         )
     if count >= 2:
-        numbers["frechet"] = _frechet(network.of(seen.rebuilt), real)
-        numbers["frechet_perturbed"] = _frechet(network.of(_perturbed(tokenizer, seen.grids)), real)
+        perturbed = network.of(_perturbed(tokenizer, seen.grids))
+        numbers |= judges.distances({"": network.of(seen.rebuilt), "_perturbed": perturbed}, real)
     if count >= 4:
         halves = real[::2][: count // 2], real[1::2][: count // 2]
-        numbers["frechet_of_halves"] = _frechet(
-            *halves, note="of two halves of the images: what chance alone gives"
-        )
+        note = "of two halves of the images: what chance alone gives"
+        numbers[f"{network.distance}_of_halves"] = distance(*halves, note=note)
     numbers["images_per_second"] = Number(count / max(seen.seconds, 1e-9), count)
     used = codebook_numbers(seen.grids, tokenizer.codebook_size)
     found.numbers |= {"reconstruction": numbers, "codebook": used}
 
 
-def _frechet(features: Features, others: OtherFeatures, note: str = "") -> Number:
-    count = min(len(features), len(others))
-    if count < _RARE * features.shape[1]:
-        what = f"too large: {count} images for {features.shape[1]} features; compare equal numbers only"
-        note = f"{note}; {what}" if note else what
-    return Number(frechet_distance(features, others), count, note=note)
+def _lpips(found: Evaluation, judges: Judges, seen: Seen) -> dict[str, Number]:
+    """LPIPS of the reconstructions; a note says why not."""
+    height, width, channels = seen.real.shape[1:]
+    if judges.lpips is None:
+        found.notes.append(
+            "No LPIPS: its weights are not in the cache. `--lpips FILE` names a file that holds them, such as an "
+            "original checkpoint; a training with `task.perceptual` downloads them into the cache."
+        )
+    elif not fits(channels, height, width):
+        what = f"images of {height}x{width} pixels and {channels} channels"
+        found.notes.append(f"No LPIPS: {what}, it needs {MIN_SIDE} pixels a side and 1 or 3 channels.")
+    else:
+        return {"lpips": Number.mean(perceptual_distances(judges.lpips, seen.real, seen.rebuilt))}
+    return {}
 
 
 def _perturbed(tokenizer: Tokenizer, grids: Grids) -> Pictures:
@@ -267,16 +276,17 @@ def _add_samples(
     seen: Seen,
     train: Known | None,
     drawn: UInt8[np.ndarray, "s H W c"],
-    network: FeatureNetwork,
+    judges: Judges,
     real: OtherFeatures,
 ) -> None:
     """How like real images drawn ones are, and whether they are copies."""
     found.conventions = {**found.conventions, "samples": len(drawn)}
     found.pictures["drawn"] = drawn
-    features, probabilities = network.of(drawn), network.classes(drawn)
+    features = judges.network.of(drawn)
+    probabilities = judges.network.classes(features)
     numbers = dict[str, Number]()
     if len(real) >= 2:
-        numbers["frechet"] = _frechet(features, real)
+        numbers |= judges.distances({"": features}, real)
         value, error = kernel_distance(features, real)
         # Not an interval: the subsets are of the same images, of which there may be few.
         numbers["kernel"] = Number(

@@ -37,6 +37,7 @@ EXPLAINED = {
     "psnr": "the error of 8-bit values, summed over all images; more is better",
     "ssim": "Gaussian window of 11 pixels; 1 is equal",
     "ms_ssim": "five scales; 1 is equal",
+    "lpips": "how different VGG16 sees them, in the mean; 0 is equal",
     "frechet": "0 for equal sets",
     "frechet_perturbed": "the same if every tenth code becomes one of the 100 nearest: how much the decoder forgives",
     "usage": "share of codes that occur in these images",
@@ -107,7 +108,7 @@ def _json(number: Number) -> dict[str, Any]:
 def _rows(numbers: Mapping[str, Number]) -> Iterator[tuple[str, str, str, str]]:
     for name, number in numbers.items():
         unit = next((unit for end, unit in _UNITS.items() if name.endswith(end)), "")
-        explained = "; ".join(filter(None, (EXPLAINED.get(name, ""), number.note)))
+        explained = "; ".join(filter(None, (EXPLAINED.get(name.replace("fid", "frechet"), ""), number.note)))
         yield name.replace("_", " "), f"{number.text()}{unit}", f"{number.count:,}", explained
 
 

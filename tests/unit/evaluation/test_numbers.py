@@ -41,3 +41,14 @@ def test_equal_conventions_are_compared_and_others_named():
     other = {"crop": "center", "images": 8}
     with pytest.raises(ConfigError, match="cannot be compared: `images` is 4 and 8"):
         list(compared((same, {}), (other, {})))
+
+
+def test_weights_of_lpips_matter_only_where_both_measured_it():
+    number = {"reconstruction": {"psnr": Number(20.0, 4)}}
+    one, two = ({"images": 4, "lpips": weights} for weights in ("VGG16 a", "VGG16 b"))
+    assert len(list(compared((one, number), ({"images": 4}, number)))) == 1
+    assert len(list(compared(({"images": 4}, number), (one, number)))) == 1
+    with pytest.raises(ConfigError, match="`lpips` is VGG16 a and VGG16 b"):
+        list(compared((one, number), (two, number)))
+    with pytest.raises(ConfigError, match="`reference` is statistics a and None"):
+        list(compared(({"images": 4, "reference": "statistics a"}, number), ({"images": 4}, number)))
