@@ -51,6 +51,17 @@ def test_one_page_shows_curves_numbers_settings_and_pictures_of_all(two, run):
     assert "b: New images, drawn token by token; after 12,345 steps" in beside
 
 
+def test_warnings_of_all_runs_are_in_one_table(two, run):
+    assert run("compare", "a", "b", "--out", "page.html").code == 0
+    assert "<h2>Warnings</h2>" not in (two / "page.html").read_text()
+    said = {"step": 1200, "sign": "any", "text": "usage fell < 9 %", "hint": "do this"}
+    (two / "b" / "warnings.jsonl").write_text(f"{json.dumps(said)}\n")
+    assert run("compare", "a", "b", "--out", "page.html").code == 0
+    table = (two / "page.html").read_text().partition("<h2>Warnings</h2>")[2].partition("</table>")[0]
+    assert "<tr><td>b step 1,200</td><td>usage fell &lt; 9 %. do this</td></tr>" in table
+    assert "<td>a step" not in table
+
+
 def test_other_stages_and_a_run_without_numbers_are_noted(two, run):
     (two / "b" / "config.yaml").write_text(dump_yaml(tiny.prior_run()))
     (two / "b" / "metrics.jsonl").unlink()

@@ -2,7 +2,8 @@
 
 ::
 
-    config.yaml  env.json  metrics.jsonl  skipped.jsonl  diverged.jsonl  images/  report.html  trackers.json
+    config.yaml  env.json  metrics.jsonl  warnings.jsonl  skipped.jsonl  diverged.jsonl  images/  report.html
+    trackers.json
     {tokenizer,prior,classifier,denoiser}.safetensors       the model, ready for use
     {tokenizer,prior,classifier,denoiser}-best.safetensors  the same, when its held-out number was best
     state/latest.json                                   names the newest step
@@ -79,6 +80,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.environment = path / "env.json"
         self.metrics = path / "metrics.jsonl"
+        self.warnings = path / "warnings.jsonl"
         self.skipped = path / "skipped.jsonl"
         self.diverged = path / "diverged.jsonl"
         self.images = path / "images"
@@ -204,7 +206,7 @@ class RunFolder:
         """Removes what a killed process left behind: temporary files, half lines, and what will be written again.
 
         Args:
-            last_row: Step of the last row of metrics that stays.
+            last_row: Step of the last row of metrics, and of the last warning, that stays.
             samples: Skipped updates with later samples than so many are removed.
 
         Raises:
@@ -215,7 +217,8 @@ class RunFolder:
                 shutil.rmtree(folder)
             for file in (*self.path.rglob(".*.[0-9]*.tmp"), *self.path.glob(".tmp??????")):
                 file.unlink()
-        _keep_rows(self.metrics, lambda row: row["step"] <= last_row)
+        for rows in (self.metrics, self.warnings):
+            _keep_rows(rows, lambda row: row["step"] <= last_row)
         _keep_rows(self.skipped, lambda row: True)
         _keep_rows(self.diverged, lambda row: row["samples"][1] <= samples)
 

@@ -12,7 +12,7 @@ from vqgan.config import flattened, to_mapping
 from vqgan.errors import printable, require
 from vqgan.evaluation.report import NUM_COLOURS, Chart, line_of, read_rows, render_report
 from vqgan.output_files import write_text
-from vqgan.training.report import CHARTS, MEANINGS, newest_pictures, number_text
+from vqgan.training.report import CHARTS, MEANINGS, newest_pictures, number_text, warning_tables
 from vqgan.training.run import read_run
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def compare(flags: training_commands.Compare) -> None:
         f"Comparison of {', '.join(folders)}",
         paragraphs=notes,
         tables={
+            **warning_tables(folders),
             "Last numbers": [("what", *folders, "how to read it"), *explained],
             "What differs in their settings": [("key", *folders, ""), *differing],
         },

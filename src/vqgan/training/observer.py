@@ -1,4 +1,4 @@
-"""What a run shows while it trains: rows of numbers, held-out metrics, pictures, skipped files."""
+"""What a run shows while it trains: rows of numbers, held-out metrics, pictures, warnings, skipped files."""
 
 import logging
 import math
@@ -17,6 +17,7 @@ from vqgan.output_files import write_text
 from vqgan.training.engine import put
 from vqgan.training.metrics_log import JsonLines, MetricsLog, as_words
 from vqgan.training.task import Session
+from vqgan.training.warning_signs import History, Watch
 from vqgan.types import Batch, Images, OnProgress, Progress
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,10 @@ class Observer:
 
     def _begin_log(self, start: int) -> None:
         self._log, self._best = MetricsLog(self.folder, start, names=self.log), -math.inf
-        for row in self._log.lines.read():
+        rows = self._log.lines.read()
+        for row in rows:
             self._is_best(row)
+        self._watch = Watch(self.folder, History(self.task.loop, self.task.state.config, rows=rows))
 
     def observe(self, done: int, row: Mapping[str, float], poll: Callable[[], None]) -> bool:
         """Adds what is due after ``done`` steps to the row, writes it, and reports progress.
@@ -88,6 +91,7 @@ class Observer:
             held_out = self._batches(config.share(self.engine.world), config.evaluate_images, poll)
             row = {**row, **{f"heldout_{name}": n for name, n in self.task.evaluate(held_out).items()}}
         self.write(done, row)
+        self._watch.look(done, row)
         if self.on_progress is not None:
             self.on_progress(Progress(self.task.stage, done, config.steps, row))
         return self._is_best(row) and config.keep_best
@@ -101,7 +105,7 @@ class Observer:
 
     def flush(self) -> None:
         """Writes what a full disk refused before. Raises OutputError if it still does."""
-        for lines in (self._list, self._diverged, self._log.lines):
+        for lines in (self._list, self._diverged, self._log.lines, self._watch.lines):
             lines.flush()
 
     def write(self, done: int, row: Mapping[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from vqgan.checkpoints.run_folder import RunFolder
@@ -64,6 +65,7 @@ def write_run_report(folder: RunFolder) -> None:
             *(f"Captions, in the order of the images: {each.read_text('utf-8')}" for each in captions),
         ],
         rows=[_row(name, value, step) for name, (value, step) in sorted(last.items())],
+        tables=warning_tables({"": folder}),
         pictures=newest_pictures(folder.images),
         charts=read_charts(folder.metrics, CHARTS),
     )
@@ -89,6 +91,16 @@ def _what_it_is(folder: RunFolder) -> list[str]:
 def number_text(value: int | float | str) -> str:
     """A number of a run as a report shows it; what is not finite is a word."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def warning_tables(folders: Mapping[str, RunFolder]) -> dict[str, list[tuple[str, str]]]:
+    """What the runs were warned of, with hints, by their names; no table where none was."""
+    lines = [
+        (f"{name} step {row['step']:,}".lstrip(), f"{row['text']}. {row['hint']}")
+        for name, folder in folders.items()
+        for row in read_rows(folder.warnings)
+    ]
+    return {"Warnings": [("when", "what the numbers show, and what helps"), *lines]} if lines else {}
 
 
 def _row(name: str, value: float | str, step: int) -> Row:

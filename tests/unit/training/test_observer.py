@@ -123,7 +123,8 @@ def batch(*skipped):
 
 
 def observer(path):
-    session = Session(Mock(), RunFolder(path), Engine("cpu"), {})
+    task = Mock(loop=tiny.loop(), state=Mock(config=tiny.OPTIMIZER))
+    session = Session(task, RunFolder(path), Engine("cpu"), {})
     return Observer(session, lambda size, limit: (), measured=False, on_progress=None)
 
 
