@@ -21,9 +21,8 @@ from inpainting import auroc, interval
 from timing import environment
 from vqgan.data import open_source
 from vqgan.data.atari import AtariSource
-from vqgan.demo.agreement import moving_boxes
 from vqgan.demo.conditions import GAMES, MOST_BOXES, Scenes, config_of
-from vqgan.demo.measures import moving_pixels
+from vqgan.demo.measures import moving_boxes, moving_pixels
 from vqgan.images import to_float
 from vqgan.synthesizer import Synthesizer
 

@@ -1,15 +1,20 @@
 """``vqgan evaluate`` on tiny runs: its numbers against other ways to them, its files, and what it refuses."""
 
+import html.parser
 import json
 import math
 
 import numpy as np
 import pytest
+import torch
 
 import vqgan
+from vqgan.evaluation.agreement import edge_agreement
 from vqgan.evaluation.psnr import pixels_psnr
-from vqgan.images import to_uint8
+from vqgan.images import canny, to_float, to_uint8
 from vqgan.quality import evaluate
+from vqgan.quality.agreement import _others
+from vqgan.quality.page import PICTURES, frequencies, write_evaluation
 
 
 @pytest.fixture(autouse=True)
@@ -74,9 +79,138 @@ def test_a_classifier_gives_features_and_classes(trained, tmp_path):
     vqgan.train(
         "digits-classifier", data=trained.images, out=tmp_path / "judge", overrides=changes, device="cpu"
     )
-    found = evaluate(trained.prior, trained.images, device="cpu", samples=8, features=str(tmp_path / "judge"))
+    found = evaluate(
+        trained.classes, trained.images, device="cpu", samples=8, features=str(tmp_path / "judge")
+    )
     assert found.conventions["features"].startswith("classifier ")
     assert 1 <= found.numbers["samples"]["inception_score"].value <= 2
+    agreement, judge = found.numbers["agreement"], vqgan.load(tmp_path / "judge", device="cpu")
+    asked = torch.tensor([int(path.parent.name == "light") for path in sorted(trained.images.rglob("*.png"))])
+    assert len({*asked[:8].tolist(), *asked.tolist()}) == 2
+    for which, other in (("drawn", "drawn"), ("rebuilt", "rebuilt"), ("real", "real")):
+        with torch.no_grad():
+            read = judge(to_float(found.pictures[other][:8])).argmax(dim=1)
+        assert agreement[f"class_{which}_share"].value == (read == asked[:8]).double().mean()
+        assert agreement[f"class_{which}_share"].count == 8
+    assert agreement["class_others_share"].interval is not None
+    assert not any("is not measured" in note for note in found.notes)
+    named = {"class": str(tmp_path / "judge")}
+    again = evaluate(trained.classes, trained.images, device="cpu", samples=8, judge=named)
+    assert again.numbers["agreement"] == agreement
+    assert again.conventions["judges"] == named
+
+
+@pytest.fixture(scope="module")
+def steered(trained, tmp_path_factory):
+    """A prior of edges and small copies, and its evaluation."""
+    out = tmp_path_factory.mktemp("steered") / "run"
+    several = "conditioner={kind: several, conditioners: [{kind: edges}, {kind: low_resolution, factor: 2}]}"
+    vqgan.train(
+        trained.prior_file,
+        data=trained.images,
+        out=out,
+        tokenizer=trained.tokenizer,
+        overrides=[several, "task.condition_dropout=0.2"],
+        device="cpu",
+    )
+    return out, evaluate(out, trained.images, device="cpu", samples=12)
+
+
+def test_conditions_are_read_out_of_samples_and_compared_with_what_was_asked(steered):
+    agreement = steered[1].numbers["agreement"]
+    assert agreement["edges_real_f1"].value == 1
+    assert agreement["low_resolution_real_psnr"].value == 100
+    shown = {name: to_float(steered[1].pictures[name][:12]) for name in ("real", "rebuilt", "drawn")}
+    real = canny(shown["real"])
+    for name in ("rebuilt", "drawn"):
+        expected = edge_agreement(real, canny(shown[name])).mean()
+        assert agreement[f"edges_{name}_f1"].value == pytest.approx(expected)
+    others = edge_agreement(real[_others(12)], canny(shown["drawn"])).mean()
+    assert agreement["edges_others_f1"].value == pytest.approx(others)
+
+
+def test_each_image_is_compared_with_what_was_asked_for_another():
+    for count in (2, 3, 50):
+        found = _others(count)
+        assert sorted(found.tolist()) == [*range(count)]
+        assert (found != torch.arange(count)).all()
+
+
+def test_the_given_half_stays_as_near_as_its_codes_say(steered, trained):
+    path, found = steered
+    model, images = vqgan.load(path, device="cpu"), to_float(found.pictures["real"])
+    known = torch.zeros(20, 4, 4, dtype=torch.bool)
+    known[:, :2] = True
+    condition = {"edges": canny(images), "low_resolution": images}
+    drawn = to_uint8(model.complete(images, known, condition)).numpy()
+    before = found.pictures["real"][:, :8]
+    agreement = found.numbers["agreement"]
+    assert agreement["given_drawn_psnr"].value == pytest.approx(pixels_psnr(before, drawn[:, :8]))
+    rebuilt = pixels_psnr(before, found.pictures["rebuilt"][:, :8])
+    assert agreement["given_rebuilt_psnr"].value == pytest.approx(rebuilt)
+    others = pixels_psnr(before, before[_others(20).numpy()])
+    assert agreement["given_others_psnr"].value == pytest.approx(others)
+    figure = found.figures["completed"]
+    np.testing.assert_array_equal(figure[2:18, 2:18], found.pictures["real"][0])
+    np.testing.assert_array_equal(figure[20:36, 2:18][8:], np.full((8, 16, 3), 128))
+    np.testing.assert_array_equal(figure[38:54, 2:18], drawn[0])
+
+
+def test_receptive_fields_are_told_in_pixels(evaluated):
+    numbers = evaluated.numbers["receptive_field"]
+    for part in ("encoder", "decoder"):
+        half, most, every = (numbers[f"{part}_pixels_{share}"].value for share in (50, 90, 100))
+        assert 0 < half <= most <= every == 16  # attention and norms see all
+    assert numbers["encoder_pixels_50"].count == 16
+
+
+class Page(html.parser.HTMLParser):
+    """Open tags, and what the page would load from elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loaded, self.pictures = [], [], 0
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "img", "path", "polyline"):
+            self.open.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "data", "action"):
+                self.pictures += value.startswith("data:image/png;base64,")
+                self.loaded += [] if value.startswith("data:image/png;base64,") else [value]
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_small_and_needs_nothing_else(steered, tmp_path):
+    paths = write_evaluation(tmp_path, steered[1])
+    text = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.open == []
+    assert page.loaded == []
+    assert page.pictures == len(PICTURES) == sum(path.suffix == ".png" for path in paths)
+    assert "<script" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+    assert len(text) < 400_000
+    assert "How often codes occur" in text
+    for name in PICTURES:
+        assert PICTURES[name].split(",")[0] in html.unescape(text)
+
+
+def test_the_curve_of_the_codes_falls_and_leaves_out_those_that_never_occur():
+    grids = np.array([[[5, 5], [5, 2]], [[2, 7], [5, 5]]])
+    line = frequencies(grids, 16).lines["occurrences"]
+    assert line == [(1.0, math.log10(5)), (2.0, math.log10(2)), (3.0, 0.0)]
+    many = frequencies(np.arange(2000).reshape(1, 40, 50), 4096).lines["occurrences"]
+    assert len(many) == 256
+    assert (many[0], many[-1]) == ((1.0, 0.0), (2000.0, 0.0))
 
 
 def test_the_command_writes_numbers_and_a_page_and_compares(run, trained, tmp_path):
@@ -90,7 +224,7 @@ def test_the_command_writes_numbers_and_a_page_and_compares(run, trained, tmp_pa
     assert written["conventions"]["precision"] == "fp32"
     assert "prior" not in written["numbers"]
     page = (out / "evaluation.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 6
     assert "| psnr | " in (out / "evaluation.md").read_text()
     with np.load(out / "reconstructions.npz") as stored:
         assert stored["arr_0"].shape == (20, 16, 16, 3)
@@ -124,6 +258,9 @@ def test_the_command_writes_numbers_and_a_page_and_compares(run, trained, tmp_pa
         (("TOKENIZER", "--against", "config.yaml"), 5, "is no evaluation"),
         (("TOKENIZER", "--images", "0"), 2, "images"),
         (("PRIOR", "--samples", "1"), 2, "`samples` is 1"),
+        (("PRIOR", "--judge", "class=x"), 2, "there is a judge of `class`"),
+        (("TOKENIZER", "--judge", "class"), 2, "there is a judge of `class`"),
+        (("CLASSES", "--judge", "class=nowhere"), 5, "cannot be read"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(run, trained, tmp_path, words, code, message):
@@ -134,6 +271,7 @@ def test_what_cannot_be_measured_is_refused(run, trained, tmp_path, words, code,
         "FILE": file,
         "TOKENIZER": trained.tokenizer,
         "PRIOR": trained.prior,
+        "CLASSES": trained.classes,
         "config.yaml": trained.tokenizer / "config.yaml",
     }
     result = run("evaluate", *(known.get(word, word) for word in words), "--out", tmp_path / "out")

@@ -8,6 +8,7 @@ import numpy as np
 
 from vqgan import quality
 from vqgan.cli import training_commands
+from vqgan.cli.flags import named_values
 from vqgan.cli.outputs import check_targets, print_paths
 from vqgan.cli.processes import require_alone
 from vqgan.cli.progress import ProgressBar
@@ -45,6 +46,7 @@ def evaluate(flags: training_commands.Evaluate) -> None:
             features=flags.features,
             reference=flags.reference,
             lpips=flags.lpips,
+            judge=named_values("--judge", flags.judge, is_needed=False),
             settings=settings,
             config=flags.config,
             overrides=flags.set,

@@ -191,6 +191,9 @@ class Evaluate(Chance):
             Inception, or of a folder of Hugging Face with DINOv2, CLIP or another network that pools (extra `clip`).
         reference: Mean and covariance, as evaluators of FID publish them (`mu`, `sigma`), to which distances are taken.
         lpips: Weights of LPIPS, such as an original checkpoint; by default what a training left in the cache.
+        judge: What reads a condition out of drawn images: `class=RUN` of a classifier (by default that of
+            `--features`, if it knows the classes), `text=MODEL` that compares images with texts, `depth`,
+            `segmentation` or `pose`, `=MODEL` if not the usual one; may be repeated.
         against: An earlier `evaluation.json`: both numbers are printed, if they follow the same conventions.
         npz: Also write `reference.npz`, `reconstructions.npz` and `samples.npz`, which public evaluators of FID read.
     """
@@ -202,6 +205,7 @@ class Evaluate(Chance):
     features: str = flag("latents|imagenet-lite|RUN|FILE|FOLDER", "latents")
     reference: str | None = flag("STATS.npz", None)
     lpips: str | None = flag("FILE", None)
+    judge: Sequence[str] = flag("NAME[=MODEL]", ())
     against: str | None = flag("FILE.json", None)
     npz: bool = flag("", False)
 

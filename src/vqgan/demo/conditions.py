@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from vqgan.data.atari import AtariConfig, AtariSource, open_atari
-from vqgan.demo.agreement import moving_boxes
 from vqgan.demo.conditions_report import write_conditions_report
-from vqgan.demo.measures import Frames, median_frame
+from vqgan.demo.measures import Frames, median_frame, moving_boxes
 from vqgan.demo.phases import Demo
 from vqgan.demo.trials import Asked, Walks, dreams, run_trials
 from vqgan.layout import Box

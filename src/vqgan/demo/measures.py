@@ -15,6 +15,7 @@ from vqgan.evaluation.copies import nearest_pictures
 from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.evaluation.tokens import Grids, TrainGrids, baseline_losses
 from vqgan.images import to_float, to_uint8
+from vqgan.layout import Box
 from vqgan.prior import to_tokens
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
@@ -25,6 +26,9 @@ Frames = UInt8[np.ndarray, "n H W c"]
 
 MOVING_THRESHOLD = 24
 """A pixel belongs to a moving thing when a channel differs by more than this from the room's median frame."""
+
+MIN_AREA = 6
+"""Pixels of the smallest moving thing that counts."""
 
 _BATCH_SIZE = 64
 
@@ -79,6 +83,31 @@ def moving_pixels(frames: Frames, background: Frames) -> Bool[np.ndarray, "n H W
     """Pixels of which a channel differs from the background by more than ``MOVING_THRESHOLD``."""
     difference = np.maximum(frames, background) - np.minimum(frames, background)
     return (difference > MOVING_THRESHOLD).any(axis=3)
+
+
+def moving_boxes(frames: Frames, background: Frames, most: int) -> list[list[Box]]:
+    """The boxes of what differs from the background: its connected parts, the largest ``most`` of each frame.
+
+    Args:
+        frames: Frames of one size.
+        background: The empty scene of each.
+        most: Boxes of a frame.
+    """
+    from scipy import ndimage  # type: ignore[import-untyped]  # with scikit-image, of the extra `demo`
+
+    height, width = frames.shape[1:3]
+    found = []
+    for moving in moving_pixels(frames, background):
+        numbered, count = ndimage.label(moving, structure=np.ones((3, 3)))
+        areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
+        parts = ndimage.find_objects(numbered)
+        kept = [number for number in np.argsort(-areas, kind="stable")[:most] if areas[number] >= MIN_AREA]
+        boxes = []
+        for rows, columns in (parts[number] for number in sorted(kept)):
+            size = (columns.stop - columns.start) / width, (rows.stop - rows.start) / height
+            boxes.append((columns.start / width, rows.start / height, *size))
+        found.append(boxes)
+    return found
 
 
 def moving_errors(

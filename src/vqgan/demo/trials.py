@@ -14,20 +14,15 @@ from torch.nn import functional as F
 from vqgan.checkpoints.load import load
 from vqgan.classifier import Classifier
 from vqgan.conditioning import Palette
-from vqgan.demo.agreement import (
-    boxes_found,
-    edge_agreement,
-    label_agreement,
-    moving_boxes,
-    picture_psnr,
-)
-from vqgan.demo.measures import Frames, moving_errors
+from vqgan.demo.measures import Frames, moving_boxes, moving_errors
 from vqgan.demo.phases import Demo
 from vqgan.dreaming import dream
+from vqgan.evaluation.agreement import boxes_found, picture_psnr
 from vqgan.evaluation.numbers import PerPicture, mean_interval
-from vqgan.images import canny, to_float, to_uint8
+from vqgan.images import to_float, to_uint8
 from vqgan.inpainting import inpaint
 from vqgan.layout import Box, Layout, SceneObject
+from vqgan.quality.readers import Reader, reader_of
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import Condition, Images, Progress
 
@@ -133,37 +128,39 @@ def _drawn(
 def trials_of(asked: Asked, models: Mapping[str, Synthesizer], recognised: Agreement) -> dict[str, Trial]:
     """The questions: each condition by itself."""
     images, size = asked.images, asked.frames.shape[1:3]
-    small = size[0] // 4, size[1] // 4
-    cells = models["colours"].config.window
-    palette = next(part for part in models["colours"].conditioner.parts if isinstance(part, Palette))
-
-    def labels(pictures: Images) -> Tensor:
-        return palette.tokens({"palette": pictures}, len(pictures), cells)
+    parts = {part.name: part for stage in ("edges", "colours") for part in models[stage].conditioner.parts}
+    palette, cells = parts["palette"], models["colours"].config.window
+    assert isinstance(palette, Palette), "it is called so"
+    seen, agreements = dict[str, Tensor](), dict[str, Agreement]()
+    for name in ("edges", "low_resolution", "palette"):
+        reader = reader_of(parts[name], models["colours"].tokenizer.downsample_factor)
+        assert reader is not None, "these are computed from images"
+        seen[name] = reader.ask(images)
+        agreements[name] = _agreement(reader, seen[name])
 
     def boxes(pictures: Images) -> list[list[Box]]:
         return moving_boxes(to_uint8(pictures).numpy(), asked.empty, len(max(asked.boxes, key=len)))
 
-    lines, asked_labels, copies = canny(images), labels(images), F.adaptive_avg_pool2d(images, small)
-    colours = torch.tensor(palette.config.colours)[asked_labels].movedim(1, 2).unflatten(2, cells) / 127.5 - 1
+    colours = torch.tensor(palette.config.colours)[seen["palette"]].movedim(1, 2).unflatten(2, cells)
     return {
         "class": Trial("boxes", {"class": asked.games.tolist()}, recognised, to_float(asked.empty)),
         "edges": Trial(
             "edges",
             {"edges": images},
-            lambda found: edge_agreement(lines, canny(found)),
-            lines[:, None].expand(-1, 3, -1, -1) * 2.0 - 1,
+            agreements["edges"],
+            seen["edges"][:, None].expand(-1, 3, -1, -1) * 2.0 - 1,
         ),
         "low_resolution": Trial(
             "colours",
             {"low_resolution": images},
-            lambda found: picture_psnr(copies, F.adaptive_avg_pool2d(found, small)),
-            F.interpolate(copies, size),
+            agreements["low_resolution"],
+            F.interpolate(seen["low_resolution"], size),
         ),
         "palette": Trial(
             "colours",
             {"palette": images},
-            lambda found: label_agreement(asked_labels, labels(found), palette.config.vocabulary_size),
-            F.interpolate(colours, size),
+            agreements["palette"],
+            F.interpolate(colours / 127.5 - 1, size),
         ),
         "layout": Trial(
             "boxes",
@@ -172,6 +169,10 @@ def trials_of(asked: Asked, models: Mapping[str, Synthesizer], recognised: Agree
             _drawn_boxes(asked),
         ),
     }
+
+
+def _agreement(reader: Reader, asked: Tensor) -> Agreement:
+    return lambda images: reader.agree(asked, reader.find(images))
 
 
 def _recognised(judge: Classifier, games: Int[np.ndarray, " n"], images: Images) -> PerPicture:

@@ -51,6 +51,7 @@ class FeatureNetwork:
         distance: What the Frechet distance of its features is called: ``fid`` of one network alone.
         device: Where it computes.
         is_kept: Whether the features of real images are worth a place in the cache.
+        class_names: Of the classes that it knows; numbers where they have none.
     """
 
     name: str
@@ -59,6 +60,7 @@ class FeatureNetwork:
     scores: Callable[[Features], Float[Tensor, "b classes"]] | None = None
     distance: str = "frechet"
     is_kept: bool = True
+    class_names: tuple[str, ...] = ()
 
     @torch.no_grad()
     def of(self, pictures: Pictures) -> Features:
@@ -126,7 +128,8 @@ def open_features(given: str, tokenizer: Tokenizer) -> FeatureNetwork:
     if given == IMAGENET:
         network = load_efficientnet_lite().to(device)
         name = f"{IMAGENET} (EfficientNet-Lite0)"
-        return FeatureNetwork(name, network.features, device, network.classifier)
+        numbers = tuple(map(str, range(network.classifier.out_features)))
+        return FeatureNetwork(name, network.features, device, network.classifier, class_names=numbers)
     if is_pickle(path):
         inception, digest, published = load_inception(path)
         inception.to(device)
@@ -141,7 +144,8 @@ def open_features(given: str, tokenizer: Tokenizer) -> FeatureNetwork:
         raise CheckpointError(
             what, hint="train one: `vqgan train classifier`, or compare by `latents` or `imagenet-lite`"
         )
-    return FeatureNetwork(f"classifier {header.digest[:12]}", model.features, device, model.output)
+    name, known = f"classifier {header.digest[:12]}", model.config.class_names
+    return FeatureNetwork(name, model.features, device, model.output, class_names=known)
 
 
 def _open_pretrained(folder: str, device: torch.device) -> FeatureNetwork:

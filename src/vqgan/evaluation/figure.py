@@ -13,6 +13,16 @@ _GAP, _LETTERS, _LEAST = 4, 12, 96
 """Pixels between pictures; height of letters; the least width of a picture: smaller ones are enlarged."""
 
 
+ORANGE, BLUE, RED = (255, 150, 0), (60, 150, 255), (255, 0, 80)
+"""What is marked in a picture."""
+
+
+def enlarged(pixels: Pixels) -> UInt8[np.ndarray, "R C c"]:
+    """A picture by the whole factor by which a figure enlarges it; what is then drawn into it is as fine as letters."""
+    factor = -(-_LEAST // pixels.shape[1])
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def figure(rows: Sequence[Mapping[str, Pixels]]) -> UInt8[np.ndarray, "R C 3"]:
     """Rows of pictures of one size on white, each below its label.
 

@@ -1,5 +1,6 @@
 """Numbers that say how sure they are and by which convention they were found, so that only like is compared."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from jaxtyping import Float
 from vqgan.errors import ConfigError
 
 PerPicture = Float[np.ndarray, " n"]
+
+_NORMAL = 1.959964
+"""Standard deviations around the mean that hold 95 % of a normal distribution."""
 
 RESAMPLES = 2000
 """Of the bootstrap."""
@@ -53,6 +57,15 @@ class Number:
         """The mean of one value for each picture, or a monotone function of it, with its interval."""
         mean, *ends = (of(value) for value in mean_interval(values))
         return cls(mean, len(values), (min(ends), max(ends)), note)
+
+    @classmethod
+    def share(cls, hits: PerPicture, *, note: str = "") -> "Number":
+        """The share of pictures, 1 or 0 each, with Wilson's interval, which has a width also if all are equal."""
+        count, share = len(hits), float(hits.mean())
+        shrunk = 1 / (1 + _NORMAL**2 / count)
+        middle = shrunk * (share + _NORMAL**2 / (2 * count))
+        reach = shrunk * _NORMAL * math.sqrt(share * (1 - share) / count + _NORMAL**2 / (4 * count**2))
+        return cls(share, count, (max(0.0, middle - reach), min(1.0, middle + reach)), note)
 
     def text(self) -> str:
         """The value, and its interval in brackets."""

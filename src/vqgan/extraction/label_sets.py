@@ -38,8 +38,7 @@ def numbers_of(names: Sequence[str], labels: str) -> list[int]:
         return list(range(len(names)))
     require(labels in LABEL_SETS, f"unknown labels `{labels}`", hint=closest(labels, (*LABEL_SETS, "own")))
     file, start = LABEL_SETS[labels]
-    lines = files("vqgan.extraction").joinpath(file).read_text(encoding="utf-8").splitlines()
-    synonyms = [[_plain(name) for name in line.split(";")] for line in lines]
+    synonyms = [[_plain(name) for name in line.split(";")] for line in _lines(file)]
     table = {first: number for number, (first, *_) in enumerate(synonyms, start)}
     for number, (_, *others) in enumerate(synonyms, start):
         table = {**dict.fromkeys(others, number), **table}
@@ -52,6 +51,22 @@ def numbers_of(names: Sequence[str], labels: str) -> list[int]:
     if lost:
         logger.warning("%s; they become 0, unknown", what)
     return [number or 0 for number in found]
+
+
+def set_with(count: int) -> str:
+    """The set whose maps have so many labels, unknown ones included; else ``own``.
+
+    Example:
+        >>> [set_with(count) for count in (151, 182, 183, 5)]
+        ['ade20k', 's-flckr', 'coco-stuff', 'own']
+    """
+    return next(
+        (name for name, (file, start) in LABEL_SETS.items() if len(_lines(file)) + start == count), "own"
+    )
+
+
+def _lines(file: str) -> list[str]:
+    return files("vqgan.extraction").joinpath(file).read_text(encoding="utf-8").splitlines()
 
 
 def _plain(name: str) -> str:

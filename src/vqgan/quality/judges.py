@@ -1,7 +1,9 @@
-"""By what pictures are judged: features, what these are compared with, and LPIPS."""
+"""By what pictures are judged: features, what these are compared with, LPIPS, and what reads conditions."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +16,8 @@ from vqgan.evaluation.numbers import Conventions, Number
 from vqgan.evaluation.sets import Features, Gaussian, OtherFeatures, frechet_distance
 from vqgan.evaluation.statistics import Statistics, read_statistics
 from vqgan.nn.perceptual import PerceptualNetwork
+from vqgan.quality.readers import Reader, open_readers
+from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 
 _RARE = 2
@@ -28,19 +32,27 @@ class Judges:
         network: Whose features are compared.
         reference: To which the Frechet distance is taken, instead of the measured images.
         lpips: With its weights, if these are known.
+        named: What reads conditions, by name, where it was named.
+        readers: All that read conditions, by name.
+        notes: Which conditions nothing reads.
     """
 
     network: FeatureNetwork
     reference: Statistics | None
     lpips: PerceptualNetwork | None
+    named: Mapping[str, str]
+    readers: Mapping[str, Reader]
+    notes: Sequence[str]
 
     def conventions(self) -> Conventions:
         """What the numbers depend on here."""
-        found = {"features": self.network.name}
+        found: dict[str, Any] = {"features": self.network.name}
         if self.reference is not None:
             found["reference"] = f"statistics {self.reference.digest[:12]}"
         if self.lpips is not None:
             found["lpips"] = f"VGG16 {digest_of(self.lpips.state_dict())[:12]}"
+        if self.named:
+            found["judges"] = dict(self.named)
         return found
 
     def distances(self, sets: dict[str, Features], real: OtherFeatures) -> dict[str, Number]:
@@ -62,12 +74,15 @@ def open_judges(
     features: str,
     reference: str | Path | None,
     lpips: str | Path | None,
+    judge: Mapping[str, str],
     *,
-    tokenizer: Tokenizer,
+    model: Synthesizer | Tokenizer,
     size: tuple[int, int],
 ) -> Judges:
     """What judges images of a size; arguments and errors as of :func:`vqgan.quality.evaluate`."""
+    tokenizer = model.tokenizer if isinstance(model, Synthesizer) else model
     network = open_features(features, tokenizer)
+    readers, notes = open_readers(model, network, judge, size)
     known = None if reference is None else read_statistics(Path(reference))
     if known is not None:
         black = np.zeros((1, *size, tokenizer.image_channels), np.uint8)
@@ -75,4 +90,5 @@ def open_judges(
         what = f"`{reference}` has statistics of {wanted} features, `{features}` gives {count}"
         require(count == wanted, what, hint="give the network of the file; FID's has 2048: `--features FILE`")
     perceptual = known_perceptual(str(lpips or ""))
-    return Judges(network, known, perceptual and perceptual.to(tokenizer.weight.device))
+    lpips_network = perceptual and perceptual.to(tokenizer.weight.device)
+    return Judges(network, known, lpips_network, judge, readers, notes)

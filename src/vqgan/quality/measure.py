@@ -29,8 +29,11 @@ from vqgan.evaluation.sets import (
     neighbour_numbers,
 )
 from vqgan.evaluation.tokens import Grids, baseline_losses, codebook_numbers
+from vqgan.images import Pixels
 from vqgan.nn.perceptual import MIN_SIDE, fits
+from vqgan.quality.agreement import agreement_numbers, complete_halves
 from vqgan.quality.judges import Judges, distance, open_judges
+from vqgan.quality.looks import attention, receptive_fields
 from vqgan.quality.seen import Known, Seen, batches_of, known_images, open_images, pixels_of
 from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
@@ -60,6 +63,7 @@ class Evaluation:
         numbers: By part and name.
         notes: What a reader should know.
         pictures: Pictures of values 0 to 255 by name, for a page: `real`, `rebuilt`, `drawn`, `nearest`.
+        figures: Whole figures by name: `reach`, and of a prior `attention` and `completed`.
         grids: Codes of the held-out images.
         codebook_size: Number of codes.
     """
@@ -69,6 +73,7 @@ class Evaluation:
     numbers: dict[str, dict[str, Number]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     pictures: dict[str, Pictures] = field(default_factory=dict)
+    figures: dict[str, Pixels] = field(default_factory=dict)
     grids: Grids = field(default_factory=lambda: np.zeros((0, 1, 1), np.int64))
     codebook_size: int = 0
 
@@ -84,6 +89,7 @@ def evaluate(
     features: str = "latents",
     reference: str | Path | None = None,
     lpips: str | Path | None = None,
+    judge: Mapping[str, str] | None = None,
     settings: SamplingSettings = SamplingSettings(),  # noqa: B008 (it cannot change)
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -104,9 +110,9 @@ def evaluate(
         features: What sets of images are compared by: ``latents`` (of the model's own tokenizer, so two models cannot
             be compared), ``imagenet-lite`` (extra `features`), the run or file of a classifier, the file of FID's
             Inception, or the folder of DINOv2, CLIP or another network of transformers (extra `clip`).
-        reference: An ``.npz`` with mean and covariance (`mu`, `sigma`), to which the Frechet distance of
-            reconstructions and samples is taken instead of that to the measured images.
+        reference: An ``.npz`` with mean and covariance (`mu`, `sigma`): Frechet distances are taken to these instead.
         lpips: A file with the weights of LPIPS; by default those that a training left in the cache, if any.
+        judge: What reads conditions out of drawn images, by name: see :func:`~vqgan.quality.readers.open_readers`.
         settings: How samples are drawn.
         config: Of a published checkpoint that lacks it.
         overrides: What a checkpoint's own configuration does not say.
@@ -128,11 +134,10 @@ def evaluate(
     what, hint = f"`{path}` makes label maps, expected pictures", "their mIoU is in the run's `metrics.jsonl`"
     require(not tokenizer.config.label_names, what, hint=hint)
     opened, tell = open_images(Path(path), model, size, data), on_progress or (lambda progress: None)
-    judges = open_judges(features, reference, lpips, tokenizer=tokenizer, size=opened[0].image_size)
-    named = {"digest": header.digest[:12], "kind": header.kind}
-    found, memory = Evaluation(named), memory_budget(memory, tokenizer.weight.device)
-    how: dict[str, Any] = {"settings": settings, "memory": memory, "tell": tell}
-    _measure(found, model, opened, judges, images=images, samples=samples, **how)
+    judges = open_judges(features, reference, lpips, judge or {}, model=model, size=opened[0].image_size)
+    found = Evaluation({"digest": header.digest[:12], "kind": header.kind}, notes=list(judges.notes))
+    how: dict[str, Any] = {"settings": settings, "memory": memory_budget(memory, tokenizer.weight.device)}
+    _measure(found, model, opened, judges, images=images, samples=samples, tell=tell, **how)
     return found
 
 
@@ -163,15 +168,24 @@ def _measure(
     found.pictures = {"real": seen.real, "rebuilt": seen.rebuilt}
     real = judges.network.of_real(seen.real)
     _add_tokenizer(found, tokenizer, seen, judges, real)
+    found.numbers["receptive_field"], found.figures["reach"] = receptive_fields(tokenizer, seen)
     if isinstance(model, Synthesizer):
         train = None
         if known is not None:
             read = batches_of(known, framing, tokenizer, MAX_TRAINING, tell)
             train = known_images(tokenizer, read, framing.image_size)
         _add_prior(found, model, seen, train)
-        drawn, seconds = _draw(model, seen, samples or max(2, len(seen.real)), settings, memory, tell)
+        found.figures["attention"] = attention(model, seen, memory)
+        chosen = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p", "guidance")}
+        how = {"seed": settings.seed, "memory": memory, **chosen}
+        drawn, seconds = _draw(model, seen, samples or max(2, len(seen.real)), how, tell)
         _add_samples(found, seen, train, drawn, judges, real)
         found.numbers["samples"]["images_per_second"] = Number(len(drawn) / seconds, len(drawn))
+        agreement = agreement_numbers(seen, drawn, judges.readers)
+        if seen.grids.shape[1] > 1:
+            halves, found.figures["completed"] = complete_halves(model, seen, **how)
+            agreement |= halves
+        found.numbers["agreement"] = agreement
 
 
 def _conventions(source: Source, framing: DataConfig, images: int) -> Conventions:
@@ -253,18 +267,17 @@ def _add_prior(found: Evaluation, model: Synthesizer, seen: Seen, train: Known |
 
 
 def _draw(
-    model: Synthesizer, seen: Seen, count: int, settings: SamplingSettings, memory: int, tell: OnProgress
+    model: Synthesizer, seen: Seen, count: int, how: Mapping[str, Any], tell: OnProgress
 ) -> tuple[Pictures, float]:
     """Images with the conditions of the measured ones, in turn, and the seconds that they took."""
     size, started = (seen.real.shape[1], seen.real.shape[2]), time.perf_counter()
     parts, done = list[Pictures](), 0
-    chosen = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p", "guidance")}
     for condition, batch in itertools.cycle(zip(seen.conditions, seen.sizes, strict=True)):
         if done == count:
             break
         now = min(batch, count - done)
         asked = None if condition is None else {name: values[:now] for name, values in condition.items()}
-        images = model.sample(now, size, asked, seed=settings.seed + done, memory=memory, **chosen)
+        images = model.sample(now, size, asked, **{**how, "seed": how["seed"] + done})
         parts.append(pixels_of(images))
         done += now
         tell(Progress("drawing", done, count))

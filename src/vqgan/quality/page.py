@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from vqgan.errors import CheckpointError
 from vqgan.evaluation.fidelity import Pictures, squared_errors
+from vqgan.evaluation.figure import figure
 from vqgan.evaluation.numbers import Conventions, Number, Numbers
-from vqgan.evaluation.report import render_report
+from vqgan.evaluation.report import Chart, render_report
 from vqgan.evaluation.tokens import Grids, codebook_mosaic, where_codes_stand
-from vqgan.images import grid, save_png, to_float
+from vqgan.images import Pixels, grid, save_png, to_float
 from vqgan.output_files import write_json, write_text
 from vqgan.quality.measure import Evaluation
 
@@ -25,12 +26,18 @@ PICTURES = {
     "reconstructions": "Images, their reconstructions, and four times the difference",
     "worst": "The same for the images whose reconstructions are worst",
     "drawn": "Drawn images, and below each the training image that is nearest in pixels",
+    "completed": "Images, their upper halves, and how the prior completes these",
+    "attention": "Where tokens look, framed, in some layers, in the mean over heads: orange on tokens of the image, "
+    "blue on those of a condition's cells; in brackets the share of what has no cell",
+    "reach": "Left, how much each pixel moves the latent in the middle; right, how much the code there moves each "
+    "pixel; squares that have half (orange) and nine tenths (blue) of the effect",
+    "counted": "The codes used most, then those used least, each with its number and how often it occurs",
     "codes": "What each code draws, the most frequent first: the mean of the squares at which it stands",
     "places": "Where the most frequent codes stand: white where nearly every image has one",
 }
 """The pictures by name, and what they show."""
 
-_SHOWN, _COLUMNS, _PLACES = 8, 32, 64
+_SHOWN, _COLUMNS, _PLACES, _POINTS = 8, 32, 64, 256
 _UNITS = {"psnr": " dB", "loss": " nats a token", "per_second": "/s"}
 
 EXPLAINED = {
@@ -40,6 +47,17 @@ EXPLAINED = {
     "lpips": "how different VGG16 sees them, in the mean; 0 is equal",
     "frechet": "0 for equal sets",
     "frechet_perturbed": "the same if every tenth code becomes one of the 100 nearest: how much the decoder forgives",
+    **{
+        f"encoder_pixels_{share}": f"side of the square with {share} % of what moves a latent"
+        for share in (50, 90)
+    },
+    "encoder_pixels_100": "with all; norms and attention see the whole image",
+    "encoder_pixels_of_convolutions": "that its convolutions can see; their weights decide how much of it they do",
+    **{
+        f"decoder_pixels_{share}": f"side of the square with {share} % of what a code moves"
+        for share in (50, 90)
+    },
+    "decoder_pixels_100": "with all, as above",
     "usage": "share of codes that occur in these images",
     "perplexity": "as many equally frequent codes would be as varied",
     "dead_codes": "never occur in these images",
@@ -82,7 +100,7 @@ def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
     write_text(folder / FILES[1], "\n".join(["# Evaluation", "", *lines, ""]))
     shown = {
         save_png(picture, folder / f"{name}.png", {"command": "evaluate"}): PICTURES[name]
-        for name, picture in _pictures(found.pictures, found.grids, found.codebook_size)
+        for name, picture in _pictures(found)
     }
     page = render_report(
         "Evaluation",
@@ -93,7 +111,7 @@ def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
         ],
         tables={part.capitalize(): rows for part, rows in tables.items()},
         pictures=shown,
-        charts={},
+        charts={"How often codes occur": frequencies(found.grids, found.codebook_size)},
     )
     write_text(folder / FILES[2], page)
     return [*(folder / name for name in FILES), *shown]
@@ -136,9 +154,8 @@ def _number(
     return Number(float(value), int(count), None if interval is None else (interval[0], interval[1]), note)
 
 
-def _pictures(
-    pictures: Mapping[str, Pictures], grids: Grids, codebook_size: int
-) -> Iterator[tuple[str, torch.Tensor]]:
+def _pictures(found: Evaluation) -> Iterator[tuple[str, torch.Tensor]]:
+    pictures, grids = found.pictures, found.grids
     real, rebuilt = pictures["real"], pictures["rebuilt"]
     worst = np.argsort(-squared_errors(real, rebuilt), kind="stable")[:_SHOWN]
     for name, chosen in (("reconstructions", np.arange(min(_SHOWN, len(real)))), ("worst", worst)):
@@ -148,19 +165,36 @@ def _pictures(
         drawn = pictures["drawn"][:_SHOWN]
         pair = (drawn, pictures["nearest"][:_SHOWN]) if "nearest" in pictures else (drawn,)
         yield "drawn", grid(to_float(np.concatenate(pair)), columns=len(drawn))
+    yield from ((name, to_float(each)) for name, each in found.figures.items())
     if real.shape[1] % grids.shape[1] == 0:
-        most = min(codebook_size, _COLUMNS * _COLUMNS)
-        yield (
-            "codes",
-            grid(to_float(codebook_mosaic(rebuilt, grids, codebook_size)[:most]), columns=_COLUMNS, pad=1),
-        )
-        places, counts = (
-            where_codes_stand(grids, codebook_size),
-            np.bincount(grids.ravel(), minlength=codebook_size),
-        )
-        frequent = places[np.argsort(-counts, kind="stable")[:_PLACES]]
+        counts = np.bincount(grids.ravel(), minlength=found.codebook_size)
+        order = np.argsort(-counts, kind="stable")
+        codes = codebook_mosaic(rebuilt, grids, found.codebook_size)
+        yield "counted", to_float(figure(_counted(codes, order, counts)))
+        yield "codes", grid(to_float(codes[: _COLUMNS * _COLUMNS]), columns=_COLUMNS, pad=1)
+        frequent = where_codes_stand(grids, found.codebook_size)[order[:_PLACES]]
         heat = np.rint(255 * np.sqrt(frequent)).astype(np.uint8)[..., None]
         yield "places", grid(to_float(heat), columns=16, pad=1)
+
+
+def _counted(
+    codes: UInt8[np.ndarray, "K s s c"], order: Int[np.ndarray, " K"], counts: Int[np.ndarray, " K"]
+) -> list[dict[str, Pixels]]:
+    """Rows of codes that occur, by labels: the most frequent ones, then the least frequent ones, the rarest last."""
+    used = int((counts > 0).sum())
+    first = range(min(2 * _SHOWN, used))
+    places = [*first, *range(max(len(first), used - 2 * _SHOWN), used)]
+    labelled = [(f"{order[place]}: {counts[order[place]]:,}", codes[place]) for place in places]
+    return [dict(labelled[start : start + _SHOWN]) for start in range(0, len(labelled), _SHOWN)]
+
+
+def frequencies(grids: Grids, codebook_size: int) -> Chart:
+    """How often the codes that occur do so, the most frequent first."""
+    counts = np.sort(np.bincount(grids.ravel(), minlength=codebook_size))[::-1]
+    used = int((counts > 0).sum())
+    places = np.unique(np.linspace(0, used - 1, min(used, _POINTS)).astype(int))
+    line = [(float(place + 1), math.log10(counts[place])) for place in places]
+    return Chart("log10 of how often", {"occurrences": line}, "codes, the most frequent first", low=0.0)
 
 
 def _difference(real: Pictures, others: Pictures) -> UInt8[np.ndarray, "n H W c"]:

@@ -1,13 +1,14 @@
 """The images that a model is measured on, and what becomes of them in it."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from vqgan.training.conditions import kinds_of, previous_frames
 from vqgan.training.observer import to_device
 from vqgan.training.prior_task import condition_of, encoded, without_context
 from vqgan.training.run import DataConfig, PriorRun, open_sources, read_run
-from vqgan.types import Batch, OnProgress, Progress
+from vqgan.types import Batch, Condition, OnProgress, Progress
 
 _BATCH_SIZE = 32
 
@@ -137,6 +138,19 @@ class Seen:
         real, rebuilt, grids = (np.concatenate(each) for each in zip(*parts, strict=True))
         joined = {name: np.concatenate(each) for name, each in nats.items()}
         return cls(real, rebuilt, grids, joined, conditions, sizes, seconds)
+
+    def asked(self, numbers: Sequence[int]) -> Condition | None:
+        """The conditions of the images of these numbers; None where there are none."""
+        places = [(batch, place) for batch, size in enumerate(self.sizes) for place in range(size)]
+        chosen, first = [places[number] for number in numbers], next(iter(self.conditions), None)
+        if first is None:
+            return None
+        values = {
+            name: [(self.conditions[batch] or {})[name][place] for batch, place in chosen] for name in first
+        }
+        return {
+            name: torch.stack(each) if isinstance(each[0], Tensor) else each for name, each in values.items()
+        }
 
 
 class Known(NamedTuple):

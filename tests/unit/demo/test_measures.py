@@ -4,6 +4,7 @@ from vqgan.demo.measures import (
     RoomFrames,
     mean_frame,
     median_frame,
+    moving_boxes,
     moving_errors,
     moving_pixels,
 )
@@ -66,3 +67,18 @@ def test_errors_count_only_pixels_that_moved_since_the_last_given_frame():
         moving_errors(last, truth, last), [[100, np.nan], [(100 + 400) / 2, np.nan]]
     )
     np.testing.assert_array_equal(moving_errors(last, truth, truth)[:, 0], [0, 0])
+
+
+def square(rows, columns, size=(24, 20)):
+    frame = np.zeros((*size, 3), dtype=np.uint8)
+    frame[rows, columns] = 200
+    return frame
+
+
+def test_boxes_of_what_moves_are_its_parts_without_specks_and_no_more_than_asked():
+    frame = square(slice(2, 6), slice(1, 4)) | square(slice(12, 18), slice(10, 15)) | square(20, 0)
+    empty = np.zeros_like(frame)
+    boxes = moving_boxes(frame[None], empty[None], 5)[0]
+    assert boxes == [(1 / 20, 2 / 24, 3 / 20, 4 / 24), (10 / 20, 12 / 24, 5 / 20, 6 / 24)]
+    assert moving_boxes(frame[None], empty[None], 1)[0] == boxes[1:]  # the largest
+    assert moving_boxes(frame[None], frame[None], 5) == [[]]

@@ -32,6 +32,26 @@ def test_a_falling_function_of_the_mean_keeps_the_interval_in_order():
     assert number.text().startswith("-3 (-")
 
 
+def wilson(share, count, normal=1.959964):
+    """The two shares from whose standard error the found one is just as far as is allowed, by bisection."""
+    ends = []
+    for low, high in ((0.0, share), (1.0, share)):
+        for _ in range(60):
+            middle = (low + high) / 2
+            is_far = abs(share - middle) > normal * np.sqrt(middle * (1 - middle) / count)
+            low, high = (middle, high) if is_far else (low, middle)
+        ends.append(low)
+    return tuple(ends)
+
+
+@pytest.mark.parametrize(("hits", "count"), [(3, 10), (0, 20), (20, 20), (1, 1), (500, 800)])
+def test_the_interval_of_a_share_is_wilsons(hits, count):
+    number = Number.share((np.arange(count) < hits).astype(float), note="so")
+    assert number.value == hits / count
+    assert (number.count, number.note) == (count, "so")
+    assert number.interval == pytest.approx(wilson(hits / count, count), abs=1e-9)
+
+
 def test_equal_conventions_are_compared_and_others_named():
     one = {"psnr": Number(20.0, 4)}
     two = {"psnr": Number(21.0, 4), "ssim": Number(0.5, 4)}

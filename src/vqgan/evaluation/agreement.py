@@ -4,22 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqgan.demo.measures import Frames, moving_pixels
 from vqgan.evaluation.labels import LabelAgreement
 from vqgan.evaluation.numbers import PerPicture
 from vqgan.layout import Box
 from vqgan.types import Images
 
-MIN_AREA, MIN_OVERLAP = 6, 0.25
-"""Pixels of the smallest thing that counts, and the intersection over union from which a box counts as found."""
+MIN_OVERLAP = 0.25
+"""Intersection over union from which a box counts as found."""
 
 
 def edge_agreement(asked: Bool[Tensor, "n H W"], found: Bool[Tensor, "n H W"]) -> PerPicture:
-    """F1 of the edges of each picture; an edge at most one pixel from one of the other map is right.
+    """F1 of the edges of each picture, 1 where both have none; one at most one pixel from one of the other is right.
 
     Example:
         >>> line = (torch.arange(64) % 8 == 3).view(1, 8, 8)
@@ -32,7 +31,9 @@ def edge_agreement(asked: Bool[Tensor, "n H W"], found: Bool[Tensor, "n H W"]) -
         return (edges & near).sum(dim=(1, 2)) / edges.sum(dim=(1, 2)).clamp(min=1)
 
     precision, recall = right(found, asked), right(asked, found)
-    return (2 * precision * recall / (precision + recall).clamp(min=1e-9)).double().cpu().numpy()
+    are_empty = ~(asked | found).flatten(1).any(dim=1)
+    score = 2 * precision * recall / (precision + recall).clamp(min=1e-9)
+    return score.where(~are_empty, 1.0).double().cpu().numpy()
 
 
 def label_agreement(asked: Int[Tensor, "n m"], found: Int[Tensor, "n m"], labels: int) -> PerPicture:
@@ -45,36 +46,28 @@ def label_agreement(asked: Int[Tensor, "n m"], found: Int[Tensor, "n m"], labels
     return np.array(numbers)
 
 
+def depth_difference(asked: Float[Tensor, "n 1 H W"], found: Float[Tensor, "n 1 H W"]) -> PerPicture:
+    """The mean absolute difference of each picture's depths, each of which fills the range from 0 to 1 by itself.
+
+    Example:
+        >>> ramp = torch.linspace(0, 1, 5).view(1, 1, 1, 5)
+        >>> depth_difference(ramp, 7 * ramp - 1).item(), depth_difference(ramp, -ramp).item()
+        (0.0, 0.6)
+    """
+    first, second = (_stretched(each.double()) for each in (asked, found))
+    return (first - second).abs().mean(dim=(1, 2, 3)).cpu().numpy()
+
+
+def _stretched(maps: Float[Tensor, "n 1 H W"]) -> Float[Tensor, "n 1 H W"]:
+    low, high = (bound(dim=(1, 2, 3), keepdim=True) for bound in (maps.amin, maps.amax))
+    return (maps - low) / (high - low).clamp(min=1e-9)
+
+
 def picture_psnr(asked: Images, found: Images, where: Bool[Tensor, "n H W"] | None = None) -> PerPicture:
     """The PSNR of each picture in dB, of all pixels or of those ``where``; values are in [-1, 1]."""
     weight = torch.ones(asked.shape[0], *asked.shape[2:]) if where is None else where.float()
     error = ((asked - found).double() / 2).square().mean(dim=1) * weight
     return (-10 * (error.sum(dim=(1, 2)) / weight.sum(dim=(1, 2))).clamp(min=1e-10).log10()).cpu().numpy()
-
-
-def moving_boxes(frames: Frames, background: Frames, most: int) -> list[list[Box]]:
-    """The boxes of what differs from the background: its connected parts, the largest ``most`` of each frame.
-
-    Args:
-        frames: Frames of one size.
-        background: The empty scene of each.
-        most: Boxes of a frame.
-    """
-    from scipy import ndimage  # type: ignore[import-untyped]  # with scikit-image, of the extra `demo`
-
-    height, width = frames.shape[1:3]
-    found = []
-    for moving in moving_pixels(frames, background):
-        numbered, count = ndimage.label(moving, structure=np.ones((3, 3)))
-        areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
-        parts = ndimage.find_objects(numbered)
-        kept = [number for number in np.argsort(-areas, kind="stable")[:most] if areas[number] >= MIN_AREA]
-        boxes = []
-        for rows, columns in (parts[number] for number in sorted(kept)):
-            size = (columns.stop - columns.start) / width, (rows.stop - rows.start) / height
-            boxes.append((columns.start / width, rows.start / height, *size))
-        found.append(boxes)
-    return found
 
 
 def boxes_found(asked: Sequence[Sequence[Box]], found: Sequence[Sequence[Box]]) -> PerPicture:

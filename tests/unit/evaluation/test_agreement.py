@@ -4,20 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from vqgan.demo.agreement import (
+from vqgan.evaluation.agreement import (
     boxes_found,
+    depth_difference,
     edge_agreement,
     label_agreement,
-    moving_boxes,
     overlap,
     picture_psnr,
 )
-
-
-def square(rows, columns, size=(24, 20)):
-    frame = np.zeros((*size, 3), dtype=np.uint8)
-    frame[rows, columns] = 200
-    return frame
 
 
 def test_edges_count_within_one_pixel_and_both_ways():
@@ -30,12 +24,23 @@ def test_edges_count_within_one_pixel_and_both_ways():
     assert edge_agreement(line, line.roll(2, dims=2)).item() == 0
     assert edge_agreement(line, both).item() == pytest.approx(2 * 0.5 / 1.5)
     assert edge_agreement(both, line).item() == pytest.approx(2 * 0.5 / 1.5)
+    none = torch.zeros_like(line)
+    assert edge_agreement(none, none).item() == 1
+    assert edge_agreement(line, none).item() == edge_agreement(none, line).item() == 0
 
 
 def test_labels_are_compared_within_each_picture():
     asked = torch.tensor([[0, 0, 1, 1], [2, 2, 2, 2]])
     found = torch.tensor([[0, 0, 0, 1], [2, 2, 2, 2]])
     assert label_agreement(asked, found, 4).tolist() == pytest.approx([(2 / 3 + 1 / 2) / 2, 1.0])
+
+
+def test_depths_are_compared_by_what_each_is_between_its_nearest_and_its_farthest():
+    asked = torch.tensor([0.0, 1, 2, 4]).view(1, 1, 2, 2)
+    found = torch.tensor([-1.0, -0.5, 0, 1]).view(1, 1, 2, 2)
+    assert depth_difference(asked, found).tolist() == [0.0]
+    assert depth_difference(asked, -found).item() == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert depth_difference(asked, torch.zeros(1, 1, 2, 2)).item() == pytest.approx((0 + 0.25 + 0.5 + 1) / 4)
 
 
 def test_psnr_of_the_part_that_is_asked_about():
@@ -46,15 +51,6 @@ def test_psnr_of_the_part_that_is_asked_about():
     assert picture_psnr(asked, found, where)[0] == pytest.approx(20.0)
     assert picture_psnr(asked, found)[0] == pytest.approx(20.0 + 10 * np.log10(4))
     assert picture_psnr(asked, found)[1] == 100
-
-
-def test_boxes_of_what_moves_are_its_parts_without_specks_and_no_more_than_asked():
-    frame = square(slice(2, 6), slice(1, 4)) | square(slice(12, 18), slice(10, 15)) | square(20, 0)
-    empty = np.zeros_like(frame)
-    boxes = moving_boxes(frame[None], empty[None], 5)[0]
-    assert boxes == [(1 / 20, 2 / 24, 3 / 20, 4 / 24), (10 / 20, 12 / 24, 5 / 20, 6 / 24)]
-    assert moving_boxes(frame[None], empty[None], 1)[0] == boxes[1:]  # the largest
-    assert moving_boxes(frame[None], frame[None], 5) == [[]]
 
 
 def test_boxes_are_found_where_they_overlap_enough():
