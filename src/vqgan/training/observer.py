@@ -16,7 +16,7 @@ from vqgan.images import grid, read_pixels, save_apng, save_png
 from vqgan.output_files import write_text
 from vqgan.training.engine import put
 from vqgan.training.metrics_log import JsonLines, MetricsLog, as_words
-from vqgan.training.task import Session
+from vqgan.training.task import BETTER, USUAL, Session
 from vqgan.training.warning_signs import History, Watch
 from vqgan.types import Batch, Images, OnProgress, Progress
 
@@ -24,9 +24,6 @@ logger = logging.getLogger(__name__)
 
 Heldout = Callable[[int, int], Iterable[Batch]]
 """Held-out images, anew at every call: the batch size and the maximal number of images. A batch may be empty."""
-
-_BETTER = {"heldout_psnr": 1, "heldout_miou": 1, "heldout_loss": -1}
-"""The held-out number by which one model is better than another; 1 if more of it is better, else -1."""
 
 MAX_COLUMNS = 8
 """Images in a row of a picture."""
@@ -94,11 +91,13 @@ class Observer:
         self._watch.look(done, row)
         if self.on_progress is not None:
             self.on_progress(Progress(self.task.stage, done, config.steps, row))
-        return self._is_best(row) and config.keep_best
+        return self._is_best(row) and bool(config.keep_best)
 
     def _is_best(self, row: Mapping[str, Any]) -> bool:
         """Whether the row's held-out number, if it has one and that is a number, is better than all before."""
-        scores = (sign * row[name] for name, sign in _BETTER.items() if isinstance(row.get(name), float))
+        named = self.task.loop.keep_best
+        found = {name: row.get(f"heldout_{name}") for name in ((named,) if isinstance(named, str) else USUAL)}
+        scores = (BETTER[name] * value for name, value in found.items() if isinstance(value, float))
         score, before = next(scores, -math.inf), self._best
         self._best = score if score > before else before
         return self._best > before

@@ -13,6 +13,8 @@ from vqgan.output_files import write_text
 CHARTS = {
     "Loss": ("loss", ("loss", "reconstruction_loss", "heldout_loss", "heldout_unconditional_loss")),
     "PSNR on held-out images": ("dB", ("heldout_psnr",)),
+    "SSIM on held-out images": ("similarity", ("heldout_ssim",)),
+    "Perceptual distance of held-out reconstructions": ("distance", ("heldout_perceptual",)),
     "Classes and labels, held out": ("share", ("heldout_miou", "heldout_accuracy")),
     "Share of the codebook in use": ("share", ("usage", "heldout_usage")),
     "Adaptive weight of the discriminator": ("weight", ("adaptive_weight",)),
@@ -23,6 +25,9 @@ CHARTS = {
 
 MEANINGS = {
     "heldout_psnr": "of held-out images, in dB: 20 is blurred, 25 recognisable, 30 good, above 35 hard to tell apart",
+    "heldout_ssim": "structural similarity of held-out images: 1 is perfect; sees structure better than PSNR",
+    "heldout_perceptual": "distance of held-out reconstructions as the perceptual network sees it: 0 is perfect; sees "
+    "blur and false patterns",
     "heldout_miou": "intersection over union of held-out label maps, the mean over labels: 1 is perfect",
     "heldout_accuracy": "share of held-out images whose class is found, or of label maps' pixels that keep their label",
     "heldout_loss": "nats per token of held-out images, or for the class of each: guessing costs the natural "

@@ -21,7 +21,8 @@ from vqgan.data.given import MemoryConfig
 from vqgan.data.image_files import WhichFrames
 from vqgan.data.source import Source
 from vqgan.data.transforms import Framing, TransformConfig
-from vqgan.errors import CheckpointError, ConfigError, DataError, require
+from vqgan.errors import CheckpointError, ConfigError, DataError, closest, require
+from vqgan.evaluation.psnr import WINDOW
 from vqgan.images import MAX_LABELS
 from vqgan.prior import PriorShape, TokenOrder, check_token_order
 from vqgan.synthesizer import Synthesizer
@@ -134,6 +135,16 @@ def open_sources(
     return Consecutive(images, previous), Consecutive(others, previous)
 
 
+def _check_best(training: LoopConfig, *measured: str) -> None:
+    """Raises ConfigError if the best model shall be found by a number that this run does not measure."""
+    name = training.keep_best
+    require(
+        isinstance(name, bool) or name in measured,
+        f"`training.keep_best` is `{name}`, expected true, false, or a number that this run measures",
+        hint=closest(str(name), measured),
+    )
+
+
 def _refuse_what_is_for_priors(data: DataConfig, training: LoopConfig, kind: str) -> None:
     for name in ("context", "cached_codes"):
         value = getattr(data, name)
@@ -166,6 +177,10 @@ class TokenizerRun(Config, frozen=True, tag_field="kind", tag="tokenizer"):
             hint="set them in the run of a prior",
         )
         task, has_layers = self.task, self.tokenizer.autoencoder is not None
+        optional = {"ssim": min(self.data.image_size) >= WINDOW, "perceptual": task.perceptual is not None}
+        pictures = ["psnr", *(name for name, is_measured in optional.items() if is_measured)]
+        measured = ["miou", "accuracy"] if task.is_of_labels else pictures
+        _check_best(self.training, *measured, "usage", "perplexity")
         require(
             has_layers or (task.discriminator is None and task.perceptual is None),
             "without `tokenizer.autoencoder` there is nothing that a discriminator or a perceptual loss could improve",
@@ -209,6 +224,7 @@ class PriorRun(Config, frozen=True, tag_field="kind", tag="prior"):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_token_order(self.token_order)
+        _check_best(self.training, "loss", *["unconditional_loss"] * (self.task.condition_dropout > 0))
         require(
             self.task.condition_dropout == 0
             or bool(self.data.conditions)
@@ -229,6 +245,7 @@ class ClassifierRun(Config, frozen=True, tag_field="kind", tag="classifier"):
     def __post_init__(self) -> None:
         super().__post_init__()
         _refuse_what_is_for_priors(self.data, self.training, "classifier")
+        _check_best(self.training, "loss", "accuracy")
 
 
 class DenoiserRun(Config, frozen=True, tag_field="kind", tag="denoiser"):
@@ -242,6 +259,7 @@ class DenoiserRun(Config, frozen=True, tag_field="kind", tag="denoiser"):
     def __post_init__(self) -> None:
         super().__post_init__()
         _refuse_what_is_for_priors(self.data, self.training, "denoiser")
+        _check_best(self.training, "psnr")
 
 
 Run = TokenizerRun | PriorRun | ClassifierRun | DenoiserRun

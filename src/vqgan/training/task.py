@@ -13,6 +13,13 @@ from vqgan.training.engine import Engine
 from vqgan.training.optimizers import TrainingState
 from vqgan.types import Batch, Images, OnProgress
 
+BETTER = {"psnr": 1, "ssim": 1, "perceptual": -1, "usage": 1, "perplexity": 1}
+BETTER |= {"miou": 1, "accuracy": 1, "loss": -1, "unconditional_loss": -1}
+"""Held-out numbers by which one model is better than another; 1 if more of it is better, else -1."""
+
+USUAL = ("psnr", "miou", "loss")
+"""A run has one of these, by which its best model is kept unless ``keep_best`` names another."""
+
 
 class LoopConfig(Config, frozen=True):
     """How long a run trains, and how often it logs, evaluates and saves.
@@ -32,7 +39,8 @@ class LoopConfig(Config, frozen=True):
         save_every: Steps between two saved steps.
         keep_last: Saved steps that are kept: to go on from the newest, or one before if it is damaged.
         keep_every: Of the steps saved, the multiples of this number are kept for good, or none.
-        keep_best: Whether the model stays in a file of its own when its held-out number (PSNR, mIoU or loss) was best.
+        keep_best: Whether the model stays in a file of its own when its held-out number was best; which one: by default
+            PSNR, mIoU or the loss, else that of this name: ``"ssim"``, ``"perceptual"``, ``"accuracy"``, ...
         pictures: Images on each picture; 0 writes none.
     """
 
@@ -49,7 +57,7 @@ class LoopConfig(Config, frozen=True):
     save_every: Count = 500
     keep_last: Count = KEPT_STEPS
     keep_every: Count | None = None
-    keep_best: bool = True
+    keep_best: bool | str = True
     pictures: Natural = 8
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from vqgan.checkpoints.run_folder import Stage
 from vqgan.config import Config, Count, Positive, Probability, Share, Weight
 from vqgan.errors import ConfigError, require
 from vqgan.evaluation.labels import LabelAgreement
-from vqgan.evaluation.psnr import detail_energy, psnr
+from vqgan.evaluation.psnr import WINDOW, detail_energy, psnr, structural_similarity
 from vqgan.images import in_colours, one_hot, to_uint8
 from vqgan.tokenizer import Reconstruction, Tokenizer
 from vqgan.tokenizer.autoencoder import Decoder
@@ -322,13 +322,14 @@ class TokenizerTask:
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[Batch]) -> Mapping[str, float]:
-        """PSNR (dB, 8 bits, over all pixels together), detail, usage and perplexity on held-out images.
+        """PSNR (dB, 8 bits, over all pixels together), SSIM, detail, usage and perplexity on held-out images.
 
         ``detail`` is the energy of the finest details of the reconstructions as a share of the images': below 1 where
-        they are blurred, above where a discriminator adds patterns. Of label maps, mIoU and accuracy stand in the place
-        of both.
+        they are blurred, above where a discriminator adds patterns. ``perceptual`` is the distance that the perceptual
+        network sees, if the loss has one. Of label maps, mIoU and accuracy stand in the place of all these.
         """
         error, values, agreement = 0.0, 0, LabelAgreement(self.num_labels)
+        alike, apart = [torch.empty(0)], [torch.empty(0)]
         energy = torch.zeros(2, dtype=torch.float64)
         counts = torch.zeros(self.tokenizer.codebook_size, dtype=torch.int64)
         with self.state.averaged(), self.engine.autocast():
@@ -338,15 +339,23 @@ class TokenizerTask:
                 if self.num_labels:
                     agreement.add(images.argmax(dim=1), output.images.argmax(dim=1))
                 else:
-                    ours, theirs = (to_uint8(each.float().cpu()).double() for each in (images, output.images))
+                    pair = images, output.images
+                    ours, theirs = (to_uint8(each.float().cpu()).double().movedim(3, 1) for each in pair)
                     error += float((ours - theirs).square().sum())
-                    energy += torch.stack([detail_energy(each.movedim(3, 1)) for each in (ours, theirs)])
+                    energy += torch.stack([detail_energy(each) for each in (ours, theirs)])
+                    if min(images.shape[2:]) >= WINDOW:
+                        alike.append(structural_similarity(ours.float(), theirs.float()))
+                    if self.perceptual is not None:
+                        apart.append(self.perceptual(*pair).float().cpu())
                 values += images.numel()
                 counts += torch.bincount(output.quantized.indices.flatten().cpu(), minlength=len(counts))
         if not values:
             return {}
         usage, perplexity = codebook_usage(counts)
         numbers = agreement.numbers() if self.num_labels else {"psnr": psnr(error, values)}
+        for name, found in (("ssim", torch.cat(alike)), ("perceptual", torch.cat(apart))):
+            if len(found):
+                numbers[name] = float(found.double().mean())
         if energy[0] > 0:
             numbers["detail"] = float(energy[1] / energy[0])
         return {**numbers, "usage": float(usage), "perplexity": float(perplexity)}

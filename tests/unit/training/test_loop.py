@@ -558,6 +558,21 @@ def test_the_best_model_stays_also_over_a_resumption(folder):
     assert not any("best" in call for call in without.calls)
 
 
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [(True, ["best 2"]), ("ssim", ["best 2", "best 4"]), ("perceptual", ["best 2", "best 6"])],
+)
+def test_the_best_model_is_that_of_the_number_that_is_named(folder, named, expected):
+    scores = iter(
+        {"psnr": psnr, "ssim": ssim, "perceptual": distance}
+        for psnr, ssim, distance in ((3.0, 0.5, 0.9), (2.0, 0.6, 0.9), (1.0, 0.4, 0.2))
+    )
+    task = Counting(evaluate_every=2, save_every=100, pictures=0, keep_best=named)
+    task.evaluate = lambda batches: next(scores)
+    run(task, folder)
+    assert [call for call in task.calls if "best" in call] == expected
+
+
 def test_skipped_files_of_training_and_evaluation_are_recorded_once(folder):
     def skipping(size, limit):
         whole = tiny.batch(limit)

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from PIL import Image
 
@@ -9,7 +10,8 @@ from vqgan.data import FolderConfig, IdxConfig, image_files
 from vqgan.data.transforms import TransformConfig
 from vqgan.errors import ConfigError
 from vqgan.training.run import DataConfig, open_sources
-from vqgan.training.task import LoopConfig
+from vqgan.training.task import BETTER, LoopConfig
+from vqgan.training.tokenizer_task import PerceptualConfig
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,42 @@ def test_only_a_prior_is_sharded(run):
     with pytest.raises(ConfigError, match=message):
         run(shard=True)
     assert tiny.prior_run(shard=True).training.shard
+
+
+@pytest.mark.parametrize(
+    ("run", "measured"),
+    [
+        (tiny.tokenizer_run, ["psnr", "usage", "perplexity"]),
+        (tiny.prior_run, ["loss"]),
+        (tiny.classifier_run, ["loss", "accuracy"]),
+        (tiny.denoiser_run, ["psnr"]),
+    ],
+)
+def test_the_best_model_is_found_by_a_number_that_the_run_measures(run, measured):
+    for name in BETTER:
+        if name in measured:
+            assert run(keep_best=name).training.keep_best == name
+        else:
+            message = (
+                f"`training.keep_best` is `{name}`, expected true, false, or a number that this run measures"
+            )
+            with pytest.raises(ConfigError, match=message):
+                run(keep_best=name)
+    with pytest.raises(ConfigError, match=f"did you mean `{measured[0]}`"):
+        run(keep_best=measured[0][:-1])
+
+
+def test_what_depends_on_other_settings_may_be_named_with_them():
+    tokenizer, prior = tiny.tokenizer_run(), tiny.prior_run()
+    data = msgspec.structs.replace(tokenizer.data, image_size=(16, 12))
+    perceptual = msgspec.structs.replace(tokenizer.task, perceptual=PerceptualConfig())
+    dropout = msgspec.structs.replace(prior.task, condition_dropout=0.1)
+    for run, changes, name in (
+        (tokenizer, {"data": data}, "ssim"),
+        (tokenizer, {"task": perceptual}, "perceptual"),
+        (prior, {"task": dropout}, "unconditional_loss"),
+    ):
+        msgspec.structs.replace(run, **changes, training=tiny.loop(keep_best=name))
 
 
 def test_a_batch_is_shared_by_processes_and_micro_batches():

@@ -9,6 +9,8 @@ from torch.testing import assert_close
 import tiny
 from vqgan.checkpoints.format import load_model
 from vqgan.errors import ConfigError
+from vqgan.evaluation.psnr import structural_similarity
+from vqgan.images import to_uint8
 from vqgan.nn import perceptual as perceptual_module
 from vqgan.nn.perceptual import PerceptualNetwork
 from vqgan.tokenizer import Tokenizer
@@ -333,6 +335,22 @@ def test_held_out_metrics_and_pictures_are_those_of_the_averaged_weights(engine)
     assert_close(pictures, torch.cat([data.images, output.images]), **EXACT)
     assert task.tokenizer.training
     assert task.evaluate([]) == {}
+
+
+def test_ssim_and_the_perceptual_distance_are_means_over_held_out_images(engine):
+    def distance(images, others):
+        return (images - others).abs().amax(dim=(1, 2, 3))
+
+    config = msgspec.structs.replace(PLAIN, perceptual=PerceptualConfig(weights="x"))
+    task, data = make(engine, config, perceptual=distance), batch(4, side=16)
+    with torch.no_grad():
+        images = task.tokenizer.eval()(data.images).images
+    held_out = task.evaluate([Batch(part, {}, data.sample[:2]) for part in data.images.split(2)])
+    levels = [to_uint8(each).movedim(3, 1).double() for each in (data.images, images)]
+    assert held_out["ssim"] == pytest.approx(float(structural_similarity(*levels).mean()), abs=1e-5)
+    assert held_out["perceptual"] == pytest.approx(float(distance(data.images, images).mean()))
+    # 8 pixels do not hold SSIM's window.
+    assert make(engine).evaluate([batch(2)]).keys() == {"psnr", "detail", "usage", "perplexity"}
 
 
 @pytest.mark.parametrize("decay", [None, 0.9])
