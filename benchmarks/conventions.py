@@ -139,10 +139,6 @@ def rows(model: Model, prior: Synthesizer, screens: Pictures, train: Pictures) -
     seen = "of training images", model.distance(model.rebuilt(train[own]), train[own])
     yield compare("images that are rebuilt", seen, ("of held-out images", plain[1]), count)
 
-    def of_few(chosen: np.ndarray) -> float:
-        return plain[1](chosen[: len(chosen) // 4])
-
-    yield compare("number of images", ("all", plain[1]), ("a quarter", of_few), count)
     crops = middle(rebuilt)
     whole = resized(real, kernels.BILINEAR, (CROP, CROP))
     yield compare(
@@ -170,6 +166,12 @@ def rows(model: Model, prior: Synthesizer, screens: Pictures, train: Pictures) -
     )
     samples = "samples, from held-out images", model.distance(drawn, real)
     yield compare("rFID beside gFID", ("reconstructions", plain[1]), samples, count)
+    for name, all_of_them in (("rebuilt", plain[1]), ("drawn", samples[1])):
+
+        def of_few(chosen: np.ndarray, measure: Measure = all_of_them) -> float:
+            return measure(chosen[: len(chosen) // 4])
+
+        yield compare(f"number of {name} images", ("all", all_of_them), ("a quarter", of_few), count)
     grids = encode_frames(model.tokenizer, real, silent)
     size = model.tokenizer.codebook_size
 

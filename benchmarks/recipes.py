@@ -46,7 +46,7 @@ from vqgan.tokenizer import Tokenizer
 from vqgan.training import tokenizer_task
 from vqgan.training.losses import generator_objective
 
-STEPS, SHOWN, MEASURED = 400, 4, 1024
+STEPS, SHOWN, MEASURED = 300, 4, 1024
 
 LAYERS = (
     "{base_channels: 32, channel_multipliers: [1, 2, 2, 4], num_residual_blocks: 1,"
