@@ -192,8 +192,8 @@ class Evaluate(Chance):
         reference: Mean and covariance, as evaluators of FID publish them (`mu`, `sigma`), to which distances are taken.
         lpips: Weights of LPIPS, such as an original checkpoint; by default what a training left in the cache.
         judge: What reads a condition out of drawn images: `class=RUN` of a classifier (by default that of
-            `--features`, if it knows the classes), `text=MODEL` that compares images with texts, `depth`,
-            `segmentation` or `pose`, `=MODEL` if not the usual one; may be repeated.
+            `--features`, if it knows the classes), `text=MODEL` that compares images with texts, `depth`
+            or `segmentation` (`=MODEL` if not the usual one), `pose` (`=MODEL,DETECTOR`); may be repeated.
         against: An earlier `evaluation.json`: both numbers are printed, if they follow the same conventions.
         npz: Also write `reference.npz`, `reconstructions.npz` and `samples.npz`, which public evaluators of FID read.
     """

@@ -17,6 +17,9 @@ Effects = Float[Tensor, "b H W"]
 SHARES = 0.5, 0.9, 1.0
 """Of the effect, for which the side of the square that has it is told."""
 
+_LEAST = 1e-30
+"""An effect that is less is none."""
+
 
 @torch.enable_grad()
 def pixels_that_move(encode: Callable[[Images], Latents], images: Images, cell: tuple[int, int]) -> Effects:
@@ -114,8 +117,8 @@ def reach_figure(
     """
     drawn = {}
     for label, effects in found.items():
-        mean = (effects / effects.sum(dim=(1, 2), keepdim=True)).mean(dim=0).cpu()
-        shades = (255 * (mean / mean.max()).sqrt()).round().to(torch.uint8).numpy()
+        mean = (effects / effects.sum(dim=(1, 2), keepdim=True).clamp(min=_LEAST)).mean(dim=0).cpu()
+        shades = (255 * (mean / mean.max().clamp(min=_LEAST)).sqrt()).round().to(torch.uint8).numpy()
         drawn[label] = enlarged(shades[..., None].repeat(3, axis=2))
         height, width = drawn[label].shape[:2]
         scale = height // mean.shape[0]

@@ -67,19 +67,22 @@ def _others(count: int) -> Int[Tensor, " n"]:
     return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
 
-def complete_halves(model: Synthesizer, seen: Seen, **how: Any) -> tuple[dict[str, Number], Pixels]:
+def complete_halves(
+    model: Synthesizer, seen: Seen, count: int, **how: Any
+) -> tuple[dict[str, Number], Pixels]:
     """Completes images from their upper halves, and tells how near the given half stays to the image.
 
     Args:
         model: Draws.
         seen: Images with at least two rows of tokens, and their conditions.
+        count: At most so many are completed.
         how: As :meth:`~vqgan.synthesizer.Synthesizer.complete` takes it.
 
     Returns:
         PSNR of the given half, of reconstructions there, and of other images' halves; and a figure of images, what was
         given, and the completed images.
     """
-    chosen = spread(COMPLETED, len(seen.real))
+    chosen = spread(min(COMPLETED, count), len(seen.real))
     images, known = seen.real[chosen], torch.zeros(len(chosen), *seen.grids.shape[1:], dtype=torch.bool)
     known[:, : (rows := known.shape[1] // 2)] = True
     drawn = pixels_of(model.complete(to_float(images), known, seen.asked(chosen.tolist()), **how))

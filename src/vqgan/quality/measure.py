@@ -181,11 +181,10 @@ def _measure(
         drawn, seconds = _draw(model, seen, samples or max(2, len(seen.real)), how, tell)
         _add_samples(found, seen, train, drawn, judges, real)
         found.numbers["samples"]["images_per_second"] = Number(len(drawn) / seconds, len(drawn))
-        agreement = agreement_numbers(seen, drawn, judges.readers)
+        found.numbers["agreement"] = agreement_numbers(seen, drawn, judges.readers)
         if seen.grids.shape[1] > 1:
-            halves, found.figures["completed"] = complete_halves(model, seen, **how)
-            agreement |= halves
-        found.numbers["agreement"] = agreement
+            halves, found.figures["completed"] = complete_halves(model, seen, len(drawn), **how)
+            found.numbers["agreement"] |= halves
 
 
 def _conventions(source: Source, framing: DataConfig, images: int) -> Conventions:

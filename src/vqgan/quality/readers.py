@@ -29,6 +29,9 @@ Agree = Callable[[Tensor, Tensor], PerPicture]
 ROUNDING = 1e-5
 """Similarities of the same text that differ by less are equal."""
 
+_BLACK = -0.9
+"""Around people a drawing is darker."""
+
 _BATCH_SIZE = 32
 
 
@@ -103,7 +106,8 @@ def open_readers(
         model: The model.
         network: By whose features images are compared; it reads classes, if it knows them.
         judges: What else reads a condition, by its name: the run of a classifier for classes, a text-image model for
-            texts, a network of transformers for depth, segmentation and pose (empty: the usual one).
+            texts, a network of transformers for depth, segmentation and pose (empty: the usual one), for pose with a
+            comma and that which finds people.
         size: Height and width of images. One is read, so that what does not fit is refused at once.
 
     Raises:
@@ -198,14 +202,15 @@ def _map_reader(part: TokenizedImage, given: str, device: str) -> Reader:
     """Depth, labels and poses by networks, as `vqgan extract` reads them."""
     kind, count = part.name, part.encoder.image_channels
     labels = set_with(count) if kind == "segmentation" else None
-    find = open_extractor(kind, given or None, labels, device)
+    model, _, detector = given.partition(",")
+    find = open_extractor(kind, model or None, labels, device, detector or None)
     if kind == "depth":
         says = "mean difference of depths, as a share of their range; less is better"
         return Reader("error", says, find, depth_difference, lambda maps: maps.mean(dim=1, keepdim=True))
     if kind == "pose":
 
         def limbs(drawn: Tensor) -> Tensor:
-            return (drawn > 0).any(dim=1)
+            return (drawn > _BLACK).any(dim=1)
 
         says = "F1 of the pixels of drawn people, right within one pixel"
         return Reader("f1", says, lambda images: limbs(find(images)), edge_agreement, limbs)

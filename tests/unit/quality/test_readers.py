@@ -187,6 +187,20 @@ def test_depth_and_labels_are_read_as_they_are_extracted(tmp_path):
 
 
 @needs_transformers
+def test_people_are_read_as_they_are_extracted(tmp_path):
+    points, finder = (networks.save(name, tmp_path / name) for name in ("vitpose", "rt_detr"))
+    part = TokenizedImageConfig(
+        codebook_size=tiny.CODES, image="pose", tokenizer=tiny.tokenizer_config(channels=3)
+    )
+    found, _ = readers(part, judges={"pose": f"{points},{finder}"})
+    drawn = vqgan.extract("pose", to_float(pictures()), model=points, detector=finder, device="cpu")
+    limbs = found["pose"].read(pictures())
+    assert limbs.any()
+    assert torch.equal(limbs, (drawn > -0.9).any(dim=1))
+    assert torch.equal(limbs, found["pose"].ask(drawn))
+
+
+@needs_transformers
 def test_a_text_is_right_where_it_is_the_most_similar_one(tmp_path):
     folder = networks.save_judge("CLIPModel", tmp_path / "clip")
     found, _ = readers(TextConfig(max_tokens=8), judges={"text": str(folder)}, channels=1)
