@@ -50,8 +50,8 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 def measured(work: Path, name: str, seed: int, cell: Callable[[Path, int], Numbers]) -> Numbers:
     """What ``cell`` measures after training in a folder of its own, or what it measured before."""
-    folder = work / f"{name.replace(' ', '_')}-{seed}"
-    path = work / f"{folder.name}.json"
+    path = _place(work, name, seed)
+    folder = path.with_suffix("")
     if not path.exists():
         started, number = time.perf_counter(), 0
         while (trained := folder / str(number)).exists():  # begun before, and not ended
@@ -63,17 +63,32 @@ def measured(work: Path, name: str, seed: int, cell: Callable[[Path, int], Numbe
     return found
 
 
+def _place(work: Path, name: str, seed: int) -> Path:
+    """Where the numbers of a cell are kept."""
+    return work / f"{name.replace(' ', '_')}-{seed}.json"
+
+
 def all_cells(
     given: argparse.Namespace, cells: Mapping[str, Callable[[Path, int], Numbers]]
 ) -> dict[str, list[Numbers]]:
-    """The numbers of all cells, seed after seed, so that a table is complete early; written and printed."""
+    """The numbers of all cells, seed after seed, so that a table is complete early; written and printed.
+
+    What the file of results holds already is not trained again: remove it to begin anew.
+    """
+    kept: dict[str, list[Numbers]] = {}
+    if given.json is not None and given.json.exists():
+        record = json.loads(given.json.read_text(encoding="utf-8"))
+        kept = record["numbers"] if record["quick"] == given.quick else {}
+        for name, rows in kept.items():
+            for seed, row in enumerate(rows):
+                _place(given.work, name, seed).write_text(json.dumps(row), encoding="utf-8")
     found: dict[str, list[Numbers]] = {name: [] for name in cells if name.startswith(given.only)}
     for seed in range(1 if given.quick else given.seeds):
         for name, rows in found.items():
             rows.append(measured(given.work, name, seed, cells[name]))
     print(table(found))
     if given.json is not None:
-        record = {"quick": given.quick, "environment": environment(), "numbers": found}
+        record = {"quick": given.quick, "environment": environment(), "numbers": kept | found}
         given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return found
 
