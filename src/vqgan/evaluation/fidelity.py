@@ -1,16 +1,16 @@
 """How like the images their reconstructions are, picture by picture."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from vqgan.evaluation.numbers import Number, PerPicture
-from vqgan.evaluation.psnr import psnr
+from vqgan.evaluation.psnr import WINDOW, psnr, structural_similarity
 from vqgan.images import to_float
 from vqgan.nn.perceptual import PerceptualNetwork
 
@@ -32,39 +32,34 @@ def squared_errors(real: Pictures, others: Pictures) -> PerPicture:
 def fidelity(real: Pictures, others: Pictures) -> dict[str, Number]:
     """PSNR, SSIM (Wang et al. 2004) and MS-SSIM (Wang et al. 2003), of 8-bit values, with intervals.
 
-    The error of PSNR is summed over all pictures before its logarithm is taken. SSIM has a Gaussian window of 11 pixels
-    with a standard deviation of 1.5, for each channel, in the mean over pictures. It needs torchmetrics (extra
-    `eval`) and is absent without; MS-SSIM also where a side is shorter than 176 pixels.
+    The error of PSNR is summed over all pictures before its logarithm is taken. SSIM is absent where a side is shorter
+    than its window of 11 pixels, MS-SSIM where one is shorter than 176, or without torchmetrics (extra `eval`).
 
     Args:
         real: Pictures.
         others: Their reconstructions.
     """
     numbers = {"psnr": Number.mean(squared_errors(real, others), lambda error: psnr(error, 1))}
-    if find_spec("torchmetrics") is None:
-        return numbers
-    from torchmetrics.functional.image import (
-        multiscale_structural_similarity_index_measure,
-        structural_similarity_index_measure,
-    )
+    measures: dict[str, Callable[..., Tensor]] = {}
+    if min(real.shape[1:3]) >= WINDOW:
+        measures["ssim"] = structural_similarity
+    if min(real.shape[1:3]) >= MULTISCALE and find_spec("torchmetrics") is not None:
+        from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    small = min(real.shape[1:3]) < MULTISCALE
-    measures: dict[str, Callable[..., Any]] = {
-        "ssim": structural_similarity_index_measure,
-        **({} if small else {"ms_ssim": multiscale_structural_similarity_index_measure}),
-    }
+        measures["ms_ssim"] = partial(
+            multiscale_structural_similarity_index_measure, data_range=255.0, reduction="none"
+        )
     for name, measure in measures.items():
         numbers[name] = Number.mean(_similarity(real, others, measure))
     return numbers
 
 
-def _similarity(real: Pictures, others: Pictures, measure: Callable[..., Any]) -> PerPicture:
+def _similarity(real: Pictures, others: Pictures, measure: Callable[..., Tensor]) -> PerPicture:
     size = max(1, _AT_ONCE // real[0].size)
     parts = []
     for first in range(0, len(real), size):
         pair = (torch.from_numpy(each[first : first + size]).movedim(3, 1).float() for each in (real, others))
-        found: Float[Tensor, " b"] = measure(*pair, data_range=255.0, reduction="none")
-        parts.append(found.reshape(-1).double().numpy())
+        parts.append(measure(*pair).reshape(-1).double().numpy())
     return np.concatenate(parts)
 
 

@@ -18,7 +18,7 @@ from vqgan.data import Data
 from vqgan.data.source import Source
 from vqgan.errors import require
 from vqgan.evaluation.copies import nearest_pictures
-from vqgan.evaluation.fidelity import Pictures, fidelity, perceptual_distances, squared_errors
+from vqgan.evaluation.fidelity import MULTISCALE, Pictures, fidelity, perceptual_distances, squared_errors
 from vqgan.evaluation.numbers import Conventions, Number, PerPicture
 from vqgan.evaluation.sets import (
     NEIGHBOURS,
@@ -205,13 +205,13 @@ def _add_tokenizer(
     """Fidelity, the distance of reconstructions from images, and how much it grows if codes are replaced."""
     count, network = len(seen.real), judges.network
     numbers = fidelity(seen.real, seen.rebuilt) | _lpips(found, judges, seen)
-    if "ssim" not in numbers:
-        found.notes.append("No SSIM: it needs torchmetrics, `pip install vqgan[eval]`.")
-    size = found.conventions["size"]
-    if "ms_ssim" not in numbers and "ssim" in numbers:
+    height, width = found.conventions["size"]
+    if min(height, width) < MULTISCALE:
         found.notes.append(
-            f"No MS-SSIM: images of {size[0]}x{size[1]} pixels are too small for its five scales."
+            f"No MS-SSIM: images of {height}x{width} pixels are too small for its five scales."
         )
+    elif "ms_ssim" not in numbers:
+        found.notes.append("No MS-SSIM: it needs torchmetrics, `pip install vqgan[eval]`.")
     if count >= 2:
         perturbed = network.of(_perturbed(tokenizer, seen.grids))
         numbers |= judges.distances({"": network.of(seen.rebuilt), "_perturbed": perturbed}, real)

@@ -42,7 +42,7 @@ _UNITS = {"psnr": " dB", "loss": " nats a token", "per_second": "/s"}
 
 EXPLAINED = {
     "psnr": "the error of 8-bit values, summed over all images; more is better",
-    "ssim": "Gaussian window of 11 pixels; 1 is equal",
+    "ssim": "Gaussian window of 11 pixels, wherever it lies inside; 1 is equal",
     "ms_ssim": "five scales; 1 is equal",
     "lpips": "how different VGG16 sees them, in the mean; 0 is equal",
     "frechet": "0 for equal sets",
