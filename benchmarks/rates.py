@@ -325,7 +325,7 @@ FINDERS: dict[str, Callable[[Pictures], tuple[int, Pictures]]] = {
 
 def show(path: Path, work: Path, photographs: Photographs) -> None:
     """Draws a part of a photograph; right of it, by factor, what tokenizers, JPEG and WebP leave of it."""
-    part, picture = (slice(60, 220), slice(110, 270)), photographs.pictures[1]
+    part, picture = (slice(60, 188), slice(120, 248)), photographs.pictures[1]
     rows = []
     for name, find in (("photographs", None), ("JPEG smaller", FINDERS), ("WebP", FINDERS)):
         rows.append(picture[part])
