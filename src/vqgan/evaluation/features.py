@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,15 +98,15 @@ def _read(path: Path) -> Features | None:
     """What was kept there, if anything was and is as it was written."""
     if not path.is_file():
         return None
-    try:
+    found, is_whole = dict[str, Tensor](), False
+    with suppress(CheckpointError):
         found = read_tensors(path)
-        if read_description(path)[0].get("digest") == digest_of(found):
-            logger.info("features of the real images are read from `%s`", path)
-            return found["features"]
-    except CheckpointError:
-        pass
-    logger.warning("`%s` is damaged: these features are computed again", path)
-    return None
+        is_whole = read_description(path)[0].get("digest") == digest_of(found)
+    if not is_whole:
+        logger.warning("`%s` is damaged: these features are computed again", path)
+        return None
+    logger.info("features of the real images are read from `%s`", path)
+    return found["features"]
 
 
 def open_features(given: str, tokenizer: Tokenizer) -> FeatureNetwork:
