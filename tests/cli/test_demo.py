@@ -56,7 +56,7 @@ def test_quick_demo_writes_numbers_pictures_and_a_report_that_needs_nothing_else
     assert numbers["reconstruction_psnr"] > 10
     page = (demo / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 5
-    assert page.count("<svg") == 9
+    assert page.count("<svg") == 10
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     for name in ("reconstructions", "samples", "completions", "codes"):
         assert (demo / f"{name}.png").stat().st_size > 1000
