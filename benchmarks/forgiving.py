@@ -45,14 +45,15 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 
 GAME = AtariConfig(games=("MontezumaRevenge",))
+FIXED = "task.token_noise=fixed", "task.token_keep_probability=0.9"
 ANNEALED = "task.token_keep_probability=1", "task.token_noise=annealed"
 RECIPES: dict[str, tuple[bool, tuple[str, ...]]] = {
-    "no noise": (False, ("task.token_keep_probability=1",)),
-    "10 % wrong": (False, ("task.token_keep_probability=0.9",)),
+    "no noise": (False, ("task.token_noise=fixed", "task.token_keep_probability=1")),
+    "10 % wrong": (False, FIXED),
     "annealed noise": (False, ANNEALED),
-    "alignment": (False, ("task.token_keep_probability=0.9", "task.alignment=1")),
+    "alignment": (False, (*FIXED, "task.alignment=1")),
     "both": (False, (*ANNEALED, "task.alignment=1")),
-    "near codes": (True, ("task.token_keep_probability=0.9",)),
+    "near codes": (True, FIXED),
     "near codes and both": (True, (*ANNEALED, "task.alignment=1")),
 }
 """Whether codes were replaced in the tokenizer's training, and what is changed in the prior's."""
