@@ -206,6 +206,7 @@ def save_picture(path: Path, *sets: Mapping[str, np.ndarray]) -> None:
 def main() -> None:
     """Trains, measures, prints the table and the confusions, draws the picture and writes the numbers."""
     given = arguments(__doc__).parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
     seeds = cache(partial(Seed, given.work, quick=given.quick))
 
     def real(_: Path, seed: int, *, name: str) -> Numbers:
