@@ -79,6 +79,7 @@ def all_cells(
     if given.json is not None and given.json.exists():
         record = json.loads(given.json.read_text(encoding="utf-8"))
         kept = record["numbers"] if record["quick"] == given.quick else {}
+        given.work.mkdir(parents=True, exist_ok=True)
         for name, rows in kept.items():
             for seed, row in enumerate(rows):
                 _place(given.work, name, seed).write_text(json.dumps(row), encoding="utf-8")
