@@ -28,7 +28,7 @@ from vqgan.tokenizer import Tokenizer, codebook_usage, crop_to_multiple
 
 BASE = (
     "tokenizer.autoencoder.channel_multipliers=[1]",
-    "tokenizer.autoencoder.base_channels=32",
+    "tokenizer.autoencoder.base_channels=64",  # 32 are one for each group of the norm
     "task.discriminator=null",
     "task.hard_share=0",
     "task.reseed_after=null",
