@@ -19,6 +19,10 @@ Numbers = dict[str, float]
 QUIET = "training.save_every=100000", "training.pictures=0"
 
 
+def silent(*_: object) -> None:
+    """No progress is shown."""
+
+
 def room_frames(count: int) -> RoomFrames:
     """Frames (n, 96, 80, 3) of a game's rooms to train on, and held-out ones of another walk."""
     source = open_source(AtariConfig(games=("MontezumaRevenge",)))

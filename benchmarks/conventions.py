@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import vqgan
-from cells import room_frames
+from cells import room_frames, silent
 from recipes import judge
 from timing import environment
 from vqgan.classifier import Classifier
@@ -59,10 +59,6 @@ class Row:
     second: str
     values: tuple[float, float]
     larger: int
-
-
-def silent(*_: object) -> None:
-    """No progress is shown."""
 
 
 def resized(pictures: Pictures, kernel: Image.Resampling, size: tuple[int, int] = SIZE) -> Pictures:

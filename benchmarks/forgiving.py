@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import vqgan
-from cells import QUIET, Numbers, all_cells, arguments, room_frames
+from cells import QUIET, Numbers, all_cells, arguments, room_frames, silent
 from vqgan.checkpoints.load import load
 from vqgan.classifier import Classifier
 from vqgan.data import open_source
@@ -61,10 +61,6 @@ RECIPES: dict[str, tuple[bool, tuple[str, ...]]] = {
 SIDE, SMALLEST, KNOWN = 20, 6, 0.95
 """Pixels of the square that is cut out around a thing and of the smallest thing that counts; the share of the things in
 held-out frames, rebuilt from their codes, that count as known."""
-
-
-def silent(*_: object) -> None:
-    """No progress is shown."""
 
 
 class Sprites:

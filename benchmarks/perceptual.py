@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import vqgan
-from cells import QUIET, Numbers, all_cells, arguments, room_frames
+from cells import QUIET, Numbers, all_cells, arguments, room_frames, silent
 from vqgan.demo.measures import RoomFrames, decode_grids, encode_frames, median_frame, moving_pixels
 from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.tokenizer import Tokenizer
@@ -41,10 +41,6 @@ RECIPES = {
     "untrained 1": ("untrained", 1.0),
 }
 """Which network compares, and with which weight."""
-
-
-def silent(*_: object) -> None:
-    """No progress is shown."""
 
 
 def denoiser(folder: Path, frames: RoomFrames, steps: int, *changes: str) -> Path:

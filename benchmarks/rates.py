@@ -34,7 +34,7 @@ from scipy.cluster.vq import kmeans2, vq
 from skimage import color
 
 import vqgan
-from cells import QUIET, Numbers, arguments, measured, room_frames, table
+from cells import QUIET, Numbers, arguments, measured, room_frames, silent, table
 from timing import environment
 from vqgan.checkpoints.imagenet import load_efficientnet_lite
 from vqgan.demo.measures import RoomFrames, decode_grids, encode_frames, median_frame, moving_pixels
@@ -67,10 +67,6 @@ SIDE, SMALLEST, KINDS, NOTICED = 20, 6, 24, 2.3
 
 Pictures = np.ndarray
 Format = Literal["JPEG", "WEBP"]
-
-
-def silent(*_: object) -> None:
-    """No progress is shown."""
 
 
 def photograph(name: str, folder: str = SKIMAGE) -> Pictures:

@@ -31,8 +31,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 import vqgan
-from cells import QUIET, Numbers, all_cells, arguments, room_frames
-from perceptual import denoiser, silent
+from cells import QUIET, Numbers, all_cells, arguments, room_frames, silent
+from perceptual import denoiser
 from vqgan.checkpoints import perceptual as perceptual_weights
 from vqgan.checkpoints.imagenet import load_efficientnet_lite
 from vqgan.classifier import Classifier
@@ -176,7 +176,8 @@ def train(folder: Path, seed: int, *, recipe: str, work: Path, frames: RoomFrame
         given: dict[str, Any] = {"data": squeezed(frames.train), "eval_data": squeezed(frames.heldout)}
         vqgan.train("demo-tokenizer", out=folder, overrides=overrides, seed=seed, device="cpu", **given)
     milliseconds = 1000 * (time.process_time() - started) / steps
-    seen, rebuilt, grids = rebuild(folder, frames, recipe)
+    seen = frames.heldout[:MEASURED]
+    rebuilt, grids = rebuild(folder, seen, recipe)
     moving = moving_pixels(seen, frames.baseline(median_frame, frames.heldout)[: len(seen)])
     model = vqgan.load(work / "judge", device="cpu")
     assert isinstance(model, Classifier), "a classifier's run holds one"
@@ -197,16 +198,15 @@ def train(folder: Path, seed: int, *, recipe: str, work: Path, frames: RoomFrame
     }
 
 
-def rebuild(folder: Path, frames: RoomFrames, recipe: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Held-out frames, what a run's tokenizer makes of them, and their codes."""
+def rebuild(folder: Path, seen: np.ndarray, recipe: str) -> tuple[np.ndarray, np.ndarray]:
+    """What a run's tokenizer makes of frames, and their codes."""
     tokenizer = vqgan.load(folder, device="cpu")
     assert isinstance(tokenizer, Tokenizer), "a tokenizer's run holds one"
-    seen = frames.heldout[:MEASURED]
     grids = encode_frames(tokenizer, 128 + seen // 2 if recipe in FROM_ZERO else seen, silent)
     rebuilt = decode_grids(tokenizer, grids, silent)
     if recipe in FROM_ZERO:
         rebuilt = np.clip(2 * rebuilt.astype(np.int16) - 255, 0, 255).astype(np.uint8)
-    return seen, rebuilt, grids
+    return rebuilt, grids
 
 
 def judge(folder: Path, frames: RoomFrames, *changes: str) -> None:
@@ -227,7 +227,7 @@ def show(path: Path, work: Path, frames: RoomFrames) -> None:
     rows = [seen[chosen]]
     for recipe in (*RECIPES, OURS, OURS_IN_TIME):
         found = sorted(work.glob(f"{recipe.replace(' ', '_')}-0/*/tokenizer.safetensors"))
-        rows.append(rebuild(found[-1].parent, frames, recipe)[1][chosen])
+        rows.append(rebuild(found[-1].parent, seen[chosen], recipe)[0])
     pictures = np.concatenate(rows).repeat(2, axis=1).repeat(2, axis=2)
     save_png(
         grid(to_float(pictures), columns=SHOWN),
