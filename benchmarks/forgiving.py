@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage, spatial
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,10 +33,9 @@ from vqgan.demo.measures import (
     RoomFrames,
     decode_grids,
     encode_frames,
-    median_frame,
-    moving_pixels,
     prior_numbers,
 )
+from vqgan.demo.sprites import Sprites
 from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.evaluation.texture import patch_frechet
 from vqgan.images import to_float, to_uint8
@@ -58,57 +56,14 @@ RECIPES: dict[str, tuple[bool, tuple[str, ...]]] = {
 }
 """Whether codes were replaced in the tokenizer's training, and what is changed in the prior's."""
 
-SIDE, SMALLEST, KNOWN = 20, 6, 0.95
-"""Pixels of the square that is cut out around a thing and of the smallest thing that counts; the share of the things in
-held-out frames, rebuilt from their codes, that count as known."""
 
-
-class Sprites:
-    """Things that move: cut out before the empty room, and compared with those of the training frames."""
-
-    def __init__(self, frames: RoomFrames, tokenizer: Tokenizer) -> None:
-        rooms = np.unique(frames.train_rooms)
-        self.rooms = np.stack([median_frame(frames.train[frames.train_rooms == room]) for room in rooms])
-
-        def rebuilt(images: np.ndarray) -> np.ndarray:
-            return decode_grids(tokenizer, encode_frames(tokenizer, images, silent), silent)
-
-        known = [self.cut(images) for images in (frames.train, rebuilt(frames.train))]
-        self.tree = spatial.cKDTree(np.concatenate(known))
-        self.limit = float(np.quantile(self.distances(rebuilt(frames.heldout)), KNOWN))
-
-    def cut(self, frames: np.ndarray) -> np.ndarray:
-        """One row for each thing: its difference from the room, around its middle."""
-        flat = frames.reshape(len(frames), -1).astype(np.float32)
-        empty = self.rooms.reshape(len(self.rooms), -1).astype(np.float32)
-        lengths = (empty**2).sum(axis=1) - 2 * flat @ empty.T
-        background = self.rooms[lengths.argmin(axis=1)]
-        pieces, half = [], SIDE // 2
-        for frame, room, moving in zip(frames, background, moving_pixels(frames, background), strict=True):
-            numbered, count = ndimage.label(moving, structure=np.ones((3, 3)))
-            areas = np.bincount(numbered.ravel(), minlength=count + 1)
-            padded = np.pad(
-                (frame.astype(np.float32) - room) * moving[..., None], ((half, half), (half, half), (0, 0))
-            )
-            for number in np.flatnonzero(areas[1:] >= SMALLEST) + 1:
-                row, column = (round(each) for each in ndimage.center_of_mass(numbered == number))
-                own = np.pad(numbered, half)[row : row + SIDE, column : column + SIDE] == number
-                piece = padded[row : row + SIDE, column : column + SIDE] * own[..., None]
-                pieces.append(piece.reshape(SIDE // 2, 2, SIDE // 2, 2, 3).mean(axis=(1, 3)).ravel())
-        return np.stack(pieces) if pieces else np.zeros((0, SIDE * SIDE * 3 // 4), np.float32)
-
-    def distances(self, frames: np.ndarray) -> np.ndarray:
-        """Of each thing from the nearest known one."""
-        things = self.cut(frames)
-        return self.tree.query(things)[0] if len(things) else np.zeros(0)
-
-    def ghosts(self, frames: np.ndarray) -> dict[str, float]:
-        """The share of the things that are not known, and how many things a frame has."""
-        distances = self.distances(frames)
-        return {
-            "wrong": float((distances > self.limit).mean()) if len(distances) else 0.0,
-            "things": len(distances) / len(frames),
-        }
+def sprites(frames: RoomFrames, tokenizer: Tokenizer) -> Sprites:
+    """What moves in the frames, and in what a tokenizer makes of them."""
+    train, heldout = (
+        decode_grids(tokenizer, encode_frames(tokenizer, each, silent), silent)
+        for each in (frames.train, frames.heldout)
+    )
+    return Sprites(frames, rebuilt=train, heldout=heldout)
 
 
 def trained(preset: str, folder: Path, *changes: str, data: Any = None) -> Path:
@@ -139,7 +94,7 @@ class Frames:
     ) -> None:
         self.count, self.tokenizer, self.model, self.judge = 16 if quick else 512, run, model, judge
         self.small = ("training.steps=4", "prior.depth=2") if quick else ()
-        self.data, self.sprites = GAME, Sprites(frames, model)
+        self.data, self.sprites = GAME, sprites(frames, model)
         chosen = np.random.default_rng(0).permutation(len(frames.heldout))[: self.count]
         rebuilt = decode_grids(model, encode_frames(model, frames.heldout[chosen], silent), silent)
         self.real, self.psnr = to_float(rebuilt), pixels_psnr(frames.heldout[chosen], rebuilt)
@@ -157,8 +112,9 @@ class Frames:
         numbers = prior_numbers(model, self.train, self.heldout, None, silent)
         drawn = model.sample(len(self.real), seed=seed, top_p=0.95).clamp(-1, 1)
         distance = patch_frechet(drawn, self.real, self.features)
-        ghosts = self.sprites.ghosts(to_uint8(drawn).numpy())
-        return {"loss": numbers["prior_loss"], "distance": distance, **ghosts, "psnr": self.psnr}
+        wrong, things = self.sprites.unknown(to_uint8(drawn).numpy())
+        found = {"wrong": wrong, "things": things, "psnr": self.psnr}
+        return {"loss": numbers["prior_loss"], "distance": distance, **found}
 
 
 class Digits:

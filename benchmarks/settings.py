@@ -23,7 +23,7 @@ from torch import Tensor
 
 import vqgan
 from cells import Numbers, all_cells, arguments, room_frames, silent
-from forgiving import Sprites
+from forgiving import sprites
 from recipes import judge
 from vqgan.classifier import Classifier
 from vqgan.demo.measures import RoomFrames, decode_grids, encode_frames, median_frame, moving_pixels
@@ -61,7 +61,7 @@ class Measures:
 
     def __init__(self, frames: RoomFrames, tokenizer: Tokenizer, reader: Classifier, count: int) -> None:
         self.tokenizer, self.reader, self.train = tokenizer, reader, frames.train
-        self.sprites, self.seen = Sprites(frames, tokenizer), frames.heldout[:count]
+        self.sprites, self.seen = sprites(frames, tokenizer), frames.heldout[:count]
         self.grids = encode_frames(tokenizer, self.seen, silent)
         self.rebuilt = decode_grids(tokenizer, self.grids, silent)
         self.known = {grid.tobytes() for grid in encode_frames(tokenizer, frames.train, silent)}
@@ -84,14 +84,14 @@ class Measures:
         """Of frames and their codes."""
         features = self.features(pictures)
         neighbours = neighbour_numbers(self.heldout, features)
-        ghosts = self.sprites.ghosts(pictures)
+        ghosts, things = self.sprites.unknown(pictures)
         return {
             "heldout": frechet_distance(features, self.heldout),
             "training": frechet_distance(features, self.trained),
             "precision": neighbours["precision"],
             "recall": neighbours["recall"],
-            "ghosts": ghosts["wrong"],
-            "things": ghosts["things"],
+            "ghosts": ghosts,
+            "things": things,
             "copies": float(np.mean([grid.tobytes() in self.known for grid in grids])),
             "near": float((self.nearest(pictures) < self.near).mean()),
         }
