@@ -1,4 +1,4 @@
-"""`benchmarks/settings.py` measures frames as it says."""
+"""`benchmarks/settings.py` measures frames as it says, and `compute.py` gives equal operations to unequal models."""
 
 import importlib
 from pathlib import Path
@@ -10,6 +10,7 @@ import torch
 import tiny
 from vqgan.conditioning import UnconditionalConfig
 from vqgan.demo.measures import RoomFrames
+from vqgan.planning import plan
 from vqgan.prior import PriorConfig
 from vqgan.synthesizer import SynthesizerConfig
 
@@ -82,3 +83,15 @@ def test_what_is_given_is_kept_and_only_the_rest_is_measured(script, frames, mod
     right = measures.completed(measures.rebuilt, measures.grids, 6)
     assert right["codes_right"] == 1
     assert (right["psnr"], right["moving"]) == (right["rebuilt_psnr"], right["rebuilt_moving"])
+
+
+def test_the_same_operations_are_more_steps_of_a_smaller_prior(script, tmp_path, monkeypatch):
+    compute = script("compute")
+    monkeypatch.setattr(compute, "plan", lambda *each, tokenizer, **how: plan(*each, **how))
+    steps, needs = compute.equal_steps(tmp_path, compute.MODELS["half the width"], 450)
+    assert needs.parameters["prior"] == 338_880
+    blocks, head = (
+        4 * 12 * 128 * 128,
+        128 * 1024,
+    )  # weights; attention itself, which is halved, is not counted here
+    assert 3 < steps / 450 < (blocks + head) / (blocks / 4 + head / 2)
