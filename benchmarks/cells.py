@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,23 +80,34 @@ def all_cells(
 
     What the file of results holds already is not trained again: remove it to begin anew.
     """
-    kept: dict[str, list[Numbers]] = {}
-    if given.json is not None and given.json.exists():
-        record = json.loads(given.json.read_text(encoding="utf-8"))
-        kept = record["numbers"] if record["quick"] == given.quick else {}
-        given.work.mkdir(parents=True, exist_ok=True)
-        for name, rows in kept.items():
-            for seed, row in enumerate(rows):
-                _place(given.work, name, seed).write_text(json.dumps(row), encoding="utf-8")
+    given.work.mkdir(parents=True, exist_ok=True)
+    before: dict[str, list[Numbers]] = kept(given)
+    for name, rows in before.items():
+        for seed, row in enumerate(rows):
+            _place(given.work, name, seed).write_text(json.dumps(row), encoding="utf-8")
     found: dict[str, list[Numbers]] = {name: [] for name in cells if name.startswith(given.only)}
     for seed in range(1 if given.quick else given.seeds):
         for name, rows in found.items():
             rows.append(measured(given.work, name, seed, cells[name]))
     print(table(found))
-    if given.json is not None:
-        record = {"quick": given.quick, "environment": environment(), "numbers": kept | found}
-        given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write(given, before | found)
     return found
+
+
+def kept(given: argparse.Namespace) -> dict[str, Any]:
+    """The numbers that the file of results holds already, if they are of such a run."""
+    if given.json is None or not given.json.exists():
+        return {}
+    record = json.loads(given.json.read_text(encoding="utf-8"))
+    numbers: dict[str, Any] = record["numbers"]
+    return numbers if record["quick"] == given.quick else {}
+
+
+def write(given: argparse.Namespace, numbers: Mapping[str, Any]) -> None:
+    """Writes the file of results, if one was asked for."""
+    if given.json is not None:
+        record = {"quick": given.quick, "environment": environment(), "numbers": numbers}
+        given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def table(results: Mapping[str, Sequence[Numbers]]) -> str:

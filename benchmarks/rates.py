@@ -17,9 +17,8 @@ What is in FOLDER is not trained again. It needs the extras `demo`, `eval` and `
 """
 
 import io
-import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -34,8 +33,7 @@ from scipy.cluster.vq import kmeans2, vq
 from skimage import color
 
 import vqgan
-from cells import QUIET, Numbers, arguments, measured, room_frames, silent, table
-from timing import environment
+from cells import QUIET, Numbers, arguments, kept, measured, room_frames, silent, table, write
 from vqgan.checkpoints.imagenet import load_efficientnet_lite
 from vqgan.demo.measures import RoomFrames, decode_grids, encode_frames, median_frame, moving_pixels
 from vqgan.evaluation.fidelity import fidelity
@@ -45,7 +43,8 @@ from vqgan.images import grid, read_pixels, save_png, to_float
 from vqgan.nn.efficientnet_lite import EfficientNetLite
 from vqgan.tokenizer import Tokenizer
 
-FACTORS, CODES, STEPS, MEASURED = (4, 8, 16, 32), 1024, 400, 512
+FACTORS, CODES, MEASURED = (4, 8, 16, 32), 1024, 512
+STEPS = {"frames": 400, "photographs": 2000}
 COLUMNS = slice(8, 72)
 """The middle of the frames' 80 columns, which a factor of 32 divides."""
 
@@ -99,9 +98,16 @@ def game() -> RoomFrames:
 
 
 def train(
-    folder: Path, seed: int, *, factor: int, data: Pictures, steps: int, size: tuple[int, int]
+    folder: Path,
+    seed: int,
+    *,
+    factor: int,
+    data: Pictures,
+    steps: int,
+    size: tuple[int, int],
+    changes: Sequence[str] = (),
 ) -> Tokenizer:
-    """A tokenizer of one factor, trained."""
+    """A tokenizer of one factor, trained; ``changes`` are of the demo's preset."""
     levels = [1] * round(math.log2(factor) - 1)
     overrides = [
         f"tokenizer.autoencoder={{channel_multipliers: {levels}, middle_attention: false}}",
@@ -110,6 +116,7 @@ def train(
         "task.reseed_after=50",
         f"data={{image_size: {list(size)}, crop: random, resize: null}}",
         *QUIET,
+        *changes,
     ]
     given: dict[str, Any] = {"data": data, "eval_data": data[:16], "seed": seed, "device": "cpu"}
     vqgan.train("demo-tokenizer", out=folder, overrides=overrides, **given)
@@ -199,14 +206,16 @@ class Game:
             "right": float((kinds == found).mean()),
         }
 
-    def cell(self, folder: Path, seed: int, *, factor: int, steps: int) -> Numbers:
-        """One tokenizer."""
-        tokenizer = tokenizer_of(folder, seed, factor=factor, data=self.train, steps=steps, size=(96, 64))
+    def cell(self, folder: Path, seed: int, **settings: Any) -> Numbers:
+        """One tokenizer; ``settings`` are of :func:`train`."""
+        tokenizer = tokenizer_of(folder, seed, data=self.train, size=(96, 64), **settings)
         grids = encode_frames(tokenizer, self.frames, silent)
-        codes, pixels = codebook_numbers(grids, CODES), self.frames[0, ..., 0].size
+        codes = codebook_numbers(grids, tokenizer.codebook_size)
+        pixels = self.frames[0, ..., 0].size
         return {
             "bits a pixel": codes["bits_per_image"].value / pixels,
             "by frequencies": codes["entropy_bits_per_image"].value / pixels,
+            "usage": codes["usage"].value,
             **self.numbers(decode_grids(tokenizer, grids, silent)),
         }
 
@@ -344,10 +353,11 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    steps, found = 4 if given.quick else STEPS, dict[str, dict[str, list[Numbers]]]()
+    found: dict[str, dict[str, list[Numbers]]] = {}
     groups = [group for group in ("frames", "photographs") if group.startswith(given.only)]
     photographs = Photographs(load_efficientnet_lite())
     for group in groups:
+        steps = 4 if given.quick else STEPS[group]
         part = Game(game(), 64 if given.quick else MEASURED) if group == "frames" else photographs
         cells = {f"{group} f{factor}": partial(part.cell, factor=factor, steps=steps) for factor in FACTORS}
         rows: dict[str, list[Numbers]] = {name: [] for name in cells}
@@ -361,9 +371,7 @@ def main() -> None:
                 rows[name] = [measured(given.work, name, 0, partial(part.codec, find=find))]
         found[group] = rows
         print(table(rows), flush=True)
-    if given.json is not None:
-        record = {"quick": given.quick, "environment": environment(), "numbers": found}
-        given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write(given, kept(given) | found)
     if given.picture is not None:
         show(given.picture, given.work, photographs)
 

@@ -18,7 +18,6 @@ python benchmarks/vae.py --demo runs/demo --work FOLDER [--quick] [--json PATH] 
 What is in FOLDER is not trained again. It needs the extra `demo`.
 """
 
-import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -30,11 +29,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import vqgan
-from cells import Numbers, arguments, measured, room_frames, table
+from cells import Numbers, arguments, measured, room_frames, table, write
 from perceptual import silent
 from rates import visible
 from recipes import judge
-from timing import environment
 from vqgan.classifier import Classifier
 from vqgan.demo.measures import decode_grids, encode_frames
 from vqgan.evaluation.psnr import detail_energy, pixels_psnr
@@ -256,9 +254,7 @@ def main() -> None:
             for row, numbers in own.items():
                 rows.setdefault(row, []).append(numbers)
     print(table({name: found for name, found in rows.items() if "distance" in found[0]}))
-    if given.json is not None:
-        record = {"quick": given.quick, "environment": environment(), "numbers": rows}
-        given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write(given, rows)
 
 
 if __name__ == "__main__":
