@@ -12,6 +12,7 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.cli.main import main
 from vqgan.data import atari, atari_explorer
 from vqgan.demo import large as large_demo
+from vqgan.demo import phases
 from vqgan.demo.large_report import TEXTURES
 from vqgan.evaluation import texture_numbers
 
@@ -33,8 +34,10 @@ NUMBERS = {
     "room_mean_psnr",
     "rooms",
     "seconds_total",
+    "things",
     "training_frames",
     "uniform_loss",
+    "unknown_things",
 }
 
 
@@ -60,6 +63,21 @@ def test_quick_demo_writes_numbers_pictures_and_a_report_that_needs_nothing_else
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     for name in ("reconstructions", "samples", "completions", "codes"):
         assert (demo / f"{name}.png").stat().st_size > 1000
+
+
+def test_demo_of_the_screen_keeps_its_own_pixels(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VQGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(phases, "QUICK", ("training.steps=2", "training.batch_size=1", "training.pictures=2"))
+    folder = tmp_path / "out"
+    assert main(["demo", "--screen", "--quick", "--out", str(folder), "--device", "cpu"]) == 0
+    numbers = json.loads((folder / "report.json").read_text())
+    assert numbers["image_size"] == [192, 160]
+    assert 0 <= numbers["unknown_things"] <= 1
+    assert "unknown things in new frames" in (folder / "report.html").read_text()
+    with Image.open(folder / "samples.png") as picture:
+        assert picture.size == (8 * 3 * 160 + 9 * 2, 2 * 3 * 192 + 3 * 2)
+    assert main(["demo", "--quick", "--out", str(folder)]) == 2
+    assert "holds another demo" in capsys.readouterr().err
 
 
 def test_finished_demo_run_again_only_measures_also_one_of_an_earlier_version(demo, monkeypatch):

@@ -1,5 +1,7 @@
 """``vqgan train`` of each stage, and ``vqgan demo``, which trains the first two."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,12 @@ def demo(flags: training_commands.Demo) -> None:
     """Runs a demo; prints its main numbers and the path of the report."""
     from vqgan.demo import Demo, run_conditions_demo, run_demo, run_large_demo, run_words_demo
 
-    given = [name for name in ("large", "conditions", "words") if getattr(flags, name)]
+    given = [name for name in ("screen", "large", "conditions", "words") if getattr(flags, name)]
     what = "there are " + " and ".join(f"`--{name}`" for name in given)
     require(len(given) < 2, what, hint="they are two demos or more: keep one")
-    demos = {
+    demos: dict[str, Callable[[Demo], dict[str, Any]]] = {
         "demo": run_demo,
+        "screen": partial(run_demo, screen=True),
         "large": run_large_demo,
         "conditions": run_conditions_demo,
         "words": run_words_demo,

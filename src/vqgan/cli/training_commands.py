@@ -236,13 +236,15 @@ class Plan(Compute):
 class Demo(Compute):
     """Trains both stages on real images in minutes on a CPU, and writes pictures and a report.
 
-    Frames of Montezuma's Revenge with the extra `demo`, else scikit-learn's digits; with `--large` a sky, with
-    `--conditions` four games, with `--words` scenes and captions. After Ctrl-C, the same command continues where it
-    stopped.
+    Frames of Montezuma's Revenge with the extra `demo`, else scikit-learn's digits; with `--screen` the same at full
+    size, with `--large` a sky, with `--conditions` four games, with `--words` scenes and captions. After Ctrl-C, the
+    same command continues where it stopped.
 
     Attributes:
-        out: Where everything goes; by default `runs/demo`, `runs/deepfield` if large, `runs/conditions` or
-            `runs/words`; quick ones end in `-quick`.
+        out: Where everything goes; by default `runs/demo`, `runs/screen`, `runs/deepfield` if large, `runs/conditions`
+            or `runs/words`; quick ones end in `-quick`.
+        screen: Keep the screen's own pixels, 192x160, in place of averages of 2x2 (extra `demo`), so that skulls have
+            eyes: at most 12 minutes on two cores.
         large: Learn from the Hubble Deep Field (extra `demo`), and draw 2048x2048 pixels of such a sky, with pages that
             zoom and show how it grew: about 20 minutes on two cores.
         conditions: Learn from four games (extra `demo`) to follow class, edges, colours, boxes, kept pixels, actions,
@@ -254,6 +256,7 @@ class Demo(Compute):
     """
 
     out: str | None = flag("FOLDER", None)
+    screen: bool = flag("", False)
     large: bool = flag("", False)
     conditions: bool = flag("", False)
     words: bool = flag("", False)

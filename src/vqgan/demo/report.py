@@ -37,6 +37,12 @@ ROWS = [
 ]
 """The numbers of the report: what, the value, and what it is to be compared with."""
 
+THINGS: Row = (
+    "unknown things in new frames",
+    "{unknown_things:.0%}",
+    "of {things:.1f} that move in a frame: farther from the known ones than 95 % of those in rebuilt held-out frames",
+)
+
 
 def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
     """``report.html``: the numbers with their baselines, the pictures, the curves of both stages."""
@@ -65,7 +71,7 @@ def write_demo_report(folder: Path, numbers: Mapping[str, Any]) -> None:
         "vqgan demo",
         numbers,
         paragraphs=paragraphs,
-        rows=filled(ROWS, numbers),
+        rows=filled(ROWS if digits else (*ROWS, THINGS), numbers),
         pictures={folder / name: caption for name, caption in pictures.items()},
     )
 

@@ -20,11 +20,15 @@ from vqgan.demo.measures import (
 )
 from vqgan.demo.phases import Demo
 from vqgan.demo.report import write_demo_report
+from vqgan.demo.sprites import Sprites
 from vqgan.errors import ConfigError
 from vqgan.evaluation.tokens import codebook_mosaic
 from vqgan.images import to_float, to_uint8
 from vqgan.synthesizer import Synthesizer
 from vqgan.types import OnProgress
+
+DRAWN, QUICK_DRAWN = 256, 8
+"""New frames whose things are compared with those of the game."""
 
 SAMPLE_TOP_P = 0.95
 """Samples and completions omit the least probable codes, which together have 5 %."""
@@ -33,33 +37,41 @@ QUICK_STAGES = {"tokenizer": ["tokenizer.autoencoder.base_channels=32"], "prior"
 """What else makes each stage of the demo small."""
 
 
-def run_demo(demo: Demo) -> dict[str, Any]:
+def run_demo(demo: Demo, *, screen: bool = False) -> dict[str, Any]:
     """Trains and measures both stages; an interrupted demo continues where it was.
+
+    Args:
+        demo: What is asked for, and its folder.
+        screen: Whether to keep the screen's own pixels, 192x160, in place of averages of 2x2.
 
     Returns:
         The numbers of ``report.json``.
 
     Raises:
-        ConfigError: If neither ale-py nor scikit-learn is installed, or the folder holds another demo.
+        ConfigError: If neither ale-py nor scikit-learn is installed (for the screen ale-py), or its folder
+            holds another demo.
         Preempted: After a signal; everything is saved.
     """
-    source = _source(demo.quick)
+    source = _source(demo.quick, screen)
     digits = isinstance(source, DigitsConfig)
-    demo.begin(digits=digits)
+    family = "screen" if screen else "digits" if digits else "demo"
+    demo.begin(**({"screen": True} if screen else {"digits": digits}))
     with demo.phase("collection"):
         frames = _frames(source, demo.on_progress)
     for stage, small in QUICK_STAGES.items():
-        demo.train(stage, f"{'digits' if digits else 'demo'}-{stage}", small=small, data=source)
+        demo.train(stage, f"{family}-{stage}", small=small, data=source)
     with demo.phase("measurement"):
         numbers = _measure(demo, digits, frames)
     return demo.finish(numbers, write_demo_report)
 
 
-def _source(quick: bool) -> SourceConfig:
+def _source(quick: bool, screen: bool) -> SourceConfig:
     """Frames of several rooms of Montezuma's Revenge; digits where ale-py is not installed."""
-    if find_spec("ale_py") is not None:
-        games = ("MontezumaRevenge",)  # the quick demo plays two seconds, in one room
-        return AtariConfig(games=games, frames=10_000, max_frames=100) if quick else AtariConfig(games=games)
+    if screen or find_spec("ale_py") is not None:
+        size: dict[str, Any] = {"scale": 1, "rows": (6, 198)} if screen else {}
+        # The quick demo plays two seconds, in one room.
+        size |= {"frames": 10_000, "max_frames": 100} if quick else {}
+        return AtariConfig(games=("MontezumaRevenge",), **size)
     if find_spec("sklearn") is not None:
         return DigitsConfig()
     raise ConfigError(
@@ -92,6 +104,11 @@ def _measure(demo: Demo, digits: bool, frames: RoomFrames) -> dict[str, Any]:
     _draw(demo, synthesizer, frames.heldout[chosen], reconstructions[chosen], labels)
     codes = codebook_mosaic(reconstructions, grids, tokenizer.codebook_size)
     _save(demo, "codes", codes, 32)
+    if not digits:
+        known = decode_grids(tokenizer, train_grids, on_progress)
+        sprites = Sprites(frames, rebuilt=known, heldout=reconstructions)
+        drawn = synthesizer.sample(QUICK_DRAWN if demo.quick else DRAWN, seed=demo.seed, top_p=SAMPLE_TOP_P)
+        numbers["unknown_things"], numbers["things"] = sprites.unknown(to_uint8(drawn).numpy())
     return {
         **numbers,
         **prior_numbers(synthesizer, train_grids, grids, classes, on_progress),

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from vqgan.demo.measures import MIN_AREA, Frames, RoomFrames, median_frame, moving_pixels
+from vqgan.demo.measures import MIN_AREA, Frames, RoomFrames, TrainFrames, median_frame, moving_pixels
 
 _HEIGHT, _SIDE, _BLOCKS = 96, 20, 10
 """Rows of the frames for which the next number and ``MIN_AREA`` are; pixels of the square that is cut out around a
@@ -23,7 +23,7 @@ class Sprites:
             nearest known one is the limit: things beyond it are unknown.
     """
 
-    def __init__(self, frames: RoomFrames, *, rebuilt: Frames, heldout: Frames) -> None:
+    def __init__(self, frames: RoomFrames, *, rebuilt: TrainFrames, heldout: Frames) -> None:
         from scipy import spatial  # type: ignore[import-untyped]  # with scikit-image, of the extra `demo`
 
         rooms = np.unique(frames.train_rooms)
@@ -31,7 +31,8 @@ class Sprites:
         self._enlarged = max(1, round(frames.train.shape[1] / _HEIGHT))
         known = [self._cut(images) for images in (frames.train, rebuilt)]
         self._tree = spatial.cKDTree(np.concatenate(known))
-        self.limit = float(np.quantile(self._distances(heldout), KNOWN))
+        seen = self._distances(heldout)
+        self.limit = float(np.quantile(seen, KNOWN)) if len(seen) else 0.0
 
     def unknown(self, frames: Frames) -> tuple[float, float]:
         """The share of the things that are unknown (0 where nothing moves), and how many things a frame has."""
