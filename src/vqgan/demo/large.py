@@ -16,9 +16,10 @@ from vqgan.data import open_source
 from vqgan.data.sample import SampleConfig
 from vqgan.data.source import Source
 from vqgan.demo.large_report import write_large_report
-from vqgan.demo.phases import Demo, MemoryWatch
+from vqgan.demo.phases import Demo
 from vqgan.evaluation.copies import nearest_patch
 from vqgan.evaluation.growth import write_rows
+from vqgan.evaluation.memory import MemoryWatch
 from vqgan.evaluation.texture import Picture, cut_patches, latent_features, seam_ratio
 from vqgan.evaluation.texture_numbers import texture_numbers
 from vqgan.images import read_pixels, to_float

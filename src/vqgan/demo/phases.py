@@ -1,9 +1,6 @@
 """The phases of a demo: what each takes is measured, and an interrupted demo continues where it was."""
 
 import json
-import re
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +12,7 @@ from vqgan.checkpoints.load import load
 from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.data import SourceConfig
 from vqgan.errors import require
+from vqgan.evaluation.memory import peak_memory
 from vqgan.images import grid, save_png
 from vqgan.output_files import make_folder, write_json
 from vqgan.runs import train
@@ -23,9 +21,6 @@ from vqgan.types import Images, OnProgress
 
 QUICK = ("training.steps=30", "training.batch_size=4", "training.evaluate_images=64", "training.pictures=4")
 """What makes the stages of a demo small."""
-
-_BETWEEN_LOOKS = 0.02
-"""Seconds."""
 
 
 class Demo:
@@ -148,44 +143,3 @@ class Demo:
         write_json(self.folder / "report.json", whole)
         write_report(self.folder, whole)
         return whole
-
-
-def peak_memory() -> int:
-    """The most memory that this process, or one it started, has held, in bytes; 0 where it is not known."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return most if sys.platform == "darwin" else most * 1024
-
-
-def held_memory() -> int:
-    """The memory that this process holds now, in bytes, without files that are mapped; 0 where it is not known."""
-    status = Path("/proc/self/status")
-    found = re.search(r"RssAnon:\s+(\d+)", status.read_text(encoding="ascii")) if status.exists() else None
-    return 1024 * int(found[1]) if found else 0
-
-
-class MemoryWatch:
-    """The most memory that this process holds while entered, looked at fifty times a second (Linux).
-
-    Attributes:
-        before: Bytes that it held before.
-        most: Bytes.
-    """
-
-    def __enter__(self) -> "MemoryWatch":
-        self.before = self.most = held_memory()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        return self
-
-    def _look(self) -> None:
-        while not self._ended.wait(_BETWEEN_LOOKS):
-            self.most = max(self.most, held_memory())
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()

@@ -19,6 +19,7 @@ from vqgan.data.source import Source
 from vqgan.errors import require
 from vqgan.evaluation.copies import nearest_pictures
 from vqgan.evaluation.fidelity import MULTISCALE, Pictures, fidelity, perceptual_distances, squared_errors
+from vqgan.evaluation.memory import peak_memory
 from vqgan.evaluation.numbers import Conventions, Number, PerPicture
 from vqgan.evaluation.sets import (
     NEIGHBOURS,
@@ -37,8 +38,9 @@ from vqgan.quality.looks import attention, receptive_fields
 from vqgan.quality.seen import Known, Seen, batches_of, known_images, open_images, pixels_of
 from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
-from vqgan.tokenizer import Tokenizer, memory_budget
+from vqgan.tokenizer import Tokenizer, decode_within, memory_budget
 from vqgan.tokenizer.quantizers.base import Quantized
+from vqgan.tokenizer.quantizers.vector import nearest
 from vqgan.training.perturbation import PerturbationConfig, perturbation
 from vqgan.training.run import DataConfig
 from vqgan.types import OnProgress, Progress
@@ -138,6 +140,10 @@ def evaluate(
     found = Evaluation({"digest": header.digest[:12], "kind": header.kind}, notes=list(judges.notes))
     how: dict[str, Any] = {"settings": settings, "memory": memory_budget(memory, tokenizer.weight.device)}
     _measure(found, model, opened, judges, images=images, samples=samples, tell=tell, **how)
+    on_card = tokenizer.weight.is_cuda
+    most = torch.cuda.max_memory_allocated(tokenizer.weight.device) if on_card else peak_memory()
+    note = "of the card" if on_card else "of the process, Python and PyTorch included"
+    found.numbers["memory"] = {"peak_gb": Number(most / 1e9, len(found.grids), note=note)}
     return found
 
 
@@ -167,7 +173,7 @@ def _measure(
     found.grids, found.codebook_size = seen.grids, tokenizer.codebook_size
     found.pictures = {"real": seen.real, "rebuilt": seen.rebuilt}
     real = judges.network.of_real(seen.real)
-    _add_tokenizer(found, tokenizer, seen, judges, real)
+    _add_tokenizer(found, tokenizer, seen, judges, real, memory)
     found.numbers["receptive_field"], found.figures["reach"] = receptive_fields(tokenizer, seen)
     if isinstance(model, Synthesizer):
         train = None
@@ -200,7 +206,7 @@ def _conventions(source: Source, framing: DataConfig, images: int) -> Convention
 
 
 def _add_tokenizer(
-    found: Evaluation, tokenizer: Tokenizer, seen: Seen, judges: Judges, real: Features
+    found: Evaluation, tokenizer: Tokenizer, seen: Seen, judges: Judges, real: Features, memory: int
 ) -> None:
     """Fidelity, the distance of reconstructions from images, and how much it grows if codes are replaced."""
     count, network = len(seen.real), judges.network
@@ -213,7 +219,7 @@ def _add_tokenizer(
     elif "ms_ssim" not in numbers:
         found.notes.append("No MS-SSIM: it needs torchmetrics, `pip install vqgan[eval]`.")
     if count >= 2:
-        perturbed = network.of(_perturbed(tokenizer, seen.grids))
+        perturbed = network.of(_perturbed(tokenizer, seen.grids, memory))
         numbers |= judges.distances({"": network.of(seen.rebuilt), "_perturbed": perturbed}, real)
     if count >= 4:
         halves = real[::2][: count // 2], real[1::2][: count // 2]
@@ -240,14 +246,16 @@ def _lpips(found: Evaluation, judges: Judges, seen: Seen) -> dict[str, Number]:
     return {}
 
 
-def _perturbed(tokenizer: Tokenizer, grids: Grids) -> Pictures:
+def _perturbed(tokenizer: Tokenizer, grids: Grids, memory: int) -> Pictures:
     """Images of codes of which a tenth was replaced by near ones."""
     vectors, parts = tokenizer.quantizer.codebook_vectors(), []
     for numbers in torch.arange(len(grids)).split(_BATCH_SIZE):
         indices = torch.from_numpy(grids[numbers.numpy()]).to(vectors.device)
         quantized = Quantized(tokenizer.quantizer.lookup(indices), indices, vectors.new_zeros(()))
         added = perturbation(quantized, vectors, numbers, config=PERTURBED, seed=0)
-        parts.append(pixels_of(tokenizer.decode_latents(quantized.quantized + added)))
+        points = (quantized.quantized + added).movedim(1, 3)
+        near = nearest(points.flatten(0, 2), vectors).view(indices.shape)
+        parts.append(pixels_of(decode_within(tokenizer, near, memory)))
     return np.concatenate(parts)
 
 
