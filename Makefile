@@ -9,7 +9,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 
 help:
 	@echo "make demo    environment, install, train both stages on real frames, report in runs/demo"
-	@echo "make demo-screen  the same at the screen's own 192x160 pixels, report in runs/screen: at most 12 minutes on two cores"
+	@echo "make demo-screen  the same at the screen's own 192x160 pixels, report in runs/screen: about 12 minutes on two cores"
 	@echo "make demo-large  trains on the Hubble Deep Field, draws 2048x2048 pixels of such a sky, report in runs/deepfield: about 20 minutes on two cores"
 	@echo "make demo-conditions  class, edges, colours, boxes, pixels and actions steer what is drawn, report in runs/conditions: at most 20 minutes"
 	@echo "make demo-words  a judge of texts guides pictures, a prior reads captions, report in runs/words: at most 20 minutes"

@@ -244,7 +244,7 @@ class Demo(Compute):
         out: Where everything goes; by default `runs/demo`, `runs/screen`, `runs/deepfield` if large, `runs/conditions`
             or `runs/words`; quick ones end in `-quick`.
         screen: Keep the screen's own pixels, 192x160, in place of averages of 2x2 (extra `demo`), so that skulls have
-            eyes: at most 12 minutes on two cores.
+            eyes: about 12 minutes on two cores.
         large: Learn from the Hubble Deep Field (extra `demo`), and draw 2048x2048 pixels of such a sky, with pages that
             zoom and show how it grew: about 20 minutes on two cores.
         conditions: Learn from four games (extra `demo`) to follow class, edges, colours, boxes, kept pixels, actions,

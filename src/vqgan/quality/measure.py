@@ -133,18 +133,22 @@ def evaluate(
     model, header = load_with_header(Path(path), config, overrides, device=device, precision=precision)
     tokenizer = tokenizer_of(model, path)
     assert isinstance(model, Synthesizer | Tokenizer), "only these have a tokenizer"
-    what, hint = f"`{path}` makes label maps, expected pictures", "their mIoU is in the run's `metrics.jsonl`"
-    require(not tokenizer.config.label_names, what, hint=hint)
+    what = f"`{path}` makes label maps, expected pictures"
+    require(not tokenizer.config.label_names, what, hint="their mIoU is in the run's `metrics.jsonl`")
     opened, tell = open_images(Path(path), model, size, data), on_progress or (lambda progress: None)
     judges = open_judges(features, reference, lpips, judge or {}, model=model, size=opened[0].image_size)
     found = Evaluation({"digest": header.digest[:12], "kind": header.kind}, notes=list(judges.notes))
     how: dict[str, Any] = {"settings": settings, "memory": memory_budget(memory, tokenizer.weight.device)}
     _measure(found, model, opened, judges, images=images, samples=samples, tell=tell, **how)
-    on_card = tokenizer.weight.is_cuda
-    most = torch.cuda.max_memory_allocated(tokenizer.weight.device) if on_card else peak_memory()
-    note = "of the card" if on_card else "of the process, Python and PyTorch included"
-    found.numbers["memory"] = {"peak_gb": Number(most / 1e9, len(found.grids), note=note)}
     return found
+
+
+def _peak(device: torch.device, images: int) -> Number:
+    """The most memory that was held so far, in GB."""
+    if device.type == "cuda":
+        return Number(torch.cuda.max_memory_allocated(device) / 1e9, images, note="of the card")
+    note = "of the process, Python and PyTorch included"
+    return Number(peak_memory() / 1e9, images, note=note)
 
 
 def _measure(
@@ -191,6 +195,7 @@ def _measure(
         if seen.grids.shape[1] > 1:
             halves, found.figures["completed"] = complete_halves(model, seen, len(drawn), **how)
             found.numbers["agreement"] |= halves
+    found.numbers["memory"] = {"peak_gb": _peak(tokenizer.weight.device, len(seen.real))}
 
 
 def _conventions(source: Source, framing: DataConfig, images: int) -> Conventions:
