@@ -202,7 +202,7 @@ def test_the_parameters_in_the_table_of_presets_are_right():
     rows = re.findall(
         r"^\| `(\w+)-(tokenizer|prior)` \| ([\d.]+) M \| (\d+)×(\d+) \| ([\d,]+) × (\d+) ", text, re.MULTILINE
     )
-    assert len(rows) == 20
+    assert len(rows) == 22
     for family, stage, millions, height, width, steps, batch in rows:
         first, second = (resolve(f"{family}-{each}") for each in ("tokenizer", "prior"))
         assert isinstance(first, TokenizerRun)
