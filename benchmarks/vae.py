@@ -29,8 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import vqgan
-from cells import Numbers, arguments, measured, room_frames, table, write
-from perceptual import silent
+from cells import Numbers, arguments, measured, room_frames, silent, table, write
 from rates import visible
 from recipes import judge
 from vqgan.classifier import Classifier

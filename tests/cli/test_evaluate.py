@@ -10,9 +10,10 @@ import torch
 
 import vqgan
 from vqgan.evaluation.agreement import edge_agreement
+from vqgan.evaluation.memory import peak_memory
 from vqgan.evaluation.psnr import pixels_psnr
 from vqgan.images import canny, to_float, to_uint8
-from vqgan.quality import evaluate
+from vqgan.quality import evaluate, measure
 from vqgan.quality.agreement import _others
 from vqgan.quality.page import PICTURES, frequencies, write_evaluation
 
@@ -44,6 +45,35 @@ def test_a_prior_is_measured_on_all_images_that_are_given(evaluated, trained):
     )  # 4 x 4 pixels a token
     usage = len(model.tokenizer.encode(images).unique()) / 16
     assert numbers["codebook"]["usage"].value == pytest.approx(usage)
+
+
+def test_peak_memory_is_that_of_this_process(evaluated):
+    found = evaluated.numbers["memory"]["peak_gb"]
+    assert (
+        0.1e9 < found.value * 1e9 <= peak_memory()
+    )  # PyTorch alone takes more than the first; peaks only grow
+    assert found.count == 20
+
+
+def test_replaced_codes_are_decoded_within_the_memory_too(trained, monkeypatch):
+    whole = evaluate(trained.tokenizer, trained.images, device="cpu").numbers["reconstruction"]
+    budgets, decode = [], measure.decode_within
+
+    def decoding(tokenizer, indices, memory):
+        budgets.append(memory)
+        return decode(tokenizer, indices, memory)
+
+    monkeypatch.setattr(measure, "decode_within", decoding)
+    found = evaluate(trained.tokenizer, trained.images, device="cpu", memory=1 << 27).numbers[
+        "reconstruction"
+    ]
+    assert budgets == [1 << 27]  # all images at once
+    distances = [name for name in whole if name.endswith("_perturbed")]
+    assert len(distances) == 1
+    assert found[distances[0]].value == pytest.approx(whole[distances[0]].value, rel=1e-3)
+    assert (
+        found[distances[0]].value != found[distances[0].removesuffix("_perturbed")].value
+    )  # codes were replaced
 
 
 def test_samples_have_the_conditions_and_seeds_of_the_measured_images(evaluated, trained):

@@ -39,9 +39,7 @@ from vqgan.quality.seen import Known, Seen, batches_of, known_images, open_image
 from vqgan.sampling import SamplingSettings
 from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer, decode_within, memory_budget
-from vqgan.tokenizer.quantizers.base import Quantized
-from vqgan.tokenizer.quantizers.vector import nearest
-from vqgan.training.perturbation import PerturbationConfig, perturbation
+from vqgan.training.perturbation import PerturbationConfig, near_codes
 from vqgan.training.run import DataConfig
 from vqgan.types import OnProgress, Progress
 
@@ -143,12 +141,13 @@ def evaluate(
     return found
 
 
-def _peak(device: torch.device, images: int) -> Number:
-    """The most memory that was held so far, in GB."""
+def _peak(device: torch.device, images: int) -> dict[str, Number]:
+    """The most memory that was held so far, where it is known."""
     if device.type == "cuda":
-        return Number(torch.cuda.max_memory_allocated(device) / 1e9, images, note="of the card")
-    note = "of the process, Python and PyTorch included"
-    return Number(peak_memory() / 1e9, images, note=note)
+        most, note = torch.cuda.max_memory_allocated(device), "of the card"
+    else:
+        most, note = peak_memory(), "of the process, Python and PyTorch included"
+    return {"peak_gb": Number(most / 1e9, images, note=note)} if most else {}
 
 
 def _measure(
@@ -195,7 +194,7 @@ def _measure(
         if seen.grids.shape[1] > 1:
             halves, found.figures["completed"] = complete_halves(model, seen, len(drawn), **how)
             found.numbers["agreement"] |= halves
-    found.numbers["memory"] = {"peak_gb": _peak(tokenizer.weight.device, len(seen.real))}
+    found.numbers["memory"] = _peak(tokenizer.weight.device, len(seen.real))
 
 
 def _conventions(source: Source, framing: DataConfig, images: int) -> Conventions:
@@ -256,10 +255,7 @@ def _perturbed(tokenizer: Tokenizer, grids: Grids, memory: int) -> Pictures:
     vectors, parts = tokenizer.quantizer.codebook_vectors(), []
     for numbers in torch.arange(len(grids)).split(_BATCH_SIZE):
         indices = torch.from_numpy(grids[numbers.numpy()]).to(vectors.device)
-        quantized = Quantized(tokenizer.quantizer.lookup(indices), indices, vectors.new_zeros(()))
-        added = perturbation(quantized, vectors, numbers, config=PERTURBED, seed=0)
-        points = (quantized.quantized + added).movedim(1, 3)
-        near = nearest(points.flatten(0, 2), vectors).view(indices.shape)
+        near = near_codes(indices, vectors, numbers, config=PERTURBED, seed=0)
         parts.append(pixels_of(decode_within(tokenizer, near, memory)))
     return np.concatenate(parts)
 

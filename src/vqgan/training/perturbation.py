@@ -9,7 +9,7 @@ from vqgan.config import Config, Count, Share
 from vqgan.data.loader import PERTURBATION, draws
 from vqgan.tokenizer.quantizers.base import Quantized
 from vqgan.tokenizer.quantizers.vector import MAX_DISTANCES
-from vqgan.types import Latents
+from vqgan.types import Indices, Latents
 
 
 class PerturbationConfig(Config, frozen=True):
@@ -44,7 +44,22 @@ def perturbation(
         config: What is replaced.
         seed: Of the run.
     """
-    count, most = quantized.indices[0].numel(), min(config.nearest, len(vectors) - 1)
+    replaced = near_codes(quantized.indices, vectors, sample, config=config, seed=seed)
+    added = F.embedding(replaced, vectors) - F.embedding(quantized.indices, vectors)
+    return added.permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def near_codes(
+    indices: Indices,
+    vectors: Float[Tensor, "K d"],
+    sample: Int[Tensor, " b"],
+    *,
+    config: PerturbationConfig,
+    seed: int,
+) -> Indices:
+    """The codes, some of which are replaced by near ones; arguments as of :func:`perturbation`."""
+    count, most = indices[0].numel(), min(config.nearest, len(vectors) - 1)
     places, ranks = list[int](), list[int]()
     for row, number in enumerate(sample.tolist()):
         draw = draws(seed, number, PERTURBATION)
@@ -52,12 +67,11 @@ def perturbation(
             replaced = (draw.random(count) < config.codes).nonzero()[0]
             places += (row * count + replaced).tolist()
             ranks += draw.integers(most, size=count)[replaced].tolist()
-    added = vectors.new_zeros(len(sample) * count, vectors.shape[1])
+    found = indices.flatten().clone()
     if places:
         where, rank = torch.tensor([places, ranks], device=vectors.device)
-        own = F.embedding(quantized.indices.flatten()[where], vectors)
         # The nearest of all is the code itself, or its equal.
-        parts = own.split(max(1, MAX_DISTANCES // len(vectors)))
+        parts = F.embedding(found[where], vectors).split(max(1, MAX_DISTANCES // len(vectors)))
         near = torch.cat([torch.cdist(each, vectors).topk(most + 1, largest=False).indices for each in parts])
-        added[where] = vectors[near.gather(1, rank[:, None] + 1)[:, 0]] - own
-    return added.view(*quantized.indices.shape, -1).permute(0, 3, 1, 2)
+        found[where] = near.gather(1, rank[:, None] + 1)[:, 0]
+    return found.view_as(indices)
