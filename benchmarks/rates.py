@@ -35,6 +35,7 @@ from skimage import color
 import vqgan
 from cells import QUIET, Numbers, arguments, kept, measured, room_frames, silent, table, write
 from vqgan.checkpoints.imagenet import load_efficientnet_lite
+from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.demo.measures import RoomFrames, decode_grids, encode_frames, median_frame, moving_pixels
 from vqgan.evaluation.fidelity import fidelity
 from vqgan.evaluation.psnr import pixels_psnr
@@ -120,17 +121,21 @@ def train(
     ]
     given: dict[str, Any] = {"data": data, "eval_data": data[:16], "seed": seed, "device": "cpu"}
     vqgan.train("demo-tokenizer", out=folder, overrides=overrides, **given)
-    tokenizer = vqgan.load(folder, device="cpu")
+    return opened(folder)
+
+
+def opened(run: Path) -> Tokenizer:
+    """The tokenizer of a run."""
+    tokenizer = vqgan.load(run, device="cpu")
     assert isinstance(tokenizer, Tokenizer), "a tokenizer's run holds one"
     return tokenizer
 
 
 def tokenizer_of(folder: Path, seed: int, **settings: Any) -> Tokenizer:
     """The tokenizer that was trained for this cell, or is trained now."""
-    for run in sorted(folder.parent.glob("*/tokenizer.safetensors")):
-        tokenizer = vqgan.load(run, device="cpu")
-        assert isinstance(tokenizer, Tokenizer), "a tokenizer's run holds one"
-        return tokenizer
+    for run in folder.parent.glob("*"):
+        if RunFolder(run).numbers()[-1:] == [settings["steps"]]:  # it was not stopped
+            return opened(run)
     return train(folder, seed, **settings)
 
 

@@ -37,6 +37,17 @@ def launched(folder: Path, requests: dict[str, Any]) -> Iterator[Callable[[], di
         yield lambda: json.loads(launcher.stdout.readline())
 
 
+@contextmanager
+def locked_elsewhere(path: Path) -> Iterator[None]:
+    """Inside the block another process holds the lock of a folder, a new file ``path``."""
+    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, path], **pipes) as owner:
+        owner.stdout.readline()
+        yield
+        owner.communicate("\n")
+
+
 def signalled(during: str, call: int, number: int) -> None:
     """Has this process send itself a signal as a function or method is called for the ``call``-th time."""
     module, _, path = during.partition(":")

@@ -1,8 +1,6 @@
 """``vqgan imagine``: pictures of what words say, with a tiny judge."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from PIL import Image
 
 import networks
 import vqgan
+from launcher import locked_elsewhere
 from vqgan.images import to_uint8
 from vqgan.imagine import CutOutConfig, ImagineConfig, imagine, open_judge
 
@@ -212,12 +211,8 @@ def test_nothing_of_others_is_replaced(words, run, tmp_path):
 
 def test_a_folder_in_which_another_process_draws_is_refused(words, run, tmp_path):
     (tmp_path / "out").mkdir()
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
-    command = [sys.executable, "-c", hold, tmp_path / "out" / ".lock"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
+    with locked_elsewhere(tmp_path / "out" / ".lock"):
         result = run(*words())
-        other.communicate(b"\n")
     assert result.code == 2
     assert f"`{tmp_path / 'out'}` is in use: another process works there" in result.err
 

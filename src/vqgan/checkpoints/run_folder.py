@@ -22,7 +22,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from vqgan.checkpoints.tensors import read_tensors, write_tensors
-from vqgan.errors import CheckpointError, ConfigError
+from vqgan.errors import CheckpointError, ConfigError, OutputError
 from vqgan.output_files import locked, output_errors, sync, write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,11 @@ class RunFolder:
 
     def _require_unused(self) -> None:
         if self.path.exists() and not self._only_begun():
-            run = f', or continue the run with `resume="{self.path}"`' if self.numbers() else ""
+            run = ""
+            if self.numbers():
+                run = f', or continue the run with `resume="{self.path}"`'
+                with suppress(OutputError), locked(self.path / ".lock"):
+                    pass  # it raises if a process is at work there
             raise ConfigError(f"`{self.path}` is not empty", hint=f"choose another folder{run}")
 
     def _only_begun(self) -> bool:

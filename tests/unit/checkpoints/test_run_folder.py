@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from launcher import locked_elsewhere
 from vqgan import output_files
 from vqgan.checkpoints import run_folder, tensors
 from vqgan.checkpoints.run_folder import RunFolder, find_weights, verify
@@ -109,6 +110,18 @@ def test_a_folder_in_which_another_run_ended_while_this_one_began_is_refused(tmp
     with pytest.raises(ConfigError, match=r"is not empty\nhint: .* continue the run"):
         ours.create()
     assert_newest(other, 0)
+
+
+def test_a_run_at_work_is_named_as_such_to_a_new_one(folder):
+    commit(folder, 1)
+    folder.close()
+    with (
+        locked_elsewhere(folder.path / ".lock"),
+        pytest.raises(ConfigError, match=r"is in use: .* works there"),
+    ):
+        folder.create()
+    with pytest.raises(ConfigError, match=r"is not empty\nhint: .* continue the run"):
+        folder.create()
 
 
 @pytest.mark.parametrize(
