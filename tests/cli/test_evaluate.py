@@ -122,6 +122,18 @@ def test_a_classifier_gives_features_and_classes(trained, tmp_path):
             read = judge(to_float(found.pictures[other][:8])).argmax(dim=1)
         assert agreement[f"class_{which}_share"].value == (read == asked[:8]).double().mean()
         assert agreement[f"class_{which}_share"].count == 8
+    with torch.no_grad():
+        real, rebuilt = (judge(to_float(found.pictures[name])) for name in ("real", "rebuilt"))
+    same = real.argmax(dim=1) == rebuilt.argmax(dim=1)
+    assert found.numbers["reconstruction"]["labels_kept"].value == pytest.approx(float(same.double().mean()))
+    best, names = rebuilt[3].max(dim=0), judge.config.class_names
+    said = f"{names[int(best.indices)]}, {100 * float(best.values):.0f} %"
+    assert found.labels[3][1] == said
+    write_evaluation(tmp_path / "out", found)
+    assert (
+        f"| reconstructions 4 | {found.labels[3][0]} | {said} |"
+        in (tmp_path / "out/evaluation.md").read_text()
+    )
     assert agreement["class_others_share"].interval is not None
     assert not any("is not measured" in note for note in found.notes)
     named = {"class": str(tmp_path / "judge")}
@@ -309,6 +321,19 @@ def test_what_cannot_be_measured_is_refused(run, trained, tmp_path, words, code,
     assert message in result.err
     assert "Traceback" not in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_on_images_given_in_python_is_measured_on_those_that_are_named(run, trained, tmp_path):
+    images = to_uint8(vqgan.read_images(sorted(trained.images.rglob("*.png")))).numpy()
+    given = {"data": images[:16], "eval_data": images[16:], "device": "cpu", "out": tmp_path / "run"}
+    vqgan.train(trained.tokenizer / "config.yaml", overrides=["training.steps=1"], **given)
+    result = run("evaluate", tmp_path / "run", "--out", tmp_path / "out")
+    assert result.code == 2
+    assert "hint: give `--data SOURCE`, the images to measure" in result.err
+    result = run("evaluate", tmp_path / "run", "--data", trained.images, "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    numbers = json.loads((tmp_path / "out/evaluation.json").read_text())["numbers"]
+    assert numbers["reconstruction"]["psnr"]["count"] == 20
 
 
 def test_a_file_is_measured_at_its_own_size(run, trained, tmp_path):

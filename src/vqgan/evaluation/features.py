@@ -17,7 +17,7 @@ from torch import Tensor
 from vqgan.cache import cache_folder
 from vqgan.checkpoints.codes import tokenizer_digest
 from vqgan.checkpoints.format import digest_of
-from vqgan.checkpoints.imagenet import IMAGENET, load_efficientnet_lite
+from vqgan.checkpoints.imagenet import IMAGENET, imagenet_labels, load_efficientnet_lite
 from vqgan.checkpoints.inception import load_inception
 from vqgan.checkpoints.load import load_with_header
 from vqgan.checkpoints.pickles import is_pickle
@@ -53,6 +53,7 @@ class FeatureNetwork:
         device: Where it computes.
         is_kept: Whether the features of real images are worth a place in the cache.
         class_names: Of the classes that it knows; numbers where they have none.
+        labels: What a page calls these classes; by default so.
     """
 
     name: str
@@ -62,6 +63,7 @@ class FeatureNetwork:
     distance: str = "frechet"
     is_kept: bool = True
     class_names: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @torch.no_grad()
     def of(self, pictures: Pictures) -> Features:
@@ -74,6 +76,12 @@ class FeatureNetwork:
     def classes(self, features: Features) -> Float[Tensor, "n classes"] | None:
         """The probabilities of the classes, by features, where the network knows any."""
         return None if self.scores is None else self.scores(features.to(self.device)).float().softmax(1).cpu()
+
+    def label(self, probabilities: Float[Tensor, " classes"]) -> str:
+        """The most probable class and its probability, in words."""
+        best = int(probabilities.argmax())
+        names = self.labels or self.class_names or (f"class {best}",) * (best + 1)
+        return f"{names[best]}, {100 * float(probabilities[best]):.0f} %"
 
     def of_real(self, pictures: Pictures) -> Features:
         """As :meth:`of`, but kept in the cache, by the network and the very pixels."""
@@ -130,7 +138,10 @@ def open_features(given: str, tokenizer: Tokenizer) -> FeatureNetwork:
         network = load_efficientnet_lite().to(device)
         name = f"{IMAGENET} (EfficientNet-Lite0)"
         numbers = tuple(map(str, range(network.classifier.out_features)))
-        return FeatureNetwork(name, network.features, device, network.classifier, class_names=numbers)
+        called = imagenet_labels()
+        return FeatureNetwork(
+            name, network.features, device, network.classifier, class_names=numbers, labels=called
+        )
     if is_pickle(path):
         inception, digest, published = load_inception(path)
         inception.to(device)

@@ -18,6 +18,7 @@ from vqgan.data import Data
 from vqgan.data.source import Source
 from vqgan.errors import require
 from vqgan.evaluation.copies import nearest_pictures
+from vqgan.evaluation.features import FeatureNetwork
 from vqgan.evaluation.fidelity import MULTISCALE, Pictures, fidelity, perceptual_distances, squared_errors
 from vqgan.evaluation.memory import peak_memory
 from vqgan.evaluation.numbers import Conventions, Number, PerPicture
@@ -66,6 +67,7 @@ class Evaluation:
         figures: Whole figures by name: `reach`, and of a prior `attention` and `completed`.
         grids: Codes of the held-out images.
         codebook_size: Number of codes.
+        labels: What the network of `--features` calls each image and its reconstruction, if it knows classes.
     """
 
     model: Mapping[str, str]
@@ -76,6 +78,7 @@ class Evaluation:
     figures: dict[str, Pixels] = field(default_factory=dict)
     grids: Grids = field(default_factory=lambda: np.zeros((0, 1, 1), np.int64))
     codebook_size: int = 0
+    labels: list[tuple[str, str]] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -222,13 +225,15 @@ def _add_tokenizer(
         )
     elif "ms_ssim" not in numbers:
         found.notes.append("No MS-SSIM: it needs torchmetrics, `pip install vqgan[eval]`.")
+    rebuilt = network.of(seen.rebuilt)
     if count >= 2:
         perturbed = network.of(_perturbed(tokenizer, seen.grids, memory))
-        numbers |= judges.distances({"": network.of(seen.rebuilt), "_perturbed": perturbed}, real)
+        numbers |= judges.distances({"": rebuilt, "_perturbed": perturbed}, real)
     if count >= 4:
         halves = real[::2][: count // 2], real[1::2][: count // 2]
         note = "of two halves of the images: what chance alone gives"
         numbers[f"{network.distance}_of_halves"] = distance(*halves, note=note)
+    numbers |= _labels(found, network, real, rebuilt)
     numbers["images_per_second"] = Number(count / max(seen.seconds, 1e-9), count)
     used = codebook_numbers(seen.grids, tokenizer.codebook_size)
     found.numbers |= {"reconstruction": numbers, "codebook": used}
@@ -248,6 +253,20 @@ def _lpips(found: Evaluation, judges: Judges, seen: Seen) -> dict[str, Number]:
     else:
         return {"lpips": Number.mean(perceptual_distances(judges.lpips, seen.real, seen.rebuilt))}
     return {}
+
+
+def _labels(
+    found: Evaluation, network: FeatureNetwork, real: Features, rebuilt: Features
+) -> dict[str, Number]:
+    """Whether reconstructions are taken for what the images are, by a network that knows classes."""
+    images, others = network.classes(real), network.classes(rebuilt)
+    if images is None or others is None:
+        return {}
+    found.labels = [
+        (network.label(each), network.label(own)) for each, own in zip(images, others, strict=True)
+    ]
+    kept = (images.argmax(1) == others.argmax(1)).double().numpy()
+    return {"labels_kept": Number.share(kept, note=f"by {network.name}")}
 
 
 def _perturbed(tokenizer: Tokenizer, grids: Grids, memory: int) -> Pictures:

@@ -58,6 +58,7 @@ EXPLAINED = {
         for share in (50, 90)
     },
     "decoder_pixels_100": "with all, as above",
+    "labels_kept": "share of images whose most probable class is that of the reconstruction",
     "usage": "share of codes that occur in these images",
     "perplexity": "as many equally frequent codes would be as varied",
     "dead_codes": "never occur in these images",
@@ -84,19 +85,21 @@ EXPLAINED = {
 def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
     """Writes everything; gives the paths. Raises OutputError if the disk refuses."""
     model, conventions, numbers, notes = found.model, found.conventions, found.numbers, found.notes
-    values = {part: {name: _json(each) for name, each in found.items()} for part, found in numbers.items()}
+    values = {part: {name: _json(each) for name, each in own.items()} for part, own in numbers.items()}
     write_json(
         folder / FILES[0],
         {"model": dict(model), "conventions": dict(conventions), "numbers": values, "notes": list(notes)},
     )
     said = ", ".join(f"{name} {value}" for name, value in {**model, **conventions}.items())
-    tables = {
-        part: [("what", "value", "of", "how to read it"), *_rows(found)] for part, found in numbers.items()
+    tables: dict[str, list[tuple[str, ...]]] = {
+        part: [("what", "value", "of", "how to read it"), *_rows(each)] for part, each in numbers.items()
     }
+    if found.labels:
+        tables["labels"] = [("picture", "the image", "its reconstruction"), *_labels(found)]
     lines = [f"Model and conventions: {said}.", "", *notes]
     for part, rows in tables.items():
-        lines += ["", f"## {part.capitalize()}", "", f"| {' | '.join(rows[0])} |", "|---|---|---|---|"]
-        lines += [f"| {' | '.join(row)} |" for row in rows[1:]]
+        first, *others = (f"| {' | '.join(row)} |" for row in rows)
+        lines += ["", f"## {part.capitalize()}", "", first, "|---" * len(rows[0]) + "|", *others]
     write_text(folder / FILES[1], "\n".join(["# Evaluation", "", *lines, ""]))
     shown = {
         save_png(picture, folder / f"{name}.png", {"command": "evaluate"}): PICTURES[name]
@@ -154,11 +157,24 @@ def _number(
     return Number(float(value), int(count), None if interval is None else (interval[0], interval[1]), note)
 
 
+def _labels(found: Evaluation) -> Iterator[tuple[str, str, str]]:
+    """What the pictures that are shown were taken for."""
+    for name, chosen in _chosen(found).items():
+        for place, number in enumerate(chosen, start=1):
+            yield f"{name} {place}", *found.labels[number]
+
+
+def _chosen(found: Evaluation) -> dict[str, Int[np.ndarray, " n"]]:
+    """The numbers of the images that are shown, by the name of the picture."""
+    real, rebuilt = found.pictures["real"], found.pictures["rebuilt"]
+    worst = np.argsort(-squared_errors(real, rebuilt), kind="stable")[:_SHOWN]
+    return {"reconstructions": np.arange(min(_SHOWN, len(real))), "worst": worst}
+
+
 def _pictures(found: Evaluation) -> Iterator[tuple[str, torch.Tensor]]:
     pictures, grids = found.pictures, found.grids
     real, rebuilt = pictures["real"], pictures["rebuilt"]
-    worst = np.argsort(-squared_errors(real, rebuilt), kind="stable")[:_SHOWN]
-    for name, chosen in (("reconstructions", np.arange(min(_SHOWN, len(real)))), ("worst", worst)):
+    for name, chosen in _chosen(found).items():
         rows = real[chosen], rebuilt[chosen], _difference(real[chosen], rebuilt[chosen])
         yield name, grid(to_float(np.concatenate(rows)), columns=len(chosen))
     if "drawn" in pictures:

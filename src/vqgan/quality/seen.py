@@ -17,9 +17,10 @@ from vqgan.checkpoints.run_folder import RunFolder
 from vqgan.data import Data, open_source, source_of
 from vqgan.data.codes import CodesSource
 from vqgan.data.conditions import ConditionKind
+from vqgan.data.given import MemoryConfig
 from vqgan.data.loader import evaluation_batches
 from vqgan.data.source import Source
-from vqgan.errors import ConfigError, DataError
+from vqgan.errors import ConfigError, DataError, require
 from vqgan.evaluation.fidelity import Pictures
 from vqgan.evaluation.tokens import Grids
 from vqgan.images import to_uint8
@@ -33,6 +34,7 @@ from vqgan.training.run import DataConfig, PriorRun, open_sources, read_run
 from vqgan.types import Batch, Condition, OnProgress, Progress
 
 _BATCH_SIZE = 32
+_GIVE = 'give `data="SOURCE"`, the images to measure'
 
 
 def open_images(
@@ -47,12 +49,18 @@ def open_images(
         kinds, previous = dict[str, ConditionKind](), None
         if isinstance(run, PriorRun):
             kinds, previous = kinds_of(run, folder.weights("prior")), previous_frames(run)
-        known, others = open_sources(framing, (None, given), kinds=kinds, previous=previous)
-        return framing, None if isinstance(known, CodesSource) else known, others
+        require(not isinstance(own, MemoryConfig), "the images of this run were given in Python", hint=_GIVE)
+        is_lost = isinstance(
+            run.data.source, MemoryConfig
+        )  # then others stand for them, and nothing is compared
+        images = msgspec.structs.replace(framing, source=own) if is_lost else framing
+        known, others = open_sources(
+            images, (given if is_lost else None, given), kinds=kinds, previous=previous
+        )
+        return framing, None if is_lost or isinstance(known, CodesSource) else known, others
     if given is None:
-        hint = "give `--data SOURCE`, in Python `data=`"
         raise ConfigError(
-            f"`{path}` lies in no run folder, so nothing says which images to measure", hint=hint
+            f"`{path}` lies in no run folder, so nothing says which images to measure", hint=_GIVE
         )
     whole = open_source(given)
     framing = DataConfig(image_size=size or _own_size(model, path), crop="center")
