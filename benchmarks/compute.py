@@ -1,9 +1,8 @@
-"""What does a prior's quality cost, and is a halved model that trains longer better or worse? On game frames.
+"""What does a prior's quality cost, and is a smaller model that trains longer better or worse? On game frames.
 
-The prior of the preset `demo-prior`, half and twice as wide and half as deep, on the codes of one tokenizer, with a
-quarter to twice of the operations that the demo's training takes: of the same budget a smaller prior makes more steps.
-Each budget is a run of its own: the learning rate warms up for a ninth of its steps, as in the demo, and falls to 0 by
-a cosine. Operations are counted as `vqgan plan` counts them. Measured are nats a token on held-out frames, processor
+A prior of four layers, and ones of half and twice the width and of two layers and one, otherwise as the preset
+`demo-prior`, on the codes of one tokenizer: of the same budget of operations a smaller prior makes more steps. Each
+budget is a run of its own: the learning rate warms up for a ninth of its steps and falls to 0 by a cosine. Operations are counted as `vqgan plan` counts them. Measured are nats a token on held-out frames, processor
 seconds of training, and of samples (top-p 0.95) what `settings.py` measures.
 
 python benchmarks/compute.py TOKENIZER --work FOLDER [--quick] [--json PATH] [--seeds N] [--only NAME]
@@ -30,26 +29,28 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.encoding import encode_samples
 
+BASE = "prior.depth=4", "task.optimizer.learning_rate=2e-3"
 MODELS: dict[str, tuple[str, ...]] = {
-    "demo": (),
+    "four layers": (),
     "half the width": ("prior.width=64",),
-    "half the depth": ("prior.depth=2",),
+    "two layers": ("prior.depth=2",),
+    "one layer": ("prior.depth=1",),
     "twice the width": ("prior.width=256",),
 }
 BUDGETS, STEPS, SCORED = (0.25, 0.5, 1, 2), 450, 1024
-"""Operations, those of the demo's steps are 1; held-out frames of which the loss is measured."""
+"""Operations, those of so many steps of four layers are 1; held-out frames of which the loss is measured."""
 
 CODES = "data.cached_codes=1", "data.resize=null", "data.crop=random"
 """What makes a plan leave out the encoding."""
 
 
-def equal_steps(tokenizer: Path, changes: tuple[str, ...], demo_steps: float) -> tuple[int, Plan]:
-    """The steps whose operations are those of so many of the demo, and what such a step needs but its time."""
-    own, demo = (
-        plan("demo-prior", tokenizer=tokenizer, overrides=[*CODES, *each], memory=1, device="cpu")
+def equal_steps(tokenizer: Path, changes: tuple[str, ...], base_steps: float) -> tuple[int, Plan]:
+    """The steps whose operations are those of so many of the first model, and what such a step needs but its time."""
+    own, base = (
+        plan("demo-prior", tokenizer=tokenizer, overrides=[*CODES, *BASE, *each], memory=1, device="cpu")
         for each in (changes, ())
     )
-    return max(1, round(demo_steps * demo.flops / own.flops)), own
+    return max(1, round(base_steps * base.flops / own.flops)), own
 
 
 def cell(
@@ -58,15 +59,15 @@ def cell(
     *,
     given: tuple[Path, Path],
     changes: tuple[str, ...],
-    demo_steps: float,
+    base_steps: float,
     measures: Measures,
     scored: np.ndarray,
 ) -> Numbers:
     """Trains one prior on a given tokenizer and its codes, and measures it."""
     tokenizer, codes = given
-    steps, needs = equal_steps(tokenizer, changes, demo_steps)
+    steps, needs = equal_steps(tokenizer, changes, base_steps)
     schedule = f"training.steps={steps}", f"task.optimizer.warmup_steps={steps // 9}"
-    overrides = [*QUIET, "training.evaluate_every=100000", *changes, *schedule]
+    overrides = [*QUIET, "training.evaluate_every=100000", *BASE, *changes, *schedule]
     how: dict[str, Any] = {"tokenizer": tokenizer, "overrides": overrides, "seed": seed, "device": "cpu"}
     started = time.process_time()
     vqgan.train("demo-prior", data=f"codes:{codes}", out=folder, **how)
@@ -100,7 +101,7 @@ def main() -> None:
         "scored": encode_frames(model, frames.heldout[:SCORED], silent),
     }
     cells: dict[str, Callable[[Path, int], Numbers]] = {
-        f"{name}, {budget:g}": partial(cell, changes=changes, demo_steps=budget * steps, **shared)
+        f"{name}, {budget:g}": partial(cell, changes=changes, base_steps=budget * steps, **shared)
         for budget in BUDGETS
         for name, changes in MODELS.items()
     }

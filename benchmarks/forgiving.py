@@ -43,6 +43,9 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 
 GAME = AtariConfig(games=("MontezumaRevenge",))
+FOUR_LAYERS = "prior.depth=4", "task.optimizer.learning_rate=2e-3", "training.steps=450"
+"""What the priors of frames change in their preset."""
+
 FIXED = "task.token_noise=fixed", "task.token_keep_probability=0.9"
 ANNEALED = "task.token_keep_probability=1", "task.token_noise=annealed"
 RECIPES: dict[str, tuple[bool, tuple[str, ...]]] = {
@@ -93,7 +96,7 @@ class Frames:
         self, run: Path, model: Tokenizer, judge: Tokenizer, frames: RoomFrames, *, quick: bool
     ) -> None:
         self.count, self.tokenizer, self.model, self.judge = 16 if quick else 512, run, model, judge
-        self.small = ("training.steps=4", "prior.depth=2") if quick else ()
+        self.small = ("training.steps=4", "prior.depth=2") if quick else FOUR_LAYERS
         self.data, self.sprites = GAME, sprites(frames, model)
         chosen = np.random.default_rng(0).permutation(len(frames.heldout))[: self.count]
         rebuilt = decode_grids(model, encode_frames(model, frames.heldout[chosen], silent), silent)

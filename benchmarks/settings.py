@@ -1,6 +1,6 @@
 """How does the quality of samples depend on temperature, top-k, top-p and the share that is given? On game frames.
 
-Priors of the preset `demo-prior` on one tokenizer, one for each seed. Measured of the frames that they draw: the
+Priors of one kind on one tokenizer, one for each seed. Measured of the frames that they draw: the
 Frechet distance from held-out and from training frames, precision and recall among held-out ones, all in the features
 of a classifier of the rooms; things that move but are no known sprite (5 % of those in rebuilt held-out frames count as
 such); copies, whose codes are all those of a training frame, and near copies: nearer to a training frame, in pixels,
