@@ -24,9 +24,9 @@ def silent(*_: object) -> None:
     """No progress is shown."""
 
 
-def room_frames(count: int) -> RoomFrames:
-    """Frames (n, 96, 80, 3) of a game's rooms to train on, and held-out ones of another walk."""
-    source = open_source(AtariConfig(games=("MontezumaRevenge",)))
+def room_frames(count: int, **size: Any) -> RoomFrames:
+    """Frames (n, 96, 80, 3) of a game's rooms to train on, and held-out ones of another walk; or of a ``size``."""
+    source = open_source(AtariConfig(games=("MontezumaRevenge",), **size))
     parts = []
     for part in (source.part("train"), source.part("heldout")):
         assert isinstance(part, AtariSource), "its parts are like it"

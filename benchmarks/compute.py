@@ -2,8 +2,9 @@
 
 A prior of four layers, and ones of half and twice the width and of two layers and one, otherwise as the preset
 `demo-prior`, on the codes of one tokenizer: of the same budget of operations a smaller prior makes more steps. Each
-budget is a run of its own: the learning rate warms up for a ninth of its steps and falls to 0 by a cosine. Operations are counted as `vqgan plan` counts them. Measured are nats a token on held-out frames, processor
-seconds of training, and of samples (top-p 0.95) what `settings.py` measures.
+budget is a run of its own: the learning rate warms up for a ninth of its steps and falls to 0 by a cosine. Operations
+are counted as `vqgan plan` counts them. Measured are nats a token on held-out frames, processor seconds of training,
+and of samples (top-p 0.95) what `settings.py` measures.
 
 python benchmarks/compute.py TOKENIZER --work FOLDER [--quick] [--json PATH] [--seeds N] [--only NAME]
 
