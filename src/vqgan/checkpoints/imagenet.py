@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from vqgan.checkpoints.key_maps import EFFICIENTNET_LITE
 from vqgan.checkpoints.pickles import read_checkpoint
 from vqgan.errors import CheckpointError, ConfigError
 from vqgan.nn.efficientnet_lite import EfficientNetLite
+
+logger = logging.getLogger(__name__)
 
 IMAGENET = "imagenet-lite"
 """What the network is called where one is chosen."""
@@ -42,16 +45,17 @@ def load_efficientnet_lite() -> EfficientNetLite:
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """The names of the 1,000 classes, of several the first; none if the package that has them is not installed.
-
-    Raises:
-        CheckpointError: If its file is another one.
-    """
-    file = _published(NAMES, _NAMES_FILE, _NAMES_SHA256)
+    """The names of the 1,000 classes, with the number where two share one; none without the package that has them."""
+    try:
+        file = _published(NAMES, _NAMES_FILE, _NAMES_SHA256)
+    except CheckpointError as error:
+        logger.warning("classes have no names: %s", error.message)
+        file = None
     if file is None:
         return ()
-    names: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-    return tuple(names[str(number)].split(",")[0] for number in range(len(names)))
+    known: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    names = [known[str(number)].split(",")[0] for number in range(len(known))]
+    return tuple(f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names))
 
 
 def _published(package: str, name: str, digest: str) -> Path | None:

@@ -122,8 +122,9 @@ class RunFolder:
             run = ""
             if self.numbers():
                 run = f', or continue the run with `resume="{self.path}"`'
-                with suppress(OutputError), locked(self.path / ".lock"):
-                    pass  # it raises if a process is at work there
+                if (self.path / ".lock").exists():
+                    with suppress(OutputError), locked(self.path / ".lock"):
+                        pass  # it raises if a process is at work there
             raise ConfigError(f"`{self.path}` is not empty", hint=f"choose another folder{run}")
 
     def _only_begun(self) -> bool:

@@ -37,7 +37,7 @@ SCREEN_EVERY = 3
 SAMPLE_TOP_P = 0.95
 """Samples and completions omit the least probable codes, which together have 5 %."""
 
-QUICK_STAGES = {"tokenizer": ["tokenizer.autoencoder.base_channels=32"], "prior": ["prior.depth=2"]}
+QUICK_STAGES = {"tokenizer": ["tokenizer.autoencoder.base_channels=32"], "prior": ["prior.depth=1"]}
 """What else makes each stage of the demo small."""
 
 

@@ -53,7 +53,7 @@ class FeatureNetwork:
         device: Where it computes.
         is_kept: Whether the features of real images are worth a place in the cache.
         class_names: Of the classes that it knows; numbers where they have none.
-        labels: What a page calls these classes; by default so.
+        labels: What a page calls these classes; by default `class_names`.
     """
 
     name: str

@@ -98,7 +98,7 @@ def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
         tables["labels"] = [("picture", "the image", "its reconstruction"), *_labels(found)]
     lines = [f"Model and conventions: {said}.", "", *notes]
     for part, rows in tables.items():
-        first, *others = (f"| {' | '.join(row)} |" for row in rows)
+        first, *others = (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
         lines += ["", f"## {part.capitalize()}", "", first, "|---" * len(rows[0]) + "|", *others]
     write_text(folder / FILES[1], "\n".join(["# Evaluation", "", *lines, ""]))
     shown = {

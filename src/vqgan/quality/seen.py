@@ -49,10 +49,10 @@ def open_images(
         kinds, previous = dict[str, ConditionKind](), None
         if isinstance(run, PriorRun):
             kinds, previous = kinds_of(run, folder.weights("prior")), previous_frames(run)
-        require(not isinstance(own, MemoryConfig), "the images of this run were given in Python", hint=_GIVE)
-        is_lost = isinstance(
-            run.data.source, MemoryConfig
-        )  # then others stand for them, and nothing is compared
+        measured = run.data.source if own is None else own
+        is_known = given is not None or not isinstance(measured, MemoryConfig)
+        require(is_known, "the images of this run were given in Python", hint=_GIVE)
+        is_lost = isinstance(run.data.source, MemoryConfig)  # no training images to compare with
         images = msgspec.structs.replace(framing, source=own) if is_lost else framing
         known, others = open_sources(
             images, (given if is_lost else None, given), kinds=kinds, previous=previous

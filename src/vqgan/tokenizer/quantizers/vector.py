@@ -18,9 +18,6 @@ MAX_SPREAD = 2**16
 MAX_DISTANCES = 4_000_000
 """Distances held at the same time, about 16 MB: 8 grids of 32x32 against 16,384 codes would be 537 MB."""
 
-_BLOCK = 64
-"""Codes of which the least distance is taken at once."""
-
 
 class NearestConfig(CodebookConfig, frozen=True):
     """What the quantizers that look for the nearest vector have in common.
@@ -175,20 +172,7 @@ def nearest(
     # |p - v|^2 without |p|^2, which is the same for all candidates and only costs digits.
     squares = vectors.square().sum(dim=1)
     chunks = torch.split(points, max(1, max_distances // len(vectors)))
-    return torch.cat([_least(torch.addmm(squares, chunk, vectors.T, alpha=-2)) for chunk in chunks])
-
-
-def _least(values: Float[Tensor, "p K"]) -> Int[Tensor, " p"]:
-    """The place of the least value of each row, of equal ones the first.
-
-    On CPUs ``argmin`` takes values one by one, and ``amin`` many at once: so it finds the block that holds it.
-    """
-    rows, count = values.shape
-    if values.device.type != "cpu" or count % _BLOCK:
-        return values.argmin(dim=1)
-    blocks = values.view(rows, -1, _BLOCK)
-    chosen = blocks.amin(dim=2).argmin(dim=1)
-    return chosen * _BLOCK + blocks[torch.arange(rows), chosen].argmin(dim=1)
+    return torch.cat([torch.addmm(squares, chunk, vectors.T, alpha=-2).argmin(dim=1) for chunk in chunks])
 
 
 @torch.no_grad()

@@ -47,13 +47,6 @@ def test_chunks_do_not_change_the_nearest_codes(max_distances):
     assert torch.equal(nearest(points, vectors, max_distances), torch.cdist(points, vectors).argmin(dim=1))
 
 
-@pytest.mark.parametrize("count", [64, 100, 256])
-def test_of_equally_near_codes_the_first_is_taken(count):
-    points, half = torch.randn(50, 3), torch.randn(count // 2, 3)
-    distances = (points[:, None] - half).square().sum(dim=2)
-    assert torch.equal(nearest(points, half.repeat(2, 1)), distances.argmin(dim=1))
-
-
 def test_no_chunk_exceeds_the_limit():
     shapes = []
     addmm = torch.addmm

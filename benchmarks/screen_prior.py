@@ -5,7 +5,7 @@ tokenizer of the demo. Measured are nats a token on held-out frames, processor s
 256 new frames that are none of the game's, at the demo's setting (top-p 0.95) and colder; beside those in held-out
 frames that the tokenizer rebuilds, 5 % by definition.
 
-python benchmarks/screen.py runs/screen --work FOLDER [--quick] [--json PATH] [--seeds N] [--only NAME]
+python benchmarks/screen_prior.py runs/screen --work FOLDER [--quick] [--json PATH] [--seeds N] [--only NAME]
 
 What is in FOLDER is not trained again. A picture of each prior's frames is beside its run.
 """
