@@ -21,7 +21,7 @@ import numpy as np
 
 import vqgan
 from cells import QUIET, Numbers, all_cells, arguments, silent
-from forgiving import GAME
+from forgiving import FOUR_LAYERS, GAME
 from settings import DEMO, Measures, measures_of
 from vqgan.demo.measures import encode_frames, prior_numbers
 from vqgan.planning import Plan, plan
@@ -30,7 +30,6 @@ from vqgan.synthesizer import Synthesizer
 from vqgan.tokenizer import Tokenizer
 from vqgan.training.encoding import encode_samples
 
-BASE = "prior.depth=4", "task.optimizer.learning_rate=2e-3"
 MODELS: dict[str, tuple[str, ...]] = {
     "four layers": (),
     "half the width": ("prior.width=64",),
@@ -48,7 +47,9 @@ CODES = "data.cached_codes=1", "data.resize=null", "data.crop=random"
 def equal_steps(tokenizer: Path, changes: tuple[str, ...], base_steps: float) -> tuple[int, Plan]:
     """The steps whose operations are those of so many of the first model, and what such a step needs but its time."""
     own, base = (
-        plan("demo-prior", tokenizer=tokenizer, overrides=[*CODES, *BASE, *each], memory=1, device="cpu")
+        plan(
+            "demo-prior", tokenizer=tokenizer, overrides=[*CODES, *FOUR_LAYERS, *each], memory=1, device="cpu"
+        )
         for each in (changes, ())
     )
     return max(1, round(base_steps * base.flops / own.flops)), own
@@ -68,7 +69,7 @@ def cell(
     tokenizer, codes = given
     steps, needs = equal_steps(tokenizer, changes, base_steps)
     schedule = f"training.steps={steps}", f"task.optimizer.warmup_steps={steps // 9}"
-    overrides = [*QUIET, "training.evaluate_every=100000", *BASE, *changes, *schedule]
+    overrides = [*QUIET, "training.evaluate_every=100000", *FOUR_LAYERS, *changes, *schedule]
     how: dict[str, Any] = {"tokenizer": tokenizer, "overrides": overrides, "seed": seed, "device": "cpu"}
     started = time.process_time()
     vqgan.train("demo-prior", data=f"codes:{codes}", out=folder, **how)

@@ -23,7 +23,7 @@ import vqgan
 from cells import QUIET, Numbers, all_cells, arguments, room_frames, silent
 from vqgan.data.atari import AtariConfig
 from vqgan.demo.measures import decode_grids, encode_frames, prior_numbers
-from vqgan.demo.run import DRAWN, SAMPLE_TOP_P, SCREEN_EVERY
+from vqgan.demo.run import DRAWN, SAMPLE_TOP_P, SCREEN, SCREEN_EVERY
 from vqgan.demo.sprites import Sprites
 from vqgan.images import grid, save_png, to_uint8
 from vqgan.runs import resolve
@@ -40,7 +40,6 @@ TRAINED: dict[str, tuple[int, int]] = {
 """Steps, and how many times as long the game is played for training frames, and how many times as many are kept."""
 
 COLDER = 0.7
-SCREEN: dict[str, Any] = {"scale": 1, "rows": (6, 198)}
 FRAMES = 3000
 
 

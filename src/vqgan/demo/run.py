@@ -1,5 +1,6 @@
 """The demo: collect frames, train both stages, measure them on held-out frames, write pictures and a report."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -30,6 +31,9 @@ from vqgan.types import OnProgress
 
 DRAWN, QUICK_DRAWN = 256, 8
 """New frames whose things are compared with those of the game."""
+
+SCREEN: Mapping[str, Any] = {"scale": 1, "rows": (6, 198)}
+"""What keeps the screen's own pixels."""
 
 SCREEN_EVERY = 3
 """Every which held-out frame of the screen is measured: they have four times the pixels."""
@@ -75,7 +79,7 @@ def run_demo(demo: Demo, *, screen: bool = False) -> dict[str, Any]:
 def _source(quick: bool, screen: bool) -> SourceConfig:
     """Frames of several rooms of Montezuma's Revenge; digits where ale-py is not installed."""
     if screen or find_spec("ale_py") is not None:
-        size: dict[str, Any] = {"scale": 1, "rows": (6, 198)} if screen else {}
+        size: dict[str, Any] = {**SCREEN} if screen else {}
         # The quick demo plays two seconds, in one room.
         size |= {"frames": 10_000, "max_frames": 100} if quick else {}
         return AtariConfig(games=("MontezumaRevenge",), **size)

@@ -37,6 +37,9 @@ PICTURES = {
 }
 """The pictures by name, and what they show."""
 
+Shown = Mapping[str, Int[np.ndarray, " n"]]
+"""The numbers of the images that are shown, by the name of the picture."""
+
 _SHOWN, _COLUMNS, _PLACES, _POINTS = 8, 32, 64, 256
 _UNITS = {"psnr": " dB", "loss": " nats a token", "per_second": "/s"}
 
@@ -90,12 +93,13 @@ def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
         folder / FILES[0],
         {"model": dict(model), "conventions": dict(conventions), "numbers": values, "notes": list(notes)},
     )
+    chosen = _chosen(found)
     said = ", ".join(f"{name} {value}" for name, value in {**model, **conventions}.items())
     tables: dict[str, list[tuple[str, ...]]] = {
         part: [("what", "value", "of", "how to read it"), *_rows(each)] for part, each in numbers.items()
     }
     if found.labels:
-        tables["labels"] = [("picture", "the image", "its reconstruction"), *_labels(found)]
+        tables["labels"] = [("picture", "the image", "its reconstruction"), *_labels(found, chosen)]
     lines = [f"Model and conventions: {said}.", "", *notes]
     for part, rows in tables.items():
         first, *others = (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
@@ -103,7 +107,7 @@ def write_evaluation(folder: Path, found: Evaluation) -> list[Path]:
     write_text(folder / FILES[1], "\n".join(["# Evaluation", "", *lines, ""]))
     shown = {
         save_png(picture, folder / f"{name}.png", {"command": "evaluate"}): PICTURES[name]
-        for name, picture in _pictures(found)
+        for name, picture in _pictures(found, chosen)
     }
     page = render_report(
         "Evaluation",
@@ -157,24 +161,24 @@ def _number(
     return Number(float(value), int(count), None if interval is None else (interval[0], interval[1]), note)
 
 
-def _labels(found: Evaluation) -> Iterator[tuple[str, str, str]]:
+def _labels(found: Evaluation, shown: Shown) -> Iterator[tuple[str, str, str]]:
     """What the pictures that are shown were taken for."""
-    for name, chosen in _chosen(found).items():
+    for name, chosen in shown.items():
         for place, number in enumerate(chosen, start=1):
             yield f"{name} {place}", *found.labels[number]
 
 
-def _chosen(found: Evaluation) -> dict[str, Int[np.ndarray, " n"]]:
+def _chosen(found: Evaluation) -> Shown:
     """The numbers of the images that are shown, by the name of the picture."""
     real, rebuilt = found.pictures["real"], found.pictures["rebuilt"]
     worst = np.argsort(-squared_errors(real, rebuilt), kind="stable")[:_SHOWN]
     return {"reconstructions": np.arange(min(_SHOWN, len(real))), "worst": worst}
 
 
-def _pictures(found: Evaluation) -> Iterator[tuple[str, torch.Tensor]]:
+def _pictures(found: Evaluation, shown: Shown) -> Iterator[tuple[str, torch.Tensor]]:
     pictures, grids = found.pictures, found.grids
     real, rebuilt = pictures["real"], pictures["rebuilt"]
-    for name, chosen in _chosen(found).items():
+    for name, chosen in shown.items():
         rows = real[chosen], rebuilt[chosen], _difference(real[chosen], rebuilt[chosen])
         yield name, grid(to_float(np.concatenate(rows)), columns=len(chosen))
     if "drawn" in pictures:
